@@ -1,0 +1,1 @@
+"""Top eigenvalues of a network's Hessian, certified, and what they say about how easily it is fooled."""

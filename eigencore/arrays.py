@@ -1,0 +1,92 @@
+"""The only doorway to the array API: namespaces, host and back, seeded random arrays, safe norms.
+
+Small projected problems are solved on the host in float64; what crosses over crosses here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat as compat
+import array_api_extra as xpx
+import numpy as np
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Array, Floats, LinearOperator
+
+# Vectors are walked in chunks of this many columns where a whole basis is rewritten in place: few enough for
+# a processor's cache, enough that a call costs nothing beside them.
+CHUNK = 1 << 15
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array-API namespace of arrays of one library."""
+    return compat.array_namespace(*arrays)
+
+
+def is_array(x: object) -> bool:
+    return compat.is_array_api_obj(x)
+
+
+def device_of(x: Array) -> Any:
+    return compat.device(x)
+
+
+def eps(operator: LinearOperator) -> float:
+    """The rounding unit of the operator's data type."""
+    return float(operator.xp.finfo(operator.dtype).eps)
+
+
+def to_host(x: Array) -> Floats:
+    """A small array of any library as NumPy float64."""
+    if compat.is_torch_array(x):
+        x = x.detach()
+        # NumPy has no bfloat16, and some devices no float64: widen on the device, no further than needed.
+        x = (x if x.element_size() >= 4 else x.float()).cpu().numpy()
+    elif compat.is_cupy_array(x):
+        x = x.get()
+    return np.array(x, dtype=np.float64)
+
+
+def from_host(x: Floats, operator: LinearOperator) -> Array:
+    """A host array in the operator's library, data type and device."""
+    return operator.xp.asarray(np.ascontiguousarray(x), dtype=operator.dtype, device=operator.device)
+
+
+def zeros(shape: tuple[int, ...], operator: LinearOperator) -> Array:
+    return operator.xp.zeros(shape, dtype=operator.dtype, device=operator.device)
+
+
+def random_normal(rng: np.random.Generator, shape: tuple[int, ...], operator: LinearOperator) -> Array:
+    """Independent standard normal numbers, the same for every library (drawn on the host in float64)."""
+    return from_host(rng.standard_normal(shape), operator)
+
+
+def write(x: Array, index: Any, value: Array) -> Array:
+    """x with value at index: in place where the library can (the returned array counts)."""
+    return xpx.at(x)[index].set(value)
+
+
+def scalar(x: Array) -> float:
+    """An array of one number on the host."""
+    return float(x)
+
+
+def norm(x: Array) -> float:
+    """The Euclidean norm, also where the squares would overflow or vanish."""
+    xp = namespace(x)
+    plain = float(xp.linalg.vector_norm(x))
+    limits = xp.finfo(x.dtype)
+    if math.sqrt(limits.smallest_normal) * 1e4 < plain < math.sqrt(limits.max) * 1e-4:
+        return plain
+    largest = float(xp.max(xp.abs(x))) if x.shape[0] else 0.0
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * float(xp.linalg.vector_norm(x / largest))
+
+
+def is_finite(x: Array) -> bool:
+    """Whether all numbers are finite. One sum decides nearly always; only where it overflows, each is looked at."""
+    xp = namespace(x)
+    return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))

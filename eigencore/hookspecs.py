@@ -1,0 +1,53 @@
+"""The hooks. A plugin implements those it has something for, each returning a list of entries.
+
+from eigencore.hookspecs import hookimpl
+from eigencore.interfaces import SolverEntry
+
+@hookimpl
+def eigen_solvers():
+    return [SolverEntry(name="mine", summary="...", load="my_package.solver:solve")]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from eigencore import interfaces
+
+PROJECT = "eigencore"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def eigen_problems() -> list[interfaces.ProblemEntry]:  # type: ignore[empty-body]
+    """Problems that can be named."""
+
+
+@hookspec
+def eigen_backends() -> list[interfaces.BackendEntry]:  # type: ignore[empty-body]
+    """Backends: each entry names the kinds of operator it makes."""
+
+
+@hookspec
+def eigen_solvers() -> list[interfaces.SolverEntry]:  # type: ignore[empty-body]
+    """Eigensolvers."""
+
+
+@hookspec
+def eigen_attacks() -> list[interfaces.AttackEntry]:  # type: ignore[empty-body]
+    """Adversarial attacks."""
+
+
+@hookspec
+def eigen_analyses() -> list[interfaces.AnalysisEntry]:  # type: ignore[empty-body]
+    """Analyses of a problem and its eigenpairs."""
+
+
+@hookspec
+def eigen_commands() -> list[interfaces.CommandEntry]:  # type: ignore[empty-body]
+    """Commands under `eigen`."""

@@ -1,0 +1,285 @@
+"""Linear operators: from anything that multiplies, their algebra, and the counting wrappers.
+
+An operator is whatever fits `interfaces.LinearOperator`; nothing has to inherit from anything here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.errors import UsageError
+from eigencore.interfaces import Array, LinearOperator, MinibatchOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FunctionOperator:
+    """A symmetric operator from a function on vectors, and one on blocks where that is cheaper."""
+
+    def __init__(
+        self,
+        matvec: Callable[[Array], Array],
+        n: int,
+        *,
+        xp: Any,
+        dtype: Any,
+        device: Any = None,
+        matmat: Callable[[Array], Array] | None = None,
+    ):
+        self._matvec, self._matmat = matvec, matmat
+        self.shape = (n, n)
+        self.xp, self.dtype, self.device = xp, dtype, device
+
+    def matvec(self, v: Array, /) -> Array:
+        return self._matvec(v)
+
+    def matmat(self, V: Array, /) -> Array:
+        if self._matmat is not None:
+            return self._matmat(V)
+        return self.xp.stack([self._matvec(V[:, i]) for i in range(V.shape[1])], axis=1)
+
+
+def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperator:
+    """A symmetric operator from what multiplies.
+
+    Args:
+        A: an operator already; a square array of any library; a SciPy sparse matrix or LinearOperator; any
+            object with `shape` and `@`; or a function of a vector.
+        n: the length of the vectors, for a function only.
+        dtype: the data type of the vectors; float64 where nothing else tells. A function's dtype decides
+            its library too: torch.float32 makes its vectors tensors.
+
+    Raises:
+        UsageError: A is none of these, is not square, is complex, or n is missing.
+    """
+    if all(hasattr(A, name) for name in ("matvec", "matmat", "xp", "dtype", "device", "shape")):
+        return A  # type: ignore[no-any-return]
+    if hasattr(A, "shape"):
+        _refuse_unless_square(tuple(A.shape))
+        if arrays.is_array(A):
+            return _from_array(A)
+        if hasattr(A, "__matmul__") or hasattr(A, "dot"):
+            return _from_multiplier(A, dtype)
+    if callable(A):
+        if n is None:
+            raise UsageError(
+                "a function needs the length of its vectors",
+                hint="Write as_operator(function, n=..., dtype=...).",
+            )
+        xp, dtype, device = _vectors_of(dtype)
+        return FunctionOperator(A, n, xp=xp, dtype=dtype, device=device)
+    raise UsageError(
+        f"{type(A).__name__} is no operator",
+        hint="Give a square array, a SciPy sparse matrix or LinearOperator, an object with shape and @, "
+        "or a function with n and dtype.",
+    )
+
+
+def _from_array(A: Array) -> LinearOperator:
+    xp = arrays.namespace(A)
+    if xp.isdtype(A.dtype, "complex floating"):
+        raise UsageError("the matrix is complex; eigencore works on real symmetric operators")
+    if not xp.isdtype(A.dtype, "real floating"):
+        A = xp.astype(A, xp.float64)
+    if getattr(A, "requires_grad", False):
+        A = A.detach()
+    apply = A.__matmul__
+    return FunctionOperator(apply, A.shape[0], xp=xp, dtype=A.dtype, device=arrays.device_of(A), matmat=apply)
+
+
+def _from_multiplier(A: Any, dtype: Any) -> LinearOperator:
+    """SciPy's sparse matrices and LinearOperators, and other libraries' operators with shape and @."""
+    own = dtype if dtype is not None else getattr(A, "dtype", None)
+    if own is not None and getattr(own, "kind", "f") == "c":
+        raise UsageError("the operator is complex; eigencore works on real symmetric operators")
+    if own is not None and getattr(own, "kind", "f") in "iub":
+        own = np.float64
+    xp, own, device = _vectors_of(own)
+    device = getattr(A, "device", device)
+
+    def apply(V: Array) -> Array:
+        return A @ V
+
+    return FunctionOperator(apply, A.shape[0], xp=xp, dtype=own, device=device, matmat=apply)
+
+
+def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
+    """Namespace, data type and device of the vectors that a bare data type stands for."""
+    if type(dtype).__module__ == "torch":
+        import array_api_compat.torch as xp
+
+        return xp, dtype, "cpu"
+    import array_api_compat.numpy as xp_numpy
+
+    try:
+        kind = np.dtype(np.float64 if dtype is None else dtype)
+    except TypeError:
+        raise UsageError(f"dtype is {dtype!r}; expected a NumPy or PyTorch floating type") from None
+    if kind.kind != "f" or kind.itemsize < 4:
+        raise UsageError(f"dtype is {kind}; expected float32 or float64")
+    return xp_numpy, kind, "cpu"
+
+
+def _refuse_unless_square(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise UsageError(f"the operator has shape {shape}; expected a square one, (n, n)")
+    if shape[0] == 0:
+        raise UsageError("the operator is empty; expected at least one row")
+
+
+# -- algebra -----------------------------------------------------------------------------------------------
+
+
+def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
+    """A + B; one product of each."""
+    _refuse_unless_alike(A, B)
+    return _derived(A, lambda V, by: by(A)(V) + by(B)(V))
+
+
+def multiply(A: LinearOperator, c: float) -> LinearOperator:
+    """c A."""
+    return _derived(A, lambda V, by: c * by(A)(V))
+
+
+def shift(A: LinearOperator, s: float) -> LinearOperator:
+    """A + s I: the same vectors, every eigenvalue moved by s."""
+    return _derived(A, lambda V, by: by(A)(V) + s * V)
+
+
+def congruence(A: LinearOperator, d: Array) -> LinearOperator:
+    """D A D with the diagonal matrix of d, shape (n,)."""
+    _refuse_unless_length(A, d, "d")
+    return _derived(A, lambda V, by: _rows(d, V) * by(A)(_rows(d, V) * V))
+
+
+def project(A: LinearOperator, V: Array) -> LinearOperator:
+    """(I - V V') A (I - V V') for orthonormal columns V, shape (n, k): A on their complement."""
+    _refuse_unless_length(A, V, "V")
+
+    def outside(X: Array) -> Array:
+        return X - V @ (V.T @ X)
+
+    return _derived(A, lambda X, by: outside(by(A)(outside(X))))
+
+
+def restrict(A: LinearOperator, where: slice | Sequence[int]) -> LinearOperator:
+    """The diagonal block of A at a slice or a list of indices: one layer's own Hessian."""
+    n = A.shape[0]
+    index = np.arange(n)[where]
+    if len(index) == 0 or len(np.unique(index)) != len(index):
+        raise UsageError(f"a restriction to {len(index)} indices; expected distinct ones, at least one")
+    inside = A.xp.asarray(index, device=A.device)
+
+    def apply(V: Array, by: _Product) -> Array:
+        full = arrays.zeros((n, *V.shape[1:]), A)
+        if isinstance(where, slice):
+            full = arrays.write(full, where, V)
+            return by(A)(full)[where]
+        full = arrays.write(full, inside, V)
+        return A.xp.take(by(A)(full), inside, axis=0)
+
+    return _derived(A, apply, n=len(index))
+
+
+_Product = Callable[[LinearOperator], Callable[[Array], Array]]
+
+
+def _derived(
+    A: LinearOperator, apply: Callable[[Array, _Product], Array], n: int | None = None
+) -> LinearOperator:
+    """An operator of A's kind. `apply` is written once for vectors and blocks: `by` picks A's product."""
+    return FunctionOperator(
+        lambda v: apply(v, lambda operator: operator.matvec),
+        A.shape[0] if n is None else n,
+        xp=A.xp,
+        dtype=A.dtype,
+        device=A.device,
+        matmat=lambda V: apply(V, lambda operator: operator.matmat),
+    )
+
+
+def _rows(d: Array, V: Array) -> Array:
+    return d if V.ndim == 1 else d[:, None]
+
+
+def _refuse_unless_alike(A: LinearOperator, B: LinearOperator) -> None:
+    if A.shape != B.shape or A.dtype != B.dtype:
+        raise UsageError(
+            f"operators of shape {A.shape} {A.dtype} and {B.shape} {B.dtype} can't be added",
+            hint="Both must have the same shape and data type.",
+        )
+
+
+def _refuse_unless_length(A: LinearOperator, x: Array, name: str) -> None:
+    if x.shape[0] != A.shape[0]:
+        raise UsageError(f"{name} has {x.shape[0]} rows; the operator has {A.shape[0]}")
+
+
+# -- counting ----------------------------------------------------------------------------------------------
+
+
+class CountingOperator:
+    """Counts products in units of one over the full data, and lets a hook look before and after each.
+
+    `before(columns)` may refuse a product by raising; `after(V, AV)` sees what came of it.
+    """
+
+    def __init__(
+        self,
+        A: LinearOperator,
+        *,
+        before: Callable[[float], None] = lambda columns: None,
+        after: Callable[[Array, Array], None] = lambda V, AV: None,
+    ):
+        self._A, self._before, self._after = A, before, after
+        self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
+        self.matvecs = 0.0
+
+    def matvec(self, v: Array, /) -> Array:
+        return self._count(self._A.matvec, v, 1.0)
+
+    def matmat(self, V: Array, /) -> Array:
+        return self._count(self._A.matmat, V, float(V.shape[1]))
+
+    def _count(self, product: Callable[[Array], Array], V: Array, cost: float) -> Array:
+        self._before(cost)
+        AV = product(V)
+        self.matvecs += cost
+        self._after(V, AV)
+        return AV
+
+
+class CountingMinibatchOperator(CountingOperator):
+    """The same for an operator with minibatches, whose products cost their share of the data.
+
+    A class of its own, so that asking an operator whether it has minibatches gives an honest answer.
+    """
+
+    _A: MinibatchOperator
+
+    def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
+        sample, share = self._A.minibatch(step, seed, batches)
+        return self._share(sample, share), share
+
+    def _share(self, sample: LinearOperator, share: float) -> LinearOperator:
+        def apply(product: Callable[[Array], Array], columns: int, V: Array) -> Array:
+            return self._count(product, V, share * columns)
+
+        return FunctionOperator(
+            lambda v: apply(sample.matvec, 1, v),
+            sample.shape[0],
+            xp=sample.xp,
+            dtype=sample.dtype,
+            device=sample.device,
+            matmat=lambda V: apply(sample.matmat, V.shape[1], V),
+        )
+
+
+def counting(A: LinearOperator, **hooks: Callable[..., None]) -> CountingOperator:
+    """The counting wrapper that fits A."""
+    return (CountingMinibatchOperator if isinstance(A, MinibatchOperator) else CountingOperator)(A, **hooks)

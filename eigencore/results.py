@@ -1,0 +1,117 @@
+"""What comes back: eigenpairs with their certificate, what analyses found, a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from eigencore.interfaces import Array, Floats
+
+
+class Status(StrEnum):
+    """How a solve ended."""
+
+    CONVERGED = "converged"
+    BUDGET = "budget"
+    INTERRUPTED = "interrupted"
+    STAGNATED = "stagnated"
+    BREAKDOWN = "breakdown"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of a solve's history, and what a progress callback gets.
+
+    Attributes:
+        matvecs: products so far, in full-data units.
+        seconds: since the solve began.
+        values: Ritz values so far, the first wanted first.
+        converged: how many of them pass.
+        value, residual: the first that doesn't, and its estimated residual norm (None when all pass).
+        restarts: of the solver.
+    """
+
+    matvecs: float
+    seconds: float
+    values: tuple[float, ...]
+    converged: int
+    value: float | None
+    residual: float | None
+    restarts: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an answer is worth, from products that the solver never saw.
+
+    Attributes:
+        level: "full", "sketch" or "none": what was done.
+        matvecs: what it cost.
+        exact: the residuals told are exact norms from fresh products, not the solver's estimates.
+        bound: together the values are within this of as many eigenvalues (None: not certified).
+        confidence: at which probability (1.0 for a full certificate).
+        orthogonality: largest entry of |V'V - I|.
+        floor: the largest residual that counts as zero in this precision.
+        floor_measured: it was measured on these vectors; otherwise it is 4 eps ||A||.
+        floor_decided: some pair counts as converged only by the floor.
+        contradicted: the sketch contradicted the solver's estimates, so that exact residuals were taken.
+        not_proved: what this does not prove, in words.
+    """
+
+    level: str
+    matvecs: float = 0.0
+    exact: bool = False
+    bound: float | None = None
+    confidence: float | None = None
+    orthogonality: float | None = None
+    floor: float | None = None
+    floor_measured: bool = False
+    floor_decided: bool = False
+    contradicted: bool = False
+    not_proved: str = ""
+
+
+@dataclass(frozen=True)
+class EigenResult:
+    """Eigenpairs, in the order that was asked for.
+
+    Attributes:
+        values: Ritz values (k,), float64 on the host.
+        vectors: their vectors (n, k), arrays of the operator, a column a vector.
+        residuals: ||A v - theta v|| (k,): exact where `certificate.exact`, else the solver's estimates.
+        converged: (k,) bool.
+        status: how it ended; `advice` says it in a sentence with what to do.
+        matvecs: products in full-data units, the certificate's included.
+        seconds: wall-clock time.
+        history: a Step per snapshot.
+        notes: facts the solver or the core tells.
+        state: what `solve(..., state=...)` can go on from, or None.
+    """
+
+    values: Floats
+    vectors: Array
+    residuals: Floats
+    converged: npt.NDArray[np.bool_]
+    status: Status
+    advice: str
+    matvecs: float
+    seconds: float
+    certificate: Certificate
+    solver: str
+    k: int
+    which: str
+    tol: float
+    seed: int
+    n: int
+    dtype: str
+    device: str
+    history: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: Any = None

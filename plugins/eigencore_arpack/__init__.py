@@ -1,0 +1,21 @@
+"""ARPACK's implicitly restarted Lanczos, through SciPy; vectors live on the host."""
+
+from __future__ import annotations
+
+from eigencore.hookspecs import hookimpl
+from eigencore.interfaces import Capability, SolverEntry
+
+
+@hookimpl
+def eigen_solvers() -> list[SolverEntry]:
+    return [
+        SolverEntry(
+            name="arpack",
+            summary="ARPACK's implicitly restarted Lanczos, through SciPy; answers once, at the end",
+            load="eigencore_arpack.arpack:arpack",
+            options="eigencore_arpack.arpack:ArpackOptions",
+            needs=frozenset({Capability.PRODUCTS}),
+            partial=False,
+            on_device=False,
+        )
+    ]

@@ -1,0 +1,23 @@
+"""Problems that need no download."""
+
+from __future__ import annotations
+
+from eigencore.hookspecs import hookimpl
+from eigencore.interfaces import ProblemEntry
+
+
+@hookimpl
+def eigen_problems() -> list[ProblemEntry]:
+    return [
+        ProblemEntry(
+            name="demo:digits",
+            summary="a small trained CNN on scikit-learn's handwritten digits",
+            load="eigencore_demo.digits:make",
+            extra="all",
+        ),
+        ProblemEntry(
+            name="demo:quadratic",
+            summary="a quadratic with a Hessian-like spectrum that is known exactly",
+            load="eigencore_demo.quadratic:make",
+        ),
+    ]

@@ -1,0 +1,19 @@
+"""Krylov solvers: `lanczos`, thick restart, on the operator's device."""
+
+from __future__ import annotations
+
+from eigencore.hookspecs import hookimpl
+from eigencore.interfaces import Capability, SolverEntry
+
+
+@hookimpl
+def eigen_solvers() -> list[SolverEntry]:
+    return [
+        SolverEntry(
+            name="lanczos",
+            summary="thick-restart Lanczos: the fewest products; looks for copies of what it found",
+            load="eigencore_krylov.lanczos:lanczos",
+            options="eigencore_krylov.lanczos:LanczosOptions",
+            needs=frozenset({Capability.PRODUCTS}),
+        )
+    ]

@@ -1,0 +1,20 @@
+"""The PyTorch backend: operators of any nn.Module and loss, on CPU and CUDA."""
+
+from __future__ import annotations
+
+from eigencore.hookspecs import hookimpl
+from eigencore.interfaces import BackendEntry
+
+
+@hookimpl
+def eigen_backends() -> list[BackendEntry]:
+    return [
+        BackendEntry(
+            name="torch",
+            summary="PyTorch: the Hessian of an nn.Module's loss, on CPU and CUDA",
+            load="eigencore_torch.backend:bind",
+            options="eigencore_torch.backend:TorchOptions",
+            kinds=("hessian",),
+            extra="torch",
+        )
+    ]
