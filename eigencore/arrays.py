@@ -87,6 +87,6 @@ def norm(x: Array) -> float:
 
 
 def is_finite(x: Array) -> bool:
-    """Whether all numbers are finite. One sum decides nearly always; only where it overflows, each is looked at."""
+    """Whether all numbers are finite: one sum tells, and only where it overflows is each looked at."""
     xp = namespace(x)
     return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))

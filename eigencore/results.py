@@ -115,3 +115,60 @@ class EigenResult:
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Any = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns, as they are printed."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as plain data, to be drawn by whoever shows it.
+
+    `kind` is scatter, line, bar or images; `series` are named arrays: x and y of equal length, or a stack
+    of images.
+    """
+
+    kind: str
+    title: str
+    x_label: str
+    y_label: str
+    series: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AnalysisResult:
+    """What an analysis found, each thing once: the terminal, the JSON and a page are all drawn from it.
+
+    Attributes:
+        verdict: a few sentences that claim no more than the numbers do.
+        numbers: single values by name.
+        tables: small tables by name.
+        columns: per-sample arrays by name, all of one length.
+        figures: pictures as plain data.
+        warnings: what the reader must know before believing the verdict.
+    """
+
+    verdict: str
+    numbers: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `analyze`: the eigenpairs, what the analyses found, and how it was run.
+
+    `manifest` holds the arguments, resolved options, seed, versions, plugins, device, dtype, threads and a
+    digest of the problem.
+    """
+
+    eigen: EigenResult
+    analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
