@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import UsageError
+from eigencore.errors import EigencoreError, OperatorError, UsageError
 from eigencore.interfaces import Array, LinearOperator, MinibatchOperator
 
 if TYPE_CHECKING:
@@ -248,7 +248,12 @@ class CountingOperator:
 
     def _count(self, product: Callable[[Array], Array], V: Array, cost: float) -> Array:
         self._before(cost)
-        AV = product(V)
+        try:
+            AV = product(V)
+        except EigencoreError:
+            raise
+        except Exception as error:
+            raise OperatorError(f"a product failed: {type(error).__name__}: {error}") from error
         self.matvecs += cost
         self._after(V, AV)
         return AV

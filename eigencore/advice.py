@@ -1,0 +1,124 @@
+"""How a solve ended, in one sentence with a number and what to do next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eigencore.results import Step
+from eigencore.watching import Ending
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The facts that advice is made of. `residual` and `threshold` are those of the worst pair left."""
+
+    ending: Ending
+    refuted: bool
+    k: int
+    converged: int
+    tol: float
+    residual: float | None
+    threshold: float | None
+    solver: str
+    dtype: str
+    matvecs: float
+    seconds: float
+    max_matvecs: float | None
+    history: Sequence[Step]
+
+
+def advise(outcome: Outcome) -> str:
+    """One sentence; two where there is something to do."""
+    if outcome.converged == outcome.k:
+        return f"all {outcome.k} pairs converged (tol {outcome.tol:g})" if outcome.k > 1 else "converged"
+    left = _left(outcome)
+    if outcome.refuted:
+        return f"{left} by fresh products, which contradict what {outcome.solver} told. {_another(outcome)}."
+    match outcome.ending:
+        case Ending.PRODUCTS:
+            return f"{left} after {outcome.matvecs:.4g} products. {_more_products(outcome)}."
+        case Ending.TIME:
+            return f"{left} after {outcome.seconds:.1f} s. {_more_time(outcome)}."
+        case Ending.INTERRUPTED:
+            return f"{left} when interrupted after {outcome.matvecs:.4g} products. {_resume(outcome)}."
+        case Ending.STALLED:
+            return f"{left}, and no longer falling. {_past_stalling(outcome)}."
+        case _:
+            return f"{left} when {outcome.solver} ended by itself. {_another(outcome)}."
+
+
+def products_ahead(history: Sequence[Step], threshold: float) -> float | None:
+    """How many more products until the first open residual is below threshold, at the rate of late.
+
+    None where nothing was falling. The rate is that of the last half of the products.
+    """
+    rows = [row for row in history if row.residual is not None and row.residual > 0]
+    if len(rows) < 2 or not threshold > 0:
+        return None
+    last, middle = rows[-1], rows[-1].matvecs / 2
+    first = next(row for row in rows if row.matvecs >= min(middle, rows[-2].matvecs))
+    if last.residual is None or first.residual is None or last.matvecs <= first.matvecs:
+        return None
+    # A pair that converged since then is progress too: its residual fell to its threshold at least.
+    fell = math.log(first.residual / last.residual) + (last.converged - first.converged) * math.log(2)
+    rate = fell / (last.matvecs - first.matvecs)
+    return math.log(last.residual / threshold) / rate if rate > 0 else None
+
+
+def _left(outcome: Outcome) -> str:
+    open_pairs = outcome.k - outcome.converged
+    text = f"{open_pairs} of {outcome.k} pairs left"
+    if outcome.residual is None or outcome.threshold is None:
+        return text
+    return f"{text}, the worst at residual {outcome.residual:.1e} where {outcome.threshold:.1e} passes"
+
+
+def _more_products(outcome: Outcome) -> str:
+    ahead = _ahead(outcome)
+    if outcome.max_matvecs is None or ahead is None:
+        doubled = 2 * (outcome.max_matvecs or outcome.matvecs)
+        return f"Raise max_matvecs to {math.ceil(doubled)}" + _or_lanczos(outcome)
+    total = math.ceil(outcome.max_matvecs + 1.5 * ahead + outcome.k)
+    return f"At this rate about {ahead:.0f} more are needed: raise max_matvecs to {total}" + _or_lanczos(
+        outcome
+    )
+
+
+def _more_time(outcome: Outcome) -> str:
+    ahead = _ahead(outcome)
+    if ahead is None or outcome.matvecs == 0:
+        return "Raise max_seconds" + _or_lanczos(outcome)
+    seconds = outcome.seconds * (1 + 1.5 * ahead / outcome.matvecs)
+    return (
+        f"At this rate about {ahead:.0f} more products: raise max_seconds to {math.ceil(seconds)}"
+        + _or_lanczos(outcome)
+    )
+
+
+def _resume(outcome: Outcome) -> str:
+    return "Go on with solve(..., state=result.state), or start=result.vectors"
+
+
+def _past_stalling(outcome: Outcome) -> str:
+    if outcome.dtype.endswith("float32") and outcome.residual is not None:
+        return "float32 products may not show less: use float64, or raise tol" + _or_lanczos(outcome)
+    return "Raise tol" + (_or_lanczos(outcome) or ", or give lanczos a larger basis")
+
+
+def _another(outcome: Outcome) -> str:
+    if outcome.solver == "lanczos":
+        return "Use float64 products, or raise tol"
+    return "Use the solver lanczos, or raise tol"
+
+
+def _or_lanczos(outcome: Outcome) -> str:
+    return "" if outcome.solver == "lanczos" else ", or use the solver lanczos"
+
+
+def _ahead(outcome: Outcome) -> float | None:
+    if outcome.threshold is None:
+        return None
+    ahead = products_ahead(outcome.history, outcome.threshold)
+    return None if ahead is None else max(1.0, ahead) * max(1, outcome.k - outcome.converged)
