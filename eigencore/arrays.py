@@ -76,7 +76,8 @@ def scalar(x: Array) -> float:
 def norm(x: Array) -> float:
     """The Euclidean norm, also where the squares would overflow or vanish."""
     xp = namespace(x)
-    plain = float(xp.linalg.vector_norm(x))
+    with np.errstate(over="ignore", under="ignore"):
+        plain = float(xp.linalg.vector_norm(x))
     limits = xp.finfo(x.dtype)
     if math.sqrt(limits.smallest_normal) * 1e4 < plain < math.sqrt(limits.max) * 1e-4:
         return plain

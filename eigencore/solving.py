@@ -79,7 +79,7 @@ def solve(
     Raises:
         UsageError: something that can't be asked for; before any product.
         NotFiniteError, NotSymmetricError: by the products; `.partial` holds the result so far.
-        Interrupted: Ctrl-C; `.result` holds the result so far.
+        Interrupted: Ctrl-C, also where the answer was complete by then; `.result` holds it.
     """
     operator = as_operator(op)
     request = Request(k, which, tol, seed, _as_start(start, operator))
@@ -93,7 +93,7 @@ def solve(
     if job.error is not None:
         job.error.partial = result
         raise job.error
-    if result.status is Status.INTERRUPTED:
+    if flag.pressed:
         raise Interrupted(result)
     return result
 

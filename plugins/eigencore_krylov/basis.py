@@ -1,7 +1,8 @@
 """A Lanczos basis with its pending directions: expanding, rotating, adding, putting aside.
 
-The invariant, kept by every method: A V' = V' T + P' C' + Q' D', with [V P] orthonormal. Q are directions
-put aside while a fresh chain is followed: no longer orthogonal to V, but known, so that what they couple is.
+The invariant, kept by every method: A V' = V' T + P' C' + Q' D', with [V P] orthonormal. Q is what lies
+outside V of the directions put aside while a fresh chain is followed: that chain may run into them, and what
+they couple stays known.
 """
 
 from __future__ import annotations
@@ -78,21 +79,22 @@ class Basis:
         known = self.C[:, 0]
         if self.aside:
             known = known + self.D @ np.array([arrays.scalar(q @ v) for q in self.aside])
+        waiting, everything = self.rows[j : j + p, :], self.rows[: j + p, :]
+        local = waiting @ w
+        # In place from here on: w is ours now, and was not before (an operator may hand out its own array).
+        w = w - local @ waiting
         near = np.flatnonzero(known)
         if len(near):
             first = int(near[0])
-            w = w - self._host(known[first:]) @ self.rows[first:j, :]
-        waiting, everything = self.rows[j : j + p, :], self.rows[: j + p, :]
-        local = waiting @ w
-        w = w - local @ waiting
+            w -= self._host(known[first:]) @ self.rows[first:j, :]
         full = everything @ w
-        w = w - full @ everything
+        w -= full @ everything
         seen, rest = arrays.to_host(full), arrays.norm(w)
         own = arrays.to_host(local) + seen[j:]
         # Where little is left, that little may lie in the basis still.
         while 0 < rest < 10 * float(np.linalg.norm(seen)):
             full = everything @ w
-            w = w - full @ everything
+            w -= full @ everything
             seen, before = arrays.to_host(full), rest
             rest = arrays.norm(w)
             if rest < before / 2:
@@ -105,7 +107,8 @@ class Basis:
         self.D = np.vstack([self.D, np.zeros((1, len(self.aside)))])
         # Rounding leaves about this much of nothing: the space is invariant, and there is no new direction.
         if rest > 10 * arrays.eps(self.operator) * self.norm and j + p < self.rows.shape[1]:
-            self._append(w / rest)
+            w /= rest
+            self._append(w)
             self.C = np.hstack([self.C, np.zeros((j + 1, 1))])
             self.C[j, -1] = rest
 

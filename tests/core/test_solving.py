@@ -1,0 +1,415 @@
+"""solve stops right at every product, tells how it ended, and what it advises works."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from eigencore.errors import (
+    Interrupted,
+    NotFiniteError,
+    NotSymmetricError,
+    OperatorError,
+    OptionError,
+    PluginError,
+    UnknownNameError,
+    UsageError,
+)
+from eigencore.interfaces import Snapshot
+from eigencore.operators import as_operator
+from eigencore.results import EigenResult, Status
+from eigencore.solving import solve
+
+N = 60
+SPECTRUM = np.concatenate([[40.0, 31, -25, 18, 12], np.linspace(-2, 3, N - 5)])
+
+
+def matrix(spectrum: np.ndarray = SPECTRUM, seed: int = 0) -> np.ndarray:
+    n = len(spectrum)
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+    A = (Q * spectrum) @ Q.T
+    return (A + A.T) / 2
+
+
+A = matrix()
+EXACT = SPECTRUM[np.argsort(-np.abs(SPECTRUM))]
+
+
+def assert_sound(result: EigenResult) -> None:
+    """What is told of each pair is true of its vector, however early the solve was stopped."""
+    V = np.asarray(result.vectors)
+    assert V.shape == (N, len(result.values))
+    assert np.allclose(V.T @ V, np.eye(V.shape[1]), atol=1e-10)
+    assert np.allclose(np.einsum("ij,ij->j", V, A @ V), result.values, atol=1e-8)
+    true = np.linalg.norm(A @ V - V * result.values, axis=0)
+    assert np.all(true <= 1.01 * result.residuals + 1e-9)
+    assert np.all(true[result.converged] <= 1.01 * result.tol * np.abs(result.values[result.converged]) + 1e-9)
+
+
+@pytest.mark.parametrize("solver", ["lanczos", "deflated_power", "accel_power", "arpack"])
+@pytest.mark.parametrize("certify", ["sketch", "none"])
+def test_right_when_stopped_at_every_product(solver: str, certify: str) -> None:
+    for budget in range(1, 60):
+        seen = []
+        operator = as_operator(lambda v: seen.append(1) or A @ v, n=N)  # type: ignore[func-returns-value]
+        result = solve(operator, 5, solver=solver, certify=certify, max_matvecs=budget, tol=1e-4)
+        assert len(seen) == result.matvecs <= budget
+        assert_sound(result)
+        if result.status is Status.CONVERGED:
+            assert np.allclose(result.values, EXACT[:5], rtol=1e-3)
+        else:
+            assert result.status is Status.BUDGET
+            assert "max_matvecs" in result.advice
+
+
+@pytest.mark.parametrize("solver", ["lanczos", "deflated_power", "accel_power", "arpack"])
+def test_right_when_interrupted_at_every_product(solver: str) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    for number in range(1, 40):
+        count = 0
+
+        def product(v: np.ndarray, number: int = number) -> np.ndarray:
+            nonlocal count
+            count += 1
+            if count == number:
+                signal.raise_signal(signal.SIGINT)
+            return A @ v
+
+        try:
+            result = solve(as_operator(product, n=N), 5, solver=solver, tol=1e-5)
+            assert count < number  # it was done before that product
+            assert result.status is Status.CONVERGED
+        except Interrupted as interrupted:
+            result = interrupted.result
+            assert number <= count <= number + 6  # a block that was begun is finished
+            if result.status is not Status.CONVERGED:
+                assert result.status is Status.INTERRUPTED
+                assert "interrupted after" in result.advice
+                assert result.certificate.level == "none"
+            assert_sound(result)
+        assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_acts_at_once() -> None:
+    def product(v: np.ndarray) -> np.ndarray:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return A @ v
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        solve(as_operator(product, n=N), 2)
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_works_outside_the_main_thread() -> None:
+    results: list[EigenResult] = []
+    thread = threading.Thread(target=lambda: results.append(solve(A, 2)))
+    thread.start()
+    thread.join()
+    assert results[0].status is Status.CONVERGED
+
+
+def test_a_time_limit_stops_and_its_advice_names_it() -> None:
+    import time
+
+    def slow(v: np.ndarray) -> np.ndarray:
+        time.sleep(0.01)
+        return A @ v
+
+    result = solve(as_operator(slow, n=N), 5, tol=1e-9, max_seconds=0.12)
+    assert result.status is Status.BUDGET
+    assert "max_seconds" in result.advice
+    assert result.certificate.level == "sketch"
+    assert_sound(result)
+
+
+# -- each status: the words, and that following the advice works -------------------------------------------
+
+
+def test_advice_on_a_budget_names_one_that_suffices() -> None:
+    for solver, budget in (("lanczos", 12), ("deflated_power", 40), ("accel_power", 40)):
+        short = solve(A, 5, solver=solver, max_matvecs=budget, tol=1e-8)
+        assert short.status is Status.BUDGET
+        assert "of 5 pairs left, the worst at residual" in short.advice
+        raised = short
+        for _ in range(3):  # the rate is an estimate: at most a few times
+            budget = int(raised.advice.split("raise max_matvecs to ")[1].split(",")[0].rstrip("."))
+            raised = solve(A, 5, solver=solver, max_matvecs=budget, tol=1e-8)
+            if raised.status is Status.CONVERGED:
+                break
+        assert raised.status is Status.CONVERGED
+
+
+def test_advice_on_stagnation_works() -> None:
+    rng = np.random.default_rng(0)
+
+    def noisy(v: np.ndarray) -> np.ndarray:
+        # A product that is good to five digits only, as of a network in a low precision.
+        return A @ v + 1e-5 * 40 * rng.standard_normal(N) / np.sqrt(N)
+
+    stuck = solve(as_operator(noisy, n=N), 2, solver="deflated_power", tol=1e-8)
+    assert stuck.status is Status.STAGNATED
+    assert "raise tol" in stuck.advice.lower()
+    assert solve(as_operator(noisy, n=N), 2, solver="deflated_power", tol=1e-3).status is Status.CONVERGED
+
+
+def test_advice_on_a_solver_that_returns_works() -> None:
+    def gives_up(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        v = np.ones(N) / np.sqrt(N)
+        w = operator.matvec(v)
+        theta = v @ w
+        yield Snapshot(
+            np.array([theta]), np.array([np.linalg.norm(w - theta * v)]), lambda: v[:, None], abs(theta)
+        )
+
+    result = solve(A, 3, solver=gives_up)
+    assert result.status is Status.BREAKDOWN
+    assert "gives_up ended by itself" in result.advice
+    assert "lanczos" in result.advice
+    assert solve(A, 3, solver="lanczos").status is Status.CONVERGED
+
+
+def test_advice_when_interrupted_goes_on_from_the_state() -> None:
+    def until(number: int):  # type: ignore[no-untyped-def]
+        count = 0
+
+        def product(v: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += 1
+            if count == number:
+                signal.raise_signal(signal.SIGINT)
+            return A @ v
+
+        return as_operator(product, n=N)
+
+    whole = solve(A, 5, tol=1e-6, certify="none")
+    with pytest.raises(Interrupted) as caught:
+        solve(until(9), 5, tol=1e-6, certify="none")
+    part = caught.value.result
+    assert "state=result.state" in part.advice
+    rest = solve(A, 5, tol=1e-6, certify="none", state=part.state)
+    assert rest.status is Status.CONVERGED
+    assert np.allclose(rest.values, EXACT[:5])
+    assert part.matvecs + rest.matvecs <= whole.matvecs + 1
+    again = solve(A, 5, tol=1e-6, start=part.vectors)
+    assert np.allclose(again.values, EXACT[:5])
+
+
+def test_converged_says_so() -> None:
+    result = solve(A, 5)
+    assert result.status is Status.CONVERGED
+    assert result.advice == "all 5 pairs converged (tol 0.001)"
+    assert result.converged.all()
+
+
+def test_false_residuals_are_refuted_and_more_is_asked_for() -> None:
+    def optimist(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        """Plain subspace iteration that tells a thousandth of its residuals."""
+        X = np.linalg.qr(np.random.default_rng(0).standard_normal((N, request.k + 3)))[0]
+        while True:
+            AX = operator.matmat(X)
+            values, S = np.linalg.eigh(X.T @ AX)
+            best = np.argsort(-np.abs(values))[: request.k]
+            R = AX @ S[:, best] - X @ S[:, best] * values[best]
+            told = np.linalg.norm(R, axis=0) / 1000
+            yield Snapshot(values[best], told, lambda V=X @ S[:, best]: V, np.abs(values).max())
+            X = np.linalg.qr(AX)[0]
+
+    result = solve(A, 5, solver=optimist, tol=1e-3)
+    assert result.certificate.contradicted
+    assert result.status is Status.STAGNATED
+    assert not result.converged.all()
+    assert "contradict what optimist told" in result.advice
+    true = np.linalg.norm(A @ result.vectors - result.vectors * result.values, axis=0)
+    assert np.allclose(true, result.residuals, rtol=1e-6)
+
+
+# -- operators that are none -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["lanczos", "deflated_power", "accel_power", "arpack"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_product_that_is_not_finite_raises_with_what_there_was(solver: str, bad: float) -> None:
+    count = 0
+
+    def product(v: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        return A @ v if count < 14 else np.full(N, bad)
+
+    with pytest.raises(NotFiniteError, match="product 14 is not finite") as caught:
+        solve(as_operator(product, n=N), 5, solver=solver, tol=1e-9)
+    assert caught.value.partial is not None
+    assert_sound(caught.value.partial)
+    assert solver == "arpack" or len(caught.value.partial.values) == 5
+
+
+@pytest.mark.parametrize("solver", ["lanczos", "deflated_power", "accel_power", "arpack"])
+def test_an_asymmetric_operator_raises(solver: str) -> None:
+    skewed = A + 0.05 * np.triu(np.random.default_rng(1).standard_normal((N, N)))
+    with pytest.raises(NotSymmetricError, match="not symmetric") as caught:
+        solve(skewed, 3, solver=solver)
+    assert caught.value.partial is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_symmetric_operators_in_any_precision_are_not_called_asymmetric(dtype: type) -> None:
+    for seed in range(50):
+        spectrum = np.random.default_rng(seed).standard_normal(300) * np.geomspace(1, 1e-6, 300)
+        solve(matrix(spectrum, seed).astype(dtype), 2, max_matvecs=8, seed=seed)
+
+
+def test_a_product_of_another_shape_and_one_that_raises() -> None:
+    with pytest.raises(OperatorError, match="shape"):
+        solve(as_operator(lambda v: v[:-1], n=N), 2)
+
+    def broken(v: np.ndarray) -> np.ndarray:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(OperatorError, match="RuntimeError: out of memory"):
+        solve(as_operator(broken, n=N), 2)
+
+    def exhausted(v: np.ndarray) -> np.ndarray:
+        raise StopIteration  # of a loader used up: must not end the solver's generator silently
+
+    with pytest.raises(OperatorError, match="StopIteration"):
+        solve(as_operator(exhausted, n=N), 2)
+
+
+# -- traps of generators -----------------------------------------------------------------------------------
+
+
+def power(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+    v = np.ones(N) / np.sqrt(N)
+    while True:
+        w = operator.matvec(v)
+        theta = float(v @ w)
+        yield Snapshot(
+            np.array([theta]),
+            np.array([np.linalg.norm(w - theta * v)]),
+            lambda v=v: v[:, None],
+            abs(theta),
+        )
+        v = w / np.linalg.norm(w)
+
+
+def test_a_solver_that_swallows_exceptions_does_not_swallow_the_budget() -> None:
+    def stubborn(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        v = np.ones(N) / np.sqrt(N)
+        for _ in range(1000):
+            try:
+                w = operator.matvec(v)
+            except Exception:  # noqa: S112
+                continue
+            v = w / np.linalg.norm(w)
+        yield Snapshot(np.array([0.0]), np.array([0.0]), lambda: v[:, None], 1.0)
+
+    seen = []
+    operator = as_operator(lambda v: seen.append(1) or A @ v, n=N)  # type: ignore[func-returns-value]
+    result = solve(operator, 1, solver=stubborn, max_matvecs=20)
+    assert len(seen) <= 20
+    assert result.status is Status.BUDGET
+    assert len(result.values) == 0
+
+
+def test_the_generator_is_closed_and_nothing_keeps_its_arrays() -> None:
+    closed = []
+
+    class Big:
+        pass
+
+    alive: list[weakref.ref[Big]] = []
+
+    def solver(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        big = Big()
+        alive.append(weakref.ref(big))
+        try:
+            yield from power(operator, request, options)
+        finally:
+            closed.append(big is not None)
+
+    result = solve(A, 1, solver=solver, max_matvecs=7)
+    assert result.status is Status.BUDGET
+    assert closed == [True]
+    gc.collect()
+    assert alive[0]() is None
+
+
+def test_a_solver_that_fails_is_named_and_what_it_had_is_kept() -> None:
+    def fails(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        for i, snapshot in enumerate(power(operator, request, options)):
+            if i == 3:
+                raise ZeroDivisionError("oops")
+            yield snapshot
+
+    with pytest.raises(PluginError, match="the solver fails failed: ZeroDivisionError: oops") as caught:
+        solve(A, 1, solver=fails, tol=1e-9)
+    assert caught.value.partial is not None
+    assert len(caught.value.partial.values) == 1
+
+
+def test_numbers_that_are_not_finite_from_a_solver_never_come_back() -> None:
+    def nan(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        operator.matvec(np.ones(N))
+        yield Snapshot(np.array([np.nan]), np.array([0.0]), lambda: np.ones((N, 1)), 1.0)
+
+    result = solve(A, 1, solver=nan)
+    assert len(result.values) == 0
+    assert result.status is Status.BREAKDOWN
+
+
+# -- what is asked, checked before any product -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        ({"k": 0}, UsageError, "k is 0"),
+        ({"k": -1}, UsageError, "k is -1"),
+        ({"k": N + 1}, UsageError, f"has {N} eigenvalues"),
+        ({"k": 2.5}, UsageError, "k is 2.5"),
+        ({"tol": 0}, UsageError, "tol is 0"),
+        ({"tol": float("nan")}, UsageError, "tol is nan"),
+        ({"which": "SM"}, UsageError, "LM"),
+        ({"seed": -1}, UsageError, "seed is -1"),
+        ({"max_matvecs": 0}, UsageError, "max_matvecs is 0"),
+        ({"max_seconds": -1}, UsageError, "max_seconds is -1"),
+        ({"certify": "yes"}, UsageError, "certify is 'yes'"),
+        ({"solver": "lancos"}, UnknownNameError, "lanczos"),
+        ({"solver": 3}, UsageError, "solver is a int"),
+        ({"bassis": 30}, UnknownNameError, "basis"),
+        ({"basis": 4}, OptionError, "at least 7"),
+        ({"basis": "many"}, OptionError, "whole number"),
+        ({"start": np.ones(N - 1)}, UsageError, "start has shape"),
+        ({"start": np.zeros(N)}, UsageError, "all zeros"),
+        ({"start": np.full(N, np.nan)}, UsageError, "NaN"),
+        ({"solver": "accel_power", "which": "SA"}, UsageError, "LM only"),
+    ],
+)
+def test_bad_requests_are_refused_before_any_product(words: dict, error: type, text: str) -> None:
+    def product(v: np.ndarray) -> np.ndarray:
+        raise AssertionError("no product was asked for")
+
+    with pytest.raises(error, match=text):
+        solve(as_operator(product, n=N), **words)
+
+
+def test_progress_and_history_are_one_record() -> None:
+    rows = []
+    result = solve(A, 5, progress=rows.append)
+    assert tuple(rows) == result.history
+    spent = [row.matvecs for row in rows]
+    assert spent == sorted(spent)
+    assert spent[-1] + result.certificate.matvecs == result.matvecs
+    assert rows[-1].converged == 5
+    assert rows[-1].residual is None
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    one, two, other = solve(A, 5), solve(A, 5), solve(A, 5, seed=1)
+    assert np.array_equal(one.vectors, two.vectors)
+    assert not np.array_equal(one.vectors, other.vectors)

@@ -1,0 +1,290 @@
+"""Lanczos: the invariant of its basis, its answers, what its options do, and what it costs."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from eigencore import arrays
+from eigencore.errors import OptionError, UsageError
+from eigencore.operators import as_operator
+from eigencore.request import Request
+from eigencore.results import Status
+from eigencore.solving import solve
+from eigencore_krylov.basis import Basis
+from eigencore_krylov.glance import Glance
+from eigencore_krylov.lanczos import LanczosOptions, basis_size, lanczos, restart, ritz
+
+N = 80
+SPECTRUM = np.concatenate([[50.0, 41, -33, 20, 11, -9], np.linspace(-3, 3, N - 6)])
+
+
+def matrix(spectrum: np.ndarray, seed: int = 0) -> np.ndarray:
+    n = len(spectrum)
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+    A = (Q * spectrum) @ Q.T
+    return (A + A.T) / 2
+
+
+A = matrix(SPECTRUM)
+LIBRARIES = {
+    "numpy-float64": lambda A: A,
+    "numpy-float32": lambda A: A.astype(np.float32),
+    "strict-float64": array_api_strict.asarray,
+    "torch-float64": torch.as_tensor,
+    "torch-float32": lambda A: torch.as_tensor(A, dtype=torch.float32),
+}
+
+
+def assert_invariant(basis: Basis, A: np.ndarray, eps: float) -> None:
+    """A V' = V' T + P' C' + Q' D' with [V P] orthonormal, Q outside V, in units of eps ||A||."""
+    j, p = basis.size, basis.pending
+    rows = arrays.to_host(basis.rows)
+    V, P = rows[:j], rows[j : j + p]
+    unit = 60 * eps * max(np.linalg.norm(A, 2), 1e-300)
+    error = A @ V.T - V.T @ basis.T - P.T @ basis.C.T
+    for q, column in zip(basis.aside, basis.D.T, strict=True):
+        outside = arrays.to_host(q) - V.T @ (V @ arrays.to_host(q))
+        error -= np.outer(outside, column)
+    assert np.abs(error).max(initial=0.0) <= unit
+    assert np.abs(rows[: j + p] @ rows[: j + p].T - np.eye(j + p)).max(initial=0.0) <= 60 * eps
+    assert np.allclose(basis.T, basis.T.T)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_invariant_after_every_step(library: str, width: int) -> None:
+    operator = as_operator(LIBRARIES[library](A))
+    dense, eps = arrays.to_host(operator.matmat(arrays.from_host(np.eye(N), operator))), arrays.eps(operator)
+    request, rng = Request(4), np.random.default_rng(0)
+    start = arrays.random_normal(rng, (N, width), operator)
+    basis = Basis.begin(operator, start, rng, 12)
+    assert basis.pending == width
+    for step in range(40):
+        basis.expand(operator.matvec, step % basis.pending)
+        assert_invariant(basis, dense, eps)
+        if basis.size == 12:
+            pairs = restart(basis, ritz(basis, request), request, 7)
+            assert basis.size == 7
+            assert_invariant(basis, dense, eps)
+            V = arrays.to_host(basis.rows)[:7]
+            true = np.linalg.norm(dense @ V.T - V.T * np.diag(basis.T), axis=0)
+            estimates = np.linalg.norm(basis.couplings.T, axis=0)
+            assert np.allclose(true, estimates, rtol=1e-3, atol=100 * eps * 50)
+            assert np.allclose(pairs.residuals, estimates[:4])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_invariant_through_putting_aside_and_taking_back(library: str) -> None:
+    operator = as_operator(LIBRARIES[library](A))
+    dense, eps = arrays.to_host(operator.matmat(arrays.from_host(np.eye(N), operator))), arrays.eps(operator)
+    request, rng = Request(3), np.random.default_rng(1)
+    basis = Basis.begin(operator, None, rng, 20)
+    for _ in range(6):  # far from converged: what is put aside couples strongly
+        basis.expand(operator.matvec, 0)
+    restart(basis, ritz(basis, request), request, 3)
+    basis.put_aside()
+    assert basis.pending == 0
+    basis.add(arrays.random_normal(rng, (N,), operator))
+    for _ in range(5):
+        basis.expand(operator.matvec, basis.pending - 1)
+        assert_invariant(basis, dense, 10 * eps)
+    basis.take_back()
+    assert basis.pending == 2
+    assert not basis.aside
+    assert_invariant(basis, dense, 10 * eps)
+    basis.expand(operator.matvec, 1)
+    assert_invariant(basis, dense, 10 * eps)
+
+
+def test_one_bare_pass_would_not_do() -> None:
+    """Local terms, then one full pass, stay orthogonal where a bare single pass does not."""
+    low = matrix(np.concatenate([[1.0, 0.5, 0.2], np.zeros(N - 3)]) + 1e-7 * np.arange(N))
+    operator = as_operator(low.astype(np.float32))
+    basis = Basis.begin(operator, None, np.random.default_rng(0), 40)
+    bare = [np.array(basis.rows[0, :])]
+    for _ in range(25):
+        basis.expand(operator.matvec, 0)
+        w = low.astype(np.float32) @ bare[-1]
+        w = w - (np.array(bare) @ w) @ np.array(bare)
+        bare.append(w / np.linalg.norm(w))
+    ours = np.array(basis.rows[:25, :], dtype=float)
+    theirs = np.array(bare[:25], dtype=float)
+    assert np.abs(ours @ ours.T - np.eye(25)).max() < 3e-6
+    assert np.abs(theirs @ theirs.T - np.eye(25)).max() > 1e-4
+
+
+def test_a_breakdown_leaves_nothing_pending_and_is_gone_on_from() -> None:
+    spectrum = np.array([7.0] * 3 + [2.0] * (N - 3))
+    A = matrix(spectrum)
+    basis = Basis.begin(as_operator(A), None, np.random.default_rng(0), 20)
+    basis.expand(lambda v: A @ v, 0)
+    basis.expand(lambda v: A @ v, 0)
+    assert basis.pending == 0
+    assert np.allclose(np.linalg.eigvalsh(basis.T), [2, 7])
+    result = solve(A, 4)
+    assert np.allclose(result.values, [7, 7, 7, 2])
+    assert result.status is Status.CONVERGED
+
+
+@pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
+@pytest.mark.parametrize("k", [1, 2, 5, 8])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_right_at_every_end(library: str, k: int, which: str) -> None:
+    result = solve(LIBRARIES[library](A), k, which=which, tol=1e-5)
+    exact = SPECTRUM[Request(k, which).order(SPECTRUM)]
+    assert result.status is Status.CONVERGED
+    # Sorted: which of 3 and -3 comes first is decided by rounding.
+    assert np.allclose(np.sort(result.values), np.sort(exact), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "k"),
+    [
+        ([20, 20, 15, 14, 13, 12], 5),
+        ([20, 20, 20, 15, 15, 12], 6),
+        ([9, -9, 9, -9, 5, 4], 5),
+        ([30, 12, 12, 12, 7, 7], 5),
+    ],
+)
+def test_copies_are_found_and_said_to_be_excluded(spectrum: list[float], k: int) -> None:
+    full = np.concatenate([spectrum, np.linspace(-2, 2, 300)])
+    exact = np.sort(full[Request(k).order(full)])
+    for seed in range(10):
+        result = solve(matrix(full, seed), k, seed=seed)
+        assert np.allclose(np.sort(result.values), exact, rtol=1e-3)
+        assert result.status is Status.CONVERGED
+        assert any("copies excluded at 90 %" in note for note in result.notes)
+
+
+def test_without_a_glance_copies_are_missed_and_it_costs_less() -> None:
+    full = np.concatenate([[20.0, 20, 15, 14, 13, 12], np.linspace(-2, 2, 300)])
+    looked, bare = solve(matrix(full), 5), solve(matrix(full), 5, glance=False)
+    assert bare.matvecs < looked.matvecs
+    assert not np.allclose(bare.values, looked.values, rtol=1e-3)
+    assert not any("copies" in note for note in bare.notes)
+
+
+def test_where_no_copy_can_hide_nothing_is_paid() -> None:
+    near_ties = np.concatenate([[9.0, 8.999, 8.998], np.linspace(-1, 1, 77)])
+    for k, spectrum in ((1, SPECTRUM), (3, near_ties)):
+        looked = solve(matrix(spectrum), k)
+        bare = solve(matrix(spectrum), k, glance=False)
+        assert looked.matvecs == bare.matvecs
+
+
+def test_a_cap_that_comes_first_is_said() -> None:
+    tight = np.concatenate([[10.0, 9.99, 9.98], np.linspace(-9.97, 9.97, 397)])
+    result = solve(matrix(tight), 3, basis=8)
+    assert any("is not shown" in note for note in result.notes)
+
+
+def test_eta_is_the_chance_to_miss_a_copy() -> None:
+    """Of chains that say "excluded" about a value which is there, at most eta of the starts do."""
+    spectrum = np.concatenate([[5.0], np.linspace(-1, 2.5, 299)])
+    fooled, runs = 0, 400
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        basis = Basis.begin(as_operator(np.diag(spectrum)), None, rng, 40)
+        glance = Glance.of(np.array([5.0, 3.0]), Request(2), 0.0, n=302, cap=38)
+        assert glance is not None
+        while not glance.over:
+            basis.expand(lambda v: spectrum * v, 0)
+            glance.follow(basis, np.array([5.0, 3.0]))  # it is never told of what the chain finds
+        # By the time it says so, the chain must have seen the eigenvalue.
+        fooled += np.linalg.eigvalsh(basis.T)[-1] < 3.0
+    assert fooled <= runs * (0.1 + 3 * np.sqrt(0.1 * 0.9 / runs))
+    assert fooled > 0
+
+
+def test_a_warm_start_from_a_block_is_right_and_cheaper() -> None:
+    cold = solve(A, 5, tol=1e-4)
+    rng = np.random.default_rng(5)
+    near = A + 1e-3 * matrix(np.linspace(-50, 50, N), 9)
+    warm = solve(near, 5, tol=1e-3, start=cold.vectors)
+    again = solve(near, 5, tol=1e-3)
+    assert np.allclose(warm.values, again.values, rtol=1e-3)
+    assert warm.matvecs < again.matvecs
+    single = solve(near, 5, start=rng.standard_normal(N))
+    assert np.allclose(single.values, again.values, rtol=1e-3)
+
+
+def test_a_start_block_with_dependent_columns() -> None:
+    x = np.random.default_rng(0).standard_normal(N)
+    result = solve(A, 3, start=np.stack([x, 2 * x, x], axis=1))
+    assert np.allclose(result.values, [50, 41, -33], rtol=1e-3)
+
+
+def test_a_start_in_an_invariant_subspace_still_finds_the_top() -> None:
+    result = solve(np.diag(SPECTRUM), 3, start=np.eye(N)[:, 3])
+    assert np.allclose(result.values, [50, 41, -33], rtol=1e-3)
+
+
+def test_it_goes_on_from_its_state_as_if_never_stopped() -> None:
+    whole = solve(A, 5, tol=1e-8, certify="none")
+    part = solve(A, 5, tol=1e-8, certify="none", max_matvecs=13)
+    assert part.status is Status.BUDGET
+    rest = solve(A, 5, tol=1e-8, certify="none", state=part.state)
+    assert part.matvecs + rest.matvecs == whole.matvecs
+    assert np.allclose(rest.values, whole.values, rtol=1e-12)
+    with pytest.raises(UsageError, match="another size"):
+        solve(A[:50, :50], 5, state=part.state)
+
+
+def test_vectors_stay_good_until_the_next_snapshot() -> None:
+    """Restarts rewrite the basis in place: a snapshot must come right after, before the next product."""
+    operator = as_operator(A)
+    previous: Any = None
+    for snapshot in itertools.islice(lanczos(operator, Request(4, tol=1e-12), LanczosOptions(basis=8)), 60):
+        V = snapshot.vectors()
+        assert np.allclose(np.einsum("ij,ij->j", V, A @ V), snapshot.values)
+        if previous is not None:
+            assert snapshot.restarts in (previous.restarts, previous.restarts + 1)
+        previous = snapshot
+    assert previous.restarts > 5
+
+
+def test_the_basis_is_bounded_and_its_size_matters() -> None:
+    hard = np.concatenate([[3.0, 2.9, 2.8], np.linspace(-2.7, 2.7, 397)])
+    products = {}
+    for basis in (6, 12, 40):
+        result = solve(matrix(hard), 2, basis=basis, tol=1e-6)
+        assert np.allclose(result.values, [3.0, 2.9])
+        assert result.state.rows.shape[0] <= basis + 1 + 4
+        products[basis] = result.matvecs
+    assert products[6] > products[12] > products[40]
+
+
+def test_basis_size_by_default_and_refused() -> None:
+    assert [basis_size(None, k, 1000) for k in (1, 10, 15)] == [20, 20, 30]
+    assert basis_size(None, 5, 7) == 7
+    assert basis_size(12, 5, 1000) == 12
+    with pytest.raises(OptionError, match=r"lanczos.basis is 6; k = 5 needs a basis of at least 7"):
+        basis_size(6, 5, 1000)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scales_where_squares_overflow_or_vanish(dtype: type, scale: float) -> None:
+    result = solve((A * scale).astype(dtype), 5)
+    assert np.allclose(result.values / scale, [50, 41, -33, 20, 11], rtol=1e-3)
+    assert result.status is Status.CONVERGED
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_tiny_operators(n: int) -> None:
+    result = solve(np.diag(np.arange(1.0, n + 1)), n)
+    assert np.allclose(result.values, np.arange(n, 0, -1))
+    assert result.status is Status.CONVERGED
+
+
+def test_products_for_a_known_matrix_may_not_rise() -> None:
+    spectrum = np.concatenate([np.geomspace(100, 5, 10), np.linspace(-1, 2.5, 490)])
+    products = [solve(matrix(spectrum, s), 10, seed=s, certify="none").matvecs for s in range(5)]
+    assert np.mean(products) <= 23
+    bare = [solve(matrix(spectrum, s), 10, seed=s, certify="none", glance=False).matvecs for s in range(5)]
+    assert np.mean(bare) <= 20
