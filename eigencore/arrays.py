@@ -50,8 +50,9 @@ def to_host(x: Array) -> Floats:
 
 
 def from_host(x: Floats, operator: LinearOperator) -> Array:
-    """A host array in the operator's library, data type and device."""
-    return operator.xp.asarray(np.ascontiguousarray(x), dtype=operator.dtype, device=operator.device)
+    """A copy of a host array in the operator's library, data type and device."""
+    # Copied first: libraries share memory with NumPy where they can, and solvers write into what they get.
+    return operator.xp.asarray(np.array(x, order="C"), dtype=operator.dtype, device=operator.device)
 
 
 def zeros(shape: tuple[int, ...], operator: LinearOperator) -> Array:
@@ -90,4 +91,6 @@ def norm(x: Array) -> float:
 def is_finite(x: Array) -> bool:
     """Whether all numbers are finite: one sum tells, and only where it overflows is each looked at."""
     xp = namespace(x)
-    return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(xp.sum(x))
+    return math.isfinite(total) or bool(xp.all(xp.isfinite(x)))

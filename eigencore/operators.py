@@ -6,6 +6,7 @@ An operator is whatever fits `interfaces.LinearOperator`; nothing has to inherit
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,28 +52,24 @@ def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperat
         A: an operator already; a square array of any library; a SciPy sparse matrix or LinearOperator; any
             object with `shape` and `@`; or a function of a vector.
         n: the length of the vectors, for a function only.
-        dtype: the data type of the vectors; float64 where nothing else tells. A function's dtype decides
-            its library too: torch.float32 makes its vectors tensors.
+        dtype: the data type of the vectors; A's own, or float64 where it tells none. A function's dtype
+            decides its library too: torch.float32 makes its vectors tensors.
 
     Raises:
         UsageError: A is none of these, is not square, is complex, or n is missing.
     """
-    if all(hasattr(A, name) for name in ("matvec", "matmat", "xp", "dtype", "device", "shape")):
-        return A  # type: ignore[no-any-return]
+    if isinstance(A, np.matrix):
+        A = np.asarray(A)  # its products would be matrices, never vectors
     if hasattr(A, "shape"):
         _refuse_unless_square(tuple(A.shape))
+        if all(hasattr(A, name) for name in ("matvec", "matmat", "xp", "dtype", "device")):
+            return A  # type: ignore[no-any-return]
         if arrays.is_array(A):
-            return _from_array(A)
-        if hasattr(A, "__matmul__") or hasattr(A, "dot"):
+            return _from_array(A, dtype)
+        if hasattr(A, "__matmul__"):
             return _from_multiplier(A, dtype)
     if callable(A):
-        if n is None:
-            raise UsageError(
-                "a function needs the length of its vectors",
-                hint="Write as_operator(function, n=..., dtype=...).",
-            )
-        xp, dtype, device = _vectors_of(dtype)
-        return FunctionOperator(A, n, xp=xp, dtype=dtype, device=device)
+        return _from_function(A, n, dtype)
     raise UsageError(
         f"{type(A).__name__} is no operator",
         hint="Give a square array, a SciPy sparse matrix or LinearOperator, an object with shape and @, "
@@ -80,12 +77,16 @@ def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperat
     )
 
 
-def _from_array(A: Array) -> LinearOperator:
+def _from_array(A: Array, dtype: Any) -> LinearOperator:
     xp = arrays.namespace(A)
     if xp.isdtype(A.dtype, "complex floating"):
         raise UsageError("the matrix is complex; eigencore works on real symmetric operators")
-    if not xp.isdtype(A.dtype, "real floating"):
-        A = xp.astype(A, xp.float64)
+    if dtype is None:
+        dtype = A.dtype if xp.isdtype(A.dtype, "real floating") else xp.float64
+    try:
+        A = xp.astype(A, dtype, copy=False)
+    except (TypeError, ValueError):
+        raise UsageError(f"a matrix of {A.dtype} can't be made one of {dtype}") from None
     if getattr(A, "requires_grad", False):
         A = A.detach()
     apply = A.__matmul__
@@ -103,9 +104,31 @@ def _from_multiplier(A: Any, dtype: Any) -> LinearOperator:
     device = getattr(A, "device", device)
 
     def apply(V: Array) -> Array:
-        return A @ V
+        return _plain(A @ V, xp, own)
 
     return FunctionOperator(apply, A.shape[0], xp=xp, dtype=own, device=device, matmat=apply)
+
+
+def _from_function(A: Callable[[Array], Array], n: Any, dtype: Any) -> LinearOperator:
+    if n is None:
+        raise UsageError(
+            "a function needs the length of its vectors",
+            hint="Write as_operator(function, n=..., dtype=...).",
+        )
+    try:
+        n = index(n)
+    except TypeError:
+        raise UsageError(f"n is {n!r}; expected a whole number of at least 1") from None
+    _refuse_unless_square((n, n))
+    xp, dtype, device = _vectors_of(dtype)
+    return FunctionOperator(lambda v: _plain(A(v), xp, dtype), n, xp=xp, dtype=dtype, device=device)
+
+
+def _plain(x: Array, xp: Any, dtype: Any) -> Array:
+    """A product as an array of the operator's own type: a stranger's may carry gradients, or be wider."""
+    if getattr(x, "requires_grad", False):
+        x = x.detach()
+    return xp.asarray(x, dtype=dtype)
 
 
 def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
@@ -113,6 +136,8 @@ def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
     if type(dtype).__module__ == "torch":
         import array_api_compat.torch as xp
 
+        if not dtype.is_floating_point:
+            raise UsageError(f"dtype is {dtype}; expected a floating type")
         return xp, dtype, "cpu"
     import array_api_compat.numpy as xp_numpy
 
@@ -120,7 +145,7 @@ def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
         kind = np.dtype(np.float64 if dtype is None else dtype)
     except TypeError:
         raise UsageError(f"dtype is {dtype!r}; expected a NumPy or PyTorch floating type") from None
-    if kind.kind != "f" or kind.itemsize < 4:
+    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise UsageError(f"dtype is {kind}; expected float32 or float64")
     return xp_numpy, kind, "cpu"
 
@@ -128,7 +153,7 @@ def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
 def _refuse_unless_square(shape: tuple[int, ...]) -> None:
     if len(shape) != 2 or shape[0] != shape[1]:
         raise UsageError(f"the operator has shape {shape}; expected a square one, (n, n)")
-    if shape[0] == 0:
+    if shape[0] < 1:
         raise UsageError("the operator is empty; expected at least one row")
 
 
@@ -143,23 +168,25 @@ def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
 
 def multiply(A: LinearOperator, c: float) -> LinearOperator:
     """c A."""
+    c = float(c)  # a NumPy number would widen float32, and other libraries refuse it
     return _derived(A, lambda V, by: c * by(A)(V))
 
 
 def shift(A: LinearOperator, s: float) -> LinearOperator:
     """A + s I: the same vectors, every eigenvalue moved by s."""
+    s = float(s)
     return _derived(A, lambda V, by: by(A)(V) + s * V)
 
 
 def congruence(A: LinearOperator, d: Array) -> LinearOperator:
     """D A D with the diagonal matrix of d, shape (n,)."""
-    _refuse_unless_length(A, d, "d")
+    d = _of_its_kind(A, d, "d", 1)
     return _derived(A, lambda V, by: _rows(d, V) * by(A)(_rows(d, V) * V))
 
 
 def project(A: LinearOperator, V: Array) -> LinearOperator:
     """(I - V V') A (I - V V') for orthonormal columns V, shape (n, k): A on their complement."""
-    _refuse_unless_length(A, V, "V")
+    V = _of_its_kind(A, V, "V", 2)
 
     def outside(X: Array) -> Array:
         return X - V @ (V.T @ X)
@@ -170,20 +197,29 @@ def project(A: LinearOperator, V: Array) -> LinearOperator:
 def restrict(A: LinearOperator, where: slice | Sequence[int]) -> LinearOperator:
     """The diagonal block of A at a slice or a list of indices: one layer's own Hessian."""
     n = A.shape[0]
-    index = np.arange(n)[where]
-    if len(index) == 0 or len(np.unique(index)) != len(index):
-        raise UsageError(f"a restriction to {len(index)} indices; expected distinct ones, at least one")
-    inside = A.xp.asarray(index, device=A.device)
+    try:
+        chosen = np.atleast_1d(np.arange(n)[where])
+    except IndexError:
+        raise UsageError(f"a restriction to {where!r}; the operator has the indices 0 to {n - 1}") from None
+    if len(chosen) == 0 or len(np.unique(chosen)) != len(chosen):
+        raise UsageError(f"a restriction to {len(chosen)} indices; expected distinct ones, at least one")
+    if isinstance(where, slice) and (where.step or 1) > 0:
 
-    def apply(V: Array, by: _Product) -> Array:
-        full = arrays.zeros((n, *V.shape[1:]), A)
-        if isinstance(where, slice):
-            full = arrays.write(full, where, V)
-            return by(A)(full)[where]
-        full = arrays.write(full, inside, V)
-        return A.xp.take(by(A)(full), inside, axis=0)
+        def apply(V: Array, by: _Product) -> Array:
+            full = arrays.write(arrays.zeros((n, *V.shape[1:]), A), (where, ...), V)
+            return by(A)(full)[where, ...]
+    else:
+        # Not every library writes at a list of indices, but each can take rows: also to spread them out,
+        # the rows left out being copies of one row of zeros at the end.
+        spread = np.full(n, len(chosen))
+        spread[chosen] = np.arange(len(chosen))
+        inside, outside = (A.xp.asarray(np.array(rows), device=A.device) for rows in (chosen, spread))
 
-    return _derived(A, apply, n=len(index))
+        def apply(V: Array, by: _Product) -> Array:
+            padded = A.xp.concat([V, arrays.zeros((1, *V.shape[1:]), A)])
+            return A.xp.take(by(A)(A.xp.take(padded, outside, axis=0)), inside, axis=0)
+
+    return _derived(A, apply, n=len(chosen))
 
 
 _Product = Callable[[LinearOperator], Callable[[Array], Array]]
@@ -215,9 +251,14 @@ def _refuse_unless_alike(A: LinearOperator, B: LinearOperator) -> None:
         )
 
 
-def _refuse_unless_length(A: LinearOperator, x: Array, name: str) -> None:
-    if x.shape[0] != A.shape[0]:
-        raise UsageError(f"{name} has {x.shape[0]} rows; the operator has {A.shape[0]}")
+def _of_its_kind(A: LinearOperator, x: Array, name: str, ndim: int) -> Array:
+    """x as an array of A's library, data type and device, if its shape fits."""
+    if len(x.shape) != ndim or x.shape[0] != A.shape[0]:
+        expected = f"({A.shape[0]},)" if ndim == 1 else f"({A.shape[0]}, k)"
+        raise UsageError(f"{name} has shape {tuple(x.shape)}; expected {expected}")
+    if getattr(x, "requires_grad", False):
+        x = x.detach()
+    return A.xp.asarray(x, dtype=A.dtype, device=A.device)
 
 
 # -- counting ----------------------------------------------------------------------------------------------

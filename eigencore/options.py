@@ -12,10 +12,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import numbers
+import operator
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from eigencore.errors import OptionError, UnknownNameError
@@ -85,8 +88,13 @@ def describe(options: type) -> tuple[OptionSpec, ...]:
     specs = []
     for field in dataclasses.fields(options):
         kinds, choices = _allowed(hints[field.name])
+        required = field.default is MISSING and field.default_factory is MISSING
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        declared = field.metadata.get(_METADATA, {})
         specs.append(
-            OptionSpec(field.name, kinds, choices, field.default, **field.metadata.get(_METADATA, {}))
+            OptionSpec(
+                field.name, kinds, choices, None if required else default, required=required, **declared
+            )
         )
     return tuple(specs)
 
@@ -94,7 +102,7 @@ def describe(options: type) -> tuple[OptionSpec, ...]:
 def describe_keywords(factory: Callable[..., object]) -> tuple[OptionSpec, ...]:
     """The keywords that a problem's factory takes, read from its signature."""
     try:
-        hints = typing.get_type_hints(factory)
+        hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     except (TypeError, NameError):  # a callable object, or names that only a type checker can see
         hints = {}
     specs = []
@@ -164,12 +172,17 @@ def _parses(spec: OptionSpec, text: str) -> list[object]:
 
 def _fit(value: object, kind: type) -> object:
     """The value as that type, or None where it is of another."""
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and not isinstance(value, bool) and hasattr(value, "__index__"):
-        return int(value.__index__())
-    if kind in (int, float):
+    if kind in (int, float) and isinstance(value, bool):
         return None
+    try:
+        if kind is int:
+            return operator.index(value)  # type: ignore[arg-type]
+        if kind is float:
+            return float(value) if isinstance(value, numbers.Real) else None
+    except (TypeError, OverflowError):
+        return None
+    if isinstance(value, str) and issubclass(kind, PurePath):
+        return kind(value)
     return value if isinstance(value, kind) else None
 
 
@@ -177,7 +190,7 @@ def _within(spec: OptionSpec, value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return True
     return (
-        math.isfinite(value)
+        (isinstance(value, int) or math.isfinite(value))
         and (spec.low is None or value >= spec.low)
         and (spec.high is None or value <= spec.high)
     )
@@ -192,8 +205,10 @@ def _allowed(hint: Any) -> tuple[tuple[type, ...], tuple[object, ...]]:
         return (), get_args(hint)
     if hint is type(None):
         return (), (None,)
+    if hint is Any or hint is object:
+        return (), ()
     origin = get_origin(hint) or hint
-    return ((origin,), ()) if isinstance(origin, type) and origin is not object else ((), ())
+    return ((origin,), ()) if isinstance(origin, type) else ((), ())
 
 
 def _word(value: object) -> str:

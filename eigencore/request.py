@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import numbers
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,13 @@ class Request:
         if self.which not in WHICH:
             ends = ", ".join(f"{name} ({text})" for name, text in WHICH.items())
             raise UsageError(f"which is {self.which!r}; expected one of {ends}")
-        if not isinstance(self.tol, int | float) or not 0 < self.tol < 1:
+        if not isinstance(self.tol, numbers.Real) or not 0 < self.tol < 1:
             raise UsageError(f"tol is {self.tol!r}; expected a number above 0 and below 1")
         if not _is_integer(self.seed) or self.seed < 0:
             raise UsageError(f"seed is {self.seed!r}; expected a whole number of at least 0")
+        # NumPy's numbers count as well; as plain ones they compare, print and save like any other.
+        for name, plain in (("k", int), ("tol", float), ("seed", int)):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def fits(self, n: int) -> None:
         """Raises UsageError where an operator of n rows can't answer this."""
@@ -55,10 +59,12 @@ class Request:
             raise UsageError(
                 f"k is {self.k}, and the operator has {n} eigenvalues", hint=f"Ask for k <= {n}."
             )
-        if self.start is not None and (self.start.ndim not in (1, 2) or self.start.shape[0] != n):
-            raise UsageError(
-                f"start has shape {tuple(self.start.shape)}; expected ({n},) or ({n}, b), a column a vector"
-            )
+        if self.start is None:
+            return
+        shape = tuple(self.start.shape) if hasattr(self.start, "shape") else None
+        if shape is None or len(shape) not in (1, 2) or shape[0] != n:
+            told = f"is a {type(self.start).__name__}" if shape is None else f"has shape {shape}"
+            raise UsageError(f"start {told}; expected an array ({n},) or ({n}, b), a column a vector")
 
     def order(self, values: Floats) -> npt.NDArray[np.int64]:
         """Indices of the (at most k) wanted among `values`, the first wanted first.
@@ -90,9 +96,8 @@ def precision_floor(eps: float, norm: float) -> float:
 
 
 def _is_integer(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
     try:
-        return math.trunc(value) == value and not isinstance(value, float)
-    except (TypeError, ValueError):
+        operator.index(value)
+    except TypeError:
         return False
+    return not isinstance(value, bool)

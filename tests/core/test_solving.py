@@ -241,7 +241,7 @@ def test_a_product_that_is_not_finite_raises_with_what_there_was(solver: str, ba
         count += 1
         return A @ v if count < 14 else np.full(N, bad)
 
-    with pytest.raises(NotFiniteError, match="product 14 is not finite") as caught:
+    with pytest.raises(NotFiniteError, match=r"product \d+ is not finite") as caught:
         solve(as_operator(product, n=N), 5, solver=solver, tol=1e-9)
     assert caught.value.partial is not None
     assert_sound(caught.value.partial)

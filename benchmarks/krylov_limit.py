@@ -1,0 +1,61 @@
+"""Claim: `lanczos` needs hardly more products than any single-vector Krylov method could.
+
+    python benchmarks/krylov_limit.py [--seeds 3]
+
+Products over the Krylov limit: those that Lanczos without restart, fully reorthogonalised in float64 and
+with all its vectors in memory, needs from the same start until its answer passes and is right. Geometric
+means over the prescribed spectra of `eigencore.testing.spectra` whose limit is at least 8. Nothing is
+timed, so the numbers are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from eigencore.solving import solve
+from eigencore.testing.costs import krylov_limit
+from eigencore.testing.gallery import Case
+from eigencore.testing.spectra import bulk_edge_cases, large_cases
+
+STAGES = {
+    "until it has converged": {"certify": "none", "glance": False},
+    "with the glance for copies": {"certify": "none"},
+    "with the certificate": {},
+}
+
+
+def right(case: Case, values: np.ndarray) -> bool:
+    """Whether these are the wanted values: equal sizes of opposite sign may stand in for each other."""
+    size = np.abs if case.which == "LM" else np.asarray
+    got, wanted = np.sort(size(values)), np.sort(size(case.wanted))
+    return len(got) == len(wanted) and bool(np.all(np.abs(got - wanted) <= 2 * case.tol * np.abs(wanted) + 1e-12))
+
+
+def ratios(cases: tuple[Case, ...], seeds: int) -> None:
+    limits = {(case.name, seed): krylov_limit(case, seed=seed) for case in cases for seed in range(seeds)}
+    for stage, words in STAGES.items():
+        over, wrong = [], 0
+        for case in cases:
+            for seed in range(seeds):
+                result = solve(case.operator(), case.k, which=case.which, tol=case.tol, seed=seed, **words)
+                wrong += not right(case, result.values)
+                limit = limits[case.name, seed]
+                if limit is not None and limit >= 8:
+                    over.append(result.matvecs / limit)
+        mean = np.exp(np.mean(np.log(over)))
+        print(f"  {stage:28} {mean:.3f} (worst {max(over):.2f}, {len(over)} runs); wrong {wrong}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    seeds = parser.parse_args().seeds
+    print("outliers, clusters, copies, power laws, gaps")
+    ratios(large_cases(), seeds)
+    print("wanted at the edge of a bulk, which a basis of 20 vectors restarts many times for")
+    ratios(bulk_edge_cases(), seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Errors are for humans: what is wrong, what was expected, what to do; and each kind has its exit code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from eigencore import errors
+from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
+
+KINDS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if inspect.isclass(kind) and issubclass(kind, BaseException)
+}
+
+
+def test_the_tree_that_is_told_is_the_one_there_is():
+    told = dict(re.findall(r"(\w+)\s+(\d+)\s", errors.__doc__))
+    assert told == {name: str(kind.exit_code) for name, kind in KINDS.items()}
+    depth = {name: errors.__doc__.splitlines()[i].index(name) for name, i in _lines(told).items()}
+    for name, kind in KINDS.items():
+        parent = kind.__mro__[1].__name__
+        if parent in depth:
+            assert depth[name] > depth[parent]
+            assert _lines(told)[name] > _lines(told)[parent]
+
+
+def _lines(names):
+    lines = errors.__doc__.splitlines()
+    return {name: next(i for i, line in enumerate(lines) if f"{name} " in line) for name in names}
+
+
+def test_a_message_is_followed_by_what_to_do():
+    assert str(UsageError("k is 0")) == "k is 0"
+    error = UsageError("k is 0", hint="Ask for more.", partial="so far")
+    assert str(error) == "k is 0\nAsk for more."
+    assert (error.message, error.hint, error.partial) == ("k is 0", "Ask for more.", "so far")
+    assert isinstance(error, ValueError)
+
+
+def test_interruption_is_a_keyboard_interrupt_that_carries_the_result():
+    error = Interrupted("result")
+    assert isinstance(error, KeyboardInterrupt)
+    assert not isinstance(error, Exception | EigencoreError)
+    assert error.result == "result"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lanczso", "Did you mean lanczos?"),
+        ("power", "Did you mean accel_power or deflated_power?"),
+        ("xyz", "There is: accel_power, arpack, deflated_power, lanczos."),
+    ],
+)
+def test_an_unknown_name_suggests_the_near_ones(name, hint):
+    known = ["lanczos", "arpack", "deflated_power", "accel_power"]
+    error = UnknownNameError("solver", name, known)
+    assert error.message == f"there is no solver named {name!r}"
+    assert error.hint == hint
+    assert UnknownNameError("solver", name, known, also="Look.").hint == f"{hint} Look."
+
+
+def test_where_nothing_is_known_that_is_told():
+    assert UnknownNameError("attack", "pgd", []).hint == "There is: none."

@@ -1,0 +1,420 @@
+"""Whatever multiplies becomes an operator, and the algebra of operators is that of their matrices."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.sparse
+from scipy.sparse import linalg as sparse_linalg
+
+from eigencore import arrays
+from eigencore.errors import OperatorError, UsageError
+from eigencore.interfaces import MinibatchOperator
+from eigencore.operators import (
+    FunctionOperator,
+    add,
+    as_operator,
+    congruence,
+    counting,
+    multiply,
+    project,
+    restrict,
+    shift,
+)
+
+N = 12
+
+
+def symmetric(seed: int = 0, n: int = N) -> np.ndarray:
+    A = np.random.default_rng(seed).standard_normal((n, n))
+    return (A + A.T) / 2
+
+
+def dense(operator) -> np.ndarray:
+    """The operator's matrix on the host, column by column; the product with a block must be the same."""
+    identity = arrays.from_host(np.eye(operator.shape[0]), operator)
+    columns = [operator.matvec(identity[:, i]) for i in range(operator.shape[0])]
+    block = operator.matmat(identity)
+    for product in (*columns, block):
+        assert product.dtype == operator.dtype
+    one_by_one = np.stack([arrays.to_host(column) for column in columns], axis=1)
+    np.testing.assert_allclose(arrays.to_host(block), one_by_one, atol=20 * arrays.eps(operator))
+    return one_by_one
+
+
+def assert_is(operator, matrix: np.ndarray) -> None:
+    assert operator.shape == matrix.shape
+    scale = float(np.max(np.abs(matrix), initial=1.0))
+    np.testing.assert_allclose(dense(operator), matrix, atol=100 * arrays.eps(operator) * scale)
+
+
+# -- from anything that multiplies -------------------------------------------------------------------------
+
+
+class Multiplies:
+    """Somebody else's operator: shape and @, and nothing else."""
+
+    shape = (N, N)
+
+    def __init__(self, A):
+        self.A = A
+
+    def __matmul__(self, V):
+        return self.A @ V
+
+
+def test_a_square_array_of_any_library(array_library):
+    operator = as_operator(array_library.array(symmetric()))
+    assert operator.dtype == array_library.dtype
+    assert_is(operator, symmetric())
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        np.asarray,
+        np.asmatrix,
+        np.asfortranarray,
+        scipy.sparse.csr_array,
+        scipy.sparse.coo_matrix,
+        scipy.sparse.dia_array,
+        sparse_linalg.aslinearoperator,
+        Multiplies,
+        lambda A: sparse_linalg.LinearOperator(A.shape, lambda v: np.float64(1) * A @ v, dtype=A.dtype),
+    ],
+    ids=["array", "matrix", "fortran", "csr", "coo", "dia", "linear-operator", "shape-and-@", "widening"],
+)
+def test_what_multiplies_on_the_host(wrap, dtype):
+    A = symmetric().astype(dtype)
+    operator = as_operator(wrap(A))
+    assert operator.dtype == (np.float64 if wrap is Multiplies else dtype)
+    v = np.ones(N, dtype=operator.dtype)
+    assert type(operator.matvec(v)) is np.ndarray
+    assert operator.matvec(v).shape == (N,)
+    assert_is(operator, A.astype(np.float64))
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array], ids=["array", "csr"])
+def test_whole_numbers_multiply_in_float64(wrap):
+    A = np.arange(9).reshape(3, 3) + np.arange(9).reshape(3, 3).T
+    operator = as_operator(wrap(A))
+    assert operator.dtype == np.float64
+    assert_is(operator, A.astype(np.float64))
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array, Multiplies], ids=["array", "csr", "@"])
+def test_a_dtype_that_is_asked_for_is_used(wrap):
+    operator = as_operator(wrap(symmetric()), dtype=np.float32)
+    assert operator.dtype == np.float32
+    assert operator.matvec(np.ones(N, dtype=np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [None, np.float32, "float32", np.float64])
+def test_a_function_on_numpy_vectors(dtype):
+    A = symmetric()
+    operator = as_operator(lambda v: A @ v, n=np.int64(N), dtype=dtype)
+    assert operator.dtype == np.dtype(dtype or np.float64)
+    assert_is(operator, A)
+
+
+def test_tensors_and_functions_of_tensors():
+    torch = pytest.importorskip("torch")
+    A = torch.tensor(symmetric(), dtype=torch.float32)
+    weights = A.clone().requires_grad_()
+    for given in (A, weights, A.to_sparse(), Multiplies(weights)):
+        operator = as_operator(given, dtype=torch.float32 if isinstance(given, Multiplies) else None)
+        assert operator.dtype is torch.float32
+        assert not operator.matvec(torch.ones(N)).requires_grad
+        assert_is(operator, symmetric())
+    operator = as_operator(lambda v: weights.double() @ v.double(), n=N, dtype=torch.float32)
+    product = operator.matvec(torch.ones(N))
+    assert (product.dtype, product.requires_grad) == (torch.float32, False)
+    assert_is(operator, symmetric())
+
+
+def test_an_operator_stays_what_it_is():
+    operator = as_operator(symmetric())
+    assert as_operator(operator) is operator
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (np.ones((3, 4)), "shape (3, 4); expected a square one"),
+        (np.ones(3), "shape (3,)"),
+        (np.ones((2, 3, 3)), "shape (2, 3, 3)"),
+        (np.ones((0, 0)), "empty"),
+        (scipy.sparse.csr_array((3, 4)), "shape (3, 4)"),
+        (np.eye(3) * 1j, "complex"),
+        (scipy.sparse.eye_array(3, dtype=complex), "complex"),
+        (np.array([["a"]]), "can't be made one of"),
+        ([[1.0]], "list is no operator"),
+        ("matrix", "str is no operator"),
+        (None, "NoneType is no operator"),
+        (SimpleNamespace(shape=(3, 3)), "SimpleNamespace is no operator"),
+        (SimpleNamespace(shape=(3, 3), dot=abs), "SimpleNamespace is no operator"),
+    ],
+)
+def test_what_is_no_operator_is_refused(given, words):
+    with pytest.raises(UsageError) as raised:
+        as_operator(given)
+    assert words in str(raised.value)
+
+
+def test_an_operator_of_ones_own_must_be_square():
+    operator = FunctionOperator(abs, 3, xp=np, dtype=np.float64)
+    operator.shape = (3, 4)
+    with pytest.raises(UsageError, match="square"):
+        as_operator(operator)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({}, "needs the length"),
+        ({"n": 0}, "empty"),
+        ({"n": -1}, "empty"),
+        ({"n": 2.5}, "n is 2.5"),
+        ({"n": "3"}, "n is '3'"),
+        ({"n": 3, "dtype": "float16"}, "expected float32 or float64"),
+        ({"n": 3, "dtype": int}, "expected float32 or float64"),
+        ({"n": 3, "dtype": complex}, "expected float32 or float64"),
+        ({"n": 3, "dtype": "nonsense"}, "dtype is 'nonsense'"),
+    ],
+)
+def test_a_function_needs_a_length_and_a_floating_type(keywords, words):
+    with pytest.raises(UsageError) as raised:
+        as_operator(abs, **keywords)
+    assert words in str(raised.value)
+
+
+def test_a_tensor_type_must_be_floating_too():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UsageError, match=r"torch\.int64"):
+        as_operator(abs, n=3, dtype=torch.int64)
+    with pytest.raises(UsageError, match="complex"):
+        as_operator(torch.eye(3, dtype=torch.complex64))
+
+
+# -- algebra -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="A")
+def first(array_library):
+    return as_operator(array_library.array(symmetric()))
+
+
+@pytest.fixture(name="B")
+def second(array_library):
+    return as_operator(array_library.array(symmetric(1)))
+
+
+def host(operator) -> np.ndarray:
+    """The matrix that the operator really has, rounded to its precision."""
+    return dense(operator)
+
+
+def test_sum(A, B):
+    assert_is(add(A, B), host(A) + host(B))
+
+
+@pytest.mark.parametrize("c", [0.0, -2.5, np.float64(1.5), np.float32(0.5), 3])
+def test_multiple_and_shift(A, c):
+    assert_is(multiply(A, c), float(c) * host(A))
+    assert_is(shift(A, c), host(A) + float(c) * np.eye(N))
+
+
+def test_congruence(A, array_library):
+    d = np.linspace(-1, 2, N)
+    assert_is(congruence(A, array_library.array(d)), d[:, None] * host(A) * d)
+    assert_is(congruence(A, d), d[:, None] * host(A) * d)
+
+
+@pytest.mark.parametrize("k", [1, 4, N])
+def test_projection(A, array_library, k):
+    Q = np.linalg.qr(np.random.default_rng(2).standard_normal((N, k)))[0]
+    P = np.eye(N) - Q @ Q.T
+    for V in (array_library.array(Q), Q):
+        assert_is(project(A, V), P @ host(A) @ P)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        slice(3, 7),
+        slice(None),
+        slice(-4, None),
+        slice(None, None, 3),
+        slice(None, None, -1),
+        [5],
+        [7, 2, 11],
+        [-1, 0],
+        np.arange(N)[::-2],
+        np.arange(N) % 3 == 0,
+    ],
+    ids=str,
+)
+def test_restriction(A, where):
+    inside = np.arange(N)[where]
+    assert_is(restrict(A, where), host(A)[np.ix_(inside, inside)])
+
+
+def test_the_pieces_combine(A, B):
+    d = np.linspace(0.5, 2, N)
+    both = restrict(shift(add(congruence(A, d), multiply(B, -2.0)), 3.0), slice(2, 9))
+    whole = d[:, None] * host(A) * d - 2 * host(B) + 3 * np.eye(N)
+    assert_is(both, whole[2:9, 2:9])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda A: add(A, as_operator(np.eye(N + 1))), "can't be added"),
+        (lambda A: add(A, as_operator(np.eye(N, dtype=np.float32))), "can't be added"),
+        (lambda A: congruence(A, np.ones(N - 1)), f"d has shape ({N - 1},); expected ({N},)"),
+        (lambda A: congruence(A, np.ones((N, 1))), f"d has shape ({N}, 1)"),
+        (lambda A: project(A, np.ones(N)), f"V has shape ({N},); expected ({N}, k)"),
+        (lambda A: project(A, np.ones((3, N))), f"V has shape (3, {N})"),
+        (lambda A: restrict(A, []), "0 indices"),
+        (lambda A: restrict(A, slice(5, 5)), "0 indices"),
+        (lambda A: restrict(A, [1, 1]), "distinct"),
+        (lambda A: restrict(A, [1, 1 - N]), "distinct"),
+        (lambda A: restrict(A, [N]), f"indices 0 to {N - 1}"),
+        (lambda A: restrict(A, [1.5]), f"indices 0 to {N - 1}"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, words):
+    with pytest.raises(UsageError) as raised:
+        make(as_operator(symmetric()))
+    assert words in str(raised.value)
+
+
+# -- laws of the eigenvalues -------------------------------------------------------------------------------
+
+
+def spectrum(operator) -> np.ndarray:
+    return np.linalg.eigvalsh(dense(operator))
+
+
+def test_eigenvalues_move_and_scale_as_they_must(A, array_library):
+    values, close = spectrum(A), {"atol": 100 * array_library.eps}
+    np.testing.assert_allclose(spectrum(shift(A, 7.0)), values + 7, **close)
+    np.testing.assert_allclose(spectrum(multiply(A, 3.0)), 3 * values, **close)
+    np.testing.assert_allclose(spectrum(multiply(A, -1.0)), -values[::-1], **close)
+    np.testing.assert_allclose(spectrum(add(A, A)), 2 * values, **close)
+    signs = np.where(np.arange(N) % 2 == 0, 1.0, -1.0)
+    np.testing.assert_allclose(spectrum(congruence(A, signs)), values, **close)
+    np.testing.assert_allclose(spectrum(restrict(A, slice(None, None, -1))), values, **close)
+
+
+def test_projecting_eigenvectors_away_leaves_the_others(A, array_library):
+    values, vectors = np.linalg.eigh(host(A))
+    left = spectrum(project(A, vectors[:, -3:]))
+    np.testing.assert_allclose(left, np.sort([*values[:-3], 0, 0, 0]), atol=100 * array_library.eps)
+
+
+def test_the_eigenvalues_of_a_restriction_interlace(A, array_library):
+    values, slack = spectrum(A), 100 * array_library.eps
+    inside = spectrum(restrict(A, slice(1, None)))
+    assert np.all(values[:-1] <= inside + slack)
+    assert np.all(inside <= values[1:] + slack)
+
+
+# -- counting ----------------------------------------------------------------------------------------------
+
+
+class Batches(FunctionOperator):
+    """A mean of four matrices; a minibatch is one of them."""
+
+    def __init__(self):
+        self.parts = [symmetric(seed) for seed in range(4)]
+        super().__init__(lambda v: sum(self.parts) @ v / 4, N, xp=np, dtype=np.dtype(np.float64))
+
+    def minibatch(self, step, seed, batches=1):
+        return as_operator(self.parts[(step + seed) % 4]), batches / 4
+
+
+def test_products_are_counted_by_columns(A):
+    counted = counting(A)
+    assert counted.matvecs == 0
+    assert_is(counted, host(A))
+    assert counted.matvecs == 2 * N  # one by one, and as a block
+
+
+def test_asking_for_minibatches_gets_an_honest_answer():
+    whole, batched = as_operator(symmetric()), Batches()
+    assert not isinstance(whole, MinibatchOperator)
+    assert not isinstance(counting(whole), MinibatchOperator)
+    assert isinstance(batched, MinibatchOperator)
+    assert isinstance(counting(batched), MinibatchOperator)
+    assert isinstance(counting(counting(batched)), MinibatchOperator)
+
+
+def test_a_minibatch_costs_its_share_of_the_data():
+    counted = counting(Batches())
+    sample, share = counted.minibatch(1, 0, 2)
+    assert share == 0.5
+    np.testing.assert_allclose(sample.matmat(np.eye(N)), symmetric(1))
+    assert counted.matvecs == 0.5 * N
+    np.testing.assert_array_equal(sample.matvec(np.ones(N)), symmetric(1) @ np.ones(N))
+    assert counted.matvecs == 0.5 * (N + 1)
+    counted.matvec(np.ones(N))
+    assert counted.matvecs == 0.5 * (N + 1) + 1
+
+
+def test_the_hooks_look_before_and_after_each_product():
+    seen = []
+    counted = counting(
+        Batches(),
+        before=lambda columns: seen.append(("before", columns, counted.matvecs)),
+        after=lambda V, AV: seen.append(("after", V.shape, counted.matvecs)),
+    )
+    counted.matvec(np.ones(N))
+    counted.matmat(np.ones((N, 3)))
+    counted.minibatch(0, 0)[0].matmat(np.ones((N, 2)))
+    assert seen == [
+        ("before", 1.0, 0.0),
+        ("after", (N,), 1.0),
+        ("before", 3.0, 1.0),
+        ("after", (N, 3), 4.0),
+        ("before", 0.5, 4.0),
+        ("after", (N, 2), 4.5),
+    ]
+
+
+def test_a_product_that_is_refused_or_fails_is_not_counted():
+    class Enough(BaseException):
+        pass
+
+    def refuse(columns):
+        raise Enough
+
+    calls = []
+    counted = counting(as_operator(calls.append, n=N), before=refuse)
+    with pytest.raises(Enough):
+        counted.matvec(np.ones(N))
+    assert (calls, counted.matvecs) == ([], 0)
+
+    def fail(v):
+        raise RuntimeError("out of memory")
+
+    counted = counting(as_operator(fail, n=N))
+    with pytest.raises(OperatorError, match="a product failed: RuntimeError: out of memory") as raised:
+        counted.matvec(np.ones(N))
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    assert counted.matvecs == 0
+
+
+def test_an_error_for_humans_and_an_interruption_pass_through_a_product():
+    for error in (UsageError("weights changed"), KeyboardInterrupt()):
+
+        def fail(v, error=error):
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            counting(as_operator(fail, n=N)).matvec(np.ones(N))
+        assert raised.value is error

@@ -1,0 +1,602 @@
+"""Plugins are found through real entry points, loaded one by one, and a broken one harms nobody else.
+
+Nothing here asks which pluggy it runs on: the laws are those of this project, and hold on each.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from eigencore import hookspecs, loading
+from eigencore import registry as registry_module
+from eigencore.errors import CapabilityError, PluginError, UnknownNameError, UsageError
+from eigencore.interfaces import (
+    AnalysisEntry,
+    BackendEntry,
+    Capability,
+    Entry,
+    ProblemEntry,
+    SolverEntry,
+)
+from eigencore.registry import PluginRecord, disable, load, load_options, registry, require
+
+BUNDLED = {"arpack", "demo", "krylov", "power", "torch"}
+
+HEADER = """
+from eigencore.hookspecs import hookimpl
+from eigencore.interfaces import *
+def solver(name, **more):
+    return SolverEntry(name=name, summary="made up", load="made_up:solve", **more)
+"""
+
+GOOD = """
+@hookimpl
+def eigen_solvers():
+    return [solver("steady")]
+"""
+
+
+@dataclass
+class Site:
+    """A folder on sys.path into which distributions with plugins are written."""
+
+    folder: Path
+
+    def install(
+        self,
+        plugin: str,
+        code: str,
+        *,
+        distribution: str | None = None,
+        version: str = "1.0",
+        value: str | None = None,
+        points: str | None = None,
+    ) -> str:
+        """Writes a module and the metadata of its distribution, and returns the module's name."""
+        distribution = distribution or f"dist-{plugin}"
+        module = re.sub(r"\W", "_", f"made_up_{distribution}_{plugin}")
+        (self.folder / f"{module}.py").write_text(HEADER + textwrap.dedent(code))
+        info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        lines = points or f"[eigencore]\n{plugin} = {value or module}\n"
+        with (info / "entry_points.txt").open("a") as file:
+            file.write(lines)
+        importlib.invalidate_caches()
+        return module
+
+    def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs code in a fresh interpreter that sees the site."""
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": str(self.folder), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("EIGEN_DISABLE_PLUGINS", raising=False)
+    monkeypatch.setattr(registry_module, "_switched_off", set())
+    registry.cache_clear()
+    yield Site(tmp_path)
+    registry.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("made_up_")]:
+        del sys.modules[name]
+
+
+def record(name: str, distribution: str | None = None) -> PluginRecord:
+    found = [
+        one for one in registry().records if one.name == name and distribution in (None, one.distribution)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def names(kind: type[Entry] = Entry) -> list[str]:
+    return [one.entry.name for one in registry().entries(kind)]
+
+
+def assert_only_this_is_broken(name: str, *words: str) -> None:
+    broken = record(name)
+    assert broken.status == "broken"
+    assert broken.error is not None
+    assert "\n" not in broken.error
+    for word in words:
+        assert word in broken.error
+    assert {one.name for one in registry().records if one.status == "loaded"} == BUNDLED | {"good"}
+    assert "steady" in names()
+    assert not [one for one in registry().registered if one.plugin.name == name]
+
+
+# -- what is found -----------------------------------------------------------------------------------------
+
+
+def test_the_hooks_are_those_of_the_specification():
+    specified = {
+        name: typing.get_type_hints(spec, vars(hookspecs) | {"interfaces": sys.modules[Entry.__module__]})
+        for name, spec in vars(hookspecs).items()
+        if name.startswith("eigen_")
+    }
+    brings = {name: typing.get_args(hints["return"])[0] for name, hints in specified.items()}
+    assert brings == loading.HOOKS
+
+
+def test_the_bundled_plugins_come_in_by_the_same_door(site):
+    assert {one.name for one in registry().records} >= BUNDLED
+    assert {one.distribution for one in registry().records if one.name in BUNDLED} == {"eigencore"}
+    assert {"lanczos", "arpack", "deflated_power", "accel_power"} <= set(names(SolverEntry))
+    assert registry().find(BackendEntry, "torch").extra == "torch"
+
+
+def test_a_plugin_is_recorded_with_its_distribution_and_entries_by_kind(site):
+    site.install(
+        "mine",
+        """
+        @hookimpl
+        def eigen_solvers():
+            return [solver("zz_last"), solver("aa_first")]
+
+        @hookimpl
+        def eigen_problems():
+            return [ProblemEntry(name="mine:well", summary="s", load="a.b:c.d")]
+        """,
+        distribution="my-dist",
+        version="2.3",
+    )
+    assert record("mine") == PluginRecord("mine", "my-dist", "2.3", "loaded", None)
+    mine = [one for one in registry().entries(SolverEntry) if one.plugin.name == "mine"]
+    assert [one.entry.name for one in mine] == ["aa_first", "zz_last"]
+    assert "mine:well" in names(ProblemEntry)
+    assert "mine:well" not in names(SolverEntry)
+    assert registry().find(ProblemEntry, "mine:well").load == "a.b:c.d"
+
+
+@pytest.mark.parametrize("shape", ["instance", "plain_class"])
+def test_a_plugin_may_be_an_object(site, shape):
+    module = site.install(
+        "objects",
+        """
+        class Base:
+            @hookimpl
+            def eigen_solvers(self):
+                return [solver(self.name)]
+
+        class Plugin(Base):
+            name = "from_instance"
+
+            @property
+            def eigen_attacks(self):
+                raise AssertionError("a property was run")
+
+            @hookimpl
+            def eigen_problems(self):
+                return []
+
+        instance = Plugin()
+
+        class plain_class:
+            @staticmethod
+            @hookimpl
+            def eigen_solvers():
+                return [solver("from_plain_class")]
+
+            @classmethod
+            @hookimpl
+            def eigen_problems(cls):
+                return [ProblemEntry(name=cls.__name__, summary="s", load="a:b")]
+        """,
+        points="\n",
+    )
+    site.install("holder", "", points=f"[eigencore]\nobjects = {module}:{shape}\n")
+    assert record("objects").error is None
+    assert f"from_{shape}" in names(SolverEntry)
+    assert ("plain_class" in names(ProblemEntry)) == (shape == "plain_class")
+
+
+def test_a_lazy_attribute_of_a_module_is_not_fired(site):
+    module = site.install(
+        "lazy",
+        """
+        fired = []
+
+        def __getattr__(name):
+            fired.append(name)
+            raise AssertionError(f"{name} was fired")
+
+        def __dir__():
+            fired.append("dir")
+            return ["eigen_solvers", "torch_things"]
+
+        @hookimpl
+        def eigen_solvers():
+            return [solver("lazy_one")]
+        """,
+    )
+    assert record("lazy").status == "loaded"
+    assert "lazy_one" in names(SolverEntry)
+    assert sys.modules[module].fired == []
+
+
+def test_a_hook_may_go_by_another_name_and_one_of_a_later_version_is_optional(site):
+    site.install(
+        "renamed",
+        """
+        @hookimpl(specname="eigen_solvers")
+        def eigen_my_solvers():
+            return [solver("renamed")]
+
+        @hookimpl(optionalhook=True)
+        def eigen_things_to_come():
+            return [1]
+        """,
+    )
+    assert record("renamed").error is None
+    assert "renamed" in names(SolverEntry)
+
+
+# -- what breaks -------------------------------------------------------------------------------------------
+
+
+def returning(what: str, hook: str = "eigen_solvers", *, mark: str = "@hookimpl") -> str:
+    return f"{mark}\ndef {hook}():\n    return {what}\n"
+
+
+A_PROBLEM = "ProblemEntry(name='twin', summary='s', load='a:b')"
+
+BROKEN = {
+    "import error": ("import not_there_at_all", ["ModuleNotFoundError", "not_there_at_all"]),
+    "syntax error": ("def (", ["SyntaxError"]),
+    "sys.exit at import": ("import sys; sys.exit(3)", ["sys.exit(3)"]),
+    "an abort that is no Exception": (
+        "class Panic(BaseException): ...\nraise Panic('rust')",
+        ["Panic: rust"],
+    ),
+    "hook raises": (returning("[]") + returning("1 / 0", "eigen_problems"), ["ZeroDivisionError: division"]),
+    "hook raises in two lines": ("raise ValueError('first\\nsecond')", ["ValueError: first second"]),
+    "hook calls sys.exit": ("@hookimpl\ndef eigen_solvers():\n    raise SystemExit", ["sys.exit()"]),
+    "returns None": (returning("None"), ["eigen_solvers returned None", "a list of SolverEntry"]),
+    "returns one entry": (returning("solver('one')"), ["returned a SolverEntry", "a list"]),
+    "is a generator": (returning("(yield solver('one'))"), ["returned a generator", "a list"]),
+    "entry of another kind": (
+        returning("[solver('one')]", "eigen_problems"),
+        ["eigen_problems brings a SolverEntry", "expected ProblemEntry"],
+    ),
+    "entry is a dict": (returning("[{'name': 'one'}]"), ["brings a dict"]),
+    "illegal name": (returning("[solver('a.b')]"), ["'a.b'", "letters"]),
+    "name with @": (returning("[solver('a@b')]"), ["'a@b'"]),
+    "name of two colons": (returning("[solver('a:b:c')]"), ["'a:b:c'"]),
+    "empty name": (returning("[solver('')]"), ["''"]),
+    "no name": (returning("[solver(None)]"), ["None"]),
+    "reserved name": (returning("[solver('problem')]"), ["--set problem."]),
+    "duplicate name": (returning("[solver('twin'), solver('twin')]"), ["2 entries named 'twin'"]),
+    "duplicate across kinds": (
+        returning("[solver('twin')]") + returning(f"[{A_PROBLEM}]", "eigen_problems"),
+        ["2 entries named 'twin'"],
+    ),
+    "load is no import string": (
+        returning(f"[{A_PROBLEM}]".replace("a:b", "a.b"), "eigen_problems"),
+        ["the load of twin is 'a.b'", "module:attribute"],
+    ),
+    "options is the class itself": (
+        returning("[solver('one', options=dict)]"),
+        ["the options of one is", "module:attribute"],
+    ),
+    "needs what there is not": (
+        returning("[solver('one', needs=frozenset({'gradients'}))]"),
+        ["one needs gradients", "input_gradient"],
+    ),
+    "misspelt hook": (
+        returning("[]", "eigen_solver"),
+        ["no hook eigen_solver", "did you mean eigen_solvers?"],
+    ),
+    "misspelt hook without the prefix": (returning("[]", "solvers"), ["did you mean eigen_solvers?"]),
+    "hook like no other": (
+        returning("[]", "xyz"),
+        ["no hook xyz", "there are eigen_problems, eigen_backends"],
+    ),
+    "unmarked": (returning("[]", mark=""), ["eigen_solvers lacks @hookimpl"]),
+    "unmarked and misspelt": (returning("[]", "eigen_solver", mark=""), ["eigen_solver lacks @hookimpl"]),
+    "asks for an argument": ("@hookimpl\ndef eigen_solvers(config):\n    return []", ["config"]),
+    "is a wrapper": (returning("(yield)", mark="@hookimpl(wrapper=True)"), ["eigen_solvers is a wrapper"]),
+    "is an old wrapper": (returning("(yield)", mark="@hookimpl(hookwrapper=True)"), ["is a wrapper"]),
+    "is no plain function": (
+        "import functools\n" + returning("[]", mark="@hookimpl\n@functools.cache"),
+        ["eigen_solvers is a", "plain function"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "words"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_plugin_is_recorded_and_harms_nobody(site, code, words):
+    site.install("aaa_broken", code)
+    site.install("good", GOOD)
+    assert_only_this_is_broken("aaa_broken", *words)
+
+
+def test_an_entry_point_to_nothing_is_broken(site):
+    site.install("good", GOOD)
+    module = site.install("bad", "", value="not a module!")
+    assert record("bad").status == "broken"
+    site.install("missing", "", value=f"{module}:nothing_here")
+    registry.cache_clear()
+    assert "nothing_here" in (record("missing").error or "")
+    assert "steady" in names()
+
+
+def test_entry_points_that_cannot_be_read_are_told_and_those_of_strangers_ignored(site):
+    site.install("good", GOOD)
+    site.install("garbled", "", points="[eigencore]\nno equals sign\n")
+    site.install("stranger", "", points="[console_scripts]\nno equals sign\n")
+    (site.folder / "dist_binary-1.0.dist-info").mkdir()
+    (site.folder / "dist_binary-1.0.dist-info" / "entry_points.txt").write_bytes(
+        b"[eigencore]\n\xff\xfe = a\n"
+    )
+    importlib.invalidate_caches()
+    assert_only_this_is_broken("dist-garbled", "can't be read")
+    assert not [one for one in registry().records if "stranger" in one.distribution]
+
+
+def test_keyboard_interrupt_is_never_swallowed(site):
+    site.install("interrupted", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        registry()
+    site.install("interrupted", "@hookimpl\ndef eigen_solvers():\n    raise KeyboardInterrupt", points="\n")
+    with pytest.raises(KeyboardInterrupt):
+        registry()
+
+
+def test_what_a_plugin_prints_while_loading_stays_out_of_stdout(site):
+    site.install("loud", "print('hello from loud')\n" + GOOD)
+    ran = site.run("from eigencore.registry import registry; print(len(registry().records))")
+    assert ran.stdout.strip() == str(len(BUNDLED) + 1)
+    assert "hello from loud" in ran.stderr
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_suggests_the_near_and_tells_of_plugins_that_are_missing(site, monkeypatch):
+    site.install("good", GOOD)
+    site.install("torn", "import not_there_at_all")
+    monkeypatch.setenv("EIGEN_DISABLE_PLUGINS", "power")
+    with pytest.raises(UnknownNameError) as raised:
+        registry().find(SolverEntry, "lanczso")
+    message = str(raised.value)
+    assert "there is no solver named 'lanczso'" in message
+    assert "Did you mean lanczos?" in message
+    assert "Plugin torn failed to load: ModuleNotFoundError: No module named 'not_there_at_all'." in message
+    assert "Plugin power is disabled." in message
+
+
+def test_a_name_of_another_kind_is_told(site):
+    with pytest.raises(UnknownNameError, match="torch is a backend") as raised:
+        registry().find(SolverEntry, "torch")
+    assert "no solver named 'torch'" in str(raised.value)
+    with pytest.raises(UnknownNameError, match="no analysis named"):
+        registry().find(AnalysisEntry, "torch")
+
+
+def test_two_plugins_with_an_entry_of_one_name_are_both_listed_and_told_apart(site):
+    site.install("first", GOOD, distribution="alpha-dist")
+    site.install("second", GOOD.replace('"steady"', '"steady", which=("SA",)'), distribution="beta.dist")
+    assert record("first").status == record("second").status == "loaded"
+    assert names(SolverEntry).count("steady") == 2
+    with pytest.raises(UsageError) as raised:
+        registry().find(SolverEntry, "steady")
+    assert not isinstance(raised.value, UnknownNameError)
+    assert "first@alpha-dist" in str(raised.value)
+    assert "second@beta.dist" in str(raised.value)
+    assert "Say steady@alpha-dist or steady@beta.dist" in str(raised.value)
+    assert registry().find(SolverEntry, "steady@alpha-dist").which == ("LM", "LA", "SA", "BE")
+    assert registry().find(SolverEntry, "steady@Beta_Dist").which == ("SA",)
+    with pytest.raises(UnknownNameError, match="Did you mean steady@alpha-dist"):
+        registry().find(SolverEntry, "steady@alpa-dist")
+
+
+def test_the_same_name_in_two_kinds_is_a_clash_too(site):
+    site.install("first", GOOD, distribution="alpha-dist")
+    code = (
+        "@hookimpl\ndef eigen_problems():\n    return [ProblemEntry(name='steady', summary='s', load='a:b')]"
+    )
+    site.install("second", code, distribution="beta-dist")
+    with pytest.raises(
+        UsageError, match="a solver of plugin first@alpha-dist and a problem of plugin second"
+    ):
+        registry().find(SolverEntry, "steady")
+    assert registry().find(SolverEntry, "steady@alpha-dist").name == "steady"
+    assert registry().find(ProblemEntry, "steady@beta-dist").name == "steady"
+
+
+def test_a_clash_within_one_distribution_can_only_be_switched_off(site):
+    module = site.install("first", GOOD, distribution="alpha-dist")
+    site.install("second", GOOD, distribution="alpha-dist")
+    for name in ("steady", "steady@alpha-dist"):
+        with pytest.raises(UsageError, match="Disable one of them") as raised:
+            registry().find(SolverEntry, name)
+        assert "Say " not in str(raised.value)
+    disable("second")
+    assert registry().find(SolverEntry, "steady").load == "made_up:solve"
+    assert module in sys.modules
+
+
+def test_two_distributions_with_an_entry_point_of_one_name_are_both_seen(site):
+    site.install("twin", GOOD, distribution="alpha-dist")
+    site.install("twin", GOOD.replace("steady", "other"), distribution="beta-dist")
+    assert record("twin", "alpha-dist").status == record("twin", "beta-dist").status == "loaded"
+    assert {"steady", "other"} <= set(names(SolverEntry))
+    disable("twin@beta-dist")
+    assert record("twin", "alpha-dist").status == "loaded"
+    assert record("twin", "beta-dist").status == "disabled"
+
+
+def test_a_second_copy_of_a_distribution_is_shadowed(site, tmp_path, monkeypatch):
+    site.install("twin", GOOD, distribution="alpha-dist", version="2.0")
+    later = tmp_path / "later"
+    later.mkdir()
+    Site(later).install("twin", "raise AssertionError", distribution="Alpha.Dist", version="1.0")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(later)])
+    assert record("twin", "alpha-dist").status == "loaded"
+    shadowed = record("twin", "Alpha.Dist")
+    assert (shadowed.status, shadowed.version) == ("shadowed", "1.0")
+    assert str(tmp_path) in (shadowed.error or "")
+    assert registry().find(SolverEntry, "steady").name == "steady"
+
+
+def test_a_folder_that_stands_on_the_path_twice_is_no_second_copy(site, tmp_path, monkeypatch):
+    site.install("twin", GOOD)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path), str(link)])
+    assert record("twin").status == "loaded"
+    assert names(SolverEntry).count("steady") == 1
+
+
+# -- switching off -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["variable", "call"])
+def test_a_disabled_plugin_is_not_imported(site, how):
+    module = site.install("off", "raise AssertionError('imported')")
+    told = "" if how == "variable" else "disable('off')"
+    code = f"""
+        import sys
+        from eigencore.registry import disable, registry
+        {told}
+        print([(one.status, one.error) for one in registry().records if one.name == "off"])
+        print({module!r} in sys.modules)
+        """
+    ran = site.run(code, EIGEN_DISABLE_PLUGINS=" krylov, off ," if how == "variable" else "")
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == ["[('disabled', None)]", "False"]
+
+
+def test_disable_after_the_first_look_builds_the_registry_anew(site):
+    site.install("good", GOOD)
+    before = registry()
+    assert registry() is before
+    disable("good", "krylov")
+    assert record("good").status == record("krylov").status == "disabled"
+    assert "steady" not in names()
+    assert "lanczos" not in names()
+    assert "steady" in [one.entry.name for one in before.registered]
+
+
+def test_disabling_what_is_not_there_is_refused_or_from_the_environment_warned_of(site, monkeypatch):
+    with pytest.raises(UnknownNameError, match="no plugin named 'krilov'") as raised:
+        disable("torch", "krilov")
+    assert "Did you mean krylov?" in str(raised.value)
+    assert record("torch").status == "loaded"
+    registry.cache_clear()
+    monkeypatch.setenv("EIGEN_DISABLE_PLUGINS", "krilov,torch")
+    with pytest.warns(UserWarning, match=r"EIGEN_DISABLE_PLUGINS: there is no plugin named 'krilov'.*krylov"):
+        registry()
+    assert record("torch").status == "disabled"
+
+
+# -- using an entry ----------------------------------------------------------------------------------------
+
+
+def entry(load: str, **more: typing.Any) -> SolverEntry:
+    return SolverEntry(name="made", summary="s", load=load, **more)
+
+
+def test_load_follows_the_import_string():
+    assert load(entry("os:path.join")) is os.path.join
+
+
+def test_a_missing_extra_tells_how_to_install_it(site):
+    site.install(
+        "needy",
+        """
+        @hookimpl
+        def eigen_solvers():
+            return [solver("needy", extra="gpu"), solver("plain")]
+        """,
+        distribution="needy-dist",
+    )
+    (site.folder / "made_up.py").write_text("import not_there.at_all\ndef solve(): ...\n")
+    with pytest.raises(PluginError, match="needy needs not_there, which is not installed") as raised:
+        load(registry().find(SolverEntry, "needy"))
+    assert raised.value.hint == 'Run: pip install "needy-dist[gpu]"'
+    assert isinstance(raised.value.__cause__, ModuleNotFoundError)
+    with pytest.raises(PluginError, match="plain can't be loaded from made_up:solve: ModuleNotFoundError"):
+        load(registry().find(SolverEntry, "plain"))
+    with pytest.raises(PluginError) as raised:
+        load(entry("not_there:solve", extra="torch"))
+    assert raised.value.hint is None, "its own module is missing: no extra brings that"
+    with pytest.raises(PluginError) as raised:
+        load(entry("made_up:solve", extra="torch"))
+    assert raised.value.hint == 'Run: pip install "eigencore[torch]"'
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise OSError('libcuda.so: cannot open')", "OSError: libcuda.so: cannot open"),
+        ("import sys; sys.exit(2)", "sys.exit(2)"),
+        ("", "has no attribute 'solve'"),
+    ],
+)
+def test_what_fails_on_use_is_a_plugin_error(site, code, words):
+    module = site.install("late", code, points="\n")
+    with pytest.raises(PluginError) as raised:
+        load(entry(f"{module}:solve", extra="torch"))
+    assert raised.value.message.startswith(f"made can't be loaded from {module}:solve: ")
+    assert words in raised.value.message
+    assert raised.value.exit_code == 4
+
+
+def test_interruption_and_errors_for_humans_pass_through_loading(site):
+    module = site.install("late", "raise KeyboardInterrupt", points="\n")
+    with pytest.raises(KeyboardInterrupt):
+        load(entry(f"{module}:solve"))
+    module = site.install("human", "from eigencore.errors import *\nraise UsageError('so')", points="\n")
+    with pytest.raises(UsageError, match=r"^so$"):
+        load(entry(f"{module}:solve"))
+
+
+def test_options_are_a_dataclass_or_none(site):
+    module = site.install(
+        "late",
+        """
+        from dataclasses import dataclass
+
+        @dataclass(frozen=True)
+        class Options:
+            basis: int = 3
+
+        class Plain: ...
+        """,
+        points="\n",
+    )
+    assert load_options(entry("a:b")) is None
+    assert load_options(entry("a:b", options=f"{module}:Options")).__name__ == "Options"
+    for wrong in ("Plain", "dataclass"):
+        with pytest.raises(PluginError, match=f"{wrong}, the options of made, is no dataclass"):
+            load_options(entry("a:b", options=f"{module}:{wrong}"))
+
+
+def test_what_a_problem_does_not_offer_is_refused_in_words():
+    wants = entry("a:b", needs=frozenset({Capability.PRODUCTS, Capability.INPUT_GRADIENT}))
+    require(wants, frozenset(Capability))
+    require(entry("a:b"), frozenset())
+    with pytest.raises(CapabilityError, match=r"^made needs input_gradient; this problem offers products$"):
+        require(wants, frozenset({Capability.PRODUCTS}))
+    with pytest.raises(
+        CapabilityError, match=r"^made needs input_gradient, products; demo:x offers nothing$"
+    ):
+        require(wants, frozenset(), "demo:x")
