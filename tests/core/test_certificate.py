@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from eigencore.certificate import Claim, certify, products_needed
 from eigencore.operators import FunctionOperator, as_operator, counting
 from eigencore.request import Request

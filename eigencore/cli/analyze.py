@@ -1,0 +1,116 @@
+"""eigen analyze: the main job."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+import click
+
+from eigencore.cli.failures import INTERRUPTED
+from eigencore.cli.flags import json_flag, verbose_flag
+from eigencore.defaults import BACKEND, KIND, PROBLEM, SOLVER
+from eigencore.errors import PluginError, UsageError
+from eigencore.request import WHICH
+from eigencore.results import Status
+
+NOT_CONVERGED = 3
+
+
+def _options(
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, dict[str, str]]:
+    """ENTRY.OPTION=VALUE, by entry and option."""
+    options: dict[str, dict[str, str]] = {}
+    for text in texts:
+        place, equals, value = text.partition("=")
+        entry, _, option = place.strip().rpartition(".")
+        if not (equals and entry and option):
+            raise UsageError(
+                f"--set {text}; expected ENTRY.OPTION=VALUE, as in accel_power.momentum=auto",
+                hint="`eigen solvers NAME` and `eigen backends NAME` show what options there are.",
+            )
+        options.setdefault(entry, {})[option] = value
+    return options
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    return [] if names == ["none"] else names
+
+
+@click.command()
+@click.argument("problem", default=PROBLEM)
+@click.option(
+    "--backend", metavar="NAME", help=f"What makes the operator.  [default: the problem's own, or {BACKEND}]"
+)
+@click.option("--solver", default=SOLVER, show_default=True, metavar="NAME", help="See `eigen solvers`.")
+@click.option("-k", type=int, default=5, show_default=True, help="How many eigenpairs.")
+@click.option("--kind", default=KIND, show_default=True, help="Of operator; see `eigen backends NAME`.")
+@click.option("--params", metavar="GLOB", help="Only the parameters whose names match.")
+@click.option(
+    "--which",
+    type=click.Choice(list(WHICH)),
+    default="LM",
+    show_default=True,
+    help="; ".join(f"{name} {text}" for name, text in WHICH.items()) + ".",
+)
+@click.option("--tol", type=float, default=1e-3, show_default=True, help="Residual norm over |eigenvalue|.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every random number.")
+@click.option("--max-matvecs", type=float, help="Products at most, those to certify included.")
+@click.option("--max-seconds", type=float, help="Time at most.")
+@click.option(
+    "--certify",
+    type=click.Choice(["none", "sketch", "full"]),
+    default="sketch",
+    show_default=True,
+    help="By three products; by one for each pair; or not at all.",
+)
+@click.option("--device", metavar="NAME", help="As the backend calls it: cpu, cuda, cuda:1.")
+@click.option("--dtype", metavar="NAME", help="float32 or float64.  [default: the model's own]")
+@click.option("--analyses", callback=_names, metavar="A,B", help="By name, or none.  [default: all possible]")
+@click.option(
+    "--set",
+    "options",
+    callback=_options,
+    multiple=True,
+    metavar="ENTRY.OPTION=VALUE",
+    help="An option of a solver, backend or analysis; problem.NAME=VALUE for one of the problem's own.",
+)
+@click.option("--out", metavar="DIR", help="Save the run there; `eigen show DIR` prints it again.")
+@json_flag
+@verbose_flag
+def analyze(as_json: bool, **asked: Any) -> int:
+    """Top eigenpairs of PROBLEM, with their certificate, and what the analyses say of them.
+
+    PROBLEM is a name (see `eigen problems`), path/file.py:FACTORY, or module:FACTORY, where FACTORY is a
+    function that returns an eigencore.Problem, a tuple (model, data, loss), or a matrix.
+
+    Exit codes: 0 done; 1 failed; 2 usage; 3 something did not converge; 4 a plugin failed; 130 interrupted.
+    """
+    from eigencore import pipeline
+    from eigencore.cli.progress import progress
+
+    code = None
+    try:
+        # What a model or a loader prints must not mix with the data.
+        with contextlib.redirect_stdout(sys.stderr), progress() as draw:
+            run = pipeline.analyze(**asked, progress=draw)
+    except pipeline.RunInterrupted as interrupted:
+        run, code = interrupted.run, INTERRUPTED
+    if as_json:
+        from eigencore.encoding import to_json
+
+        sys.stdout.write(to_json(run))
+    else:
+        from eigencore.cli.screen import print_run
+
+        print_run(run)
+    if code is not None:
+        return code
+    if run.manifest["failed"]:
+        return PluginError.exit_code
+    return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED

@@ -1,0 +1,82 @@
+"""How a failure is told: a message and what to do, as text or as JSON, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from eigencore.errors import EigencoreError
+
+if TYPE_CHECKING:
+    from eigencore.results import EigenResult
+
+INTERRUPTED = 130
+# What click and eigencore raise with something to say; any other exception is a fault.
+WORDED = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
+
+
+def report(error: BaseException, arguments: Sequence[str]) -> int:
+    """Tells the error, as the arguments ask for it; returns the exit code.
+
+    The arguments are looked at as they stand, since they may be what is wrong.
+    """
+    failure = _failure(error)
+    with contextlib.suppress(BrokenPipeError):
+        if "--verbose" in arguments:
+            traceback.print_exception(error, file=sys.stderr)
+        if "--json" in arguments:
+            _print_json(failure)
+        else:
+            _print_text(failure)
+    return failure.exit_code
+
+
+@dataclass(frozen=True)
+class _Failure:
+    type: str
+    message: str
+    hint: str | None
+    exit_code: int
+    partial: EigenResult | None = None
+
+
+def _failure(error: BaseException) -> _Failure:
+    if isinstance(error, EigencoreError):
+        return _Failure(type(error).__name__, error.message, error.hint, error.exit_code, error.partial)
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        hint = f"See {context.command_path} --help." if context is not None else None
+        return _Failure("UsageError", error.format_message(), hint, error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
+    if isinstance(error, click.Abort):
+        return _Failure("Abort", "aborted", None, 1)
+    return _Failure(type(error).__name__, f"{type(error).__name__}: {error}", "--verbose shows where.", 1)
+
+
+def _print_json(failure: _Failure) -> None:
+    told = {"error": {"type": failure.type, "message": failure.message, "hint": failure.hint}}
+    if failure.partial is not None:
+        from eigencore.encoding import told_result
+
+        told["partial"] = told_result(failure.partial)
+    print(json.dumps(told))
+
+
+def _print_text(failure: _Failure) -> None:
+    if failure.partial is not None and len(failure.partial.values):
+        from eigencore.cli.screen import print_pairs
+
+        print("what there was until then:")
+        print_pairs(failure.partial)
+    sys.stdout.flush()
+    print(f"eigen: {failure.message}", file=sys.stderr)
+    if failure.hint:
+        print(f"  {failure.hint}", file=sys.stderr)

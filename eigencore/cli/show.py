@@ -1,0 +1,27 @@
+"""eigen show: a saved run, printed as `eigen analyze` printed it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from eigencore.cli.flags import json_flag, verbose_flag
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@json_flag
+@verbose_flag
+def show(folder: str, as_json: bool) -> int:
+    """Print the run that `eigen analyze --out DIR` saved."""
+    from eigencore.cli.screen import print_run
+    from eigencore.encoding import to_json
+    from eigencore.storage import load
+
+    run = load(folder)
+    if as_json:
+        sys.stdout.write(to_json(run))
+    else:
+        print_run(run)
+    return 0

@@ -1,0 +1,108 @@
+"""From the name of a problem to the function that makes it: registered, in a file, or in a module."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from eigencore.errors import ProblemError, UnknownNameError, UsageError
+from eigencore.interfaces import ProblemEntry
+from eigencore.registry import load, registry
+
+SEE_WHERE = "--verbose shows where."
+
+
+def find_factory(name: str) -> Callable[..., Any]:
+    """The function that makes the problem of that name; see `problems.find_problem`.
+
+    Raises:
+        UnknownNameError, UsageError: there is no such problem, file or factory.
+        ProblemError: the file or module can't be imported.
+        PluginError: nor can the plugin's.
+    """
+    place, _, attribute = name.rpartition(":")
+    if place.endswith(".py"):
+        return _attribute(_import_file(Path(place)), attribute, place)
+    if name.endswith(".py"):
+        raise UsageError(f"{name} names a file but no factory", hint=f"Write {name}:FACTORY.")
+    registered = {one.entry.name for one in registry().entries(ProblemEntry)}
+    module = None if name.partition("@")[0] in registered else _import_module(place)
+    if module is not None:
+        return _attribute(module, attribute, place)
+    try:
+        factory: Callable[..., Any] = load(registry().find(ProblemEntry, name))
+    except UnknownNameError as error:
+        if place:
+            error.hint = f"{error.hint} Nor is there a module {place!r} to take it from."
+        raise
+    return factory
+
+
+def _attribute(module: ModuleType, attribute: str, place: str) -> Callable[..., Any]:
+    found = getattr(module, attribute, None)
+    if callable(found):
+        return found  # type: ignore[no-any-return]
+    if found is not None:
+        raise UsageError(
+            f"{place}:{attribute} is of type {type(found).__name__}; expected a factory",
+            hint="A factory is a function that returns a Problem.",
+        )
+    own = {
+        name
+        for name, value in vars(module).items()
+        if callable(value)
+        and not name.startswith("_")
+        and getattr(value, "__module__", "") == module.__name__
+    }
+    raise UnknownNameError(f"factory in {place}", attribute, own)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Runs a file as a module under its own name, with its folder importable, as `python path` has it."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", hint=f"Paths are seen from {Path.cwd()}.")
+    path = path.resolve()
+    _make_importable(path.parent, first=True)
+    earlier = sys.modules.get(path.stem)
+    taken = earlier is not None and getattr(earlier, "__file__", None) != str(path)
+    name = f"{path.stem}_problem" if taken else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _not_importable(str(path), error) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType | None:
+    """The module, or None where there is none of that name; the current folder counts as importable."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None
+    _make_importable(Path.cwd(), first=False)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise _not_importable(name, error) from error
+    except (Exception, SystemExit) as error:
+        raise _not_importable(name, error) from error
+
+
+def _make_importable(folder: Path, *, first: bool) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0 if first else len(sys.path), str(folder))
+
+
+def _not_importable(place: str, error: BaseException) -> ProblemError:
+    return ProblemError(f"{place} can't be imported: {type(error).__name__}: {error}", hint=SEE_WHERE)

@@ -1,0 +1,197 @@
+"""From a name, a file or a module to a Problem, and from a Problem to one bound on a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from eigencore.defaults import BACKEND, KIND
+from eigencore.errors import EigencoreError, OptionError, ProblemError, UnknownNameError, UsageError
+from eigencore.factories import SEE_WHERE, find_factory
+from eigencore.interfaces import BackendEntry, Capability, Entry, MinibatchOperator, Problem
+from eigencore.options import check, describe_keywords, resolve
+from eigencore.registry import load, load_options, registry
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Bound, LinearOperator
+
+NONE: Mapping[str, object] = MappingProxyType({})
+
+
+def find_problem(name: str, keywords: Mapping[str, object] = NONE) -> Problem:
+    """The problem of that name.
+
+    Args:
+        name: a registered name; "path/file.py:factory"; or "module:factory".
+        keywords: for the factory; text is read as the factory's annotations say.
+
+    Raises:
+        UnknownNameError, OptionError, UsageError: there is no such problem, file, factory or keyword.
+        ProblemError: the file or module can't be imported, or its factory fails or returns no problem.
+        PluginError: a package that a registered problem needs is missing.
+    """
+    factory = find_factory(name)
+    return make_problem(name, factory, check_keywords(factory, keywords))
+
+
+def check_keywords(factory: Callable[..., Any], given: Mapping[str, object]) -> dict[str, Any]:
+    """The keywords, each read and checked as the factory declares it."""
+    try:
+        specs = describe_keywords(factory)
+    except ValueError:  # a builtin without a signature
+        specs = ()
+    return check(specs, given, entry="problem")
+
+
+def make_problem(name: str, factory: Callable[..., Any], keywords: Mapping[str, Any]) -> Problem:
+    """What the factory makes, as a Problem of that name."""
+    try:
+        made = factory(**keywords)
+    except EigencoreError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ProblemError(f"{name} failed: {type(error).__name__}: {error}", hint=SEE_WHERE) from error
+    problem = as_problem(made, f"{name} returned")
+    return problem if problem.name is not None else replace(problem, name=name)
+
+
+def as_problem(made: Any, whence: str = "the problem is") -> Problem:
+    """A Problem as it is, from a tuple (model, data, loss), or from anything with the shape of a matrix."""
+    if isinstance(made, Problem):
+        return made
+    if isinstance(made, tuple) and len(made) == 3:
+        model, data, loss = made
+        return Problem(model=model, data=data, loss=loss)
+    if hasattr(made, "shape"):
+        return Problem(operator=made)
+    told = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"{type(made).__name__} {made!r:.60}"
+    raise ProblemError(f"{whence} {told}; expected a Problem, a tuple (model, data, loss), or a matrix")
+
+
+# -- binding -----------------------------------------------------------------------------------------------
+
+
+def bind(
+    problem: Problem,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **backend_options: Any,
+) -> Bound:
+    """The problem on a backend: the named one, else the problem's own, else the default.
+
+    A Problem(operator=...) needs none: its operator is taken as it is.
+
+    Raises:
+        UsageError: a backend, device, data type or option that can't be asked for.
+        ProblemError: the problem lacks what a backend needs.
+    """
+    if not isinstance(problem, Problem):
+        raise UsageError(f"the problem is a {type(problem).__name__}; expected a Problem")
+    entry = backend_of(problem, backend)
+    if entry is None:
+        asked = {"device": device, "dtype": dtype, **backend_options}
+        _refuse_beside_operator(problem, [name for name, value in asked.items() if value is not None])
+        return OperatorBound(problem)
+    options = resolve_options(entry, backend_options)
+    bound: Bound = load(entry)(problem, options, device=device, dtype=dtype)
+    return bound
+
+
+def operator(
+    model: Any,
+    data: Any,
+    loss: Any,
+    *,
+    backend: str | None = None,
+    kind: str = KIND,
+    params: str | None = None,
+    **as_for_bind: Any,
+) -> LinearOperator:
+    """The operator of a model's loss over its data: `bind(Problem(...)).operator(kind, params)`."""
+    problem = Problem(model=model, data=data, loss=loss)
+    refuse_unknown_kind(backend_of(problem, backend), kind)
+    return bind(problem, backend=backend, **as_for_bind).operator(kind, params)
+
+
+def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | None:
+    """The entry of the backend that the problem is bound on; None for an operator as it is.
+
+    Raises:
+        UnknownNameError, UsageError: no such backend, or one for an operator, which takes none.
+        ProblemError: the problem has not all of model, data and loss, or has an operator beside them.
+    """
+    parts = {"model": problem.model, "data": problem.data, "loss": problem.loss}
+    given = [name for name, value in parts.items() if value is not None]
+    if problem.operator is not None:
+        if given:
+            raise ProblemError(
+                f"the problem has an operator and also {', '.join(given)}; expected one or the other"
+            )
+        _refuse_beside_operator(problem, ["backend"] * (backend is not None))
+        return None
+    if len(given) < len(parts):
+        missing = ", ".join(name for name in parts if name not in given)
+        raise ProblemError(
+            f"the problem lacks {missing}", hint="Give model, data and loss, or a matrix as operator."
+        )
+    return registry().find(BackendEntry, backend or problem.backend or BACKEND)
+
+
+def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:
+    """Raises UnknownNameError for a kind of operator that the backend does not make."""
+    if entry is not None and kind not in entry.kinds:
+        raise UnknownNameError(f"kind of operator on the backend {entry.name}", kind, entry.kinds)
+
+
+def resolve_options(entry: Entry, given: Mapping[str, object]) -> Any:
+    """The entry's options with the given values, or None where it declares none.
+
+    Raises:
+        OptionError, UnknownNameError: an option that it doesn't have, or a value that it can't take.
+    """
+    declared = load_options(entry)
+    if declared is not None:
+        return resolve(declared, given, entry=entry.name)
+    if given:
+        raise OptionError(f"{entry.name} has no options; given were {', '.join(given)}")
+    return None
+
+
+class OperatorBound:
+    """A Problem(operator=...) as a bound problem: products, and minibatches where its operator has them."""
+
+    def __init__(self, problem: Problem):
+        from eigencore.operators import as_operator
+
+        self._problem = problem
+        self._operator = as_operator(problem.operator)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        if isinstance(self._operator, MinibatchOperator):
+            return frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
+        return frozenset({Capability.PRODUCTS})
+
+    @property
+    def description(self) -> str:
+        library = self._operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+        dtype = str(self._operator.dtype).rpartition(".")[2]
+        return f"{library} {metadata.version(library)} {self._operator.device} {dtype}"
+
+    def operator(self, kind: str = KIND, params: str | None = None) -> LinearOperator:
+        asked = ["kind"] * (kind != KIND) + ["params"] * (params is not None)
+        _refuse_beside_operator(self._problem, asked)
+        return self._operator
+
+
+def _refuse_beside_operator(problem: Problem, asked: list[str]) -> None:
+    if asked:
+        raise UsageError(
+            f"{problem.name or 'the problem'} is an operator as it is: {asked[0]} has no meaning for it",
+            hint=f"Leave {asked[0]} out.",
+        )

@@ -1,0 +1,531 @@
+"""The command: what it prints and where, its exit codes, and that no failure is a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eigencore
+from eigencore.cli import main
+from eigencore.cli.progress import line
+from eigencore.results import Step
+
+EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
+QUADRATIC = ("analyze", "demo:quadratic", "--set", "problem.n=60")
+
+PROBLEMS = """
+import sys, time
+import numpy as np
+from eigencore.interfaces import Problem
+from eigencore.operators import FunctionOperator, as_operator
+
+def chatty():
+    print("loading")
+    return np.diag(np.arange(1.0, 61))
+
+def slow():
+    A = as_operator(np.diag(np.linspace(1, 2, 2000)))
+    def apply(V):
+        print("product", file=sys.stderr, flush=True)
+        time.sleep(0.02)
+        return A.matmat(V)
+    return Problem(operator=FunctionOperator(apply, 2000, xp=A.xp, dtype=A.dtype, device="cpu", matmat=apply))
+
+def stuck():
+    print("product", file=sys.stderr, flush=True)
+    time.sleep(60)
+
+def skew():
+    return np.triu(np.ones((60, 60)))
+
+def fails():
+    raise RuntimeError("no data here")
+"""
+
+PLUGIN = """
+from eigencore.results import AnalysisResult, Table
+import sys
+
+@hookimpl
+def eigen_analyses():
+    return [AnalysisEntry(name="look", summary="made up", load="plugged_extra:look")]
+
+@hookimpl
+def eigen_commands():
+    return [CommandEntry(name=name, summary=f"the command {name}", load=f"plugged_extra_commands:{name}")
+            for name in ("hello", "crash", "junk")]
+
+def look(context, options):
+    yield AnalysisResult(verdict="it looks fine", numbers={"rho": 0.25},
+                         tables={"by class": Table(("class", "share"), (("a", 0.5), ("b", 0.25)))})
+    if context.seed == 13:
+        raise RuntimeError("unlucky")
+"""
+
+COMMANDS = """
+import click
+
+@click.command()
+@click.option("--code", type=int, default=0)
+def hello(code):
+    click.echo("hello there")
+    return code
+
+@click.command()
+def crash():
+    raise ValueError("crashed")
+
+junk = 42
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with problems in mine.py."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.py").write_text(PROBLEMS)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path / "here"
+    sys.modules.pop("mine", None)
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*arguments) -> exit code, what was printed, what was told on stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def process(*arguments: str, **more: Any) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*EIGEN, *arguments], **{"text": True, **pipes, **more})
+
+
+# -- light and lazy ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["plugins"], ["solvers"], ["analyze", "--help"], []]
+)
+def test_looking_around_imports_nothing_heavy(arguments):
+    heavy = ("torch", "numpy", "scipy", "rich")
+    code = f"""
+import sys
+from eigencore.cli import main
+code = main({arguments})
+sys.exit([name for name in {heavy} if name in sys.modules] or code)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout
+
+
+def test_a_plugins_command_is_listed_by_its_entry_and_imported_when_invoked(plug, run):
+    installed = plug("extra", PLUGIN)
+    (installed / "plugged_extra_commands.py").write_text(COMMANDS)
+    code, out, _ = run("--help")
+    assert code == 0
+    assert re.search(r"hello +the command hello", out)
+    assert "plugged_extra_commands" not in sys.modules
+    assert run("hello") == (0, "hello there\n", "")
+    assert run("hello", "--code", "3")[0] == 3
+    assert run("hello", "--help")[0] == 0
+    assert "plugged_extra_commands" in sys.modules
+
+
+def test_a_plugins_command_that_fails_is_a_failed_plugin(plug, run):
+    installed = plug("extra", PLUGIN)
+    (installed / "plugged_extra_commands.py").write_text(COMMANDS)
+    assert run("crash") == (4, "", "eigen: the command crash failed: ValueError: crashed\n")
+    assert run("junk") == (4, "", "eigen: the command junk is of type int; expected a click.Command\n")
+
+
+def test_our_own_commands_stay_ours(plug, run):
+    installed = plug("extra", PLUGIN.replace('"hello"', '"show"'))
+    (installed / "plugged_extra_commands.py").write_text(COMMANDS.replace("hello", "show"))
+    code, _, err = run("show", "nowhere")
+    assert code == 1
+    assert "no folder" in err
+
+
+# -- leaving plugins out -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["-p", "no:extra", "--help"], ["--help", "-p", "no:extra"]])
+def test_a_plugin_can_be_left_out_wherever_the_option_stands(plug, run, arguments):
+    plug("extra", PLUGIN)
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "show" in out
+    assert "hello" not in out
+    assert "plugged_extra" not in sys.modules
+    code, out, _ = run("-p", "no:extra", "plugins", "extra", "--json")
+    assert code == 0
+    assert json.loads(out)["plugins"][0]["status"] == "disabled"
+
+
+def test_the_environment_leaves_plugins_out_too(plug, run, monkeypatch):
+    plug("extra", PLUGIN)
+    assert "hello" in run("--help")[1]
+    eigencore.registry.registry.cache_clear()
+    monkeypatch.setenv("EIGEN_DISABLE_PLUGINS", "extra,krylov")
+    assert "hello" not in run("--help")[1]
+    code, _, err = run("solvers", "lanczos")
+    assert code == 2
+    assert "krylov is disabled" in err
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [("krylov", "expected no:NAME"), ("no:krilov", "Did you mean krylov")]
+)
+def test_a_wrong_p_is_told(plug, run, value, words):
+    code, _, err = run("-p", value, "solvers")
+    assert code == 2
+    assert words in err
+
+
+# -- listings ----------------------------------------------------------------------------------------------
+
+PLURALS = {
+    "problems": "demo:quadratic",
+    "backends": "torch",
+    "solvers": "lanczos",
+    "attacks": None,
+    "analyses": None,
+    "plugins": "krylov",
+}
+
+
+@pytest.mark.parametrize("plural", PLURALS)
+def test_listings(run, plural):
+    code, out, err = run(plural)
+    assert (code, err) == (0, "")
+    assert (PLURALS[plural] or f"no {plural} are installed") in out
+    code, out, err = run(plural, "--json")
+    assert (code, err) == (0, "")
+    names = [one["name"] for one in json.loads(out)[plural]]
+    assert names == sorted(names)
+    assert (PLURALS[plural] in names) == (PLURALS[plural] is not None)
+
+
+def test_a_solvers_options_with_range_default_and_when_to_change_them(run):
+    code, out, _ = run("solvers", "lanczos")
+    assert code == 0
+    assert re.search(r"--set lanczos.basis=VALUE +a whole number of at least 3, or none; default none", out)
+    assert "when to change it" in out
+    option = json.loads(run("solvers", "lanczos", "--json")[1])["options"][0]
+    assert option["name"] == "basis"
+    assert option["default"] is None
+    assert option["range"] == "a whole number of at least 3, or none"
+    assert option["when"]
+
+
+def test_a_problems_keywords(run):
+    assert "--set problem.n=VALUE   a whole number; default 2000" in run("problems", "demo:quadratic")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (("anlyze",), "analyze"),
+        (("solvers", "lanzcos"), "lanczos"),
+        (("backends", "troch"), "torch"),
+        (("problems", "demo:quadratik"), "demo:quadratic"),
+        (("plugins", "krilov"), "krylov"),
+        (("analyze", "demo:quadratik"), "demo:quadratic"),
+        ((*QUADRATIC, "--solver", "lanzcos"), "lanczos"),
+        ((*QUADRATIC, "--set", "lanczos.bassis=3"), "basis"),
+        ((*QUADRATIC, "--set", "lanzcos.basis=3"), "lanczos"),
+        (("analyze", "demo:quadratic", "--set", "problem.nn=3"), "Did you mean n?"),
+        (("analyze", "--kind", "hesian"), "hessian"),
+        ((*QUADRATIC, "--sead", "3"), "--seed"),
+    ],
+    ids=" ".join,
+)
+def test_a_misspelt_name_suggests_the_right_one(run, arguments, near):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert near in err
+
+
+def test_a_misspelt_name_tells_of_plugins_that_failed_to_load(plug, run):
+    plug("extra", "import no_such_package")
+    _, _, err = run(*QUADRATIC, "--solver", "mine")
+    assert "Plugin extra failed to load" in err
+    assert "no_such_package" in err
+    assert "failed to load: extra" in run("solvers")[2]
+    code, out, _ = run("plugins")
+    assert code == 0
+    assert re.search(r"extra +broken +plugged-extra 1.0", out)
+    assert "no_such_package" in out
+
+
+# -- analyze -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_printed(plug, run):
+    plug("extra", PLUGIN)
+    code, out, err = run(*QUADRATIC, "-k", "4", "--seed", "2", "--set", "lanczos.basis=16")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("demo:quadratic · ")
+    assert re.fullmatch(r"numpy .* cpu float64 · lanczos, basis 16 · seed 2", lines[1])
+    assert lines[3].split() == ["#", "eigenvalue", "exact", "residual", "(estimate)", "converged"]
+    for rank, row in enumerate(lines[4:8], start=1):
+        number, value, exact, _, converged = row.split()
+        assert (int(number), converged) == (rank, "yes")
+        assert float(value) == pytest.approx(float(exact), rel=1e-3)
+    assert re.fullmatch(r"\d+ products in .* s, \d+ of them to certify", lines[9])
+    assert re.fullmatch(r"certified at 99 %: together .* 4 eigenvalues. Not proved: .*\.", lines[10])
+    assert out.rstrip().endswith("rho: 0.25\nit looks fine")
+    assert "  a         0.5\n" in out
+
+
+def test_exact_residuals_are_not_called_estimates(run):
+    out = run(*QUADRATIC, "-k", "4", "--certify", "full")[1]
+    assert "(estimate)" not in out
+    assert "certified: together" in out
+    assert "not certified. Not proved: anything" in run(*QUADRATIC, "--certify", "none")[1]
+
+
+def test_json_is_one_object_and_the_file_byte_for_byte(run, folder):
+    code, out, err = run(*QUADRATIC, "--json", "--out", "new/run")
+    assert (code, err) == (0, "")
+    assert out.encode() == (folder / "new/run/result.json").read_bytes()
+    told = json.loads(out)
+    assert told["problem"] == "demo:quadratic"
+    assert told["status"] == "converged"
+    assert len(told["eigenvalues"]) == len(told["exact"]) == 5
+    assert run("show", "new/run", "--json") == (0, out, "")
+    assert eigencore.load("new/run").eigen.values.tolist() == told["eigenvalues"]
+
+
+def test_show_prints_what_analyze_printed(run):
+    code, out, _ = run(*QUADRATIC, "--out", "run")
+    assert run("show", "run") == (code, out, "")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Nothing is written into the checkout, and without --out nothing at all."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def test_without_out_nothing_is_written(run):
+    run(*QUADRATIC)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_what_a_problem_prints_is_no_data(run, folder):
+    code, out, err = run("analyze", "mine.py:chatty", "--json")
+    assert code == 0
+    assert err == "loading\n"
+    assert json.loads(out)["problem"] == "mine.py:chatty"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        ((*QUADRATIC, "--max-matvecs", "6"), 3, None),
+        ((*QUADRATIC, "--seed", "13"), 4, None),
+        (("analyze", "mine.py:fails"), 1, "ProblemError"),
+        (("analyze", "mine.py:skew"), 1, "NotSymmetricError"),
+        (("show", "nowhere"), 1, "ResultError"),
+        (("analyze", "nowhere.py:make"), 2, "UsageError"),
+        ((*QUADRATIC, "-k", "0"), 2, "UsageError"),
+        ((*QUADRATIC, "-k", "many"), 2, "UsageError"),
+        ((*QUADRATIC, "--which", "XX"), 2, "UsageError"),
+        ((*QUADRATIC, "--no-such-option"), 2, "UsageError"),
+        ((*QUADRATIC, "--set", "basis=3"), 2, "UsageError"),
+        ((*QUADRATIC, "--set", "lanczos.basis"), 2, "UsageError"),
+        ((*QUADRATIC, "--set", "arpack.ncv=9"), 2, "UsageError"),
+        ((*QUADRATIC, "--set", "lanczos.basis=1"), 2, "OptionError"),
+        ((*QUADRATIC, "--backend", "torch"), 2, "UsageError"),
+        ((*QUADRATIC, "--analyses", "look,nothing"), 2, "UnknownNameError"),
+        ((*QUADRATIC, "--out", "file/below"), 2, "UsageError"),
+        (("nonsense",), 2, "UnknownNameError"),
+        (("show",), 2, "UsageError"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_exit_codes_and_failures(plug, run, folder, arguments, code, kind, as_json):
+    plug("extra", PLUGIN)
+    (folder / "file").write_text("")
+    ended, out, err = run(*arguments, *(["--json"] if as_json else []))
+    assert ended == code
+    assert "Traceback" not in err
+    if as_json:
+        told = json.loads(out)
+        assert err == ""
+        assert (told.get("error") or {}).get("type") == kind
+        if kind is not None:
+            assert told["error"].keys() == {"type", "message", "hint"}
+            assert told["error"]["message"]
+    elif kind is not None:
+        assert err.startswith("eigen: ")
+
+
+def test_a_failed_analysis_is_told_beside_the_eigenpairs(plug, run):
+    plug("extra", PLUGIN)
+    code, out, _ = run(*QUADRATIC, "--seed", "13")
+    assert code == 4
+    assert "it looks fine\nwarning: failed with RuntimeError: unlucky" in out
+    assert "yes" in out
+
+
+def test_analyses_none(plug, run):
+    plug("extra", PLUGIN)
+    assert json.loads(run(*QUADRATIC, "--analyses", "none", "--json")[1])["analyses"] == {}
+    assert list(json.loads(run(*QUADRATIC, "--analyses", "look", "--json")[1])["analyses"]) == ["look"]
+
+
+def test_verbose_prints_the_traceback(run, folder):
+    _, out, err = run("analyze", "mine.py:fails", "--verbose", "--json")
+    assert "Traceback" in err
+    assert "mine.py" in err
+    assert json.loads(out)["error"]["type"] == "ProblemError"
+
+
+def test_what_there_was_when_it_failed_is_printed(run, monkeypatch):
+    from eigencore import pipeline
+    from eigencore.errors import ResultError
+
+    def full(run: Any, folder: Path) -> None:
+        raise ResultError("no space left", partial=run.eigen)
+
+    monkeypatch.setattr(pipeline, "save", full)
+    code, out, err = run(*QUADRATIC, "--out", "run")
+    assert (code, err) == (1, "eigen: no space left\n")
+    assert out.startswith("what there was until then:")
+    assert "converged" in out
+    told = json.loads(run(*QUADRATIC, "--out", "run", "--json")[1])
+    assert told["error"]["message"] == "no space left"
+    assert len(told["partial"]["eigenvalues"]) == 5
+
+
+# -- signals, pipes and terminals --------------------------------------------------------------------------
+
+
+def wait_for_products(ran: subprocess.Popen[str], how_many: int = 12) -> None:
+    assert ran.stderr is not None
+    for _ in range(how_many):
+        assert ran.stderr.readline() == "product\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "ignored", "code"),
+    [(signal.SIGINT, False, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)],
+    ids=["SIGINT", "SIGTERM", "SIGTERM to a background job"],
+)
+def test_an_interrupted_run_prints_what_it_has(folder, sent, ignored, code):
+    def ignore() -> None:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    arguments = ("analyze", "mine.py:slow", "--tol", "1e-9", "--json", "--out", "run")
+    ran = process(*arguments, preexec_fn=ignore)
+    wait_for_products(ran)
+    ran.send_signal(sent)
+    out, err = ran.communicate(timeout=60)
+    assert ran.returncode == code
+    assert set(err.split()) <= {"product"}
+    told = json.loads(out)
+    assert told["status"] == "interrupted"
+    assert len(told["eigenvalues"]) == 5
+    assert out.encode() == (folder / "run/result.json").read_bytes()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_before_there_is_anything(folder, sent, code):
+    ran = process("analyze", "mine.py:stuck", "--json")
+    wait_for_products(ran, 1)
+    ran.send_signal(sent)
+    out, err = ran.communicate(timeout=60)
+    assert (ran.returncode, err) == (code, "")
+    assert json.loads(out)["error"]["type"] == "Interrupted"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), QUADRATIC, ("bad",)], ids=" ".join)
+@pytest.mark.parametrize("both", [False, True], ids=["stdout", "stderr too"])
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_broken_pipe_is_silent(arguments, both, unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    more = {"stderr": subprocess.STDOUT} if both else {}
+    ran = process(*arguments, stdout=writing, env=environment, **more)
+    os.close(writing)
+    _, err = ran.communicate(timeout=60)
+    if arguments == ("bad",):  # nothing for stdout
+        assert ran.returncode in ((2, 141) if both else (2,))
+    else:
+        assert (ran.returncode, err or "") == (141, "")
+
+
+def on_terminal(*arguments: str, stream: str) -> tuple[int, str, str]:
+    """Runs with stdout or stderr on a terminal: exit code, what it showed, what the other one got."""
+    master, slave = pty.openpty()
+    other = "stderr" if stream == "stdout" else "stdout"
+    ran = process(
+        *arguments, **{stream: slave, other: subprocess.PIPE, "env": {**os.environ, "TERM": "xterm"}}
+    )
+    os.close(slave)
+    shown = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            chunk = os.read(master, 65536)
+        except OSError:  # what Linux says at the end of a terminal
+            break
+        if not chunk:
+            break
+        shown += chunk
+    rest = ran.communicate(timeout=60)
+    os.close(master)
+    return ran.returncode, shown.decode(), rest[0 if other == "stdout" else 1]
+
+
+def test_progress_is_drawn_on_a_terminal_only_and_wiped(folder):
+    code, shown, out = on_terminal("analyze", "mine.py:chatty", "-k", "3", stream="stderr")
+    assert code == 0
+    assert re.search(r"\d+ products · \d converged", shown)
+    assert shown.endswith("\r\x1b[K")
+    assert "eigenvalue" in out
+    assert "\x1b" not in out
+
+
+def test_on_a_terminal_the_table_is_richs_with_the_same_words(folder):
+    code, shown, err = on_terminal("analyze", "mine.py:chatty", "-k", "3", stream="stdout")
+    assert (code, err) == (0, "loading\n")
+    words = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert re.search(r"1 +60 .* yes", words)
+    assert "─" in words
+
+
+def test_the_progress_line():
+    assert line("attacking 3 of 7") == "attacking 3 of 7"
+    step = Step(1234.5, 61.2, (3.0,), 2, 1.0, 0.00123, 1)
+    assert line(step) == "1,234 products · 2 converged · residual 1.2e-03 · 61 s"
+
+
+def test_version_and_no_command(run):
+    assert run("--version") == (0, f"eigen {eigencore.__version__}\n", "")
+    assert run()[1] == run("--help")[1]

@@ -1,0 +1,374 @@
+"""From a problem to a run: what is done by default, what is refused before any work, what is never lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eigencore
+from eigencore import pipeline
+from eigencore.encoding import to_json
+from eigencore.errors import (
+    CapabilityError,
+    OptionError,
+    PluginError,
+    ProblemError,
+    ResultError,
+    UnknownNameError,
+    UsageError,
+)
+from eigencore.interfaces import Problem, Snapshot
+from eigencore.operators import FunctionOperator, as_operator
+from eigencore.pipeline import RunInterrupted, analyze
+from eigencore.results import Status
+
+SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 45)])
+
+ANALYSES = """
+from dataclasses import dataclass
+import numpy as np
+from eigencore.options import option
+from eigencore.results import AnalysisResult
+
+CALLS = []
+
+def entry(name, **more):
+    return AnalysisEntry(name=name, summary="made up", load=f"plugged_looks:{name}", **more)
+
+@hookimpl
+def eigen_analyses():
+    return [entry("top", options="plugged_looks:Options"),
+            entry("needy", needs=frozenset({Capability.LOGITS}))]
+
+@dataclass(frozen=True)
+class Options:
+    power: int = option(1, low=1, help="of what", when="never")
+    mode: str = option("fine", help="how it ends", when="never")
+
+def top(context, options):
+    CALLS.append(context)
+    context.progress("looking")
+    yield AnalysisResult(verdict="a first look")
+    if options.mode == "raises":
+        raise RuntimeError("lost the thread")
+    if options.mode == "stops":
+        raise KeyboardInterrupt
+    if options.mode == "junk":
+        yield "a word"
+    if options.mode == "objects":
+        yield AnalysisResult(verdict="second", columns={"x": np.array([{}])})
+    if options.mode == "ragged":
+        yield AnalysisResult(verdict="second", columns={"x": np.arange(2), "y": np.arange(3)})
+    value = float(context.eigen.values[0]) ** options.power
+    yield AnalysisResult(verdict="a second look", numbers={"top": value}, columns={"x": np.arange(4.0)})
+
+def needy(context, options):
+    yield AnalysisResult(verdict="it had logits")
+"""
+
+
+def counted(spectrum: np.ndarray = SPECTRUM) -> tuple[Problem, list[int]]:
+    """A problem, and a list that grows with its products."""
+    products: list[int] = []
+    A = as_operator(np.diag(spectrum))
+
+    def apply(V: Any) -> Any:
+        products.append(1 if V.ndim == 1 else V.shape[1])
+        return A.matmat(V)
+
+    operator = FunctionOperator(apply, len(spectrum), xp=A.xp, dtype=A.dtype, device="cpu", matmat=apply)
+    return Problem(operator=operator, spectrum=spectrum, name="counted", description="made up"), products
+
+
+def in_progress(press: int) -> Any:
+    """A progress callback that presses Ctrl-C at its so-manieth call."""
+    seen: list[Any] = []
+
+    def progress(news: Any) -> None:
+        seen.append(news)
+        if len(seen) == press:
+            signal.raise_signal(signal.SIGINT)
+
+    return progress
+
+
+# -- what comes out ----------------------------------------------------------------------------------------
+
+
+def test_a_problem_may_be_a_name_a_problem_or_a_matrix():
+    by_name = analyze("demo:quadratic", 3, options={"problem": {"n": 60}})
+    assert np.allclose(by_name.eigen.values, by_name.manifest["exact"], rtol=1e-3)
+    assert by_name.manifest["problem"] == "demo:quadratic"
+    assert by_name.manifest["options"]["problem"] == {"n": 60}
+    for problem in (counted()[0], np.diag(SPECTRUM)):
+        run = analyze(problem, 3, tol=1e-6)
+        assert np.allclose(run.eigen.values, [40, 25, -16])
+    assert run.manifest["problem"] is None
+    assert run.manifest["arguments"]["problem"] == "<numpy.ndarray>"
+
+
+@pytest.mark.parametrize(
+    ("which", "exact"),
+    [("LM", [40, 25, -16]), ("LA", [40, 25, 10]), ("SA", [-16, -1, -21 / 22]), ("BE", [40, 25, -16])],
+)
+def test_exact_values_come_in_the_order_of_the_computed(which, exact):
+    run = analyze(counted()[0], 3, which=which, tol=1e-8)
+    assert np.allclose(run.manifest["exact"], exact)
+    assert np.allclose(run.eigen.values, exact, atol=1e-6)
+
+
+def test_the_manifest_says_how_it_was_run():
+    problem, products = counted()
+    run = analyze(problem, 2, seed=3, solver="lanczos", options={"lanczos": {"basis": "12"}})
+    assert run.eigen.matvecs == sum(products)
+    manifest = run.manifest
+    assert manifest["operator"] == {
+        "kind": "hessian",
+        "params": None,
+        "n": 50,
+        "dtype": "float64",
+        "device": "cpu",
+    }
+    assert manifest["arguments"] == {
+        "problem": "<eigencore.interfaces.Problem>",
+        "k": 2,
+        "seed": 3,
+        "solver": "lanczos",
+        "tol": 1e-3,
+        "which": "LM",
+        "certify": "sketch",
+        "kind": "hessian",
+        "options": {"lanczos": {"basis": "12"}},
+        **dict.fromkeys(
+            ["backend", "params", "max_matvecs", "max_seconds", "device", "dtype", "analyses"], None
+        ),
+    }
+    assert manifest["options"]["lanczos"]["basis"] == 12
+    assert manifest["versions"]["eigencore"] == eigencore.__version__
+    assert manifest["versions"]["numpy"] == np.__version__
+    assert {"name", "status", "version"} <= manifest["plugins"][0].keys()
+    assert (manifest["device"], manifest["dtype"]) == ("cpu", "float64")
+    assert manifest["threads"] >= 1
+    json.loads(to_json(run))
+
+
+def test_the_digest_tells_problems_apart_and_equal_ones_not():
+    def digest(problem: Any) -> str | None:
+        return analyze(problem, 1).manifest["digest"]
+
+    assert digest(np.diag([3.0, 1.0])) == digest(Problem(operator=np.diag([3.0, 1.0]), name="another name"))
+    others = [np.diag([3.0, 1.5]), np.diag([3.0, 1.0, 1.0]), np.diag([3.0, 1.0]).astype(np.float32)]
+    assert len({digest(A) for A in (np.diag([3.0, 1.0]), *others)}) == 4
+    assert digest(counted()[0]) is None  # a function has no numbers to read
+
+
+def test_a_solver_may_be_a_callable():
+    def dense(operator, request, options, *, state=None):
+        values, vectors = np.linalg.eigh(operator.matmat(np.eye(operator.shape[0])))
+        order = request.order(values)
+        yield Snapshot(values[order], np.zeros(request.k), lambda: vectors[:, order], norm=40.0)
+
+    run = analyze(counted()[0], 2, solver=dense)
+    assert np.allclose(run.eigen.values, [40, 25])
+    assert run.manifest["arguments"]["solver"] == "<builtins.function>"
+
+
+# -- analyses ----------------------------------------------------------------------------------------------
+
+
+def test_analyses_run_by_default_where_their_needs_are_met(plug):
+    plug("looks", ANALYSES)
+    assert list(analyze(counted()[0], 2).analyses) == ["top"]
+    assert not analyze(counted()[0], 2, analyses=[]).analyses
+    assert list(analyze(counted()[0], 2, analyses=["top"]).analyses) == ["top"]
+    assert list(analyze(counted()[0], 2, analyses="top").analyses) == ["top"]
+
+
+def test_the_last_result_counts_and_columns_are_saved(plug, tmp_path):
+    plug("looks", ANALYSES)
+    run = analyze(counted()[0], 2, options={"top": {"power": "2"}}, out=tmp_path / "run")
+    assert run.analyses["top"].verdict == "a second look"
+    assert run.analyses["top"].numbers["top"] == pytest.approx(1600)
+    assert run.manifest["options"]["top"] == {"power": 2, "mode": "fine"}
+    back = eigencore.load(tmp_path / "run")
+    assert back.analyses["top"].numbers == run.analyses["top"].numbers
+    assert np.array_equal(back.analyses["top"].columns["x"], np.arange(4.0))
+    assert back.manifest == run.manifest
+
+
+def test_an_analysis_gets_what_it_may_use(plug, tmp_path):
+    plug("looks", ANALYSES)
+    told: list[Any] = []
+    problem = counted()[0]
+    run = analyze(problem, 2, seed=7, out=tmp_path / "run", progress=told.append)
+    import plugged_looks
+
+    context = plugged_looks.CALLS[-1]
+    assert context.problem is problem
+    assert context.eigen is run.eigen
+    assert context.seed == 7
+    assert context.folder == tmp_path / "run"
+    assert np.allclose(context.solve(context.bound.operator(), 1).values, [40])
+    assert context.load(tmp_path / "run").eigen.seed == 7
+    assert told[-1] == "looking"
+    assert [step for step in told if not isinstance(step, str)] == list(run.eigen.history)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("raises", "RuntimeError: lost the thread"),
+        ("junk", "yielded a str"),
+        ("objects", "Python objects"),
+        ("ragged", "differ in length"),
+    ],
+)
+def test_a_failing_analysis_keeps_what_it_had_and_the_eigenpairs(plug, tmp_path, mode, words):
+    plug("looks", ANALYSES)
+    run = analyze(counted()[0], 2, options={"top": {"mode": mode}}, out=tmp_path / "run")
+    assert run.eigen.status is Status.CONVERGED
+    assert run.analyses["top"].verdict == "a first look"
+    assert words in run.analyses["top"].warnings[-1]
+    assert words in run.manifest["failed"]["top"]
+    assert eigencore.load(tmp_path / "run").analyses["top"].verdict == "a first look"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def top(context, options):\n    raise ValueError('at once')\n    yield", "ValueError: at once"),
+        ("def top(context, options):\n    return AnalysisResult(verdict='x')", "returned a AnalysisResult"),
+        ("del top", "can't be loaded"),
+    ],
+)
+def test_an_analysis_that_fails_at_once_is_told(plug, body, words):
+    plug("looks", ANALYSES + body)
+    run = analyze(counted()[0], 2)
+    assert run.analyses["top"].verdict == "no result"
+    assert words in run.analyses["top"].warnings[0]
+    assert words in run.manifest["failed"]["top"]
+
+
+def test_an_interrupted_analysis_keeps_what_it_had(plug, tmp_path):
+    plug("looks", ANALYSES)
+    with pytest.raises(RunInterrupted) as stop:
+        analyze(counted()[0], 2, options={"top": {"mode": "stops"}}, out=tmp_path / "run")
+    run = stop.value.run
+    assert run.eigen.status is Status.CONVERGED
+    assert run.analyses["top"].verdict == "a first look"
+    assert "interrupted" in run.analyses["top"].warnings[-1]
+    assert not run.manifest["failed"]
+    assert eigencore.load(tmp_path / "run").analyses["top"].verdict == "a first look"
+
+
+def test_two_plugins_with_an_analysis_of_one_name_both_run(plug):
+    plug("looks", ANALYSES)
+    plug("more", ANALYSES.replace("plugged_looks", "plugged_more"))
+    assert list(analyze(counted()[0], 2).analyses) == ["top@plugged-looks", "top@plugged-more"]
+    assert list(analyze(counted()[0], 2, analyses=["top@plugged-more"]).analyses) == ["top@plugged-more"]
+    with pytest.raises(UsageError, match="2 things"):
+        analyze(counted()[0], 2, analyses=["top"])
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("press", [1, 2, 5, 9])
+def test_an_interrupted_run_holds_what_there_was(plug, tmp_path, press):
+    plug("looks", ANALYSES)
+    with pytest.raises(RunInterrupted) as stop:
+        analyze(counted()[0], 4, tol=1e-9, out=tmp_path / "run", progress=in_progress(press))
+    run = stop.value.run
+    assert stop.value.result is run.eigen
+    assert run.eigen.status is Status.INTERRUPTED
+    assert len(run.eigen.values) == min(4, press)
+    assert not run.analyses
+    saved = eigencore.load(tmp_path / "run").eigen
+    assert saved.status is Status.INTERRUPTED
+    assert np.array_equal(saved.values, run.eigen.values)
+    assert np.array_equal(saved.vectors, run.eigen.vectors)
+
+
+# -- refused before any work -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "words"),
+    [
+        ({"solver": "lanzcos"}, UnknownNameError, "Did you mean lanczos"),
+        ({"analyses": ["tip"]}, UnknownNameError, "Did you mean top"),
+        ({"analyses": ["needy"]}, CapabilityError, "needy needs logits; counted offers products"),
+        ({"backend": "torch"}, UsageError, "backend has no meaning"),
+        ({"kind": "ggn"}, UsageError, "kind has no meaning"),
+        ({"params": "*"}, UsageError, "params has no meaning"),
+        ({"dtype": "float32"}, UsageError, "dtype has no meaning"),
+        ({"k": 0}, UsageError, "k is 0"),
+        ({"k": 51}, UsageError, "k is 51"),
+        ({"tol": 2.0}, UsageError, "tol is 2"),
+        ({"which": "XX"}, UsageError, "which is 'XX'"),
+        ({"solver": "deflated_power", "which": "SA"}, UsageError, "which is SA"),
+        ({"certify": "maybe"}, UsageError, "certify is 'maybe'"),
+        ({"max_matvecs": 0}, UsageError, "max_matvecs is 0"),
+        ({"options": {"lanczos": {"bases": 3}}}, UnknownNameError, "Did you mean basis"),
+        ({"options": {"lanczos": {"basis": 1}}}, OptionError, "at least 3"),
+        ({"options": {"lancos": {"basis": 30}}}, UnknownNameError, "Did you mean lanczos"),
+        ({"options": {"arpack": {"ncv": 30}}}, UsageError, "arpack, which has no part"),
+        ({"options": {"needy": {"x": 1}}}, UsageError, "needy, which has no part"),
+        ({"options": {"top": {"power": 0}}}, OptionError, "at least 1"),
+        ({"options": {"problem": {"n": 3}}}, UsageError, "made already"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_for_costs_no_product(plug, tmp_path, asked, error, words):
+    plug("looks", ANALYSES)
+    problem, products = counted()
+    with pytest.raises(error, match=words):
+        analyze(problem, **{"k": 3, "out": tmp_path / "new", **asked})
+    assert not products
+    assert not list(tmp_path.glob("new/*"))
+
+
+def test_names_and_the_folder_are_checked_before_the_problem_is_made(tmp_path, monkeypatch):
+    made: list[str] = []
+    monkeypatch.setattr(pipeline, "make_problem", lambda name, *_: made.append(name))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        analyze("demo:quadratic", out=tmp_path / "file")
+    with pytest.raises(UnknownNameError):
+        analyze("demo:quadratic", solver="lanzcos")
+    with pytest.raises(UnknownNameError):
+        analyze("demo:quadratic", options={"lancos": {}})
+    with pytest.raises(UnknownNameError):
+        analyze("demo:quadratic", analyses=["nothing"])
+    assert not made
+
+
+def test_an_asked_analysis_that_cannot_be_loaded_is_told_at_once(plug):
+    plug("looks", ANALYSES.replace('load=f"plugged_looks:{name}"', 'load="plugged_looks:gone"'))
+    problem, products = counted()
+    with pytest.raises(PluginError, match="top can't be loaded"):
+        analyze(problem, 2, analyses=["top"])
+    assert not products
+
+
+# -- failures ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_be_saved_is_still_told(tmp_path, monkeypatch):
+    def full(run: Any, folder: Path) -> None:
+        raise ResultError("no space", partial=run.eigen)
+
+    monkeypatch.setattr(pipeline, "save", full)
+    with pytest.raises(ResultError) as failure:
+        analyze(counted()[0], 2, out=tmp_path / "run")
+    assert np.allclose(failure.value.partial.values, [40, 25])
+
+
+def test_junk_is_no_problem():
+    with pytest.raises(ProblemError, match="expected a Problem"):
+        analyze(42)

@@ -1,0 +1,289 @@
+"""A name becomes a problem, a problem is bound, and what can't be is refused in words that help."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+import eigencore
+from eigencore.errors import (
+    OptionError,
+    PluginError,
+    ProblemError,
+    UnknownNameError,
+    UsageError,
+)
+from eigencore.interfaces import Capability, MinibatchOperator, Problem
+from eigencore.operators import FunctionOperator, as_operator
+from eigencore.problems import as_problem, backend_of, bind, find_problem, refuse_unknown_kind
+
+FILE = """
+import sys
+from dataclasses import dataclass
+import numpy as np
+from eigencore.interfaces import Problem
+import beside
+
+@dataclass
+class Data:
+    n: int
+
+def whole(n: int = 4, top: float = 2.0, mode: str = "x"):
+    return Problem(operator=np.diag([top] + [1.0] * (n - 1)), description=mode)
+
+def named(): return Problem(operator=np.eye(2), name="my own")
+def parts(): return ("model", ["data"], "loss")
+def matrix(): return np.eye(3)
+def needy(path): return np.eye(path)
+def raises(): raise RuntimeError("no data here")
+def quits(): sys.exit("bye")
+def refuses():
+    from eigencore.errors import OptionError
+    raise OptionError("problem.n is odd")
+def junk(): return [1, 2]
+def pair(): return ("model", "data")
+answer = 42
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with files to take problems from; the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    (tmp_path / "beside.py").write_text("here = True")
+    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "broken.py").write_text("import numpy\n\nprint('a'")
+    (tmp_path / "fails.py").write_text("1 / 0")
+    (tmp_path / "script.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "lacks.py").write_text("import no_such_package")
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+# -- finding -----------------------------------------------------------------------------------------------
+
+
+def test_a_registered_name_with_keywords():
+    problem = find_problem("demo:quadratic", {"n": "50", "outliers": 3})
+    assert problem.name == "demo:quadratic"
+    assert np.shape(problem.spectrum) == (50,)
+
+
+@pytest.mark.parametrize("place", ["mine.py", "./mine.py", "{folder}/mine.py", "mine"])
+def test_a_factory_in_a_file_or_a_module(folder, place):
+    name = f"{place.format(folder=folder)}:whole"
+    problem = find_problem(name, {"n": "6", "top": "5"})
+    assert problem.name == name
+    assert problem.operator.shape == (6, 6)
+    assert problem.operator[0, 0] == 5.0
+
+
+def test_what_a_factory_may_return(folder):
+    assert find_problem("mine.py:named").name == "my own"
+    parts = find_problem("mine.py:parts")
+    assert (parts.model, parts.data, parts.loss) == ("model", ["data"], "loss")
+    assert find_problem("mine.py:matrix").operator.shape == (3, 3)
+
+
+def test_a_file_is_read_anew_and_hides_no_module_of_its_name(folder):
+    import random
+
+    (folder / "random.py").write_text("def make():\n    import numpy\n    return numpy.eye(2)")
+    assert find_problem("random.py:make").operator.shape == (2, 2)
+    assert sys.modules["random"] is random
+    (folder / "mine.py").write_text("def make():\n    import numpy\n    return numpy.eye(4)")
+    assert find_problem("mine.py:make").operator.shape == (4, 4)
+    (folder / "mine.py").write_text("def make():\n    import numpy\n    return numpy.eye(5) # longer")
+    assert find_problem("mine.py:make").operator.shape == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "error", "words"),
+    [
+        ("demo:quadratc", {}, UnknownNameError, "Did you mean demo:quadratic"),
+        ("demo:quadratc", {}, UnknownNameError, "Nor is there a module 'demo'"),
+        ("quadratic", {}, UnknownNameError, "no problem named 'quadratic'"),
+        ("", {}, UnknownNameError, "no problem named ''"),
+        ("demo:quadratic@elsewhere", {}, UnknownNameError, "demo:quadratic@eigencore"),
+        ("nowhere.py:make", {}, UsageError, "no file nowhere.py"),
+        ("mine.py", {}, UsageError, "Write mine.py:FACTORY"),
+        ("mine.py:hole", {}, UnknownNameError, "Did you mean whole"),
+        ("mine:zzz", {}, UnknownNameError, "no factory in mine"),
+        ("mine.py:answer", {}, UsageError, "is of type int; expected a factory"),
+        ("mine.py:", {}, UnknownNameError, "no factory in mine.py"),
+        ("broken.py:make", {}, ProblemError, "SyntaxError"),
+        ("fails.py:make", {}, ProblemError, "ZeroDivisionError"),
+        ("fails:make", {}, ProblemError, "ZeroDivisionError"),
+        ("script.py:make", {}, ProblemError, "SystemExit"),
+        ("lacks.py:make", {}, ProblemError, "No module named 'no_such_package'"),
+        ("lacks:make", {}, ProblemError, "No module named 'no_such_package'"),
+        ("mine.py:raises", {}, ProblemError, "RuntimeError: no data here"),
+        ("mine.py:quits", {}, ProblemError, "bye"),
+        ("mine.py:refuses", {}, OptionError, "problem.n is odd"),
+        ("mine.py:junk", {}, ProblemError, "returned list .* expected a Problem"),
+        ("mine.py:pair", {}, ProblemError, "returned a tuple of 2"),
+        ("mine.py:whole", {"m": "3"}, UnknownNameError, "no option of problem named 'm'"),
+        ("mine.py:whole", {"n": "many"}, OptionError, "problem.n is 'many'; expected a whole number"),
+        ("mine.py:needy", {}, OptionError, "problem needs path"),
+    ],
+)
+def test_what_is_wrong_is_said(folder, name, keywords, error, words):
+    with pytest.raises(error, match=words):
+        find_problem(name, keywords)
+
+
+def test_a_failed_import_leaves_no_half_module(folder):
+    with pytest.raises(ProblemError):
+        find_problem("fails.py:make")
+    assert "fails" not in sys.modules
+
+
+def test_a_module_that_fails_is_told_with_its_cause(folder):
+    with pytest.raises(ProblemError) as failure:
+        find_problem("mine.py:raises")
+    assert isinstance(failure.value.__cause__, RuntimeError)
+
+
+# -- binding an operator -----------------------------------------------------------------------------------
+
+
+class Sampled(FunctionOperator):
+    def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[Sampled, float]:
+        return self, 0.5
+
+
+def test_an_operator_needs_no_backend():
+    A = np.diag([3.0, 1.0])
+    bound = bind(Problem(operator=A))
+    assert bound.capabilities == {Capability.PRODUCTS}
+    assert bound.description == f"numpy {np.__version__} cpu float64"
+    assert np.array_equal(bound.operator().matvec(np.ones(2)), [3, 1])
+
+
+def test_an_operator_with_minibatches_offers_them():
+    plain = as_operator(np.eye(2))
+    sampled = Sampled(lambda v: v, 2, xp=plain.xp, dtype=plain.dtype, device="cpu")
+    assert isinstance(sampled, MinibatchOperator)
+    bound = bind(Problem(operator=sampled))
+    assert bound.capabilities == {Capability.PRODUCTS, Capability.MINIBATCHES}
+    assert bound.operator() is sampled
+
+
+@pytest.mark.parametrize(
+    "asked", [{"backend": "torch"}, {"device": "cpu"}, {"dtype": "float32"}, {"memory": "2GiB"}], ids=str
+)
+def test_what_has_no_meaning_for_an_operator_is_refused(asked):
+    with pytest.raises(UsageError, match=f"{next(iter(asked))} has no meaning"):
+        bind(Problem(operator=np.eye(2), name="it"), **asked)
+
+
+def test_an_operator_has_no_other_kinds_and_no_parameters():
+    bound = bind(Problem(operator=np.eye(2)))
+    with pytest.raises(UsageError, match="kind has no meaning"):
+        bound.operator("ggn")
+    with pytest.raises(UsageError, match="params has no meaning"):
+        bound.operator(params="*")
+
+
+@pytest.mark.parametrize(
+    ("problem", "error", "words"),
+    [
+        ("demo:quadratic", UsageError, "is a str; expected a Problem"),
+        (Problem(), ProblemError, "lacks model, data, loss"),
+        (Problem(model=1, data=[2]), ProblemError, "lacks loss"),
+        (Problem(operator=np.eye(2), loss=1), ProblemError, "an operator and also loss"),
+        (Problem(operator=np.ones((2, 3))), UsageError, r"shape \(2, 3\)"),
+        (Problem(operator="matrix"), UsageError, "no operator"),
+    ],
+)
+def test_an_incomplete_problem_is_refused(problem, error, words):
+    with pytest.raises(error, match=words):
+        bind(problem)
+
+
+# -- binding on a backend ----------------------------------------------------------------------------------
+
+BACKEND = """
+from dataclasses import dataclass
+from eigencore.options import option
+import numpy as np
+
+@hookimpl
+def eigen_backends():
+    return [BackendEntry(name="toy", summary="a toy", load="plugged_toy:bind", options="plugged_toy:Options",
+                         kinds=("hessian", "ggn"))]
+
+@dataclass(frozen=True)
+class Options:
+    scale: float = option(1.0, low=0, help="a factor", when="never")
+
+@dataclass
+class Toy:
+    told: tuple
+    scale: float
+    capabilities = frozenset({Capability.PRODUCTS})
+    description = "toy"
+    def operator(self, kind="hessian", params=None):
+        from eigencore.operators import as_operator
+        return as_operator(self.scale * np.diag(self.told[0].model))
+
+def bind(problem, options, *, device=None, dtype=None):
+    return Toy((problem, device, dtype), options.scale)
+"""
+MODEL = Problem(model=[1.0, 2.0], data=[1], loss=1)
+
+
+def test_the_backend_gets_the_problem_its_options_device_and_type(plug):
+    plug("toy", BACKEND)
+    bound = bind(MODEL, backend="toy", device="there", dtype="float32", scale="3")
+    assert bound.told == (MODEL, "there", "float32")
+    assert np.array_equal(bound.operator().matvec(np.ones(2)), [3, 6])
+
+
+def test_the_problems_own_backend_comes_before_the_default_and_after_the_asked(plug):
+    plug("toy", BACKEND)
+    own = Problem(model=1, data=[1], loss=1, backend="toy")
+    assert backend_of(own).name == "toy"
+    assert backend_of(own, "torch").name == "torch"
+    assert backend_of(MODEL).name == "torch"
+    assert backend_of(Problem(operator=np.eye(2))) is None
+
+
+def test_options_and_names_of_backends_are_checked(plug):
+    plug("toy", BACKEND)
+    with pytest.raises(UnknownNameError, match="Did you mean scale"):
+        bind(MODEL, backend="toy", scales=1)
+    with pytest.raises(OptionError, match="at least 0"):
+        bind(MODEL, backend="toy", scale=-1)
+    with pytest.raises(UnknownNameError, match="Did you mean toy"):
+        bind(MODEL, backend="toi")
+    with pytest.raises(UnknownNameError, match=r"no kind of operator on the backend toy .*\n.*hessian"):
+        refuse_unknown_kind(backend_of(MODEL, "toy"), "hesian")
+
+
+def test_a_backend_that_cannot_be_loaded_is_a_failed_plugin(plug):
+    plug("toy", BACKEND.replace("plugged_toy:bind", "plugged_toy:binds"))
+    with pytest.raises(PluginError, match="toy can't be loaded"):
+        bind(MODEL, backend="toy")
+
+
+def test_operator_is_bind_in_one_call(plug):
+    plug("toy", BACKEND)
+    operator = eigencore.operator([1.0, 2.0], [1], 1, backend="toy", scale=2.0)
+    assert np.array_equal(operator.matvec(np.ones(2)), [2, 4])
+    with pytest.raises(UnknownNameError, match="Did you mean ggn"):
+        eigencore.operator([1.0, 2.0], [1], 1, backend="toy", kind="gnn")
+
+
+def test_as_problem_takes_what_a_factory_may_return():
+    assert as_problem(MODEL) is MODEL
+    assert as_problem(([1.0, 2.0], [1], 1)) == MODEL
+    assert as_problem(np.eye(2)).operator.shape == (2, 2)
+    with pytest.raises(ProblemError, match="the problem is int 3"):
+        as_problem(3)

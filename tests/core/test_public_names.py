@@ -1,0 +1,67 @@
+"""The public names, each imported when it is first used."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eigencore
+
+NAMES = {
+    *("analyze", "as_operator", "bind", "hookimpl", "load", "operator", "solve"),
+    *("AnalysisResult", "Certificate", "EigenResult", "Run", "Status"),
+    *("LinearOperator", "Problem", "Request", "Snapshot"),
+    *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "ProblemEntry", "SolverEntry"),
+    *("EigencoreError", "Interrupted"),
+}
+
+
+def test_the_names_are_these():
+    assert set(eigencore.__all__) == NAMES
+    assert set(dir(eigencore)) >= NAMES | {"__version__"}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_is_there_and_stays_what_it_is(name):
+    assert getattr(eigencore, name) is getattr(eigencore, name)
+
+
+def test_none_is_also_a_submodule():
+    """Else importing the submodule would put a module where the function was."""
+    submodules = {module.name for module in pkgutil.iter_modules(eigencore.__path__)}
+    assert submodules >= {"solving", "pipeline"}
+    assert not submodules & NAMES
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(eigencore.__file__).read_text())
+    for_checkers = next(node for node in tree.body if isinstance(node, ast.If))
+    aliases = [
+        alias for node in for_checkers.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    assert {alias.asname for alias in aliases} == {alias.name for alias in aliases} == NAMES
+
+
+def test_another_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'solver'"):
+        eigencore.solver  # noqa: B018
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", eigencore.__version__)
+
+
+@pytest.mark.parametrize("name", ["Problem", "Run", "SolverEntry", "hookimpl", "bind"])
+def test_light_names_import_nothing_heavy(name):
+    heavy = {"numpy", "scipy", "torch", "rich"}
+    code = (
+        f"import sys; from eigencore import {name}; print([name for name in {heavy} if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout.strip(), ran.stderr) == ("[]", "")
