@@ -178,7 +178,10 @@ class AnalysisContext:
 
 
 class Analysis(Protocol):
-    """Yields results, each more complete than the one before; the last one counts."""
+    """Yields results, each more complete than the one before; the last one counts.
+
+    `context.eigen` may hold fewer than k pairs, and pairs that did not converge.
+    """
 
     def __call__(
         self, context: AnalysisContext, options: Any, /

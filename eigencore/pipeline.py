@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from eigencore.analysing import Findings, Planned, find_analyses, plan, run_analyses
 from eigencore.defaults import KIND, SOLVER
 from eigencore.encoding import plain
-from eigencore.errors import Interrupted, UnknownNameError, UsageError
+from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
 from eigencore.factories import find_factory
 from eigencore.interfaces import AnalysisContext, Bound, Entry, Problem, SolverEntry
 from eigencore.manifest import about, digest, environment, told_arguments
@@ -82,7 +82,7 @@ def analyze(
 
     Raises:
         UsageError: something that can't be asked for; before any product.
-        EigencoreError: what `bind` and `solve` raise.
+        EigencoreError: what `bind` and `solve` raise; `out` holds what there was until then.
         RunInterrupted: Ctrl-C; `.run` holds what there was, and `out` too.
     """
     arguments = dict(locals())
@@ -92,7 +92,7 @@ def analyze(
     operator = setting.bound.operator(kind, params)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    identity, stopped = digest(setting.problem), False
+    identity, stopped, failure = digest(setting.problem), False, None
     try:
         eigen = solve(
             operator,
@@ -109,9 +109,13 @@ def analyze(
         )
     except Interrupted as interrupted:
         eigen, stopped = interrupted.result, True
-    findings = (
-        Findings() if stopped else run_analyses(setting.analyses, setting.context(eigen, progress, folder))
-    )
+    except EigencoreError as error:
+        if error.partial is None:
+            raise
+        eigen, failure = error.partial, error
+    findings = Findings()
+    if not stopped and failure is None:
+        findings = run_analyses(setting.analyses, setting.context(eigen, progress, folder))
     manifest = {
         **about(setting.problem, setting.backend, setting.bound, request, eigen, kind, params),
         "arguments": told_arguments(arguments),
@@ -123,6 +127,8 @@ def analyze(
     run = Run(eigen, findings.results, manifest)
     if folder is not None:
         save(run, folder)
+    if failure is not None:
+        raise failure
     if stopped or findings.stopped:
         raise RunInterrupted(run)
     return run

@@ -15,6 +15,7 @@ from eigencore import pipeline
 from eigencore.encoding import to_json
 from eigencore.errors import (
     CapabilityError,
+    NotFiniteError,
     OptionError,
     PluginError,
     ProblemError,
@@ -372,3 +373,19 @@ def test_a_run_that_cannot_be_saved_is_still_told(tmp_path, monkeypatch):
 def test_junk_is_no_problem():
     with pytest.raises(ProblemError, match="expected a Problem"):
         analyze(42)
+
+
+def test_what_was_computed_before_a_product_failed_is_saved(tmp_path: Path) -> None:
+    products = 0
+
+    def fails(v: np.ndarray) -> np.ndarray:
+        nonlocal products
+        products += 1
+        return SPECTRUM * v if products < 9 else np.full(len(v), np.nan)
+
+    problem = Problem(operator=as_operator(fails, n=len(SPECTRUM)))
+    with pytest.raises(NotFiniteError):
+        analyze(problem, 2, tol=1e-12, out=tmp_path / "run")
+    kept = eigencore.load(tmp_path / "run")
+    assert kept.eigen.vectors.shape == (50, 2)
+    assert np.allclose(kept.eigen.values, [40, 25], rtol=0.1)
