@@ -1,0 +1,145 @@
+"""Batches: walking over them, what they are made of, their size and parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset, IterableDataset
+
+from eigencore.errors import ProblemError
+
+Batch: TypeAlias = Any
+Signature: TypeAlias = list[tuple[tuple[int, ...], torch.dtype, int]]
+
+
+class Batches:
+    """Data that can be walked over again and again, each batch put on the device.
+
+    Args:
+        dtype: what floating tensors are turned into; None leaves them as they are.
+
+    Raises:
+        ProblemError: `data` can't be iterated, or only once, or gives samples instead of batches.
+    """
+
+    def __init__(self, data: Any, device: torch.device, dtype: torch.dtype | None):
+        _refuse_unless_iterable_again(data)
+        self.data, self._device, self._dtype = data, device, dtype
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self.data)
+        for index in range(1 << 62):
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise ProblemError(
+                    f"the data failed at batch {index}: {type(error).__name__}: {error}",
+                    hint="The error comes from the iteration over `data`.",
+                ) from error
+            yield self._move(batch)
+
+    def _move(self, batch: Batch) -> Batch:
+        def move(x: Tensor) -> Tensor:
+            return x.to(self._device, self._dtype if x.is_floating_point() else None)
+
+        return convert(batch, move, lambda x: x.to(self._device))
+
+
+def _refuse_unless_iterable_again(data: Any) -> None:
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        raise ProblemError(
+            f"data is a {type(data).__name__}, which gives single samples; expected batches",
+            hint="Wrap it: torch.utils.data.DataLoader(data, batch_size=256).",
+        )
+    # Asked, not tried: a loader's iter() draws random numbers.
+    if not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
+        raise ProblemError(
+            f"data is a {type(data).__name__}, which can't be iterated; expected batches",
+            hint="Give a list of batches, such as [(x, y)], or a DataLoader.",
+        )
+    if isinstance(data, Iterator):
+        raise ProblemError(
+            f"data is a {type(data).__name__} that can be walked over only once; every product needs a pass",
+            hint="Give a list or a DataLoader, or call list() on it if it fits in memory.",
+        )
+
+
+def is_pair(batch: Batch) -> bool:
+    """Whether a batch is (x, y), for loss(model(x), y); any other is for loss(model, batch)."""
+    return isinstance(batch, list | tuple) and len(batch) == 2
+
+
+def convert(
+    batch: Batch, tensor: Callable[[Tensor], Tensor], other: Callable[[Any], Any] = lambda x: x
+) -> Batch:
+    """The batch with `tensor` applied to each tensor in it, and `other` to what else has a `to` method."""
+    if isinstance(batch, Tensor):
+        return tensor(batch)
+    if isinstance(batch, Mapping):
+        items = {key: convert(value, tensor, other) for key, value in batch.items()}
+        try:
+            return type(batch)(items)  # type: ignore[call-arg]
+        except TypeError:
+            return items
+    if hasattr(batch, "to"):  # a packed sequence, a graph: a thing of its own
+        return other(batch)
+    if isinstance(batch, list | tuple):
+        parts = [convert(part, tensor, other) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        found.append(x)
+        return x
+
+    convert(batch, keep)
+    return found
+
+
+def size(batch: Batch) -> int | None:
+    """The number of samples: the first dimension, where all tensors of the batch agree on one."""
+    sizes = {x.shape[0] for x in tensors(batch) if x.ndim}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def part(batch: Batch, where: slice) -> Batch:
+    """Some of the samples of a batch that has a `size`."""
+    return convert(batch, lambda x: x[where] if x.ndim else x)
+
+
+def shapes(batch: Batch) -> str:
+    """What a batch is made of, in words."""
+    if isinstance(batch, Tensor):
+        return f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
+    if isinstance(batch, Mapping):
+        return "{" + ", ".join(f"{key}: {shapes(value)}" for key, value in batch.items()) + "}"
+    if isinstance(batch, list | tuple):
+        return "(" + ", ".join(shapes(value) for value in batch) + ")"
+    return type(batch).__name__
+
+
+def signature(batch: Batch) -> Signature:
+    """What tells a batch from another: the shapes, types and bits of its tensors."""
+    return [(tuple(x.shape), x.dtype, int(bits(x))) for x in tensors(batch)]
+
+
+def bits(x: Tensor) -> Tensor:
+    """The sum of a tensor's bits, eight bytes at a time, as int64: one changed number changes it."""
+    flat = x.detach().reshape(-1)
+    if flat.storage_offset() * flat.element_size() % 8:
+        flat = flat.clone()
+    raw = flat.view(torch.uint8)
+    whole = len(raw) // 8 * 8
+    rest = functional.pad(raw[whole:], (0, whole + 8 - len(raw)))
+    # Summing int64 as it is takes a thirtieth of the time that summing 32-bit integers into it does.
+    return raw[:whole].view(torch.int64).sum() + rest.view(torch.int64).sum()

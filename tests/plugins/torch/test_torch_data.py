@@ -1,0 +1,216 @@
+"""The operator is that of the loss over all data at once, whatever the batches."""
+
+from __future__ import annotations
+
+from collections import UserDict, namedtuple
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from eigencore.errors import ProblemError, UsageError
+from eigencore_torch.backend import TorchOptions, bind
+from eigencore_torch.data import bits, convert, part, size
+
+
+@pytest.fixture
+def whole(small, hessian):
+    """The Hessian of the mean loss on all data in one batch."""
+    return hessian(small(sizes=15))
+
+
+@pytest.mark.parametrize("sizes", [(15,), (7, 5, 3), (5, 5, 5), (10, 5), (14, 1), (1,) * 15])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_batch_size_does_not_matter(sizes, reduction, small, hessian, whole):
+    problem = small(sizes=sizes, loss=nn.CrossEntropyLoss(reduction=reduction), reduction=reduction)
+    scale = 15 if reduction == "sum" else 1
+    torch.testing.assert_close(hessian(problem), scale * whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory", ["none", "auto"])
+def test_the_order_of_batches_does_not_matter(memory, small, hessian, whole):
+    backwards = small(data=small().data[::-1])
+    torch.testing.assert_close(hessian(backwards, memory=memory), whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_mean_and_sum_are_told_apart(reduction, check, small, hessian, whole):
+    found = hessian(small(loss=nn.CrossEntropyLoss(reduction=reduction)), check=check)
+    torch.testing.assert_close(found, whole * (15 if reduction == "sum" else 1), rtol=0, atol=1e-9)
+
+
+def test_float32_finds_the_reduction_and_agrees(small, hessian, whole):
+    torch.testing.assert_close(hessian(small(dtype=torch.float32)).double(), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_loss_near_zero_keeps_its_reduction(dtype, small):
+    """Well trained: each sample's loss is a small difference of large logits."""
+    problem = small(dtype=dtype)
+    with torch.no_grad():
+        for parameter in problem.model.parameters():
+            parameter.mul_(3)
+    sure = [(x, problem.model(x).argmax(1)) for x, _ in problem.data]
+    easy = small(dtype=dtype, model=problem.model, data=sure)
+    assert bind(easy, TorchOptions())._risk._reduction.rule == "mean"
+
+
+WEIGHTS = torch.tensor([1.0, 2, 5], dtype=torch.float64)
+
+
+def test_class_weights_are_refused_and_right_by_weight(small, hessian):
+    loss = nn.CrossEntropyLoss(weight=WEIGHTS)
+    with pytest.raises(ProblemError, match="neither their mean over samples nor their sum") as caught:
+        bind(small(loss=loss), TorchOptions()).operator()
+    assert "weight" in caught.value.hint
+    weighed = small(loss=loss, weight=lambda batch: WEIGHTS[batch[1]].sum())
+    at_once = small(loss=loss, sizes=15, reduction="mean")
+    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+
+
+def test_ignored_labels_in_a_later_batch_are_refused_and_right_by_weight(small, hessian):
+    data = small().data
+    data[1][1][:3] = -100
+    data[2][1][:] = -100  # this one's loss is 0/0
+    with pytest.raises(ProblemError, match="batch 1"):
+        bind(small(data=data), TorchOptions()).operator()
+    weighed = small(data=data, weight=lambda batch: int((batch[1] != -100).sum()))
+    at_once = small(data=[tuple(torch.cat(parts) for parts in zip(*data, strict=True))], reduction="mean")
+    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+
+
+def test_a_declared_reduction_is_believed(small, hessian, whole):
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    terms = [hessian(small(data=[batch], loss=loss)) * len(batch[1]) for batch in small().data]
+    found = hessian(small(loss=loss, reduction="mean"))
+    torch.testing.assert_close(found, sum(terms) / 15, rtol=0, atol=1e-9)
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(6, 3), nn.Linear(3, 6)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.embed(x))).transpose(1, 2)
+
+
+def test_sentences_of_differing_length_need_a_word_on_what_counts(small):
+    data = [
+        (x, x.roll(1, 1)) for x in (torch.arange(12).reshape(4, 3) % 6, torch.arange(20).reshape(4, 5) % 6)
+    ]
+    problem = small(model=Tokens().double(), data=data)
+    with pytest.raises(ProblemError, match="batches 0 and 1 differ in shape"):
+        bind(problem, TorchOptions()).operator()
+
+
+def test_a_loss_over_the_whole_batch_is_refused(small):
+    def spread(outputs, y):
+        return outputs.var()
+
+    with pytest.raises(ProblemError, match="neither"):
+        bind(small(loss=spread), TorchOptions()).operator()
+
+
+def test_batches_of_one_sample_do_not_tell_and_ask(small):
+    with pytest.raises(ProblemError, match="don't tell") as caught:
+        bind(small(sizes=(1,) * 15), TorchOptions()).operator()
+    assert "reduction='mean'" in caught.value.hint
+
+
+def test_a_batch_without_a_shared_first_dimension_asks(small):
+    data = [(x, y, torch.zeros(3)) for x, y in small().data]
+
+    def loss(model, batch):
+        return functional.cross_entropy(model(batch[0]), batch[1])
+
+    with pytest.raises(ProblemError, match="no first dimension") as caught:
+        bind(small(data=data, loss=loss), TorchOptions()).operator()
+    assert "weight" in caught.value.hint
+    with pytest.raises(ProblemError, match="how many samples"):
+        bind(small(data=data, loss=loss, reduction="mean"), TorchOptions()).operator()
+
+
+Named = namedtuple("Named", "x y extra")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x, y: {"x": x, "y": y, "name": "batch"},
+        lambda x, y: UserDict(x=x, y=y),
+        lambda x, y: (x, y, None),
+        lambda x, y: Named(x, y, 3),
+    ],
+)
+def test_batches_that_are_no_pairs_go_to_the_loss_with_the_model(wrap, small, hessian, whole):
+    def loss(model, batch):
+        x, y = (batch["x"], batch["y"]) if "x" in batch else (batch[0], batch[1])
+        return functional.cross_entropy(model(x), y)
+
+    if isinstance(wrap(1, 2), tuple):
+
+        def loss(model, batch):
+            return functional.cross_entropy(model(batch[0]), batch[1])
+
+    found = hessian(small(data=[wrap(x, y) for x, y in small().data], loss=loss))
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-9)
+
+
+def test_a_loader_gives_what_a_list_gives(small, hessian, whole):
+    x, y = (torch.cat(parts) for parts in zip(*small().data, strict=True))
+    loader = DataLoader(TensorDataset(x, y), batch_size=4)
+    torch.testing.assert_close(hessian(small(data=loader)), whole, rtol=0, atol=1e-9)
+
+
+def test_parts_of_nested_batches():
+    batch = {"x": torch.arange(6).reshape(3, 2), "more": [torch.ones(3), torch.tensor(5.0)], "name": "a"}
+    assert size(batch) == 3
+    cut = part(batch, slice(1, None))
+    assert cut["x"].shape == (2, 2)
+    assert (cut["more"][0].shape, float(cut["more"][1]), cut["name"]) == ((2,), 5.0, "a")
+    doubled = convert(batch, lambda x: 2 * x)
+    assert int(doubled["x"].sum()) == 30
+
+
+KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.int64, torch.int8, torch.bool]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+def test_one_changed_number_changes_the_bits(kind, n):
+    x = torch.zeros(n + 1, dtype=kind)[1:]  # not aligned to eight bytes
+    before = int(bits(x))
+    assert int(bits(x.clone())) == before
+    for i in range(n):
+        changed = x.clone()
+        changed[i] = 1
+        assert int(bits(changed)) != before
+
+
+def test_bits_do_not_depend_on_how_a_tensor_lies_in_memory():
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    assert int(bits(x.to(memory_format=torch.channels_last))) == int(bits(x))
+    assert int(bits(torch.tensor(3.0))) != int(bits(torch.tensor(4.0)))
+    assert int(bits(torch.empty(0))) == 0
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_weights_that_are_no_weights_are_refused(weight, small):
+    with pytest.raises(ProblemError, match="expected a number of at least 0"):
+        bind(small(weight=lambda batch: weight), TorchOptions()).operator()
+
+
+def test_weights_of_zero_only_are_refused(small):
+    operator = bind(small(weight=lambda batch: 0), TorchOptions()).operator()
+    with pytest.raises(ProblemError, match="weight zero"):
+        operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("fields", [{"reduction": "average"}, {"reduction": "sum", "weight": len}])
+def test_contradictions_are_refused_at_binding(fields, small):
+    with pytest.raises(UsageError, match="reduction"):
+        bind(small(**fields), TorchOptions())

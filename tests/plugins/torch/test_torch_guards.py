@@ -1,0 +1,215 @@
+"""What is wrong with a problem is said before the first product, with its fix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from eigencore.errors import ProblemError, UsageError
+from eigencore.interfaces import Problem
+from eigencore_torch.backend import TorchOptions, bind
+
+
+def refused(problem, match, **options):
+    """The hint of the refusal at binding, or at the latest when the operator is made."""
+    with pytest.raises(ProblemError, match=match) as caught:
+        bind(problem, TorchOptions(**options)).operator()
+    return caught.value.hint
+
+
+def test_empty_data(small):
+    refused(small(data=[], reduction="mean"), "data is empty")
+    refused(small(data=[]), "data is empty")
+
+
+def test_data_that_can_be_walked_over_once(small):
+    data = small().data
+    assert "list" in refused(small(data=iter(data)), "only once")
+    assert "list" in refused(small(data=(batch for batch in data)), "only once")
+
+
+def test_a_loader_that_is_used_up(small):
+    class UsedUp:
+        def __init__(self, data):
+            self.data = list(data)
+
+        def __iter__(self):
+            while self.data:
+                yield self.data.pop(0)
+
+    assert "data=list(loader)" in refused(small(data=UsedUp(small().data)), "3 batches .* and 0")
+
+
+def test_data_that_are_no_batches(small):
+    assert "DataLoader" in refused(small(data=TensorDataset(torch.ones(3, 4))), "single samples")
+    assert "DataLoader" in refused(small(data=7), "can't be iterated")
+
+
+def test_a_loader_that_shuffles(small):
+    x, y = (torch.cat(parts) for parts in zip(*small().data, strict=True))
+    loader = DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True)
+    assert "shuffle=False" in refused(small(data=loader), "two walks over the data differ, first at batch 0")
+
+
+def test_a_loader_that_augments(small):
+    class Noisy(Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            x = torch.full((4,), float(index), dtype=torch.float64)
+            return x + torch.randn(4) if index == 9 else x, index % 3
+
+    assert "augmentation" in refused(small(data=DataLoader(Noisy(), batch_size=4)), "first at batch 2")
+
+
+def test_data_that_fail(small):
+    class Broken:
+        def __iter__(self):
+            yield small().data[0]
+            raise OSError("disk full")
+
+    refused(small(data=Broken()), "data failed at batch 1: OSError: disk full")
+
+
+def test_a_loss_that_is_no_scalar(small):
+    each = nn.CrossEntropyLoss(reduction="none")
+    assert "mean" in refused(small(loss=each), r"gave float64 \(7,\) on batch 0")
+    assert ".item()" in refused(small(loss=lambda outputs, y: 1.0), "gave a float on batch 0")
+
+
+def test_a_loss_that_is_not_finite(small):
+    data = small().data
+    data[1][0][2, 1] = torch.nan
+    assert "batch itself" in refused(small(data=data), "loss of batch 1 is nan")
+    endless = small(loss=lambda outputs, y: outputs.mean() * torch.inf)
+    assert "model and the loss" in refused(endless, "loss of batch 0 is -?inf")
+
+
+def test_a_loss_that_is_cut_off(small):
+    problem = small(loss=lambda outputs, y: functional.cross_entropy(outputs.detach(), y))
+    assert "detach()" in refused(problem, "does not depend on the trainable weights")
+
+
+def test_a_loss_that_is_random(small):
+    class Noisy(nn.Linear):
+        def forward(self, x):
+            return functional.dropout(super().forward(x))  # training=True, whatever the mode
+
+    model = Noisy(4, 3, dtype=torch.float64)
+    assert "dropout" in refused(small(model=model), "batch 0 came out as")
+
+
+def test_labels_out_of_range(small):
+    data = small().data
+    data[2][1][1] = 3
+    assert "from 0" in refused(small(data=data), "labels of batch 2 run from . to 3.*3 classes")
+    refused(small(data=data, loss=functional.cross_entropy), "labels of batch 2")
+    data[2][1][1] = -1
+    refused(small(data=data), "labels of batch 2 run from -1")
+
+
+def test_the_label_that_is_ignored_is_in_range(small):
+    data = small().data
+    data[2][1][1] = -1
+    loss = nn.CrossEntropyLoss(ignore_index=-1)
+    bind(small(data=data, loss=loss, reduction="mean"), TorchOptions()).operator()
+
+
+def test_weights_that_are_not_finite(small):
+    problem = small()
+    with torch.no_grad():
+        problem.model[2].bias[0] = torch.nan
+    refused(problem, "2.bias has 1 weights that are NaN")
+
+
+def test_no_trainable_weights(small):
+    problem = small()
+    problem.model.requires_grad_(False)
+    assert "requires_grad_" in refused(problem, "no trainable weights")
+    refused(small(model=nn.ReLU()), "no trainable weights")
+
+
+def test_layers_without_shape_or_with_ways_of_their_own(small):
+    assert "one batch" in refused(small(model=nn.LazyLinear(3)), "weight has no shape yet")
+    renormed = nn.Sequential(nn.Embedding(6, 4, max_norm=1.0))
+    assert "max_norm" in refused(small(model=renormed), "0 changes its own weights")
+    sparse = nn.Sequential(nn.Embedding(6, 4, sparse=True))
+    assert "sparse to False" in refused(small(model=sparse), "0 has sparse gradients")
+    refused(small(model=nn.Linear(4, 3, dtype=torch.complex64)), "complex")
+
+
+def test_a_model_or_loss_that_fails(small):
+    wrong = nn.Linear(5, 3, dtype=torch.float64)
+    refused(small(model=wrong), r"failed on batch 0, \(float64 \(7, 4\), int64 \(7,\)\): RuntimeError: mat1")
+    refused(small(model=len), "model is a builtin_function_or_method")
+    refused(small(loss=None), "loss is a NoneType")
+    refused(small(data=[(1, 2, 3)], loss=lambda model, batch: 1 / 0), r"loss\(model, batch\) failed")
+
+
+def test_the_first_product_is_not_needed_to_find_out(small):
+    """A problem that is refused has not been differentiated."""
+
+    class Counted(torch.autograd.Function):
+        backwards = 0
+
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, slope):
+            Counted.backwards += 1
+            return slope
+
+    problem = small(loss=lambda outputs, y: functional.cross_entropy(Counted.apply(outputs), y))
+    operator = bind(problem, TorchOptions()).operator()
+    assert Counted.backwards == 0
+    operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
+    assert Counted.backwards > 0
+
+
+def forward_samples(small, **options):
+    """How many samples go through the model before the first product, in units of the data."""
+    seen = []
+    problem = small()
+    problem.model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    bind(problem, TorchOptions(**options)).operator()
+    return sum(seen) / 15
+
+
+def test_guards_cost_less_than_two_gradients(small):
+    """A gradient is about three forward passes; the guards take one whole, one in parts, and a batch more."""
+    assert forward_samples(small) == 1 + 1 + 7 / 15
+    assert forward_samples(small, check=False) == 2 * 7 / 15
+
+
+def test_check_turns_the_passes_off(small):
+    data = small().data
+    data[1][0][:] = torch.nan
+    problem = small(data=data)
+    bind(problem, TorchOptions(check=False)).operator()
+    refused(problem, "batch 1", check=True)
+
+
+def test_data_that_shrink_between_products_are_noticed(small):
+    data = small().data
+    operator = bind(small(data=data), TorchOptions(memory="none")).operator()
+    v = torch.ones(operator.shape[0], dtype=torch.float64)
+    operator.matvec(v)
+    data.pop()
+    with pytest.raises(ProblemError, match="they weighed 15, and now 12"):
+        operator.matvec(v)
+
+
+def test_a_block_of_the_wrong_shape(small):
+    operator = bind(small(), TorchOptions()).operator()
+    with pytest.raises(UsageError, match=r"expected \(59, b\)"):
+        operator.matmat(torch.ones(58, 2, dtype=torch.float64))
+
+
+def test_a_problem_without_a_model_is_refused():
+    refused(Problem(), "model is a NoneType; expected a torch.nn.Module")

@@ -1,0 +1,331 @@
+"""Products against dense Hessians, on networks of many kinds, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from eigencore.errors import ProblemError
+from eigencore.interfaces import Problem
+from eigencore_torch.backend import TorchOptions, bind
+from eigencore_torch.kernels import twice_differentiable
+
+CASES = {}
+SAMPLES, SIZES = 15, (7, 5, 3)
+
+
+def case(make):
+    CASES[make.__name__] = make
+    return make
+
+
+def vectors(features=4, classes=3):
+    return torch.randn(SAMPLES, features), torch.randint(classes, (SAMPLES,))
+
+
+def images():
+    return torch.randn(SAMPLES, 1, 6, 6), torch.randint(3, (SAMPLES,))
+
+
+def words(length=5):
+    return torch.randint(6, (SAMPLES, length)), torch.randint(3, (SAMPLES,))
+
+
+@case
+def mlp():
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), vectors(), nn.CrossEntropyLoss()
+
+
+@case
+def relu_in_place():
+    layers = nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)
+    return nn.Sequential(*layers), vectors(), nn.CrossEntropyLoss()
+
+
+@case
+def convolutions():
+    layers = nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.Flatten(), nn.Linear(4, 3)
+    return nn.Sequential(*layers), images(), nn.CrossEntropyLoss()
+
+
+@case
+def channels_last():
+    model, data, loss = convolutions()
+    return model.to(memory_format=torch.channels_last), data, loss
+
+
+@case
+def batch_norm():
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    layers = nn.Conv2d(1, 3, 3), norm, nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)
+    return nn.Sequential(*layers), images(), nn.CrossEntropyLoss()
+
+
+@case
+def layer_norm():
+    layers = nn.Linear(4, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3)
+    return nn.Sequential(*layers), vectors(), nn.CrossEntropyLoss()
+
+
+@case
+def group_norm():
+    layers = nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Softplus(), nn.Flatten(), nn.Linear(64, 3)
+    return nn.Sequential(*layers), images(), nn.CrossEntropyLoss()
+
+
+@case
+def dropout():
+    layers = nn.Linear(4, 6), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(6, 3)
+    return nn.Sequential(*layers), vectors(), nn.CrossEntropyLoss()
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.embed, self.cell, self.head = nn.Embedding(6, 3), kind(3, 3, batch_first=True), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(self.cell(self.embed(x))[0][:, -1])
+
+
+@case
+def lstm():
+    return Recurrent(nn.LSTM), words(), nn.CrossEntropyLoss()
+
+
+@case
+def gru():
+    return Recurrent(nn.GRU), words(), nn.CrossEntropyLoss()
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(6, 4), nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x):
+        query, key, value = self.mix(self.embed(x))[:, None].chunk(3, dim=-1)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.head(mixed[:, 0, -1])
+
+
+@case
+def attention():
+    return Attention(), words(), nn.CrossEntropyLoss()
+
+
+@case
+def transformer():
+    layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=5, batch_first=True)
+    layers = nn.Embedding(6, 4), layer, nn.Flatten(), nn.Linear(20, 3)
+    return nn.Sequential(*layers), words(), nn.CrossEntropyLoss()
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.body, self.head = nn.Embedding(6, 4), nn.Linear(4, 4), nn.Linear(4, 6, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.body(self.embed(x)))).transpose(1, 2)
+
+
+@case
+def tied():
+    x, _ = words()
+    return Tied(), (x, x.roll(1, 1)), nn.CrossEntropyLoss()
+
+
+@case
+def frozen():
+    model, data, loss = mlp()
+    model[0].weight.requires_grad_(False)
+    return model, data, loss
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.spare, self.body = nn.Linear(2, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@case
+def unused():
+    return Unused(), vectors(), nn.CrossEntropyLoss()
+
+
+@case
+def weight_norm():
+    """PyTorch's own second derivative of the fused kernel is wrong: the norms count as constants in it."""
+    layers = nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)
+    return nn.Sequential(*layers), vectors(), nn.CrossEntropyLoss()
+
+
+@case
+def summed_squares():
+    x, _ = vectors()
+    return (
+        nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)),
+        (x, x[:, :2]),
+        nn.MSELoss(reduction="sum"),
+    )
+
+
+def energy(model, batch):
+    """A loss with a derivative inside."""
+    x = batch["x"].clone().requires_grad_(True)
+    value = model(x)
+    (slope,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    return ((slope - batch["x"]) ** 2).sum(1).mean() + (value**2).mean()
+
+
+@case
+def derivatives_inside():
+    x, _ = vectors()
+    return nn.Sequential(nn.Linear(4, 5), nn.Softplus(), nn.Linear(5, 1)), {"x": x}, energy
+
+
+def build(name):
+    """Model, all data in one batch, and loss; the model is left in training mode."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            return CASES[name]()
+        finally:
+            torch.set_default_dtype(default)
+
+
+def split(data, sizes=SIZES):
+    if isinstance(data, dict):
+        return [{"x": x} for x in data["x"].split(sizes)]
+    return list(zip(*(part.split(sizes) for part in data), strict=True))
+
+
+def dense(model, data, loss):
+    """The Hessian of the loss on all data in one batch, by forming it column by column."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    chosen = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    sizes = [p.numel() for p in chosen.values()]
+
+    def value(flat):
+        pieces = zip(chosen.items(), flat.split(sizes), strict=True)
+        weights = {name: piece.reshape(p.shape) for (name, p), piece in pieces}
+
+        def at(x):
+            return functional_call(model, weights, (x,))
+
+        return loss(at, data) if isinstance(data, dict) else loss(at(data[0]), data[1])
+
+    with twice_differentiable([model], torch.device("cpu")):
+        flat = torch.cat([p.reshape(-1) for p in chosen.values()])
+        matrix = torch.autograd.functional.hessian(value, flat)
+    for module, mode in modes.items():
+        module.training = mode
+    return matrix
+
+
+@pytest.mark.parametrize("memory", ["none", "auto"])
+@pytest.mark.parametrize("name", CASES)
+def test_products_are_those_of_the_dense_hessian(name, memory, device, hessian):
+    model, data, loss = build(name)
+    exact = dense(model, data, loss)
+    problem = Problem(model=model, data=split(data), loss=loss)
+    found = hessian(problem, device=device, memory=memory)
+    assert found.shape == exact.shape
+    scale = max(1.0, float(exact.abs().max()))
+    assert float((found - exact).abs().max()) <= 1e-9 * scale
+    assert float(exact.abs().max()) > 1e-3  # nothing is shown by a Hessian of zero
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_products_are_the_gradients_slope(name):
+    """Against central differences of the gradient, which share no second derivative with the product."""
+    model, data, loss = build(name)
+    problem = Problem(model=model, data=split(data), loss=loss)
+    operator = bind(problem, TorchOptions()).operator()
+    v = torch.randn(operator.shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    product = operator.matvec(v)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    model.eval()
+
+    def gradient(step):
+        with torch.no_grad():
+            for p, piece in zip(weights, v.split([p.numel() for p in weights]), strict=True):
+                p.add_(piece.reshape(p.shape), alpha=step)
+        value = loss(model, data) if isinstance(data, dict) else loss(model(data[0]), data[1])
+        slopes = torch.autograd.grad(value, weights, materialize_grads=True, allow_unused=True)
+        return torch.cat([g.reshape(-1) for g in slopes])
+
+    step = 1e-5
+    ahead, behind = gradient(step), gradient(-2 * step)
+    slope = (ahead - behind) / (2 * step)
+    assert float((slope - product).norm()) <= 1e-7 * float(product.norm())
+
+
+def test_an_operation_without_a_second_derivative_is_named(small):
+    problem = small(model=nn.Sequential(nn.Linear(4, 3), nn.Hardsigmoid()).double())
+    operator = bind(problem, TorchOptions()).operator()
+    with pytest.raises(ProblemError, match="hardsigmoid_backward") as caught:
+        operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
+    assert "simpler operations" in caught.value.hint
+
+
+def test_the_older_weight_norm_is_right_too(hessian):
+    layers = nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)
+    model, data, loss = build("mlp")
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        model = nn.Sequential(nn.utils.weight_norm(layers[0].double(), dim=None), *layers[1:]).double()
+    exact = dense(model, data, loss)
+    found = hessian(Problem(model=model, data=split(data), loss=loss))
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found, found.T, rtol=0, atol=1e-12)
+
+
+def test_unused_weights_have_rows_of_zeros(hessian):
+    model, data, loss = build("unused")
+    found = hessian(Problem(model=model, data=split(data), loss=loss))
+    spare = model.spare.weight.numel() + model.spare.bias.numel()
+    assert not found[:spare].any()
+    assert not found[:, :spare].any()
+
+
+def test_a_loss_that_is_linear_in_the_weights_has_a_hessian_of_zero(small, hessian):
+    problem = small(model=nn.Linear(4, 3).double(), loss=lambda outputs, y: outputs.mean())
+    assert not hessian(problem).any()
+
+
+def test_matmat_gives_what_matvec_gives(small):
+    operator = bind(small(), TorchOptions()).operator()
+    V = torch.randn(operator.shape[0], 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    columns = torch.stack([operator.matvec(V[:, i]) for i in range(4)], dim=1)
+    torch.testing.assert_close(operator.matmat(V), columns, rtol=0, atol=1e-14)
+
+
+def test_products_carry_no_graph_and_take_vectors_that_do(small):
+    operator = bind(small(), TorchOptions()).operator()
+    v = torch.ones(operator.shape[0], dtype=torch.float64, requires_grad=True)
+    assert not operator.matvec(v).requires_grad
+    with torch.inference_mode():
+        inside = operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
+    torch.testing.assert_close(inside.clone(), operator.matvec(v), rtol=0, atol=0)
+
+
+def test_the_operator_is_of_its_vectors_kind(small):
+    operator = bind(small(dtype=torch.float32), TorchOptions()).operator()
+    product = operator.matvec(
+        operator.xp.ones(operator.shape[0], dtype=operator.dtype, device=operator.device)
+    )
+    assert (product.dtype, product.device) == (operator.dtype, operator.device)
+    assert operator.xp.__name__ == "array_api_compat.torch"

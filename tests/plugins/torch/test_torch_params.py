@@ -1,0 +1,68 @@
+"""Which weights an operator is over."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from eigencore.errors import UnknownNameError, UsageError
+from eigencore_torch.backend import TorchOptions, bind
+from eigencore_torch.params import select
+
+
+def test_a_glob_chooses_a_diagonal_block(small, hessian):
+    whole, last = hessian(small()), hessian(small(), "2.*")
+    torch.testing.assert_close(last, whole[35:, 35:], rtol=0, atol=1e-12)
+    biases = hessian(small(), "*.bias")
+    where = torch.cat([torch.arange(28, 35), torch.arange(56, 59)])
+    torch.testing.assert_close(biases, whole[where][:, where], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("pattern", "near"), [("2.wieght", "2.weight"), ("layer.*", "2.*"), ("0", "0.*")])
+def test_a_glob_that_matches_nothing_names_what_is_near(pattern, near, small):
+    with pytest.raises(UnknownNameError, match="no parameter") as caught:
+        bind(small(), TorchOptions()).operator(params=pattern)
+    assert near in caught.value.hint
+
+
+def test_a_glob_that_matches_frozen_parameters_only(small):
+    problem = small()
+    problem.model[0].requires_grad_(False)
+    assert select(problem.model).names == ("2.weight", "2.bias")
+    with pytest.raises(UsageError, match="only frozen parameters match"):
+        bind(problem, TorchOptions()).operator(params="0.*")
+
+
+def test_tied_parameters_are_counted_once_and_found_under_each_name():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(6, 4), nn.Linear(4, 6)
+            self.head.weight = self.embed.weight
+
+    layout = select(Tied())
+    assert (layout.names, layout.n) == (("embed.weight", "head.bias"), 30)
+    assert select(Tied(), "head.*").names == ("embed.weight", "head.bias")
+
+
+def test_splitting_and_adding_are_each_others_inverse():
+    model = nn.Sequential(nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last), nn.Linear(3, 4))
+    layout = select(model)
+    v = torch.arange(float(layout.n))
+    pieces = layout.split(v)
+    assert [piece.shape for piece in pieces] == [p.shape for p in model.parameters()]
+    out = torch.ones(layout.n)
+    layout.add(out, pieces, 2.0)
+    torch.testing.assert_close(out, 1 + 2 * v)
+    layout.add(out, [None] * len(pieces), 2.0)
+    torch.testing.assert_close(out, 1 + 2 * v)
+
+
+def test_flat_vectors_have_the_order_of_parameters_to_vector(small):
+    """So that PyTorch's own helper turns an eigenvector into weights."""
+    problem = small()
+    layout = select(problem.model)
+    out = torch.zeros(layout.n, dtype=torch.float64)
+    layout.add(out, [p.detach() for p in layout.parameters], 1.0)
+    torch.testing.assert_close(out, nn.utils.parameters_to_vector(problem.model.parameters()).detach())

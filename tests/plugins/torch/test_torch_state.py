@@ -1,0 +1,202 @@
+"""Everything is as it was after a product, also after one that failed; weights that change are noticed."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from eigencore.errors import ProblemError
+from eigencore_torch.backend import TorchOptions, bind
+
+
+class Restless(nn.Module):
+    """Draws random numbers, counts its calls in a buffer and replaces others; its outputs don't tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("last", torch.zeros(1))
+        self.register_buffer("cache", None)
+        self.fail_at = None
+
+    def forward(self, x):
+        torch.rand(3)
+        np.random.rand(3)
+        random.random()
+        self.calls += 1
+        self.last = x.detach()[:1]
+        self.cache = self.last
+        if self.fail_at is not None and len(x) == self.fail_at:
+            raise RuntimeError("on purpose")
+        return self.second(torch.tanh(self.norm(self.first(x))))
+
+
+@pytest.fixture
+def restless(small):
+    model = Restless().double()
+    model.train()
+    model.norm.eval()
+    model.second.bias.requires_grad_(False)
+    model.first.weight.grad = torch.ones_like(model.first.weight)
+    return model
+
+
+def snapshot(model, loader=None):
+    """All that a caller could see of a model and of the process."""
+    buffers = {name: (id(x), x) for module in model.modules() for name, x in module._buffers.items()}
+    return {
+        "modes": [module.training for module in model.modules()],
+        "trainable": [p.requires_grad for p in model.parameters()],
+        "gradients": [(id(p.grad), copy.deepcopy(p.grad)) for p in model.parameters()],
+        "weights": [p.detach().clone() for p in model.parameters()],
+        "versions": [p._version for p in model.parameters()],
+        "buffers": {name: (own, copy.deepcopy(x)) for name, (own, x) in buffers.items()},
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state()[1].copy(),
+        "python": random.getstate(),
+        "loader": loader.generator.get_state() if loader is not None else None,
+        "switches": (
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_autocast_enabled("cpu"),
+            torch.backends.cuda.flash_sdp_enabled(),
+            torch.backends.cuda.mem_efficient_sdp_enabled(),
+            torch.backends.cuda.math_sdp_enabled(),
+            torch.backends.cudnn.enabled,
+        ),
+    }
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    different = [name for name in before if not _same(before[name], after[name])]
+    assert different == []
+
+
+def _same(a, b):
+    try:
+        torch.testing.assert_close(b, a, rtol=0, atol=0)
+    except TypeError:  # of things that are no numbers
+        return a == b
+    except AssertionError:
+        return False
+    return True
+
+
+def loader_of(problem):
+    x, y = (torch.cat(parts) for parts in zip(*problem.data, strict=True))
+    return DataLoader(TensorDataset(x, y), batch_size=6, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("memory", ["none", "auto"])
+def test_everything_is_put_back(memory, small, restless):
+    loader = loader_of(small())
+    before = snapshot(restless, loader)
+    bound = bind(small(model=restless, data=loader), TorchOptions(memory=memory))
+    operator = bound.operator()
+    assert_same(before, snapshot(restless, loader))
+    for _ in range(2):
+        operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
+        assert_same(before, snapshot(restless, loader))
+
+
+@pytest.mark.parametrize("memory", ["none", "auto"])
+def test_everything_is_put_back_after_an_exception(memory, small, restless):
+    problem = small(model=restless, reduction="mean")
+    operator = bind(problem, TorchOptions(memory=memory)).operator()
+    v = torch.ones(operator.shape[0], dtype=torch.float64)
+    expected = operator.matvec(v) if memory == "none" else None
+    restless.fail_at = 5
+    before = snapshot(restless)
+    with pytest.raises(ProblemError, match=r"batch 1.*on purpose"):
+        operator.matvec(v)
+    assert_same(before, snapshot(restless))
+    restless.fail_at = None
+    again = operator.matvec(v)
+    if expected is None:
+        expected = bind(problem, TorchOptions(memory="none")).operator().matvec(v)
+    torch.testing.assert_close(again, expected, rtol=0, atol=1e-14)
+
+
+def test_everything_is_put_back_after_a_refusal(small, restless):
+    restless.fail_at = 3
+    before = snapshot(restless)
+    with pytest.raises(ProblemError, match="on purpose"):
+        bind(small(model=restless), TorchOptions()).operator()
+    assert_same(before, snapshot(restless))
+
+
+def test_the_callers_switches_do_not_reach_the_product(small):
+    v = torch.ones(59, dtype=torch.float64)
+    plain = bind(small(), TorchOptions()).operator().matvec(v)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = bind(small(), TorchOptions()).operator().matvec(v)
+    torch.testing.assert_close(inside, plain, rtol=0, atol=0)
+
+
+def test_the_loss_module_is_evaluated_and_put_back_too(small):
+    class Loss(nn.Module):
+        def forward(self, outputs, y):
+            assert not self.training
+            return nn.functional.cross_entropy(outputs, y)
+
+    loss = Loss()
+    bind(small(loss=loss), TorchOptions()).operator()
+    assert loss.training
+
+
+def step(model):
+    with torch.no_grad():
+        model[0].weight.add_(1e-7)
+
+
+def step_through_data(model):
+    model[2].bias.data[1] += 1e-7
+
+
+def replace(model):
+    model[0].weight = nn.Parameter(model[0].weight.detach().clone())
+
+
+def load(model):
+    model.load_state_dict({name: 2 * x for name, x in model.state_dict().items()})
+
+
+CHANGES = {step: "0.weight", step_through_data: "2.bias", replace: "0.weight", load: "0.bias"}
+
+
+@pytest.mark.parametrize("memory", ["none", "auto"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_weights_that_change_are_noticed(change, memory, small):
+    problem = small()
+    operator = bind(problem, TorchOptions(memory=memory)).operator()
+    v = torch.ones(59, dtype=torch.float64)
+    operator.matvec(v)
+    change(problem.model)
+    with pytest.raises(ProblemError, match=f"weights changed.*{CHANGES[change]}") as caught:
+        operator.matvec(v)
+    assert "again" in caught.value.hint
+    bind(problem, TorchOptions()).operator().matvec(v)
+
+
+def test_weights_that_change_before_the_operator_is_made_are_noticed(small):
+    problem = small()
+    bound = bind(problem, TorchOptions())
+    step(problem.model)
+    with pytest.raises(ProblemError, match="weights changed"):
+        bound.operator()
+
+
+def test_statistics_that_change_are_noticed(small):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).double()
+    operator = bind(small(model=model), TorchOptions()).operator()
+    model.train()(small().data[0][0])
+    with pytest.raises(ProblemError, match=r"1\.num_batches_tracked"):
+        operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
