@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+
 from eigencore.solving import solve
 from eigencore.testing.costs import krylov_limit
 from eigencore.testing.gallery import Case
@@ -29,7 +30,8 @@ def right(case: Case, values: np.ndarray) -> bool:
     """Whether these are the wanted values: equal sizes of opposite sign may stand in for each other."""
     size = np.abs if case.which == "LM" else np.asarray
     got, wanted = np.sort(size(values)), np.sort(size(case.wanted))
-    return len(got) == len(wanted) and bool(np.all(np.abs(got - wanted) <= 2 * case.tol * np.abs(wanted) + 1e-12))
+    allowed = 2 * case.tol * np.abs(wanted) + 1e-12
+    return len(got) == len(wanted) and bool(np.all(np.abs(got - wanted) <= allowed))
 
 
 def ratios(cases: tuple[Case, ...], seeds: int) -> None:

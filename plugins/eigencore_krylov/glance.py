@@ -76,10 +76,8 @@ class Glance:
         if self.found:
             return ()
         if self.excluded:
-            return (f"copies excluded at {100 * (1 - ETA):.0f} %: no further copy of an eigenvalue is missing",)
-        return (
-            f"that no copy of an eigenvalue is missing is not shown ({self.steps} products looked for one)",
-        )
+            return (f"copies excluded at {100 * (1 - ETA):.0f} %: none of a found eigenvalue is missing",)
+        return (f"that no copy is missing is not shown: {self.steps} products looked for one",)
 
     def follow(self, basis: Basis, values: Floats) -> None:
         """Takes in one expansion of the chain: its last vector's row of T, and its new coupling."""

@@ -9,6 +9,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
+
 from eigencore import arrays
 from eigencore.errors import OptionError, UsageError
 from eigencore.operators import as_operator
