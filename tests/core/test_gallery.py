@@ -13,7 +13,7 @@ from eigencore.operators import as_operator
 from eigencore.testing.costs import krylov_limit, power_cost
 from eigencore.testing.gallery import HOST, TEN, Case, cases, filled, hessian
 from eigencore.testing.libraries import Library
-from eigencore.testing.spectra import FAMILIES, large_cases, random_cases
+from eigencore.testing.spectra import FAMILIES, bulk_edge_cases, large_cases, random_cases
 
 CASES = cases()
 SMALL = Case("small", filled(40, [5.0, -4.0, 3.0]), 2)
@@ -90,7 +90,7 @@ def test_the_wanted_values_in_their_order(which: str, k: int, wanted: list[float
     assert Case("one", np.array([0.5, -3.0, 4.0, 1.0, -4.0]), k, which).wanted.tolist() == wanted
 
 
-@pytest.mark.parametrize("case", [*CASES, *large_cases()], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *large_cases(), *bulk_edge_cases()], ids=str)
 def test_the_wanted_values_are_the_outermost(case: Case) -> None:
     size = {"LM": np.abs, "LA": np.asarray, "SA": np.negative}
     if case.which == "BE":
@@ -219,6 +219,11 @@ def test_the_large_cases() -> None:
     assert {1, 5, 10, 20} <= {case.k for case in large}
     limits = [krylov_limit(case) for case in large]
     assert sum(limit is not None and limit >= 8 for limit in limits) >= 80
+
+
+def test_the_cases_at_the_edge_of_a_bulk_cost_much() -> None:
+    limits = [krylov_limit(case) for case in bulk_edge_cases()]
+    assert np.median([limit for limit in limits if limit is not None]) > 60
 
 
 def test_random_cases_are_what_their_seed_says() -> None:
