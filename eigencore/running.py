@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ class Job:
         counted = counting(self.operator, before=self.watch.before, after=guard.after)
         fresh = counting(self.operator, before=self.watch.before_certificate, after=guard.after)
         ask = self.chosen.solver
-        with contextlib.closing(ask(counted, self.request, self.chosen.options, state=state)) as snapshots:
+        with _closing(ask(counted, self.request, self.chosen.options, state=state)) as snapshots:
             ending, grade = self._attempt(snapshots, self.request, fresh)
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's word was not enough: once more, at a quarter of the tolerance.
@@ -165,7 +165,8 @@ class Job:
             return None
         order = self.request.order(self.last.values)
         if not np.array_equal(order, np.arange(len(self.last.values))):
-            index = self.operator.xp.asarray(order, device=self.operator.device)
+            # A falling order may be a view with negative strides, which not every library takes.
+            index = self.operator.xp.asarray(order.copy(), device=self.operator.device)
             vectors = self.operator.xp.take(vectors, index, axis=1)
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
@@ -233,6 +234,16 @@ class Job:
                 history=self.history,
             )
         )
+
+
+@contextlib.contextmanager
+def _closing(snapshots: Generator[Snapshot, None, None]) -> Iterator[Generator[Snapshot, None, None]]:
+    """Closes a solver in the end; what it multiplies while it cleans up may be beyond the budget."""
+    try:
+        yield snapshots
+    finally:
+        with contextlib.suppress(Halt):
+            snapshots.close()
 
 
 def _more_notes(certificate: Certificate, last: Snapshot | None) -> tuple[str, ...]:

@@ -82,10 +82,25 @@ def test_at_most_one_in_a_hundred_shown_answers_misses() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_lanczos_misses_none_on_the_gallery(seed: int) -> None:
     wrong = []
-    for turn, case in enumerate((*cases(), *large_cases())):
+    for turn, case in enumerate(cases()):
         answer = subject("lanczos", turn + seed).solve(case, certify="sketch", seed=seed)
         try:
             judge(answer, laws=(*LAWS, converges))
         except BrokenLawError as failure:
             wrong.append(str(failure))
     assert not wrong, "\n".join(wrong)
+
+
+def test_lanczos_seldom_misses_on_large_spectra() -> None:
+    """It excludes copies at 90 %, so that a draw in some hundreds may miss one; it breaks no other law."""
+    runs, missed, wrong = 0, [], []
+    for seed in range(10):
+        for turn, case in enumerate(large_cases()):
+            answer = subject("lanczos", turn + seed).solve(case, certify="sketch", seed=seed)
+            runs += 1
+            try:
+                judge(answer, laws=(*LAWS, converges))
+            except BrokenLawError as failure:
+                (missed if failure.laws == ("nothing_missed",) else wrong).append(str(failure))
+    assert not wrong, "\n".join(wrong)
+    assert len(missed) <= runs / 100, "\n".join(missed)

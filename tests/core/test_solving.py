@@ -339,6 +339,16 @@ def test_the_generator_is_closed_and_nothing_keeps_its_arrays() -> None:
     assert alive[0]() is None
 
 
+def test_a_solver_that_multiplies_while_it_is_closed_is_closed() -> None:
+    def untidy(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        try:
+            yield from power(operator, request, options)
+        finally:
+            operator.matvec(np.ones(N))
+
+    assert solve(A, 1, solver=untidy, max_matvecs=5).status is Status.BUDGET
+
+
 def test_a_solver_that_fails_is_named_and_what_it_had_is_kept() -> None:
     def fails(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
         for i, snapshot in enumerate(power(operator, request, options)):

@@ -1,0 +1,289 @@
+"""Momentum: its rate against theory, that it is found and never too large, and the traps of both signs."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigencore import arrays
+from eigencore.errors import OptionError, UsageError
+from eigencore.options import resolve
+from eigencore.request import Request
+from eigencore.testing.gallery import Case, filled
+from eigencore.testing.libraries import Library, installed
+from eigencore_power.accelerated import AccelPowerOptions, accel_power
+
+HOST = Library("numpy", "float64")
+AUTO = AccelPowerOptions()
+LIBRARIES = pytest.mark.parametrize("library", installed(), ids=str)
+
+
+def solved(
+    drive: Any, spectrum: Any, k: int, options: AccelPowerOptions = AUTO, *, most: int = 3000, **asked: Any
+) -> Any:
+    """The driven answer; where it passed, its values are those of the spectrum."""
+    case = Case("", np.asarray(spectrum, dtype=np.float64), k, rotated=False)
+    request = Request(k, **({"tol": 1e-6} | asked))
+    answer = drive(accel_power, case.operator(HOST), request, options, most=most)
+    if answer.passed:
+        off = np.abs(np.abs(answer.last.values) - np.abs(case.wanted))
+        assert np.all(off <= 2 * request.tol * np.abs(case.wanted[0])), (answer.last.values, case.wanted)
+    return answer
+
+
+def gapped(gap: float, *, k: int = 1, both_signs: bool = False, n: int = 400) -> Any:
+    """k eigenvalues, the least of them 1, over a bulk that is dense up to its end at 1 - gap."""
+    return filled(n, 1 + 0.1 * np.arange(k)[::-1], (gap - 1) * both_signs, 1 - gap)
+
+
+# -- the rate ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.05, 0.1, 0.15, 0.2025, 0.22, 0.245])
+def test_the_error_falls_by_the_factor_of_theory(beta: float) -> None:
+    """Eigenvalues 1 and nine times 0.9, as in the paper: by mu(0.9) / mu(1), least at beta = (0.9 / 2)^2."""
+
+    def mu(size: float) -> float:
+        return (size + math.sqrt(size**2 - 4 * beta)) / 2 if size**2 > 4 * beta else math.sqrt(beta)
+
+    case = Case("paper", np.array([1.0, *[0.9] * 9]), 1, rotated=False)
+    wanted = case.operator(HOST).from_eigenbasis(np.eye(10)[0])
+    tangents = []
+    for snapshot in islice(accel_power(case.operator(HOST), Request(1), AccelPowerOptions(beta)), 200):
+        X = snapshot.state.block.X  # what is iterated; the Ritz vector of two blocks is exact here at once
+        inside = X @ wanted
+        tangents.append(np.linalg.norm(wanted - X.T @ inside) / np.linalg.norm(inside))
+    steps = [i for i in range(10, 200) if 1e-11 < tangents[i] < 1]
+    slope = np.polyfit(steps, np.log([tangents[i] for i in steps]), 1)[0]
+    assert len(steps) > 40
+    assert math.exp(slope) == pytest.approx(mu(0.9) / mu(1), abs=0.02)
+
+
+def test_momentum_at_a_quarter_of_the_square_does_not_converge(drive: Any) -> None:
+    """From (l_1 / 2)^2 on everything is damped alike; the notes say so, and what would be small enough."""
+    answer = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.3), most=1000)
+    assert not answer.passed
+    assert "wanted" in answer.last.notes[0]
+    assert "set it below" in answer.last.notes[0]
+    assert solved(drive, gapped(0.1), 1, AccelPowerOptions(0.2)).passed
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_the_products_grow_with_the_root_of_the_gap(drive: Any, k: int, both_signs: bool) -> None:
+    """A thirtieth of the gap costs power iteration up to 30 times the products, and momentum 5.5 times."""
+    plain, auto = (
+        [
+            solved(drive, gapped(gap, k=k, both_signs=both_signs), k, options, most=10**5, tol=1e-5).products
+            for gap in (0.3, 0.01)
+        ]
+        for options in (AccelPowerOptions(0.0), AUTO)
+    )
+    assert plain[1] > 12 * plain[0]
+    assert auto[1] < 6 * auto[0]
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("gap", [0.1, 0.01])
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_it_finds_a_momentum_nearly_as_good_as_the_best(
+    drive: Any, k: int, gap: float, both_signs: bool
+) -> None:
+    spectrum = gapped(gap, k=k, both_signs=both_signs)
+    beyond = np.sort(np.abs(spectrum))[::-1][k + 1]
+    best = min(
+        solved(drive, spectrum, k, AccelPowerOptions((part * beyond / 2) ** 2)).products
+        for part in (0.97, 0.99, 1.0)
+    )
+    assert solved(drive, spectrum, k).products <= 1.3 * best
+
+
+@pytest.mark.parametrize("library", [Library("numpy", "float64"), Library("numpy", "float32")], ids=str)
+def test_it_is_never_too_large(library: Library) -> None:
+    """beta stays below (l_{b+1} / 2)^2, as interlacing says, and comes near it."""
+    near = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        k = int(rng.integers(1, 6))
+        case = Case("", np.concatenate([rng.normal(0, 4, 12), rng.normal(0, 1, 100)]), k)
+        limit = np.sort(np.abs(case.spectrum))[::-1][k + 1]
+        for snapshot in islice(accel_power(case.operator(library), Request(k, seed=seed), AUTO), 60):
+            state = snapshot.state
+            edge = 2 * math.sqrt(state.beta) * state.iterate.scale
+            assert edge <= limit * (1 + 1e3 * library.eps)
+        near.append(edge / limit)
+    assert np.median(near) > 0.95
+
+
+# -- traps -------------------------------------------------------------------------------------------------
+
+BULK = np.linspace(-4, 4, 100)
+
+
+@pytest.mark.parametrize(
+    ("top", "k", "products"),
+    [
+        ([10, -10], 1, 100),
+        ([10, -10], 2, 150),
+        ([10, 8, -8], 2, 150),
+        ([10, 10, -10, -10], 1, 250),
+        ([10, 10, -10, -10], 2, 250),
+        ([10, 10, 10, -10, -10, -10, 6], 4, 400),
+        ([10, 10, 8, 8, 8, 5], 3, 200),
+        ([10, 8, 8, 8, 8, 8], 2, 200),
+        ([10.001, 10, 10, 9.999, -9.999], 3, 400),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_and_copies_converge_wherever_the_block_ends(
+    drive: Any, top: list[float], k: int, products: int, seed: int
+) -> None:
+    answer = solved(drive, [*top, *BULK], k, seed=seed, most=products)
+    assert answer.passed
+
+
+@pytest.mark.parametrize("second", [-9.98, -9.8, 9.8, 9.98])
+@pytest.mark.parametrize("tol", [1e-2, 1e-3])
+def test_the_wrong_end_is_not_taken(drive: Any, second: float, tol: float) -> None:
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        spectrum = [10, second, *rng.uniform(-9, 9, 300)]
+        answer = solved(drive, spectrum, 1, seed=seed, tol=tol)
+        assert answer.passed
+        assert abs(answer.last.values[0] - 10) <= 1.5 * tol * 10
+
+
+@LIBRARIES
+@pytest.mark.parametrize(
+    ("spectrum", "k"),
+    [
+        (np.zeros(20), 2),
+        (filled(40, [3.0], 0.0, 0.0), 1),
+        (filled(40, [3.0], 0.0, 0.0), 3),
+        (np.array([-2.0]), 1),
+        (np.array([2.0, -2.0]), 2),
+        (np.array([3.0, -3.0, 1.0, 0.0]), 4),
+        (1e30 * filled(60, [9, -8, 5]), 3),
+        (1e-30 * filled(60, [9, -8, 5]), 3),
+    ],
+    ids=["zero", "rank-one", "rank-one-and-zeros", "n-is-1", "n-is-2", "k-is-n", "1e30", "1e-30"],
+)
+def test_extremes(drive: Any, library: Library, spectrum: Any, k: int) -> None:
+    case = Case("", spectrum, k)
+    answer = drive(accel_power, case.operator(library), Request(k), AUTO)
+    assert answer.passed
+    assert np.allclose(np.abs(answer.last.values), np.abs(case.wanted), rtol=2e-3, atol=1e-4 * case.norm)
+    V = arrays.to_host(answer.last.vectors())
+    assert np.allclose(V.T @ V, np.eye(k), atol=1e3 * library.eps)
+
+
+# -- starting, going on, telling ---------------------------------------------------------------------------
+
+CASE = Case("", filled(200, [10, -8, 6, 5]), 3)
+
+
+def test_a_block_costs_its_columns_and_gives_one_snapshot() -> None:
+    operator = CASE.operator(HOST)
+    for steps, _ in enumerate(islice(accel_power(operator, Request(3), AUTO), 5), start=1):
+        assert operator.products == 4 * steps
+
+
+def test_a_start_block_is_used(drive: Any) -> None:
+    operator, request = CASE.operator(HOST), Request(3, tol=1e-6)
+    cold = drive(accel_power, operator, request, AUTO)
+    V = cold.last.vectors()
+    for start, most in ((V, 8), (V[:, :1], cold.products), (np.hstack([V, V]), 8)):
+        warm = drive(accel_power, operator, Request(3, tol=1e-6, start=start), AUTO)
+        assert warm.passed
+        assert warm.products <= most
+    one = drive(accel_power, operator, Request(1, start=V[:, 0]), AUTO)
+    assert one.products == 2
+
+
+def test_going_on_from_a_state_is_as_if_it_had_never_stopped() -> None:
+    request = Request(3)
+    whole = list(islice(accel_power(CASE.operator(HOST), request, AUTO), 9))
+    first = list(islice(accel_power(CASE.operator(HOST), request, AUTO), 4))
+    rest = islice(accel_power(CASE.operator(HOST), request, AUTO, state=first[-1].state), 5)
+    for one, other in zip(whole[4:], rest, strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert np.array_equal(one.vectors(), other.vectors())
+
+
+def test_a_state_serves_another_number_of_pairs(drive: Any) -> None:
+    done = drive(accel_power, CASE.operator(HOST), Request(3, tol=1e-8), AUTO)
+    fewer = drive(accel_power, CASE.operator(HOST), Request(2), AUTO, state=done.last.state)
+    assert fewer.passed
+    assert fewer.products == 3
+
+
+def test_what_it_can_not_do_is_refused_before_any_product() -> None:
+    operator = CASE.operator(HOST)
+    state = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
+    smaller = Case("", np.ones(7)).operator(HOST)
+    with pytest.raises(UsageError, match="finds LM only"):
+        next(accel_power(operator, Request(3, "SA"), AUTO))
+    with pytest.raises(UsageError, match="another size"):
+        next(accel_power(smaller, Request(3), AUTO, state=state))
+    with pytest.raises(UsageError, match="expected a AccelPowerState"):
+        next(accel_power(operator, Request(3), AUTO, state=state.iterate))
+    assert operator.products == smaller.products == 0
+
+
+def test_options_from_the_command_line() -> None:
+    assert resolve(AccelPowerOptions, {"momentum": "auto"}, entry="accel_power").momentum == "auto"
+    assert resolve(AccelPowerOptions, {"momentum": "2.5"}, entry="accel_power").momentum == 2.5
+    for wrong in (-1, "fast", None):
+        with pytest.raises(OptionError, match="momentum"):
+            resolve(AccelPowerOptions, {"momentum": wrong}, entry="accel_power")
+
+
+def test_it_tells_the_rule_and_that_lanczos_needs_fewer_products(drive: Any) -> None:
+    answer = solved(drive, gapped(0.1), 1)
+    rule, worth = answer.last.notes
+    told = float(rule.split(" up to ")[1].split()[0])
+    assert rule.startswith("momentum auto")
+    assert 0.8 < told <= 0.9
+    assert "10 vectors" in worth
+    assert "not products: `lanczos`" in worth
+    fixed = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.16))
+    assert fixed.last.notes[0].startswith("momentum 0.16: |eigenvalues| up to 0.8 are")
+
+
+def test_momentum_is_in_squared_units_of_the_eigenvalues(drive: Any) -> None:
+    """(s A) with s^2 beta goes as A with beta, step by step."""
+    one = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.2))
+    other = solved(drive, 2.0**20 * gapped(0.1), 1, AccelPowerOptions(0.2 * 2.0**40))
+    assert one.products == other.products
+    assert np.array_equal(one.last.values * 2.0**20, other.last.values)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_five_blocks_are_held_while_a_product_is_made(k: int) -> None:
+    n, held = 100_000, []
+    spectrum = filled(n, 1 + np.arange(6.0))[:, None]
+
+    class Watched:
+        shape, xp, dtype, device = (n, n), HOST.xp, HOST.dtype, "cpu"
+
+        def matmat(self, V: Any) -> Any:
+            held.append(tracemalloc.get_traced_memory()[0])
+            return spectrum * V
+
+        matvec = matmat
+
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    last = None
+    for snapshot in islice(accel_power(Watched(), Request(k), AUTO), 8):
+        last = snapshot  # as the core holds it while the next is made
+    tracemalloc.stop()
+    assert last is not None
+    blocks = (max(held) - before) / (8 * n * (k + 1))
+    assert blocks <= 5.2

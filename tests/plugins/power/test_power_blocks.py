@@ -1,0 +1,124 @@
+"""Blocks: orthonormal bases over deficient ranks, products that stay true, Rayleigh-Ritz on known spans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigencore import arrays
+from eigencore.testing.gallery import Case, filled
+from eigencore.testing.libraries import Library, installed
+from eigencore_power.blocks import beyond, complete, multiply, orthonormalise, rayleigh_ritz, start_block
+
+CASE = Case("both signs", filled(60, [10.0, -9.0, 7.0, 7.0, -3.0]))
+LIBRARIES = pytest.mark.parametrize("library", installed(), ids=str)
+
+
+def rows(library: Library, count: int, seed: int = 0) -> Any:
+    return library.array(np.random.default_rng(seed).standard_normal((count, CASE.n)))
+
+
+def defect(X: Any) -> float:
+    host = arrays.to_host(X)
+    return float(np.max(np.abs(host @ host.T - np.eye(len(host))), initial=0.0))
+
+
+@LIBRARIES
+@pytest.mark.parametrize("rank", [0, 1, 3, 4])
+def test_an_orthonormal_basis_has_the_rank_that_is_there(library: Library, rank: int) -> None:
+    operator = CASE.operator(library)
+    mix = library.array(np.random.default_rng(1).standard_normal((4, 4)) * (np.arange(4) < rank))
+    W = mix @ rows(library, 4)
+    Q, T = orthonormalise(operator, W)
+    assert Q.shape == (rank, CASE.n)
+    assert defect(Q) < 50 * library.eps
+    assert np.allclose(arrays.to_host(Q), T @ arrays.to_host(W), atol=1e3 * library.eps)
+
+
+@LIBRARIES
+def test_completing_keeps_what_is_there_and_adds_orthonormal_rows(library: Library) -> None:
+    operator = CASE.operator(library)
+    Q, _ = orthonormalise(operator, rows(library, 3))
+    whole = complete(operator, Q, 7, np.random.default_rng(2))
+    assert whole.shape == (7, CASE.n)
+    assert np.array_equal(arrays.to_host(whole[:3, :]), arrays.to_host(Q))
+    assert defect(whole) < 50 * library.eps
+
+
+@LIBRARIES
+def test_what_lies_beyond_a_block_keeps_its_products(library: Library) -> None:
+    """The part of a block outside two others, of which it shares one direction with each."""
+    operator = CASE.operator(library)
+    X, _ = orthonormalise(operator, rows(library, 5))
+    first, scale = multiply(operator, X[:2, :])
+    second, _ = multiply(operator, X[2:4, :], scale)
+    shares = operator.xp.stack([X[0, :], X[3, :], X[1, :] + X[4, :]])
+    other, _ = multiply(operator, orthonormalise(operator, shares)[0], scale)
+    found = beyond(operator, (first, second), other)
+    assert found.width == 1
+    assert abs(abs(float(found.X[0, :] @ X[4, :])) - 1) < 50 * library.eps
+    true = arrays.to_host(operator.matmat(found.X.T)).T / scale
+    assert np.allclose(arrays.to_host(found.AX), true, atol=200 * library.eps)
+
+
+@LIBRARIES
+def test_ritz_pairs_of_a_random_span(library: Library) -> None:
+    """Values, residuals, and singular values that bound the eigenvalues of their rank from below."""
+    operator = CASE.operator(library)
+    X, _ = orthonormalise(operator, rows(library, 7))
+    left, scale = multiply(operator, X[:4, :])
+    right, _ = multiply(operator, X[4:, :], scale)
+    ritz = rayleigh_ritz(operator, (left, right), 7)
+
+    V = ritz.rotation @ arrays.to_host(X)
+    AV = CASE.exact(library).matmat(V.T).T / scale
+    noise = 300 * library.eps * CASE.norm / scale
+    assert np.allclose(ritz.values, np.sum(V * AV, axis=1), atol=noise)
+    assert np.allclose(ritz.residuals, np.linalg.norm(AV - ritz.values[:, None] * V, axis=1), atol=noise)
+    assert np.all(np.diff(np.abs(ritz.values)) <= 0)
+    assert np.allclose(ritz.sizes, np.linalg.svd(AV, compute_uv=False), atol=noise)
+    sizes = np.sort(np.abs(CASE.spectrum))[::-1][:7] / scale
+    assert np.all(ritz.sizes <= sizes + noise)
+    assert np.all(np.abs(ritz.values) <= sizes + noise)
+
+
+@LIBRARIES
+def test_an_invariant_span_gives_eigenpairs(library: Library) -> None:
+    operator = CASE.operator(library)
+    vectors = [operator.from_eigenbasis(np.eye(CASE.n)[i]) for i in (0, 1, 4)]
+    block, scale = multiply(operator, operator.xp.stack(vectors))
+    ritz = rayleigh_ritz(operator, (block,), 3)
+    assert np.allclose(ritz.values * scale, [10, -9, -3], rtol=100 * library.eps)
+    assert np.max(ritz.residuals) < 300 * library.eps * CASE.norm / scale
+
+
+@LIBRARIES
+def test_a_start_block_is_made_of_what_is_given(library: Library) -> None:
+    """Its own columns first, of any length, even none; then random ones, and no more than fit."""
+    operator, rng = CASE.operator(library), np.random.default_rng(3)
+    given = np.random.default_rng(4).standard_normal((CASE.n, 3))
+    given[:, 1] = 0
+    start = start_block(operator, library.array(given * 1e-20), 4, rng)
+    assert start.shape == (4, CASE.n)
+    assert defect(start) < 50 * library.eps
+    shares = np.linalg.norm(
+        arrays.to_host(start) @ (given[:, [0, 2]] / np.linalg.norm(given[:, [0, 2]], axis=0)), axis=0
+    )
+    assert np.all(shares > 1 - 10 * np.sqrt(library.eps))
+    assert start_block(operator, library.array(given), 2, rng).shape == (2, CASE.n)
+    one = start_block(operator, library.array(given[:, 0]), 1, rng)
+    assert abs(arrays.to_host(one)[0] @ given[:, 0]) > (1 - 10 * np.sqrt(library.eps)) * np.linalg.norm(
+        given[:, 0]
+    )
+
+
+def test_the_scale_is_a_power_of_two_and_one_for_nothing() -> None:
+    library = Library("numpy", "float64")
+    for spectrum, scale in ((3e40 * CASE.spectrum, None), (np.zeros(CASE.n), 1.0)):
+        operator = Case("scaled", spectrum).operator(library)
+        block, found = multiply(operator, rows(library, 2))
+        assert scale is None or found == scale
+        assert np.log2(found) == round(np.log2(found))
+        assert np.max(np.abs(block.AX)) < 100

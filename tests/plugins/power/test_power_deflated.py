@@ -1,0 +1,219 @@
+"""Deflation: at once and one after the other, ties of signs, true residuals, and what it tells of its pace."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigencore import arrays
+from eigencore.errors import UsageError
+from eigencore.operators import FunctionOperator
+from eigencore.request import Request
+from eigencore.solving import solve
+from eigencore.testing.checks import Check, solver_checks
+from eigencore.testing.gallery import Case, filled
+from eigencore.testing.libraries import Library, installed
+from eigencore_power.accelerated import AccelPowerOptions, accel_power
+from eigencore_power.deflated import DeflatedPowerOptions, deflated_power
+
+HOST = Library("numpy", "float64")
+AT_ONCE, ONE_BY_ONE = DeflatedPowerOptions(block=True), DeflatedPowerOptions(block=False)
+BOTH = pytest.mark.parametrize("options", [AT_ONCE, ONE_BY_ONE], ids=["at-once", "one-by-one"])
+CASE = Case("", filled(150, [10, -8, 6, 6, -5]), 4)
+BULK = np.linspace(-4, 4, 100)
+
+
+@pytest.mark.parametrize(
+    "check",
+    solver_checks(
+        "deflated_power",
+        libraries=[str(library) for library in installed()],
+        known_failures={
+            "clustered": "two vectors in a row are nearly parallel there: 1e-12 of the values is lost in float64"
+        },
+        block=False,
+    ),
+    ids=lambda check: check.__name__,
+)
+def test_one_after_the_other_conforms_too(check: Check) -> None:
+    check()
+
+
+# -- traps -------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("top", "k"),
+    [
+        ([10, -10], 1),
+        ([10, -10], 2),
+        ([10, 8, -8], 2),
+        ([10, 8, 6, -6], 3),
+        ([10, 10, -10, -10], 3),
+        ([10, 10, 10, 7, 7], 5),
+        ([10, 8, 8, 8, 8], 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_do_not_cycle_and_copies_are_found(
+    drive: Any, options: DeflatedPowerOptions, top: list[float], k: int, seed: int
+) -> None:
+    case = Case("", np.array([*top, *BULK]), k, rotated=False)
+    answer = drive(deflated_power, case.operator(HOST), Request(k, tol=1e-6, seed=seed), options, most=500)
+    assert answer.passed
+    assert np.allclose(np.abs(answer.last.values), np.abs(case.wanted), rtol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("second", [-9.98, -9.8, 9.8])
+def test_the_wrong_end_is_not_taken(drive: Any, options: DeflatedPowerOptions, second: float) -> None:
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        case = Case("", np.array([10, second, *rng.uniform(-9, 9, 200)]), 1)
+        answer = drive(deflated_power, case.operator(HOST), Request(1, seed=seed), options)
+        assert answer.passed
+        assert abs(answer.last.values[0] - 10) <= 0.015
+
+
+# -- what is told is true of A -----------------------------------------------------------------------------
+
+
+@BOTH
+def test_residuals_are_those_of_the_operator_at_every_step(options: DeflatedPowerOptions) -> None:
+    """Of the found as well, though what is iterated is projected off them."""
+    A = CASE.exact()
+    for snapshot in islice(deflated_power(CASE.operator(HOST), Request(4), options), 80):
+        V = snapshot.vectors()
+        true = np.linalg.norm(A.matmat(V) - V * snapshot.values, axis=0)
+        assert np.allclose(snapshot.residuals, true, atol=1e-12)
+
+
+def test_one_after_the_other_gives_the_first_pairs_first() -> None:
+    snapshots = list(islice(deflated_power(CASE.operator(HOST), Request(4, tol=1e-4), ONE_BY_ONE), 160))
+    counts = [len(snapshot.values) for snapshot in snapshots]
+    assert counts[0] == 1
+    assert sorted(set(counts)) == [1, 2, 3, 4]
+    assert counts == sorted(counts)
+    for snapshot in snapshots[counts.index(2) :]:
+        assert snapshot.residuals[0] <= 1e-3
+
+
+def test_at_once_gives_all_from_the_start() -> None:
+    operator = CASE.operator(HOST)
+    for steps, snapshot in enumerate(islice(deflated_power(operator, Request(4), AT_ONCE), 5), start=1):
+        assert len(snapshot.values) == 4
+        assert operator.products == 4 * steps
+
+
+@BOTH
+def test_asked_for_more_it_goes_on(drive: Any, options: DeflatedPowerOptions) -> None:
+    """All pass at tol; whoever asks on gets residuals far below, of every pair."""
+    snapshots = deflated_power(CASE.operator(HOST), Request(4, tol=1e-3), options)
+    for snapshot in snapshots:
+        if len(snapshot.values) == 4 and np.all(snapshot.residuals <= 1e-3 * np.abs(snapshot.values)):
+            break
+    finer = list(islice(snapshots, 600))[-1]
+    assert np.all(finer.residuals <= 1e-6)
+    assert np.allclose(finer.values, CASE.wanted, atol=1e-9)
+
+
+def test_a_pair_that_can_not_be_had_does_not_keep_the_others_out(drive: Any) -> None:
+    """Products rounded to two decimals never pass at tol 1e-6; all four are sought nevertheless."""
+    exact = CASE.operator(HOST)
+    rough = FunctionOperator(
+        exact.matvec,
+        CASE.n,
+        xp=exact.xp,
+        dtype=exact.dtype,
+        device="cpu",
+        matmat=lambda V: np.round(exact.matmat(V), 2),
+    )
+    snapshots = list(islice(deflated_power(rough, Request(4, tol=1e-6), ONE_BY_ONE), 2500))
+    assert len(snapshots[-1].values) == 4
+    assert np.allclose(np.abs(snapshots[-1].values), np.abs(CASE.wanted), atol=0.2)
+
+
+# -- its pace ----------------------------------------------------------------------------------------------
+
+SLOW = Case("", filled(120, [1.0, 0.995], -0.9, 0.9), 1)
+
+
+@BOTH
+def test_slow_convergence_is_told_with_a_number_and_a_way_out(options: DeflatedPowerOptions) -> None:
+    request = Request(1, tol=1e-6)
+    snapshots = list(islice(deflated_power(SLOW.operator(HOST), request, options), 1200))
+    told = [(i, snapshot.notes) for i, snapshot in enumerate(snapshots, start=1) if snapshot.notes]
+    assert told
+    late = next((i, notes[0]) for i, notes in told if i > 200)
+    assert "`lanczos`" in late[1]
+    needed = next(i for i, one in enumerate(snapshots, start=1) if one.residuals[0] <= 1e-6)
+    predicted = int(re.search(r"about (\d+) further", late[1])[1])
+    assert predicted == pytest.approx(needed - late[0], rel=0.5)
+    advised = solve(SLOW.operator(HOST), 1, solver="lanczos", tol=1e-6, certify="none")
+    assert advised.matvecs < needed / 10
+
+
+@BOTH
+def test_nothing_is_told_where_it_is_fast(options: DeflatedPowerOptions) -> None:
+    fast = Case("", filled(100, [10.0, 5.0]), 2)
+    for snapshot in islice(deflated_power(fast.operator(HOST), Request(2), options), 40):
+        assert snapshot.notes == ()
+
+
+def test_momentum_needs_fewer_products(drive: Any) -> None:
+    request = Request(1, tol=1e-6)
+    plain = drive(deflated_power, SLOW.operator(HOST), request, AT_ONCE)
+    accelerated = drive(accel_power, SLOW.operator(HOST), request, AccelPowerOptions())
+    assert accelerated.products < plain.products / 3
+
+
+# -- starting and going on ---------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_start_block_is_used(drive: Any, options: DeflatedPowerOptions) -> None:
+    request = Request(4, tol=1e-6)
+    cold = drive(deflated_power, CASE.operator(HOST), request, options, most=10**4)
+    warm = drive(
+        deflated_power, CASE.operator(HOST), Request(4, tol=1e-6, start=cold.last.vectors()), options
+    )
+    assert warm.passed
+    assert warm.products <= 16
+
+
+@BOTH
+def test_going_on_from_a_state(drive: Any, options: DeflatedPowerOptions) -> None:
+    request = Request(4, tol=1e-5)
+    whole = drive(deflated_power, CASE.operator(HOST), request, options, most=10**4)
+    half = drive(deflated_power, CASE.operator(HOST), request, options, most=whole.products // 2)
+    rest = drive(deflated_power, CASE.operator(HOST), request, options, state=half.last.state)
+    assert rest.passed
+    assert half.products + rest.products <= whole.products + 4
+    assert np.allclose(rest.last.values, whole.last.values, rtol=1e-8)
+
+
+@BOTH
+def test_what_it_can_not_do_is_refused_before_any_product(options: DeflatedPowerOptions) -> None:
+    operator = CASE.operator(HOST)
+    other = ONE_BY_ONE if options.block else AT_ONCE
+    state = next(deflated_power(CASE.operator(HOST), Request(4), other)).state
+    with pytest.raises(UsageError, match="finds LM only"):
+        deflated_power(operator, Request(4, "LA"), options)
+    with pytest.raises(UsageError, match="the state is a"):
+        deflated_power(operator, Request(4), options, state=state)
+    assert operator.products == 0
+
+
+@BOTH
+@pytest.mark.parametrize("library", installed(), ids=str)
+def test_the_vectors_are_orthonormal(drive: Any, library: Library, options: DeflatedPowerOptions) -> None:
+    answer = drive(deflated_power, CASE.operator(library), Request(4), options)
+    assert answer.passed
+    V = arrays.to_host(answer.last.vectors())
+    assert np.allclose(V.T @ V, np.eye(4), atol=200 * library.eps)
