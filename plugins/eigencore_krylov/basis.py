@@ -79,14 +79,13 @@ class Basis:
         known = self.C[:, 0]
         if self.aside:
             known = known + self.D @ np.array([arrays.scalar(q @ v) for q in self.aside])
-        waiting, everything = self.rows[j : j + p, :], self.rows[: j + p, :]
-        local = waiting @ w
+        local = self.rows[j : j + p, :] @ w
+        # The first basis vector that is coupled: the one before, but after a restart all are.
+        first = int(np.flatnonzero(known)[0]) if np.any(known) else j
+        near = self.operator.xp.concat([self._host(known[first:]), local])
         # In place from here on: w is ours now, and was not before (an operator may hand out its own array).
-        w = w - local @ waiting
-        near = np.flatnonzero(known)
-        if len(near):
-            first = int(near[0])
-            w -= self._host(known[first:]) @ self.rows[first:j, :]
+        w = w - near @ self.rows[first : j + p, :]
+        everything = self.rows[: j + p, :]
         full = everything @ w
         w -= full @ everything
         seen, rest = arrays.to_host(full), arrays.norm(w)

@@ -155,11 +155,13 @@ def test_right_at_every_end(library: str, k: int, which: str) -> None:
 def test_copies_are_found_and_said_to_be_excluded(spectrum: list[float], k: int) -> None:
     full = np.concatenate([spectrum, np.linspace(-2, 2, 300)])
     exact = np.sort(full[Request(k).order(full)])
-    for seed in range(10):
+    missed = 0
+    for seed in range(30):
         result = solve(matrix(full, seed), k, seed=seed)
-        assert np.allclose(np.sort(result.values), exact, rtol=1e-3)
         assert result.status is Status.CONVERGED
         assert any("copies excluded at 90 %" in note for note in result.notes)
+        missed += not np.allclose(np.sort(result.values), exact, rtol=1e-3)
+    assert missed <= 3  # one in ten is what it says
 
 
 def test_without_a_glance_copies_are_missed_and_it_costs_less() -> None:
