@@ -1,4 +1,4 @@
-"""Deflation: at once and one after the other, ties of signs, true residuals, and what it tells of its pace."""
+"""Deflation: at once and one after the other, ties of signs, true residuals, what it tells of its pace."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ BULK = np.linspace(-4, 4, 100)
     "check",
     solver_checks(
         "deflated_power",
-        libraries=[str(library) for library in installed()],
+        libraries=["numpy-float64"],
         known_failures={
-            "clustered": "two vectors in a row are nearly parallel there: 1e-12 of the values is lost in float64"
+            "clustered": "two vectors in a row are nearly parallel there, which costs digits: "
+            "values are told to 1e-12 of their own vectors only"
         },
         block=False,
     ),
@@ -112,7 +113,7 @@ def test_at_once_gives_all_from_the_start() -> None:
 
 
 @BOTH
-def test_asked_for_more_it_goes_on(drive: Any, options: DeflatedPowerOptions) -> None:
+def test_asked_for_more_it_goes_on(options: DeflatedPowerOptions) -> None:
     """All pass at tol; whoever asks on gets residuals far below, of every pair."""
     snapshots = deflated_power(CASE.operator(HOST), Request(4, tol=1e-3), options)
     for snapshot in snapshots:
@@ -123,8 +124,8 @@ def test_asked_for_more_it_goes_on(drive: Any, options: DeflatedPowerOptions) ->
     assert np.allclose(finer.values, CASE.wanted, atol=1e-9)
 
 
-def test_a_pair_that_can_not_be_had_does_not_keep_the_others_out(drive: Any) -> None:
-    """Products rounded to two decimals never pass at tol 1e-6; all four are sought nevertheless."""
+def test_a_pair_that_can_not_be_had_does_not_keep_the_others_out() -> None:
+    """Products rounded to three decimals never pass at tol 1e-6; all four are sought nevertheless."""
     exact = CASE.operator(HOST)
     rough = FunctionOperator(
         exact.matvec,
@@ -132,16 +133,15 @@ def test_a_pair_that_can_not_be_had_does_not_keep_the_others_out(drive: Any) -> 
         xp=exact.xp,
         dtype=exact.dtype,
         device="cpu",
-        matmat=lambda V: np.round(exact.matmat(V), 2),
+        matmat=lambda V: np.round(exact.matmat(V), 3),
     )
-    snapshots = list(islice(deflated_power(rough, Request(4, tol=1e-6), ONE_BY_ONE), 2500))
-    assert len(snapshots[-1].values) == 4
-    assert np.allclose(np.abs(snapshots[-1].values), np.abs(CASE.wanted), atol=0.2)
+    *_, last = islice(deflated_power(rough, Request(4, tol=1e-6), ONE_BY_ONE), 2500)
+    assert np.allclose(last.values, CASE.wanted, atol=0.05)
 
 
 # -- its pace ----------------------------------------------------------------------------------------------
 
-SLOW = Case("", filled(120, [1.0, 0.995], -0.9, 0.9), 1)
+SLOW = Case("", filled(500, [1.0], -0.99, 0.99), 1)
 
 
 @BOTH
@@ -150,13 +150,13 @@ def test_slow_convergence_is_told_with_a_number_and_a_way_out(options: DeflatedP
     snapshots = list(islice(deflated_power(SLOW.operator(HOST), request, options), 1200))
     told = [(i, snapshot.notes) for i, snapshot in enumerate(snapshots, start=1) if snapshot.notes]
     assert told
-    late = next((i, notes[0]) for i, notes in told if i > 200)
+    late = next((i, notes[0]) for i, notes in told if i > 300)
     assert "`lanczos`" in late[1]
     needed = next(i for i, one in enumerate(snapshots, start=1) if one.residuals[0] <= 1e-6)
     predicted = int(re.search(r"about (\d+) further", late[1])[1])
     assert predicted == pytest.approx(needed - late[0], rel=0.5)
     advised = solve(SLOW.operator(HOST), 1, solver="lanczos", tol=1e-6, certify="none")
-    assert advised.matvecs < needed / 10
+    assert advised.matvecs < needed / 5
 
 
 @BOTH

@@ -1,0 +1,161 @@
+"""Power iteration with momentum, in blocks: the eigenpairs largest in magnitude of a symmetric operator.
+
+De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670):
+w+ = A w - beta w_before, then both divided by the norm of w+. After t steps the start has been multiplied by
+the Chebyshev polynomial beta^(t/2) U_t(x / (2 sqrt(beta))), small where |x| <= 2 sqrt(beta) and growing
+outside. With mu(l) = (|l| + sqrt(l^2 - 4 beta)) / 2, or sqrt(beta) where that root is not real, the part
+along l_j falls by mu(l_j) / mu(l_i) a step against the wanted l_i. A may be indefinite. For a block of b
+vectors beta = (l_{b+1} / 2)^2 is best. This differs from the paper in:
+
+1. A block of k + 1 vectors is iterated, so that a copy or a near tie of the k-th eigenvalue is seen.
+2. beta is found, from what A does to the part of the k-th residual that the block before has (`lower_bound`).
+3. Ritz pairs are read off the last two blocks together, whose products are known; what is iterated stays one
+   block.
+
+    n, k, b    rows of A; wanted pairs; vectors of a block, k + 1 where n allows
+    edge       2 sqrt(beta): eigenvalues up to it are damped
+    reach      the largest lower bound seen of the |eigenvalues| that must be: the edge, but for ties
+
+Memory: five blocks. Momentum saves memory where k is small, but no products: `lanczos` needs fewer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.interfaces import Snapshot
+from eigencore.options import option
+from eigencore.request import Request
+from eigencore_power.blocks import Block, Ritz, start_block
+from eigencore_power.iteration import (
+    Iterate,
+    advance,
+    begin,
+    refuse_foreign,
+    refuse_other_ends,
+    ritz_pairs,
+    snapshot,
+)
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import LinearOperator
+
+FAC=10.
+TIE = 0.01  # sizes as near as this count as tied, and the edge stays this far below them
+
+
+@dataclass(frozen=True)
+class AccelPowerOptions:
+    momentum: Literal["auto"] | float = option(
+        "auto",
+        low=0.0,
+        help="beta in w+ = A w - beta w_before, in squared units of the eigenvalues; auto: it is found",
+        when="set it where the largest unwanted |eigenvalue| l is known: (l/2)^2 is best; 0 is plain power "
+        "iteration, and from the square of half the k-th |eigenvalue| on it does not converge",
+    )
+
+
+@dataclass(frozen=True)
+class AccelPowerState:
+    """What the next step needs; `reach` in units of the iterate's scale, `beta` of its square."""
+
+    iterate: Iterate
+    reach: float
+    beta: float
+
+    @property
+    def block(self) -> Block:
+        return self.iterate.block
+
+
+def accel_power(
+    operator: LinearOperator,
+    request: Request,
+    options: AccelPowerOptions,
+    *,
+    state: AccelPowerState | None = None,
+) -> Generator[Snapshot, None, None]:
+    """The solver: see `eigencore.interfaces.Solver`. One Snapshot for every b products.
+
+    The first b columns of a start block are used; random ones fill it up.
+
+    Raises:
+        UsageError: another end than LM is asked for, or the state is from another solver or operator.
+    """
+    rng, b = np.random.default_rng(request.seed), min(request.k + 1, operator.shape[0])
+    reach, previous = 0.0, None
+    refuse_other_ends(request, "accel_power")
+    if state is not None:
+        refuse_foreign(operator, state, AccelPowerState)
+    if state is not None and state.block.width == b:
+        reach, previous = state.reach, state.block
+        at = advance(operator, state.iterate, state.beta, rng)
+    else:
+        given = request.start if state is None else state.block.X.T
+        at = begin(operator, start_block(operator, given, b, rng))
+
+    while True:
+        ritz = ritz_pairs(operator, at.block, previous, b + 1)
+        reach = max(reach, lower_bound(operator, ritz, request.k, b))
+        if options.momentum == "auto":
+            beta = edge_below_ties(ritz, request.k, b, reach) ** 2 / 4
+        else:
+            beta = options.momentum / at.scale / at.scale
+        state = AccelPowerState(at, reach, beta)
+        notes = rule_in_use(options, ritz, request.k, state)
+        yield snapshot(operator, request, ritz, at.scale, count=request.k, notes=notes, state=state)
+        previous = at.block
+        del ritz  # two blocks that the next product need not wait beside
+        at = advance(operator, at, beta, rng)
+
+
+def lower_bound(operator: LinearOperator, ritz: Ritz, k: int, b: int) -> float:
+    """Of the largest |eigenvalue| beyond the block that the k-th pair must still shake off; 0.0: none seen.
+
+    It is at most |l_{b+1}|, since it is at most the (b+1)-th singular value of A on the span (interlacing).
+    It is how much A stretches the k-th residual within the span. Copies of the k-th eigenvalue have no part
+    in that, and need not: they are no error, though the (b+1)-th may be one. As long as the momentum is too
+    small, what it misses decays slowest, and so comes to make up that residual.
+    """
+    if len(ritz.values) <= b:
+        return 0.0
+    values, rotation = np.linalg.eigh(ritz.projected[:b, :b])
+    kth = Request(k=k).order(values)[k - 1]
+    residual = ritz.projected[b:, :b] @ rotation[:, kth]
+    size = float(np.linalg.norm(residual))
+    if size <= 10 * arrays.eps(operator) * abs(float(ritz.values[0])):
+        return 0.0  # rounding has no direction
+    image = arrays.from_host(residual / size, operator) @ ritz.blocks[-1].AX
+    return min(float(ritz.sizes[b]), arrays.norm(image))
+
+
+def edge_below_ties(ritz: Ritz, k: int, b: int, reach: float) -> float:
+    """The reach; or just below the k-th, where there are eigenvalues of its size and both signs beyond b.
+
+    The span of two blocks tells such apart without help. At their size, nothing told them from the rest.
+    """
+    signed, wanted = ritz.values[: b + 1], abs(float(ritz.values[k - 1]))
+    tied = np.abs(np.abs(signed) - wanted) <= TIE * wanted
+    if len(signed) > b and tied[b] and np.ptp(np.sign(signed[tied])) > 0 and ritz.residuals[b]<=FAC*ritz.residuals[k-1]:
+        return min(reach, (1 - TIE) * wanted)
+    return reach
+
+
+def rule_in_use(options: AccelPowerOptions, ritz: Ritz, k: int, state: AccelPowerState) -> tuple[str, ...]:
+    """The momentum, and what it is worth."""
+    scale, b = state.iterate.scale, state.block.width
+    edge, wanted = 2 * math.sqrt(state.beta) * scale, abs(float(ritz.values[k - 1])) * scale
+    rule = f"momentum {options.momentum}: |eigenvalues| up to {edge:.4g} are damped"
+    if edge >= wanted > 0:
+        rule += f", the wanted {wanted:.4g} among them: set it below {(wanted / 2) ** 2:.4g}"
+    worth = (
+        f"momentum saves memory where k is small ({5 * b} vectors are held here), not products: `lanczos` "
+        "needs 2 to 8 times fewer"
+    )
+    return rule, worth
