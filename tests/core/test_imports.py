@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # From the ground up: a module may import its own layer and those below it.
 LAYERS = [
     {"hookspecs", "defaults", "interfaces", "options", "request", "arrays", "objectives", "errors"},
-    {"registry", "discovery", "loading", "operators", "results", "encoding", "storage"},
+    {"registry", "discovery", "loading", "operators", "algebra", "results", "encoding", "storage"},
     {"problems", "factories", "certificate", "watching", "advice", "manifest"},
     {"running", "solving", "attacking", "analysing"},
     {"pipeline"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"cli"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-PLUGIN_MAY = LAYERS[0] - {"defaults"} | {"operators", "results"}
+PLUGIN_MAY = LAYERS[0] - {"defaults"} | {"operators", "algebra", "results"}
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "cupy", "sklearn"}
 MAY_USE = {"eigencore_torch": {"torch"}, "eigencore_demo": {"torch", "sklearn"}}
 HEAVY = ("torch", "numpy", "scipy", "rich", "array_api_compat")

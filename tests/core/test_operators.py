@@ -10,19 +10,10 @@ import scipy.sparse
 from scipy.sparse import linalg as sparse_linalg
 
 from eigencore import arrays
+from eigencore.algebra import add, congruence, multiply, project, restrict, shift
 from eigencore.errors import OperatorError, UsageError
 from eigencore.interfaces import MinibatchOperator
-from eigencore.operators import (
-    FunctionOperator,
-    add,
-    as_operator,
-    congruence,
-    counting,
-    multiply,
-    project,
-    restrict,
-    shift,
-)
+from eigencore.operators import FunctionOperator, as_operator, counting
 
 N = 12
 
