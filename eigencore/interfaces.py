@@ -117,6 +117,7 @@ class Problem:
         bounds: the lowest and highest value that an input may take.
         reduction: "mean" or "sum" over a batch, or "infer": measured.
         weight: batch -> float, for losses that are neither.
+        checkpoint: a file of weights that stand for the model's own; the model itself is left as it is.
         operator: a matrix, or anything `as_operator` takes; then model, data and loss stay out.
         spectrum: the exact eigenvalues, where they are known.
         backend: the backend that this problem is written for, where it is written for one.
@@ -131,6 +132,7 @@ class Problem:
     name: str | None = None
     reduction: str = "infer"
     weight: Callable[[Any], float] | None = None
+    checkpoint: str | Path | None = None
     operator: Any = None
     spectrum: Floats | None = None
     backend: str | None = None
@@ -219,9 +221,15 @@ class ProblemEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class BackendEntry(Entry):
-    """`load` is a Backend; `kinds` are the operators it makes."""
+    """`load` is a Backend.
+
+    Attributes:
+        kinds: the operators it makes.
+        checkpoints: it reads a problem's checkpoint.
+    """
 
     kinds: tuple[str, ...]
+    checkpoints: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,8 @@ def digest(problem: Problem) -> str | None:
     """SHA-256 of what can be read of a problem without running it; equal for equal problems.
 
     That is the operator's arrays; the model's, where it has a `state_dict()` or is a mapping or sequence of
-    arrays; and the data, where it is a list or tuple of arrays rather than a loader. None: none of these.
+    arrays; the checkpoint's bytes; and the data, where it is a list or tuple of arrays rather than a loader.
+    None: none of these.
     """
     read = hashlib.sha256()
     empty = read.hexdigest()
@@ -68,6 +69,9 @@ def digest(problem: Problem) -> str | None:
         for path, array in _arrays_in(getattr(problem, name), name):
             read.update(f"{path} {array.dtype} {array.shape}\n".encode())
             read.update(host(array).tobytes())
+    if problem.checkpoint is not None:
+        with open(problem.checkpoint, "rb") as file:
+            read.update(hashlib.file_digest(file, "sha256").digest())
     return read.hexdigest() if read.hexdigest() != empty else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,15 @@ from eigencore.defaults import BACKEND, KIND
 from eigencore.errors import EigencoreError, OptionError, ProblemError, UnknownNameError, UsageError
 from eigencore.factories import SEE_WHERE, find_factory
 from eigencore.interfaces import BackendEntry, Capability, Entry, MinibatchOperator, Problem
-from eigencore.options import check, describe_keywords, resolve
+from eigencore.options import OptionSpec, check, describe_keywords, resolve
 from eigencore.registry import load, load_options, registry
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Bound, LinearOperator
 
 NONE: Mapping[str, object] = MappingProxyType({})
+# A keyword of every problem: what its factory doesn't take is the backend's to read.
+CHECKPOINT = OptionSpec("checkpoint", (str, Path), (None,), None)
 
 
 def find_problem(name: str, keywords: Mapping[str, object] = NONE) -> Problem:
@@ -26,7 +29,8 @@ def find_problem(name: str, keywords: Mapping[str, object] = NONE) -> Problem:
 
     Args:
         name: a registered name; "path/file.py:factory"; or "module:factory".
-        keywords: for the factory; text is read as the factory's annotations say.
+        keywords: for the factory; text is read as the factory's annotations say. A `checkpoint`, a file of
+            weights, is the problem's own where the factory has no such keyword.
 
     Raises:
         UnknownNameError, OptionError, UsageError: there is no such problem, file, factory or keyword.
@@ -38,23 +42,33 @@ def find_problem(name: str, keywords: Mapping[str, object] = NONE) -> Problem:
 
 
 def check_keywords(factory: Callable[..., Any], given: Mapping[str, object]) -> dict[str, Any]:
-    """The keywords, each read and checked as the factory declares it."""
+    """The keywords, each read and checked as the factory declares it; a checkpoint always is one."""
+    specs = {spec.name: spec for spec in (CHECKPOINT, *_declared(factory))}
+    return check(tuple(specs.values()), given, entry="problem")
+
+
+def _declared(factory: Callable[..., Any]) -> tuple[OptionSpec, ...]:
     try:
-        specs = describe_keywords(factory)
+        return describe_keywords(factory)
     except ValueError:  # a builtin without a signature
-        specs = ()
-    return check(specs, given, entry="problem")
+        return ()
 
 
 def make_problem(name: str, factory: Callable[..., Any], keywords: Mapping[str, Any]) -> Problem:
-    """What the factory makes, as a Problem of that name."""
+    """What the factory makes, as a Problem of that name, with the checkpoint if the factory takes none."""
+    own, checkpoint = dict(keywords), None
+    if CHECKPOINT.name not in (spec.name for spec in _declared(factory)):
+        checkpoint = own.pop(CHECKPOINT.name, None)
     try:
-        made = factory(**keywords)
+        made = factory(**own)
     except EigencoreError:
         raise
     except (Exception, SystemExit) as error:
         raise ProblemError(f"{name} failed: {type(error).__name__}: {error}", hint=SEE_WHERE) from error
     problem = as_problem(made, f"{name} returned")
+    if checkpoint is not None:
+        # What the factory told of its own weights, an accuracy for one, is not true of these.
+        problem = replace(problem, checkpoint=checkpoint, description="")
     return problem if problem.name is not None else replace(problem, name=name)
 
 
@@ -122,7 +136,8 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
     """The entry of the backend that the problem is bound on; None for an operator as it is.
 
     Raises:
-        UnknownNameError, UsageError: no such backend, or one for an operator, which takes none.
+        UnknownNameError, UsageError: no such backend, or one for an operator, which takes none; a checkpoint
+            for an operator, or for a backend that reads none.
         ProblemError: the problem has not all of model, data and loss, or has an operator beside them.
     """
     parts = {"model": problem.model, "data": problem.data, "loss": problem.loss}
@@ -132,14 +147,21 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
             raise ProblemError(
                 f"the problem has an operator and also {', '.join(given)}; expected one or the other"
             )
-        _refuse_beside_operator(problem, ["backend"] * (backend is not None))
+        asked = ["backend"] * (backend is not None) + ["checkpoint"] * (problem.checkpoint is not None)
+        _refuse_beside_operator(problem, asked)
         return None
     if len(given) < len(parts):
         missing = ", ".join(name for name in parts if name not in given)
         raise ProblemError(
             f"the problem lacks {missing}", hint="Give model, data and loss, or a matrix as operator."
         )
-    return registry().find(BackendEntry, backend or problem.backend or BACKEND)
+    entry = registry().find(BackendEntry, backend or problem.backend or BACKEND)
+    if problem.checkpoint is not None and not entry.checkpoints:
+        raise UsageError(
+            f"the backend {entry.name} reads no checkpoints; the problem has {problem.checkpoint}",
+            hint="Let the problem's factory take the keyword checkpoint, and load it.",
+        )
+    return entry
 
 
 def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:

@@ -15,6 +15,7 @@ def eigen_backends() -> list[BackendEntry]:
             load="eigencore_torch.backend:bind",
             options="eigencore_torch.backend:TorchOptions",
             kinds=("hessian",),
+            checkpoints=True,
             extra="torch",
         )
     ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,15 +12,16 @@ from eigencore.errors import ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Capability, LinearOperator, Problem
 from eigencore.options import option
 from eigencore_torch import guards, linearised
-from eigencore_torch.data import Batches
+from eigencore_torch.data import Batches, parts
 from eigencore_torch.hessian import HessianOperator
+from eigencore_torch.kernels import uncompiled
 from eigencore_torch.params import select
+from eigencore_torch.placing import Placed, place
 from eigencore_torch.reduction import Inference, Reduction
 from eigencore_torch.risk import BatchLoss, Risk, modules_of
 from eigencore_torch.state import Weights, untouched
 
 KINDS = ("hessian",)
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -37,23 +36,31 @@ class TorchOptions:
         help="memory for what products share: auto (half of what is free), none, or a size such as 2GiB",
         when="lower it where memory runs out, raise it where it is free: a product from scratch costs more",
     )
+    microbatch: int | None = option(
+        None,
+        low=1,
+        help="samples that go through the model at once: larger batches are split, for the same operator",
+        when="set it where a batch and its gradient's graph don't fit into the device's memory",
+    )
 
 
 class TorchBound:
-    """A problem on PyTorch, at the weights that its model had when this was made."""
+    """A problem on PyTorch, at the weights that its model or checkpoint had when this was made."""
 
-    capabilities = frozenset({Capability.PRODUCTS})
+    capabilities = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
 
-    def __init__(self, problem: Problem, loss: BatchLoss, batches: Batches, options: TorchOptions):
-        self._problem, self._loss, self._batches, self._options = problem, loss, batches, options
-        self._layout = select(loss.model)
+    def __init__(self, problem: Problem, placed: Placed, options: TorchOptions):
+        self._problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
+        self._layout = select(placed.loss.model)
         self._device = self._layout.device
-        self._weights = Weights(modules_of(loss))
+        self._batches = Batches(problem.data, self._device, placed.dtype)
+        self._weights = Weights(modules_of(placed.loss))
 
     @property
     def description(self) -> str:
         version = ".".join(torch.__version__.split(".")[:2])
-        return f"torch {version} {self._device} {str(self._layout.dtype).removeprefix('torch.')}"
+        made = f"torch {version} {self._device} {str(self._layout.dtype).removeprefix('torch.')}"
+        return f"{made}, {self._placed.note}" if self._placed.note else made
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The Hessian of the loss over all data, over the trainable parameters that match the glob `params`.
@@ -73,23 +80,34 @@ class TorchBound:
         self._weights.refuse_changed()
         with untouched(modules_of(self._loss), self._device, self._batches.data):
             reduction = self._reduction()
-        return Risk(self._loss, self._batches, reduction, self._weights, self._device)
+        most = self._options.microbatch
+        return Risk(self._loss, self._batches, reduction, self._weights, self._device, most)
 
     def _reduction(self) -> Reduction:
-        known = _declared(self._problem)
-        if known is not None:
-            if self._options.check:
-                guards.examine(self._loss, self._batches, weigh=known.weigh)
-            return known
-        inference = Inference(self._loss)
+        known, most = _declared(self._problem), self._options.microbatch
+        # One sample doesn't tell what two together do.
+        most = None if most is None else max(most, 2)
+        inference = Inference(self._loss, known)
         if self._options.check:
-            guards.examine(self._loss, self._batches, look=inference.look)
-            return inference.result()
+            guards.examine(
+                self._loss,
+                self._batches,
+                most=most,
+                weigh=None if known is None else known.weigh,
+                look=inference.look if known is None or most is not None else None,
+                left=self._placed.left,
+            )
+        elif known is None:
+            self._infer(inference, most)
+        return known or inference.result()
+
+    def _infer(self, inference: Inference, most: int | None) -> None:
+        """From the first batches alone."""
         for index, batch in enumerate(self._batches):
-            inference.look(batch, index, self._loss(batch, index))
-            if inference.rule is not None:
-                break
-        return inference.result()
+            for piece in parts(batch, index, most):
+                inference.look(piece, index, self._loss(piece, index))
+                if inference.rule is not None:
+                    return
 
 
 def bind(
@@ -97,13 +115,16 @@ def bind(
 ) -> TorchBound:
     """The problem on PyTorch.
 
+    The model that was given is never changed: where device, dtype or a checkpoint ask for something else, or
+    its weights are of 16 bits, a copy is used.
+
     Args:
-        device: where to work; None: where the model is. Elsewhere a copy of the model is used.
-        dtype: "float32" or "float64"; None: the model's own. Another one is for a copy of the model.
+        device: where to work; None: where the model is.
+        dtype: "float32" or "float64"; None: the model's own, and float32 for weights of 16 bits.
 
     Raises:
-        ProblemError: model, data or loss can't be used.
-        UsageError: there is no such device or dtype.
+        ProblemError: model, data, loss or checkpoint can't be used.
+        UsageError: there is no such device, dtype or checkpoint.
     """
     model, loss = problem.model, problem.loss
     if not isinstance(model, nn.Module):
@@ -115,13 +136,11 @@ def bind(
         )
     _declared(problem)
     linearised.budget(options.memory, torch.device("cpu"))
-    place = None if device is None else _device(device)
-    kind = None if dtype is None else _dtype(dtype)
-    model, loss = _placed(model, loss, place, kind)
+    model = uncompiled(model)
     guards.refuse_layers(model)
-    guards.refuse_weights(model)
-    where = select(model).device
-    return TorchBound(problem, BatchLoss(model, loss), Batches(problem.data, where, kind), options)
+    placed = place(BatchLoss(model, loss), device, dtype, problem.checkpoint)
+    guards.refuse_weights(placed.loss.model)
+    return TorchBound(problem, placed, options)
 
 
 def _declared(problem: Problem) -> Reduction | None:
@@ -135,52 +154,3 @@ def _declared(problem: Problem) -> Reduction | None:
     if problem.reduction == "infer":
         return None
     return Reduction("mean" if problem.reduction == "mean" else "sum")
-
-
-def _placed(
-    model: nn.Module, loss: Any, device: torch.device | None, dtype: torch.dtype | None
-) -> tuple[nn.Module, Any]:
-    """Model and loss as they are, or copies where device or dtype ask for something else."""
-    own = [p for p in model.parameters() if p.is_floating_point()]
-    if all(device in (None, p.device) and dtype in (None, p.dtype) for p in own):
-        return model, loss
-    try:
-        # Together, so that what they share stays shared.
-        model, loss = copy.deepcopy((model, loss))
-    except (RuntimeError, TypeError) as error:
-        raise ProblemError(
-            f"the model can't be copied to another device or data type: {error}",
-            hint="Give it as it is to be used: model.to(...) before, and no device or dtype here.",
-        ) from error
-    for module in modules_of(BatchLoss(model, loss)):
-        module.to(device=device, dtype=dtype)
-    return model, loss
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device is {name!r}; expected cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device is {name!r}; expected cpu, cuda or cuda:0")
-    if device.type == "cuda":
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise UsageError(
-                f"device is {name!r}, and PyTorch sees {torch.cuda.device_count()} CUDA devices",
-                hint="Use --device cpu, or install a PyTorch built for CUDA.",
-            )
-        # "cuda" and "cuda:0" are not equal to PyTorch.
-        return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-    return torch.device("cpu")
-
-
-def _dtype(name: str) -> torch.dtype:
-    # Also torch.float64 itself, as one writes it in Python.
-    kind = str(name).removeprefix("torch.")
-    if kind not in DTYPES:
-        raise UsageError(
-            f"dtype is {kind!r}; expected {' or '.join(DTYPES)}",
-            hint="Products in fewer digits can't be told from their rounding.",
-        )
-    return DTYPES[kind]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
@@ -31,6 +32,31 @@ class Batches:
         self.data, self._device, self._dtype = data, device, dtype
 
     def __iter__(self) -> Iterator[Batch]:
+        for batch in self._walk():
+            yield self._move(batch)
+
+    def fetch(self, wanted: Collection[int]) -> dict[int, Batch]:
+        """The batches of these numbers: read at their index where `data` is a list or the like.
+
+        Other data, such as a loader, are walked over up to the last of them.
+
+        Raises:
+            ProblemError: there are fewer batches.
+        """
+        numbered: Iterable[tuple[int, Batch]]
+        if isinstance(self.data, Sequence):
+            numbered = ((index, self.data[index]) for index in sorted(wanted) if index < len(self.data))
+        else:
+            numbered = enumerate(islice(self._walk(), max(wanted, default=-1) + 1))
+        found = {index: self._move(batch) for index, batch in numbered if index in wanted}
+        if missing := set(wanted) - found.keys():
+            raise ProblemError(
+                f"the data changed: there is no batch {min(missing)} any more",
+                hint="Give data that are the same at each walk, such as a list of batches.",
+            )
+        return found
+
+    def _walk(self) -> Iterator[Batch]:
         iterator = iter(self.data)
         for index in range(1 << 62):
             try:
@@ -42,11 +68,12 @@ class Batches:
                     f"the data failed at batch {index}: {type(error).__name__}: {error}",
                     hint="The error comes from the iteration over `data`.",
                 ) from error
-            yield self._move(batch)
+            yield batch
 
     def _move(self, batch: Batch) -> Batch:
         def move(x: Tensor) -> Tensor:
-            return x.to(self._device, self._dtype if x.is_floating_point() else None)
+            # Detached: what a loss asks of its inputs, as requires_grad_() does, must not stay with the data.
+            return x.detach().to(self._device, self._dtype if x.is_floating_point() else None)
 
         return convert(batch, move, lambda x: x.to(self._device))
 
@@ -115,6 +142,33 @@ def size(batch: Batch) -> int | None:
 def part(batch: Batch, where: slice) -> Batch:
     """Some of the samples of a batch that has a `size`."""
     return convert(batch, lambda x: x[where] if x.ndim else x)
+
+
+def parts(batch: Batch, index: int, most: int | None) -> Sequence[Batch]:
+    """Batch number `index` in parts of at most `most` samples; None: as it is.
+
+    Raises:
+        ProblemError: it would have to be split and has no `size`.
+    """
+    if most is None:
+        return [batch]
+    n = size(batch)
+    if n is None:
+        raise ProblemError(
+            f"batch {index}, {shapes(batch)}, has no first dimension that all its tensors share, so it can't "
+            "be split",
+            hint="Set torch.microbatch=none, and give batches that the device can hold.",
+        )
+    return [batch] if n <= most else [part(batch, slice(i, i + most)) for i in range(0, n, most)]
+
+
+def join(first: Batch, second: Batch) -> Batch | None:
+    """The samples of two batches in one; None where they don't fit together."""
+    ours, theirs = tensors(first), tensors(second)
+    if [(x.shape[1:], x.dtype) for x in ours] != [(x.shape[1:], x.dtype) for x in theirs]:
+        return None
+    rest = iter(ours)
+    return convert(second, lambda x: torch.cat([y, x]) if (y := next(rest)).ndim else x)
 
 
 def shapes(batch: Batch) -> str:

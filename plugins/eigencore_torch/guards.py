@@ -1,12 +1,12 @@
 """What is looked at before the first product, so that a wrong answer is an error with its fix in words.
 
-Together this costs less than two gradient passes: one forward pass over the data whole, one in parts where
-the reduction is to be found out, and one walk over the data without the model.
+Together this costs less than two gradient passes: one forward pass over the data whole, less than two in
+parts where the reduction is to be found out, and one walk over the data without the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eigencore.errors import ProblemError
-from eigencore_torch.data import Batch, Batches, Signature, signature, tensors
+from eigencore_torch.data import Batch, Batches, Signature, parts, signature, tensors
 from eigencore_torch.risk import BatchLoss
 
 
 def refuse_layers(model: nn.Module) -> None:
-    """Raises ProblemError on layers that no product can be had through, naming them."""
+    """Raises ProblemError on layers and weights that no product can be had through, naming them."""
     for name, module in model.named_modules():
         if getattr(module, "max_norm", None) is not None:
             raise ProblemError(
@@ -32,22 +32,32 @@ def refuse_layers(model: nn.Module) -> None:
                 f"{name} has sparse gradients, which PyTorch can't differentiate again",
                 hint="Set its attribute sparse to False; the outputs stay the same.",
             )
+    for name, parameter in model.named_parameters():
+        _refuse_type(name, parameter)
+
+
+def _refuse_type(name: str, parameter: nn.Parameter) -> None:
+    if nn.parameter.is_lazy(parameter):
+        raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
+    if parameter.is_meta:
+        raise ProblemError(
+            f"{name} has a shape but no numbers: it is on the meta device",
+            hint="Call model.to_empty(device='cpu') and load its weights.",
+        )
+    if parameter.is_complex():
+        raise ProblemError(f"{name} is complex; the Hessian of real weights is meant here")
+    if parameter.element_size() < 2:
+        kind = str(parameter.dtype).removeprefix("torch.")
+        raise ProblemError(
+            f"{name} is {kind}, which is for storing weights, not for computing with them",
+            hint="Give the model in float32 or bfloat16, its weights multiplied by their scales.",
+        )
 
 
 def refuse_weights(model: nn.Module) -> None:
-    """Raises ProblemError on weights that no Hessian can be had of, naming the parameter."""
+    """Raises ProblemError on weights that are not finite or on several devices, naming the parameter."""
     devices = {}
     for name, parameter in model.named_parameters():
-        if nn.parameter.is_lazy(parameter):
-            raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
-        if parameter.is_complex():
-            raise ProblemError(f"{name} is complex; the Hessian of real weights is meant here")
-        if parameter.element_size() < 4:
-            kind = str(parameter.dtype).removeprefix("torch.")
-            raise ProblemError(
-                f"{name} is {kind}, which keeps too few digits of a product",
-                hint="Ask for dtype=float32: it works on a copy whose weights are the same numbers.",
-            )
         devices[parameter.device] = name
         if not bool(torch.isfinite(parameter.detach()).all()):
             count = int((~torch.isfinite(parameter.detach())).sum())
@@ -64,14 +74,18 @@ def examine(
     loss: BatchLoss,
     batches: Batches,
     *,
-    weigh: Callable[[Batch, int], float] = lambda batch, index: 1.0,
-    look: Callable[[Batch, int, Tensor], None] = lambda batch, index, value: None,
+    most: int | None = None,
+    weigh: Callable[[Batch, int], float] | None = None,
+    look: Callable[[Batch, int, Tensor], None] | None = None,
+    left: Sequence[nn.Parameter] = (),
 ) -> None:
     """Looks every batch over.
 
     Args:
+        most: samples that the model is given at once; larger batches are looked over in parts.
         weigh: how much a batch counts; where that is nothing, its loss may be anything.
-        look: is shown each batch with its number and loss.
+        look: is shown each batch, or part of one, with its number and loss.
+        left: the parameters of a model of which `loss` has a copy.
 
     Raises:
         ProblemError: no batches; labels out of range; a loss that is random, not finite or does not depend
@@ -81,14 +95,17 @@ def examine(
     repeated = False
     for index, batch in enumerate(batches):
         seen.append(signature(batch))
-        if not weigh(batch, index):
-            continue
-        value = loss(batch, index, inspect=partial(_refuse_labels, loss.loss, index))
-        _refuse_value(value, batch, index)
-        if not repeated:
-            _refuse_random(value, loss(batch, index), index)
-            repeated = True
-        look(batch, index, value)
+        for piece in parts(batch, index, most):
+            if weigh is not None and not weigh(piece, index):
+                continue
+            value = loss(piece, index, inspect=partial(_refuse_labels, loss.loss, index))
+            _refuse_value(value, piece, index)
+            if not repeated:
+                _refuse_random(value, loss(piece, index), index)
+                _refuse_left(value, left)
+                repeated = True
+            if look is not None:
+                look(piece, index, value)
     if not seen:
         raise ProblemError("data is empty: it gave no batch", hint="Give at least one batch (x, y).")
     _refuse_differing(seen, [signature(batch) for batch in batches])
@@ -118,6 +135,17 @@ def _refuse_random(once: Tensor, again: Tensor, index: int) -> None:
             f"the loss of batch {index} came out as {first:.6g} and, once more, as {second:.6g} in eval mode",
             hint="Something stays random or changes with each call: a dropout without "
             "training=self.training, noise, or a buffer that is updated.",
+        )
+
+
+def _refuse_left(value: Tensor, left: Sequence[nn.Parameter]) -> None:
+    slopes = torch.autograd.grad(value, left, retain_graph=True, allow_unused=True) if left else ()
+    if any(slope is not None for slope in slopes):
+        raise ProblemError(
+            "the loss uses weights of the model that was given, of which a copy is used here (for another "
+            "device or data type, or for a checkpoint)",
+            hint="Let it use the model it is given, as loss(model, batch); or put the model where and as you "
+            "want it before.",
         )
 
 

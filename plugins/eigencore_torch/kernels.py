@@ -1,13 +1,15 @@
 """PyTorch's kernels whose second derivative is missing or wrong, and what is computed instead.
 
-Three are known: fused attention and cuDNN's recurrent networks refuse a second derivative, and the fused
-weight normalisation gives a wrong one, as if the norms were constants (seen in PyTorch 2.13).
+Four are known: fused attention, cuDNN's recurrent networks and whatever torch.compile made refuse a second
+derivative, and the fused weight normalisation gives a wrong one, as if the norms were constants (seen in
+PyTorch 2.13).
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,11 +24,28 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
     parts = [module for root in modules for module in root.modules()]
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_eager())
         if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in parts):
             stack.enter_context(_without_cudnn())
         if any(_is_weight_normed(module) for module in parts):
             stack.enter_context(_PlainWeightNorm())
         yield
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module that torch.compile was given: the same weights, under their own names."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def _eager() -> AbstractContextManager[None]:
+    """Whatever was compiled, a part of the model or the loss, runs uncompiled."""
+    # PyTorch has this from 2.6 on; and what compiles is not even imported unless something was compiled.
+    stance = getattr(torch.compiler, "set_stance", None)
+    if stance is None or "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    context: AbstractContextManager[None] = stance("force_eager")
+    return context
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eigencore.errors import EigencoreError, ProblemError
-from eigencore_torch.data import Batch, Batches, is_pair, shapes
+from eigencore_torch.data import Batch, Batches, is_pair, parts, shapes
 from eigencore_torch.reduction import Reduction
 from eigencore_torch.state import Weights, untouched
 
@@ -55,28 +56,73 @@ class BatchLoss:
         return value.reshape(())
 
 
+@dataclass(frozen=True)
+class Term:
+    """Batch number `index`, or a part of it, with its weight in the risk; `last`: no part comes after."""
+
+    index: int
+    batch: Batch
+    weight: float
+    last: bool
+
+
 class Risk:
     """A model's loss over all data, at the weights it had when this was made.
 
     The risk is sum_b w_b loss_b / total over the batches b, with w_b and the total from the reduction.
+
+    Args:
+        most: samples in a term at most; larger batches are split, and their parts are terms of their own.
     """
 
     def __init__(
-        self, loss: BatchLoss, batches: Batches, reduction: Reduction, weights: Weights, device: torch.device
+        self,
+        loss: BatchLoss,
+        batches: Batches,
+        reduction: Reduction,
+        weights: Weights,
+        device: torch.device,
+        most: int | None = None,
     ):
         self.loss, self._batches, self._reduction = loss, batches, reduction
-        self._weights, self._device = weights, device
+        self._weights, self._device, self._most = weights, device, most
 
     def session(self) -> AbstractContextManager[None]:
         """Everything that is computed is computed in here; raises ProblemError where weights changed."""
         self._weights.refuse_changed()
         return untouched(modules_of(self.loss), self._device, self._batches.data)
 
-    def batches(self, start: int = 0) -> Iterator[tuple[int, Batch, float]]:
-        """Number, content and weight of each batch from `start` on; those of weight zero are left out."""
-        for index, batch in enumerate(self._batches):
-            if index >= start and (weight := self._reduction.weigh(batch, index)):
-                yield index, batch, weight
+    def terms(self) -> Iterator[Term]:
+        """All of them, batch after batch; those of weight zero are left out."""
+        return (term for index, batch in enumerate(self._batches) for term in self._split(batch, index))
+
+    def terms_of(self, wanted: Collection[int]) -> dict[int, tuple[Term, ...]]:
+        """Those of some batches, by number."""
+        fetched = self._batches.fetch(wanted)
+        return {index: tuple(self._split(batch, index)) for index, batch in fetched.items()}
+
+    @cached_property
+    def batch_weights(self) -> tuple[float, ...]:
+        """w_b of each batch; takes a walk over the data, without the model."""
+        return tuple(self._reduction.weigh(batch, index) for index, batch in enumerate(self._batches))
+
+    def _split(self, batch: Batch, index: int) -> Iterator[Term]:
+        pieces = parts(batch, index, self._most)
+        weights = [self._reduction.weigh(piece, index) for piece in pieces]
+        self._refuse_uneven(batch, index, weights)
+        counted = [(piece, weight) for piece, weight in zip(pieces, weights, strict=True) if weight]
+        for place, (piece, weight) in enumerate(counted, start=1):
+            yield Term(index, piece, weight, last=place == len(counted))
+
+    def _refuse_uneven(self, batch: Batch, index: int, weights: list[float]) -> None:
+        if len(weights) == 1 or self._reduction.rule == "sum":
+            return
+        whole = self._reduction.weigh(batch, index)
+        if abs(whole - sum(weights)) > 1e-6 * whole:
+            raise ProblemError(
+                f"weight gives {whole:g} for batch {index}, and {sum(weights):g} for its parts together",
+                hint="Let it count what the batch's loss is a mean over, or set torch.microbatch=none.",
+            )
 
     def total(self, weights: float) -> float:
         """What a sum over all batches of the given weights is to be divided by."""
@@ -99,7 +145,7 @@ def in_words(what: str, hint: str | None = None) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise ProblemError(
             f"{what}: the device is out of memory",
-            hint="Give smaller batches, or set torch.memory=none: neither changes the operator.",
+            hint="Set torch.microbatch, or torch.memory=none: neither changes the operator.",
         ) from error
     except Exception as error:
         raise ProblemError(f"{what}: {type(error).__name__}: {error}", hint=hint) from error

@@ -42,6 +42,7 @@ def quits(): sys.exit("bye")
 def refuses():
     from eigencore.errors import OptionError
     raise OptionError("problem.n is odd")
+def own(checkpoint=None): return Problem(operator=np.eye(2), description=str(checkpoint))
 def junk(): return [1, 2]
 def pair(): return ("model", "data")
 answer = 42
@@ -73,6 +74,14 @@ def test_a_registered_name_with_keywords():
     problem = find_problem("demo:quadratic", {"n": "50", "outliers": 3})
     assert problem.name == "demo:quadratic"
     assert np.shape(problem.spectrum) == (50,)
+
+
+def test_a_checkpoint_is_the_factorys_where_it_takes_one_else_the_problems(folder):
+    own = find_problem("mine.py:own", {"checkpoint": "best.pt"})
+    assert (own.description, own.checkpoint) == ("best.pt", None)
+    plain = find_problem("mine.py:whole", {"checkpoint": "best.pt", "mode": "accuracy 98 %"})
+    assert (plain.description, plain.checkpoint) == ("", "best.pt")
+    assert find_problem("mine.py:whole", {"checkpoint": "none"}).checkpoint is None
 
 
 @pytest.mark.parametrize("place", ["mine.py", "./mine.py", "{folder}/mine.py", "mine"])
@@ -253,6 +262,14 @@ def test_the_problems_own_backend_comes_before_the_default_and_after_the_asked(p
     assert backend_of(own, "torch").name == "torch"
     assert backend_of(MODEL).name == "torch"
     assert backend_of(Problem(operator=np.eye(2))) is None
+
+
+def test_a_checkpoint_is_refused_where_nothing_reads_it(plug):
+    plug("toy", BACKEND)
+    with pytest.raises(UsageError, match=r"backend toy reads no checkpoints; the problem has a\.pt"):
+        bind(Problem(model=[1.0], data=[1], loss=1, checkpoint="a.pt"), backend="toy")
+    with pytest.raises(UsageError, match="checkpoint has no meaning"):
+        bind(Problem(operator=np.eye(2), checkpoint="a.pt", name="it"))
 
 
 def test_options_and_names_of_backends_are_checked(plug):

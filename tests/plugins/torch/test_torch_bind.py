@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Capability
@@ -17,7 +16,7 @@ def test_the_description_names_version_device_and_type(small, device):
     place = "cuda:0" if device == "cuda" else "cpu"
     version = ".".join(torch.__version__.split(".")[:2])
     assert bound.description == f"torch {version} {place} float32"
-    assert bound.capabilities == {Capability.PRODUCTS}
+    assert bound.capabilities == {Capability.PRODUCTS, Capability.MINIBATCHES}
 
 
 def test_another_type_is_for_a_copy(small, hessian):
@@ -60,17 +59,69 @@ def test_what_the_loss_holds_goes_along(small, hessian):
     assert hessian(small(model=model, data=data, loss=model.loss), dtype="float64").dtype == torch.float64
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_half_precision_is_refused_and_a_copy_offered(kind, small, hessian):
-    problem = small(dtype=torch.float32)
+HALVES = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_every_number_of_16_bits_is_one_of_float32(kind):
+    """Why a copy has the same weights."""
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(kind)
+    finite = numbers[torch.isfinite(numbers)]
+    assert len(finite) > 60_000
+    assert torch.equal(finite.float().to(kind).view(torch.int16), finite.view(torch.int16))
+    assert torch.equal(finite.float().double(), finite.double())
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_16_bit_weights_are_copied_to_float32_and_that_is_told(kind, small, hessian):
+    problem, exact = small(dtype=torch.float32), small(dtype=torch.float32)
     problem.model.to(kind)
-    with pytest.raises(ProblemError, match=str(kind).removeprefix("torch.")) as caught:
-        bind(problem, TorchOptions())
-    assert "dtype=float32" in caught.value.hint
-    copied = bind(problem, TorchOptions(), dtype="float32")
-    kept = parameters_to_vector(copied._loss.model.parameters())
-    torch.testing.assert_close(kept, parameters_to_vector(problem.model.parameters()).float(), rtol=0, atol=0)
-    copied.operator().matvec(torch.ones(59))
+    exact.model.load_state_dict(problem.model.state_dict())
+    bound = bind(problem, TorchOptions())
+    assert bound.description.endswith(f"float32, a copy of {str(kind).removeprefix('torch.')} weights")
+    torch.testing.assert_close(hessian(problem), hessian(exact), rtol=0, atol=0)
+    assert {p.dtype for p in problem.model.parameters()} == {kind}
+    torch.testing.assert_close(
+        hessian(problem).double(), hessian(problem, dtype="float64"), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_16_bit_data_and_buffers_go_along(kind, small, hessian):
+    def made(dtype):
+        norm = nn.BatchNorm1d(3)
+        norm.running_var.mul_(3)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(4, 3), norm).to(kind).to(dtype)
+        return small(model=model, data=[(x.to(kind).to(dtype), y) for x, y in small().data])
+
+    torch.testing.assert_close(hessian(made(kind)), hessian(made(torch.float32)), rtol=0, atol=0)
+
+
+def test_16_bit_weights_among_wider_ones_take_the_widest_type(small, hessian):
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 5, dtype=torch.bfloat16), nn.Linear(5, 3).double()
+
+        def forward(self, x):
+            hidden = torch.tanh(self.first(x.to(self.first.weight.dtype)))
+            return self.second(hidden.to(self.second.weight.dtype))
+
+    bound = bind(small(model=Mixed()), TorchOptions())
+    assert bound.description.endswith("float64, a copy of bfloat16 weights")
+    found = hessian(small(model=Mixed()))
+    torch.testing.assert_close(found, found.T, rtol=0, atol=1e-12)
+
+
+def test_8_bit_weights_are_refused(small):
+    model = nn.Sequential(nn.Linear(4, 3))
+    model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.float8_e4m3fn))
+    for asked in ({}, {"dtype": "float32"}):
+        with pytest.raises(ProblemError, match=r"0\.weight is float8_e4m3fn, which is for storing") as caught:
+            bind(small(model=model), TorchOptions(), **asked)
+        assert "scales" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -110,6 +161,74 @@ def test_a_model_that_cannot_be_copied_says_so(small):
     problem.model.extra = problem.model[0].weight * 2  # a tensor with a graph
     with pytest.raises(ProblemError, match="can't be copied"):
         bind(problem, TorchOptions(), dtype="float32")
+
+
+# -- what torch.compile made -------------------------------------------------------------------------------
+
+
+def compiled_whole(model):
+    return torch.compile(model, backend="aot_eager")
+
+
+def compiled_in_place(model):
+    model.compile(backend="aot_eager")
+    return model
+
+
+def compiled_part(model):
+    model.first = torch.compile(model.first, backend="aot_eager")
+    return model
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 7), nn.Linear(7, 3)
+        nn.init.constant_(self.first.weight, 0.1)
+        nn.init.eye_(self.second.weight)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)))
+
+
+@pytest.mark.parametrize("compile_", [compiled_whole, compiled_in_place, compiled_part])
+def test_compiled_models_run_uncompiled(compile_, small, hessian):
+    """What is compiled can't be differentiated twice."""
+    model = Plain().double()
+    expected, model = hessian(small(model=model)), compile_(model)
+    x, y = small().data[0]
+    weights = list(model.parameters())
+    slopes = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), weights, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        torch.autograd.grad(sum(slope.sum() for slope in slopes), weights)
+    torch.testing.assert_close(hessian(small(model=model)), expected, rtol=0, atol=1e-12)
+
+
+def test_a_compiled_loss_runs_uncompiled(small, hessian):
+    @torch.compile(backend="aot_eager")
+    def loss(outputs, y):
+        return nn.functional.cross_entropy(torch.sin(outputs), y)
+
+    def plain(outputs, y):
+        return nn.functional.cross_entropy(torch.sin(outputs), y)
+
+    torch.testing.assert_close(hessian(small(loss=loss)), hessian(small(loss=plain)), rtol=0, atol=1e-12)
+
+
+def test_a_compiled_model_has_its_own_names_and_stays_compiled(small):
+    calls = []
+
+    def backend(graph, inputs):
+        calls.append(len(inputs))
+        return graph.forward
+
+    problem = small()
+    model = torch.compile(problem.model, backend=backend)
+    operator = bind(small(model=model), TorchOptions()).operator(params="2.*")
+    operator.matvec(torch.ones(24, dtype=torch.float64))
+    assert calls == []
+    model(problem.data[0][0])
+    assert len(calls) == 1
 
 
 def test_other_kinds_are_unknown(small):

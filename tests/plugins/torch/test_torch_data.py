@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.data import bits, convert, part, size
+from eigencore_torch.data import bits, convert, join, part, size
 
 
 @pytest.fixture
@@ -71,6 +71,28 @@ def test_class_weights_are_refused_and_right_by_weight(small, hessian):
     torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
 
 
+def by_class(data):
+    """The same samples, a class a batch, as a folder of a class each gives them."""
+    x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
+    return [(x[y == label], y[y == label]) for label in range(3)]
+
+
+def test_class_weights_are_refused_where_each_batch_is_of_one_class(small, hessian):
+    """Within each, their weighted mean is a plain one."""
+    loss = nn.CrossEntropyLoss(weight=WEIGHTS)
+    data = by_class(small().data)
+    assert [len(y) for _, y in data] == [6, 6, 3]
+    with pytest.raises(
+        ProblemError, match=r"first samples of batch 0 with those of batch 1 .*: neither"
+    ) as caught:
+        bind(small(data=data, loss=loss), TorchOptions()).operator()
+    assert "weight" in caught.value.hint
+    weighed = small(data=data, loss=loss, weight=lambda batch: WEIGHTS[batch[1]].sum())
+    at_once = small(loss=loss, sizes=15, reduction="mean")
+    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+    torch.testing.assert_close(hessian(small(data=data)), hessian(small(sizes=15)), rtol=0, atol=1e-9)
+
+
 def test_ignored_labels_in_a_later_batch_are_refused_and_right_by_weight(small, hessian):
     data = small().data
     data[1][1][:3] = -100
@@ -98,6 +120,40 @@ class Tokens(nn.Module):
         return self.head(torch.tanh(self.embed(x))).transpose(1, 2)
 
 
+def sentences():
+    """Six-word language: sentences padded to five words, in batches of equal length."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        data = []
+        for length in (5, 2, 3):
+            x = torch.randint(6, (4, 5))
+            x[:, length:] = 0
+            y = x.roll(-1, 1)
+            y[:, length - 1 :] = -100
+            data.append((x, y))
+        return data, Tokens().double()
+
+
+def test_a_mean_over_tokens_is_refused_where_batches_are_padded_differently(small, hessian):
+    """Within each batch all sentences have as many tokens, so that their mean is one over samples."""
+    data, model = sentences()
+    with pytest.raises(ProblemError, match="batch 0 with those of batch 1") as caught:
+        bind(small(model=model, data=data), TorchOptions()).operator()
+    assert "number of its tokens" in caught.value.hint
+    weighed = small(model=model, data=data, weight=lambda batch: int((batch[1] != -100).sum()))
+    joined = [tuple(torch.cat(parts) for parts in zip(*data, strict=True))]
+    at_once = small(model=model, data=joined, reduction="mean")
+    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+
+
+def test_a_mean_over_as_many_tokens_each_is_a_mean_over_sentences(small, hessian):
+    data, model = sentences()
+    data = [(x, x.roll(-1, 1)) for x, _ in data]
+    joined = [tuple(torch.cat(parts) for parts in zip(*data, strict=True))]
+    found = hessian(small(model=model, data=data))
+    torch.testing.assert_close(found, hessian(small(model=model, data=joined)), rtol=0, atol=1e-9)
+
+
 def test_sentences_of_differing_length_need_a_word_on_what_counts(small):
     data = [
         (x, x.roll(1, 1)) for x in (torch.arange(12).reshape(4, 3) % 6, torch.arange(20).reshape(4, 5) % 6)
@@ -115,9 +171,17 @@ def test_a_loss_over_the_whole_batch_is_refused(small):
         bind(small(loss=spread), TorchOptions()).operator()
 
 
-def test_batches_of_one_sample_do_not_tell_and_ask(small):
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_batches_of_one_sample_tell_when_joined(reduction, check, small, hessian, whole):
+    problem = small(sizes=(1,) * 15, loss=nn.CrossEntropyLoss(reduction=reduction))
+    scale = 15 if reduction == "sum" else 1
+    torch.testing.assert_close(hessian(problem, check=check), scale * whole, rtol=0, atol=1e-9)
+
+
+def test_one_sample_alone_does_not_tell_and_asks(small):
     with pytest.raises(ProblemError, match="don't tell") as caught:
-        bind(small(sizes=(1,) * 15), TorchOptions()).operator()
+        bind(small(data=[(x[:1], y[:1]) for x, y in small().data[:1]]), TorchOptions()).operator()
     assert "reduction='mean'" in caught.value.hint
 
 
@@ -164,6 +228,29 @@ def test_a_loader_gives_what_a_list_gives(small, hessian, whole):
     x, y = (torch.cat(parts) for parts in zip(*small().data, strict=True))
     loader = DataLoader(TensorDataset(x, y), batch_size=4)
     torch.testing.assert_close(hessian(small(data=loader)), whole, rtol=0, atol=1e-9)
+
+
+def test_what_a_loss_asks_of_its_inputs_does_not_stay_with_the_data(small, hessian):
+    points = [x for x, _ in small().data]
+
+    def loss(model, x):
+        x.requires_grad_()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return slope.square().sum(1).mean()
+
+    hessian(small(data=points, loss=loss))
+    assert not any(x.requires_grad for x in points)
+
+
+def test_joining_is_what_parts_undo():
+    batch = {"x": torch.arange(6).reshape(3, 2), "more": [torch.ones(3), torch.tensor(5.0)], "name": "a"}
+    again = join(part(batch, slice(1)), part(batch, slice(1, None)))
+    torch.testing.assert_close(again["x"], batch["x"])
+    torch.testing.assert_close(again["more"], batch["more"])
+    assert again["name"] == "a"
+    assert join(torch.ones(2, 3), torch.ones(2, 4)) is None
+    assert join(torch.ones(2), torch.ones(2, dtype=torch.int64)) is None
+    assert join((torch.ones(2),), (torch.ones(2), torch.ones(2))) is None
 
 
 def test_parts_of_nested_batches():

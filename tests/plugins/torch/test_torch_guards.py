@@ -140,6 +140,9 @@ def test_layers_without_shape_or_with_ways_of_their_own(small):
     sparse = nn.Sequential(nn.Embedding(6, 4, sparse=True))
     assert "sparse to False" in refused(small(model=sparse), "0 has sparse gradients")
     refused(small(model=nn.Linear(4, 3, dtype=torch.complex64)), "complex")
+    assert "to_empty" in refused(
+        small(model=nn.Linear(4, 3, device="meta")), "weight has a shape but no numbers"
+    )
 
 
 def test_a_model_or_loss_that_fails(small):
@@ -182,8 +185,10 @@ def forward_samples(small, **options):
 
 
 def test_guards_cost_less_than_two_gradients(small):
-    """A gradient is about three forward passes; the guards take one whole, one in parts, and a batch more."""
-    assert forward_samples(small) == 1 + 1 + 7 / 15
+    """A gradient is about three forward passes. The guards take one whole, one in parts, a batch more, and
+    the first samples of the other batches (1 of 5, 1 of 3) joined with the first batch's (2 of 7).
+    """
+    assert forward_samples(small) == 1 + 1 + 7 / 15 + (1 + 2 + 1 + 2) / 15
     assert forward_samples(small, check=False) == 2 * 7 / 15
 
 

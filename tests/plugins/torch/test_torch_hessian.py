@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ from torch.nn import functional
 
 from eigencore.errors import ProblemError
 from eigencore.interfaces import Problem
+from eigencore.solving import solve
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.kernels import twice_differentiable
 
@@ -53,8 +57,10 @@ def convolutions():
 
 @case
 def channels_last():
-    model, data, loss = convolutions()
-    return model.to(memory_format=torch.channels_last), data, loss
+    model, (x, y), loss = convolutions()
+    model[0] = nn.Conv2d(2, 3, 3)
+    x = torch.cat([x, x**2], dim=1).to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last), (x, y), loss
 
 
 @case
@@ -126,6 +132,63 @@ def transformer():
     return nn.Sequential(*layers), words(), nn.CrossEntropyLoss()
 
 
+class MultiHead(nn.Module):
+    """With padding masked, as the mask that is added to the scores and as the flag that is merged into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(6, 4), nn.MultiheadAttention(4, 2), nn.Linear(4, 3)
+
+    def forward(self, x):
+        tokens = self.embed(x).transpose(0, 1)
+        causal = torch.full((len(tokens), len(tokens)), -torch.inf, device=x.device).triu(1).to(tokens.dtype)
+        padding = torch.zeros_like(x, dtype=torch.bool)
+        padding[:, -1] = True
+        mixed, _ = self.mix(
+            tokens,
+            tokens,
+            tokens,
+            attn_mask=causal,
+            key_padding_mask=torch.zeros_like(tokens[..., 0].T).masked_fill(padding, -torch.inf),
+            need_weights=False,
+        )
+        return self.head(mixed[-2])
+
+
+@case
+def multi_head_attention():
+    return MultiHead(), words(), nn.CrossEntropyLoss()
+
+
+@dataclass
+class Output:
+    loss: torch.Tensor
+    logits: torch.Tensor
+
+
+class Language(nn.Module):
+    """Takes a batch by keyword and gives its own loss, as models of transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mix, self.head = nn.Embedding(6, 4), nn.Linear(4, 12), nn.Linear(4, 6)
+
+    def forward(self, input_ids, attention_mask, labels):
+        query, key, value = self.mix(self.embed(input_ids))[:, None].chunk(3, dim=-1)
+        seen = attention_mask[:, None, None, :].bool()
+        logits = self.head(functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)[:, 0])
+        return Output(functional.cross_entropy(logits.transpose(1, 2), labels), logits)
+
+
+@case
+def language_model():
+    x, _ = words()
+    mask = torch.ones_like(x)
+    mask[:, -1] = 0
+    batch = {"input_ids": x, "attention_mask": mask, "labels": x.roll(-1, 1)}
+    return Language(), batch, lambda model, batch: model(**batch).loss
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -194,6 +257,35 @@ def derivatives_inside():
     return nn.Sequential(nn.Linear(4, 5), nn.Softplus(), nn.Linear(5, 1)), {"x": x}, energy
 
 
+def physics(model, x):
+    """u'' = u^2 on the points x, and u = 1 at 0."""
+    x = x.clone().requires_grad_(True)
+    u = model(x)
+    (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
+    return (bend - u**2).square().mean() + (model(torch.zeros_like(x)) - 1).square().mean()
+
+
+@case
+def physics_informed():
+    layers = nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1)
+    return nn.Sequential(*layers), torch.rand(SAMPLES, 1), physics
+
+
+def penalised(model, batch):
+    """With the squared slope of the loss along the inputs as a penalty."""
+    x = batch["x"].clone().requires_grad_(True)
+    loss = functional.cross_entropy(model(x), batch["y"], reduction="sum")
+    (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+    return (loss + slope.square().sum()) / len(x)
+
+
+@case
+def gradient_penalty():
+    model, (x, y), _ = mlp()
+    return model, {"x": x, "y": y}, penalised
+
+
 def build(name):
     """Model, all data in one batch, and loss; the model is left in training mode."""
     with torch.random.fork_rng([]):
@@ -207,9 +299,15 @@ def build(name):
 
 
 def split(data, sizes=SIZES):
+    if isinstance(data, torch.Tensor):
+        return list(data.split(sizes))
     if isinstance(data, dict):
-        return [{"x": x} for x in data["x"].split(sizes)]
+        return [dict(zip(data, x, strict=True)) for x in split(tuple(data.values()), sizes)]
     return list(zip(*(part.split(sizes) for part in data), strict=True))
+
+
+def of(model, data, loss):
+    return loss(model(data[0]), data[1]) if isinstance(data, tuple) else loss(model, data)
 
 
 def dense(model, data, loss):
@@ -223,10 +321,10 @@ def dense(model, data, loss):
         pieces = zip(chosen.items(), flat.split(sizes), strict=True)
         weights = {name: piece.reshape(p.shape) for (name, p), piece in pieces}
 
-        def at(x):
-            return functional_call(model, weights, (x,))
+        def at(*inputs, **named):
+            return functional_call(model, weights, inputs, named)
 
-        return loss(at, data) if isinstance(data, dict) else loss(at(data[0]), data[1])
+        return of(at, data, loss)
 
     with twice_differentiable([model], torch.device("cpu")):
         flat = torch.cat([p.reshape(-1) for p in chosen.values()])
@@ -264,7 +362,7 @@ def test_products_are_the_gradients_slope(name):
         with torch.no_grad():
             for p, piece in zip(weights, v.split([p.numel() for p in weights]), strict=True):
                 p.add_(piece.reshape(p.shape), alpha=step)
-        value = loss(model, data) if isinstance(data, dict) else loss(model(data[0]), data[1])
+        value = of(model, data, loss)
         slopes = torch.autograd.grad(value, weights, materialize_grads=True, allow_unused=True)
         return torch.cat([g.reshape(-1) for g in slopes])
 
@@ -272,6 +370,70 @@ def test_products_are_the_gradients_slope(name):
     ahead, behind = gradient(step), gradient(-2 * step)
     slope = (ahead - behind) / (2 * step)
     assert float((slope - product).norm()) <= 1e-7 * float(product.norm())
+
+
+CLASSES = torch.tensor([1.0, 2, 5], dtype=torch.float64)
+
+
+def class_weighted():
+    return *build("mlp")[:2], nn.CrossEntropyLoss(CLASSES), lambda batch: CLASSES[batch[1]].sum()
+
+
+def ignored():
+    model, (x, y), _ = build("convolutions")
+    y[[0, 2, 9, 13, 14]] = -1
+    return model, (x, y), nn.CrossEntropyLoss(ignore_index=-1), lambda batch: int((batch[1] != -1).sum())
+
+
+def tokens():
+    model, batch, loss = build("language_model")
+    batch["labels"][:4, 2:] = -100
+    batch["labels"][10, 1:] = -100
+    return model, batch, loss, lambda batch: int((batch["labels"] != -100).sum())
+
+
+@pytest.mark.parametrize("microbatch", [None, 2])
+@pytest.mark.parametrize("make", [class_weighted, ignored, tokens])
+def test_a_mean_by_weight_is_refused_without_it_and_right_with_it(make, microbatch, hessian):
+    model, data, loss, weight = make()
+    with pytest.raises(ProblemError, match="neither their mean over samples nor their sum") as caught:
+        hessian(Problem(model=model, data=split(data), loss=loss))
+    assert "Problem(weight=...)" in caught.value.hint
+    found = hessian(Problem(model=model, data=split(data), loss=loss, weight=weight), microbatch=microbatch)
+    torch.testing.assert_close(found, dense(model, data, loss), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-5), ("float64", 1e-9)])
+@pytest.mark.parametrize("name", CASES)
+def test_neither_batch_size_nor_order_matters(name, dtype, close):
+    model, data, loss = build(name)
+    V = torch.randn(sum(p.numel() for p in model.parameters() if p.requires_grad), 2)
+    found = []
+    for batches in (split(data, SAMPLES), split(data, 4), split(data, 4)[::-1], split(data, (1, 9, 2, 3))):
+        bound = bind(Problem(model=model, data=batches, loss=loss), TorchOptions(), dtype=dtype)
+        found.append(bound.operator().matmat((V / V.norm()).to(getattr(torch, dtype))))
+    for other in found[1:]:
+        torch.testing.assert_close(
+            other, found[0], rtol=0, atol=close * max(1.0, float(found[0].abs().max()))
+        )
+
+
+# Those whose power iterations take a few seconds.
+LONG = {"dropout", "group_norm", "gru", "language_model", "lstm", "multi_head_attention", "transformer"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CASES]
+)
+def test_every_solver_finds_the_top_of_the_dense_hessian(name):
+    model, data, loss = build(name)
+    spectrum = np.linalg.eigvalsh(dense(model, data, loss).numpy())
+    top = spectrum[np.argsort(-np.abs(spectrum))][:5]
+    operator = bind(Problem(model=model, data=split(data), loss=loss), TorchOptions()).operator()
+    for solver in ("lanczos", "arpack", "accel_power", "deflated_power"):
+        result = solve(operator, 5, solver=solver, tol=1e-5, max_matvecs=2000)
+        assert result.status == "converged", solver
+        np.testing.assert_allclose(result.values, top, rtol=1e-6, err_msg=solver)
 
 
 def test_an_operation_without_a_second_derivative_is_named(small):

@@ -26,7 +26,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("microbatch", [1, 2, 4, 100])
+@pytest.mark.parametrize("microbatch", [1, 4])
 @pytest.mark.parametrize("memory", ["none", "auto"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_operator_is_the_same(way, memory, microbatch, small, hessian):
@@ -89,7 +89,7 @@ def test_a_weight_that_does_not_count_what_the_loss_is_a_mean_over_is_refused(sm
 
 def test_parts_of_weight_zero_may_have_any_loss(small, hessian):
     data = small().data
-    data[0][1][2:4] = -100  # the second part's loss is 0/0
+    data[0][1][2:5] = -100  # the loss of the second part, and of the first of the third, is 0/0
     problem = small(data=data, weight=lambda batch: int((batch[1] != -100).sum()))
     found = hessian(problem, microbatch=2)
     torch.testing.assert_close(found, hessian(problem), rtol=0, atol=1e-13)

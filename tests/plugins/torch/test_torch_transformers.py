@@ -1,0 +1,172 @@
+"""Models of Hugging Face's transformers, made tiny and at random; nothing is downloaded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from eigencore.errors import ProblemError
+from eigencore.interfaces import Problem
+from eigencore_torch.backend import TorchOptions, bind
+
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow
+
+SIZES = {"vocab_size": 7, "max_position_embeddings": 6, "attn_implementation": "sdpa"}
+
+
+def bert():
+    config = transformers.BertConfig(
+        hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=5, num_labels=3, **SIZES
+    )
+    return transformers.BertForSequenceClassification(config)
+
+
+def gpt2(**changed):
+    config = transformers.GPT2Config(
+        n_embd=4, n_layer=2, n_head=2, n_inner=5, bos_token_id=0, eos_token_id=0, **{**SIZES, **changed}
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+def own_loss(model, batch):
+    """Of GPT-2 this is computed in float32, whatever the weights are."""
+    return model(**batch).loss
+
+
+def exact_loss(model, batch):
+    logits = model(**batch).logits
+    if logits.ndim == 2:
+        return cross_entropy(logits, batch["labels"])
+    return cross_entropy(logits[:, :-1].transpose(1, 2), batch["labels"][:, 1:])
+
+
+def batches(kind, sizes=(3, 2)):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        ids = torch.randint(1, 7, (sum(sizes), 5))  # 0 pads, and what pads has no gradient
+        labels = torch.randint(3, (sum(sizes),)) if kind is bert else ids
+    mask = torch.ones_like(ids)
+    return [
+        transformers.BatchEncoding(dict(zip(("input_ids", "attention_mask", "labels"), parts, strict=True)))
+        for parts in zip(*(x.split(sizes) for x in (ids, mask, labels)), strict=True)
+    ]
+
+
+def made(kind, **changed):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        model = kind(**changed).double()
+        for parameter in model.parameters():  # far from where everything is nearly linear
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def slope_of_the_gradient(model, batch, v, step=1e-5):
+    """A Hessian product by central differences of the gradient of the loss on one batch."""
+    model.eval()
+    weights = list(model.parameters())
+
+    def gradient(move):
+        with torch.no_grad():
+            for p, piece in zip(weights, v.split([p.numel() for p in weights]), strict=True):
+                p.add_(piece.reshape(p.shape), alpha=move)
+        slopes = torch.autograd.grad(
+            exact_loss(model, batch), weights, materialize_grads=True, allow_unused=True
+        )
+        return torch.cat([slope.reshape(-1) for slope in slopes])
+
+    ahead, behind = gradient(step), gradient(-2 * step)
+    gradient(step)
+    return (ahead - behind) / (2 * step)
+
+
+@pytest.mark.parametrize("kind", [bert, gpt2])
+@pytest.mark.parametrize("memory", ["none", "auto"])
+def test_products_are_the_gradients_slope(kind, memory):
+    model = made(kind)
+    problem = Problem(model=model, data=batches(kind), loss=exact_loss)
+    operator = bind(problem, TorchOptions(memory=memory)).operator()
+    n = operator.shape[0]
+    assert n == sum(p.numel() for p in model.parameters())
+    v = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    product = operator.matvec(v)
+    slope = slope_of_the_gradient(model, batches(kind, (5,))[0], v)
+    assert float((slope - product).norm()) <= 1e-7 * float(product.norm())
+
+
+@pytest.mark.parametrize("kind", [bert, gpt2])
+def test_the_matrix_is_symmetric_and_that_of_one_batch(kind):
+    model = made(kind)
+    found = []
+    for sizes in ((5,), (3, 2)):
+        problem = Problem(model=model, data=batches(kind, sizes), loss=exact_loss)
+        operator = bind(problem, TorchOptions()).operator()
+        found.append(operator.matmat(torch.eye(operator.shape[0], dtype=torch.float64)))
+    torch.testing.assert_close(found[0], found[0].T, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
+
+
+def test_the_loss_of_the_model_itself_is_the_same_to_its_rounding():
+    operators = [
+        bind(Problem(model=made(gpt2), data=batches(gpt2), loss=loss), TorchOptions()).operator()
+        for loss in (own_loss, exact_loss)
+    ]
+    v = torch.ones(operators[0].shape[0], dtype=torch.float64)
+    torch.testing.assert_close(operators[0].matvec(v), operators[1].matvec(v), rtol=0, atol=1e-5)
+
+
+def test_tied_weights_are_counted_once():
+    model = made(gpt2)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    bound = bind(Problem(model=model, data=batches(gpt2), loss=own_loss), TorchOptions())
+    assert bound.operator(params="lm_head.*").shape == (28, 28)
+
+
+def test_outputs_of_a_pair_batch_go_to_the_loss():
+    model = made(bert)
+    pairs = [(batch["input_ids"], batch["labels"]) for batch in batches(bert)]
+
+    def loss(outputs, y):
+        return cross_entropy(outputs.logits, y)
+
+    by_pair = bind(Problem(model=model, data=pairs, loss=loss), TorchOptions()).operator()
+    by_batch = bind(Problem(model=model, data=batches(bert), loss=own_loss), TorchOptions()).operator()
+    v = torch.ones(by_pair.shape[0], dtype=torch.float64)
+    torch.testing.assert_close(by_pair.matvec(v), by_batch.matvec(v), rtol=0, atol=1e-12)
+
+
+def test_padded_sentences_are_right_by_weight_and_refused_without():
+    data = batches(gpt2)
+    for batch, length in zip(data, (5, 3), strict=True):
+        batch["attention_mask"][:, length:] = 0
+        batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, -100)
+    model = made(gpt2)
+    with pytest.raises(ProblemError, match="batch 0 with those of batch 1") as caught:
+        bind(Problem(model=model, data=data, loss=exact_loss), TorchOptions()).operator()
+    assert "number of its tokens" in caught.value.hint
+    joined = transformers.BatchEncoding({key: torch.cat([batch[key] for batch in data]) for key in data[0]})
+    tokens = Problem(
+        model=model,
+        data=data,
+        loss=exact_loss,
+        weight=lambda batch: int((batch["labels"][:, 1:] != -100).sum()),
+    )
+    at_once = Problem(model=model, data=[joined], loss=exact_loss, reduction="mean")
+    operators = [bind(problem, TorchOptions()).operator() for problem in (tokens, at_once)]
+    v = torch.ones(operators[0].shape[0], dtype=torch.float64)
+    torch.testing.assert_close(operators[0].matvec(v), operators[1].matvec(v), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_bfloat16_models_are_copied(attention):
+    model = made(gpt2, attn_implementation=attention)
+    half = made(gpt2, attn_implementation=attention).to(torch.bfloat16)
+    model.float().load_state_dict(half.state_dict())
+    products = []
+    for one in (half, model):
+        operator = bind(Problem(model=one, data=batches(gpt2), loss=own_loss), TorchOptions()).operator()
+        products.append(operator.matvec(torch.ones(operator.shape[0])))
+    torch.testing.assert_close(products[0], products[1], rtol=0, atol=0)
+    assert next(half.parameters()).dtype == torch.bfloat16
