@@ -20,7 +20,7 @@ def eigen_solvers() -> list[SolverEntry]:
         ),
         SolverEntry(
             name="accel_power",
-            summary="power iteration with momentum: few vectors in memory, more products than lanczos",
+            summary="power iteration with momentum, in blocks: simple steps, more products than lanczos",
             load="eigencore_power.accelerated:accel_power",
             options="eigencore_power.accelerated:AccelPowerOptions",
             needs=needs,

@@ -8,7 +8,7 @@ along l_j falls by mu(l_j) / mu(l_i) a step against the wanted l_i. A may be ind
 vectors beta = (l_{b+1} / 2)^2 is best. This differs from the paper in:
 
 1. A block of k + 1 vectors is iterated, so that a copy or a near tie of the k-th eigenvalue is seen.
-2. beta is found, from what A does to the part of the k-th residual that the block before has (`lower_bound`).
+2. beta is found: from what the last two blocks and their products show beyond one block (`lower_bound`).
 3. Ritz pairs are read off the last two blocks together, whose products are known; what is iterated stays one
    block.
 
@@ -46,8 +46,7 @@ from eigencore_power.iteration import (
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
 
-FAC=10.
-TIE = 0.01  # sizes as near as this count as tied, and the edge stays this far below them
+TIE = 0.001  # sizes as near as this count as tied, and the edge stays this far below them
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def accel_power(
         at = begin(operator, start_block(operator, given, b, rng))
 
     while True:
-        ritz = ritz_pairs(operator, at.block, previous, b + 1)
+        ritz = ritz_pairs(operator, at.block, previous, request.k + 1)
         reach = max(reach, lower_bound(operator, ritz, request.k, b))
         if options.momentum == "auto":
             beta = edge_below_ties(ritz, request.k, b, reach) ** 2 / 4
@@ -116,12 +115,13 @@ def accel_power(
 
 
 def lower_bound(operator: LinearOperator, ritz: Ritz, k: int, b: int) -> float:
-    """Of the largest |eigenvalue| beyond the block that the k-th pair must still shake off; 0.0: none seen.
+    """Of the largest |eigenvalue| that momentum must damp for the k-th pair's sake; 0.0 where none is seen.
 
-    It is at most |l_{b+1}|, since it is at most the (b+1)-th singular value of A on the span (interlacing).
-    It is how much A stretches the k-th residual within the span. Copies of the k-th eigenvalue have no part
-    in that, and need not: they are no error, though the (b+1)-th may be one. As long as the momentum is too
-    small, what it misses decays slowest, and so comes to make up that residual.
+    It is at most a singular value of A on the span, so at most the |eigenvalue| of the same rank
+    (interlacing); the rank is half way from the block's width to the span's, since Rayleigh-Ritz by itself
+    tells the k-th pair from some that the block doesn't hold. And it is at most what A stretches the k-th
+    residual by within the span: copies of the k-th eigenvalue have no part in that, and are no error. As long
+    as the momentum is too small, what it misses decays slowest, and so comes to make up that residual.
     """
     if len(ritz.values) <= b:
         return 0.0
@@ -132,17 +132,23 @@ def lower_bound(operator: LinearOperator, ritz: Ritz, k: int, b: int) -> float:
     if size <= 10 * arrays.eps(operator) * abs(float(ritz.values[0])):
         return 0.0  # rounding has no direction
     image = arrays.from_host(residual / size, operator) @ ritz.blocks[-1].AX
-    return min(float(ritz.sizes[b]), arrays.norm(image))
+    return min(float(ritz.sizes[beyond_block(ritz, b)]), arrays.norm(image))
+
+
+def beyond_block(ritz: Ritz, b: int) -> int:
+    """Index half way between the block's width and the span's, from zero."""
+    return (b + len(ritz.values)) // 2
 
 
 def edge_below_ties(ritz: Ritz, k: int, b: int, reach: float) -> float:
-    """The reach; or just below the k-th, where there are eigenvalues of its size and both signs beyond b.
+    """The reach; or just below the k-th, where eigenvalues of its size and both signs lie beyond the block.
 
-    The span of two blocks tells such apart without help. At their size, nothing told them from the rest.
+    The span of two blocks tells such apart without help. At their size, nothing would be told from the rest.
     """
-    signed, wanted = ritz.values[: b + 1], abs(float(ritz.values[k - 1]))
+    m = beyond_block(ritz, b)
+    signed, wanted = ritz.values[: m + 1], abs(float(ritz.values[k - 1]))
     tied = np.abs(np.abs(signed) - wanted) <= TIE * wanted
-    if len(signed) > b and tied[b] and np.ptp(np.sign(signed[tied])) > 0 and ritz.residuals[b]<=FAC*ritz.residuals[k-1]:
+    if len(signed) > m and tied[m] and np.ptp(np.sign(signed[tied])) > 0:
         return min(reach, (1 - TIE) * wanted)
     return reach
 
@@ -156,6 +162,6 @@ def rule_in_use(options: AccelPowerOptions, ritz: Ritz, k: int, state: AccelPowe
         rule += f", the wanted {wanted:.4g} among them: set it below {(wanted / 2) ** 2:.4g}"
     worth = (
         f"momentum saves memory where k is small ({5 * b} vectors are held here), not products: `lanczos` "
-        "needs 2 to 8 times fewer"
+        "needs fewer, by a factor of up to 8"
     )
     return rule, worth
