@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from eigencore.cli.failures import INTERRUPTED, WORDED, report
-from eigencore.cli.shell import flushed, reader_is_gone, termination
+from eigencore.cli.shell import flushed, open_streams, reader_is_gone, termination
 from eigencore.errors import PluginError, UsageError
 from eigencore.interfaces import CommandEntry
 from eigencore.registry import PluginRecord, Registered, Registry, disable, load, registry
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_EIGEN_COMPLETE" in os.environ:
         eigen.main(given, prog_name="eigen")
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    open_streams()
     with termination() as terminated:
         code = _run(given)
     if not flushed():

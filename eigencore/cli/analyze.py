@@ -48,26 +48,40 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "--backend", metavar="NAME", help=f"What makes the operator.  [default: the problem's own, or {BACKEND}]"
 )
 @click.option("--solver", default=SOLVER, show_default=True, metavar="NAME", help="See `eigen solvers`.")
-@click.option("-k", type=int, default=5, show_default=True, help="How many eigenpairs.")
-@click.option("--kind", default=KIND, show_default=True, help="Of operator; see `eigen backends NAME`.")
-@click.option("--params", metavar="GLOB", help="Only the parameters whose names match.")
+@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="How many eigenpairs.")
+@click.option(
+    "--kind",
+    default=KIND,
+    show_default=True,
+    metavar="NAME",
+    help="Which operator; see `eigen backends NAME`.",
+)
+@click.option("--params", metavar="GLOB", help="Only over the parameters whose names match.")
 @click.option(
     "--which",
-    type=click.Choice(list(WHICH)),
+    type=click.Choice(list(WHICH), case_sensitive=False),
     default="LM",
     show_default=True,
+    metavar=f"[{'|'.join(WHICH)}]",
     help="; ".join(f"{name} {text}" for name, text in WHICH.items()) + ".",
 )
-@click.option("--tol", type=float, default=1e-3, show_default=True, help="Residual norm over |eigenvalue|.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every random number.")
-@click.option("--max-matvecs", type=float, help="Products at most, those to certify included.")
-@click.option("--max-seconds", type=float, help="Time at most.")
+@click.option(
+    "--tol",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    metavar="T",
+    help="A pair has converged when its residual norm is at most T |eigenvalue|.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of every random number.")
+@click.option("--max-matvecs", type=float, metavar="N", help="Products at most, those to certify included.")
+@click.option("--max-seconds", type=float, metavar="S", help="Time at most, looked at between products.")
 @click.option(
     "--certify",
-    type=click.Choice(["none", "sketch", "full"]),
+    type=click.Choice(["none", "sketch", "full"], case_sensitive=False),
     default="sketch",
     show_default=True,
-    help="By three products; by one for each pair; or not at all.",
+    help="How residuals are checked: not at all, by three products, or by one for each pair.",
 )
 @click.option("--device", metavar="NAME", help="As the backend calls it: cpu, cuda, cuda:1.")
 @click.option("--dtype", metavar="NAME", help="float32 or float64.  [default: the model's own]")
@@ -97,7 +111,7 @@ def analyze(as_json: bool, **asked: Any) -> int:
     code = None
     try:
         # What a model or a loader prints must not mix with the data.
-        with contextlib.redirect_stdout(sys.stderr), progress() as draw:
+        with contextlib.redirect_stdout(sys.stderr), progress(asked["k"], asked["tol"]) as draw:
             run = pipeline.analyze(**asked, progress=draw)
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED

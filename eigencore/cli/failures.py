@@ -53,6 +53,8 @@ def _failure(error: BaseException) -> _Failure:
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f"See {context.command_path} --help." if context is not None else None
+        if isinstance(error, click.NoSuchOption) and context is not None and context.parent is None:
+            hint = f"{hint} A command's own options stand after it, as in `eigen analyze -k 5`."
         return _Failure("UsageError", error.format_message(), hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from eigencore.cli.flags import json_flag, verbose_flag
-from eigencore.cli.tables import print_table
+from eigencore.cli.tables import Page, page
 from eigencore.errors import UnknownNameError
 from eigencore.interfaces import (
     AnalysisEntry,
@@ -70,7 +70,6 @@ def plugins(name: str | None, as_json: bool) -> int:
         ]
         print(json.dumps({"plugins": told}))
         return 0
-    columns = ("plugin", "status", "from", "brings")
     rows = [
         (
             one.name,
@@ -80,13 +79,14 @@ def plugins(name: str | None, as_json: bool) -> int:
         )
         for one in records
     ]
-    print_table(columns, rows)
+    on = page()
+    on.table(("plugin", "status", "from", "brings"), rows)
     for record in records:
         if record.error:
-            print(f"{record.name} is {record.status}: {record.error}")
+            on.line(f"{record.name} is {record.status}: {record.error}", "yellow")
     if name is not None:
-        print()
-        print_table(("kind", "name", "summary"), [(_word(e), e.name, e.summary) for e in brought[records[0]]])
+        on.line()
+        on.table(("kind", "name", "summary"), [(_word(e), e.name, e.summary) for e in brought[records[0]]])
     return 0
 
 
@@ -96,7 +96,7 @@ def _print_all(plural: str, found: Sequence[Registered[Any]], as_json: bool) -> 
         return
     if found:
         rows = [(one.entry.name, one.entry.summary, one.plugin.name) for one in found]
-        print_table(("name", "summary", "plugin"), rows)
+        page().table(("name", "summary", "plugin"), rows)
     else:
         print(f"no {plural} are installed")
     failed = [record.name for record in registry().records if record.status == "broken"]
@@ -114,25 +114,26 @@ def _print_one(entry: Entry, as_json: bool) -> None:
         options = [_told_option(spec) for spec in specs]
         print(json.dumps({**_told(entry), "set": prefix, "options": options}))
         return
-    print(f"{entry.name} · {entry.summary}")
+    on = page()
+    on.line(f"{entry.name} · {entry.summary}", "bold")
     facts = {name: value for name, value in _told(entry).items() if name not in ("name", "summary", "kind")}
     for name, value in facts.items():
         if value not in (None, []):
-            print(f"  {name}: {', '.join(value) if isinstance(value, list) else _word_of(value)}")
-    print()
+            on.line(f"  {name}: {', '.join(value) if isinstance(value, list) else _word_of(value)}", "dim")
+    on.line()
     for spec in specs:
-        _print_option(spec, prefix)
+        _print_option(spec, prefix, on)
     if not specs:
-        print("no options")
+        on.line("no options")
 
 
-def _print_option(spec: OptionSpec, prefix: str) -> None:
+def _print_option(spec: OptionSpec, prefix: str, on: Page) -> None:
     default = "needed" if spec.required else f"default {_word_of(spec.default)}"
-    print(f"--set {prefix}.{spec.name}=VALUE   {spec.range}; {default}")
+    on.line(f"--set {prefix}.{spec.name}=VALUE   {spec.range}; {default}")
     if spec.help:
-        print(f"    {spec.help}")
+        on.line(f"    {spec.help}")
     if spec.when:
-        print(f"    when to change it: {spec.when}")
+        on.line(f"    when to change it: {spec.when}", "dim")
 
 
 def _told(entry: Entry) -> dict[str, Any]:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from eigencore.advice import products_ahead
 from eigencore.results import Step
 
 PER_SECOND = 10
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Step | str], None] | None]:
+def progress(k: int, tol: float) -> Iterator[Callable[[Step | str], None] | None]:
     """What `analyze` takes as `progress`; the line is gone afterwards."""
     if not sys.stderr.isatty():
         yield None
         return
+    steps: list[Step] = []
     drawn = 0.0
 
     def draw(news: Step | str) -> None:
         nonlocal drawn
-        now = time.monotonic()
-        if isinstance(news, str) or now - drawn > 1 / PER_SECOND:
+        now, width = time.monotonic(), shutil.get_terminal_size().columns - 1
+        if isinstance(news, str):
+            _write(news[:width])
+            return
+        if steps and news.matvecs < steps[-1].matvecs:  # another solve, of an analysis
+            steps.clear()
+        steps.append(news)
+        if now - drawn > 1 / PER_SECOND:
             drawn = now
-            _write(line(news)[: shutil.get_terminal_size().columns - 1])
+            _write(line(steps, k, tol, width))
 
     try:
         yield draw
@@ -34,11 +43,49 @@ def progress() -> Iterator[Callable[[Step | str], None] | None]:
         _write("")
 
 
-def line(news: Step | str) -> str:
-    if isinstance(news, str):
-        return news
-    left = "" if news.residual is None else f" · residual {news.residual:.1e}"
-    return f"{news.matvecs:,.4g} products · {news.converged} converged{left} · {news.seconds:.0f} s"
+def line(steps: Sequence[Step], k: int, tol: float, width: int) -> str:
+    """Where a solve for k pairs is, in at most `width` characters: of its Ritz values as many as fit."""
+    now = steps[-1]
+    parts = [
+        f"{now.matvecs:,.0f} product{'s' * (now.matvecs != 1)}",
+        f"{now.converged} of {k} converged",
+        *([] if now.residual is None else [f"next residual {now.residual:.1e}"]),
+        f"{now.seconds:.0f} s",
+    ]
+    left = seconds_left(steps, k, tol)
+    if left is not None:
+        parts[-1] += f", about {_roughly(left)} left"
+    text = " · ".join(parts)[:width]
+    between = " · "
+    for value in now.values:
+        longer = f"{text}{between}{value:.4g}"
+        if len(longer) > width:
+            break
+        text, between = longer, " "
+    return text
+
+
+def seconds_left(steps: Sequence[Step], k: int, tol: float) -> float | None:
+    """How long until all k pairs have converged, mostly within a factor of four; None: nothing shows it.
+
+    The first open pair's residual falls at a known rate. Those after it are further off, but fall beside it:
+    on matrices of known spectrum, its time by the root of how many are open came nearest.
+    """
+    now = steps[-1]
+    if now.value is None or now.matvecs <= 0:
+        return None
+    ahead = products_ahead(steps, tol * abs(now.value))
+    if ahead is None:
+        return None
+    return max(1.0, ahead) * math.sqrt(max(1, k - now.converged)) * now.seconds / now.matvecs
+
+
+def _roughly(seconds: float) -> str:
+    """One digit: the estimate has no more."""
+    size, unit = next(
+        ((size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds > 1.5 * size), (1, "s")
+    )
+    return f"{float(f'{max(1.0, seconds / size):.1g}'):.0f} {unit}"
 
 
 def _write(text: str) -> None:

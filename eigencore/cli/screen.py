@@ -5,28 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eigencore.cli.tables import cell, print_table
+from eigencore.cli.tables import Page, aligned, cell, page
+from eigencore.results import Status
 
 if TYPE_CHECKING:
     from eigencore.results import AnalysisResult, Certificate, EigenResult, Run
 
+VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
 
-def print_run(run: Run) -> None:
-    for line in head(run):
-        print(line)
-    print()
-    print_pairs(run.eigen, run.manifest.get("exact"))
-    print(cost(run.eigen))
-    print(worth(run.eigen.certificate, len(run.eigen.values)))
-    print(run.eigen.advice)
-    for note in run.eigen.notes:
-        print(f"note: {note}")
+
+def print_run(run: Run, on: Page | None = None) -> None:
+    """Prints it on stdout, or on another page."""
+    on = on or page()
+    eigen = run.eigen
+    problem, setting = head(run)
+    on.line(problem, "bold")
+    on.line(setting, "dim")
+    on.line()
+    print_pairs(eigen, run.manifest.get("exact"), on)
+    on.line(eigen.advice, "" if eigen.status is Status.CONVERGED else "bold yellow")
+    on.line(cost(eigen))
+    for line in worth(eigen.certificate, len(eigen.values)):
+        on.line(line)
+    for note in eigen.notes:
+        on.line(f"note: {note}", "dim")
     for name, result in run.analyses.items():
-        print()
-        print_analysis(name, result)
+        on.line()
+        print_analysis(name, result, on)
 
 
-def head(run: Run) -> list[str]:
+def head(run: Run) -> tuple[str, str]:
     """Two lines: the problem, and how it was run."""
     eigen, manifest = run.eigen, run.manifest
     size = f"{eigen.n:,} x {eigen.n:,}"
@@ -35,28 +43,39 @@ def head(run: Run) -> list[str]:
     if manifest.get("backend"):
         operator = manifest["operator"]
         setting.append(" of ".join(filter(None, (operator["kind"], operator["params"]))))
-    given = manifest.get("arguments", {}).get("options") or {}
-    options = [f"{name} {cell(value)}" for name, value in given.get(eigen.solver, {}).items()]
+    given = (manifest.get("arguments", {}).get("options") or {}).get(eigen.solver, {})
+    # A word is a rule that the solver goes by; numbers and switches are told where somebody set them.
+    told = [name for name, value in eigen.options.items() if name in given or isinstance(value, str)]
+    options = [f"{name} {cell(eigen.options[name])}" for name in told]
     setting += [", ".join([eigen.solver, *options]), f"seed {eigen.seed}"]
-    return [" · ".join(problem), " · ".join(setting)]
+    return " · ".join(problem), " · ".join(setting)
 
 
-def print_pairs(eigen: EigenResult, exact: Sequence[float] | None = None) -> None:
+def print_pairs(eigen: EigenResult, exact: Sequence[float] | None = None, on: Page | None = None) -> None:
     """The table of eigenvalues. Residuals are norms of fresh products only where the certificate says so."""
-    if not len(eigen.values):
-        print("  no eigenpair yet")
+    on, k = on or page(), len(eigen.values)
+    if not k:
+        on.line("  no eigenpair yet")
+        on.line()
         return
+    values = aligned([*eigen.values.tolist(), *(exact or ())[:k]], VALUE_DIGITS)
     columns = {
-        "#": range(1, len(eigen.values) + 1),
-        "eigenvalue": eigen.values.tolist(),
-        **({} if exact is None else {"exact": exact[: len(eigen.values)]}),
-        "residual" if eigen.certificate.exact else "residual (estimate)": [
-            float(f"{residual:.2g}") for residual in eigen.residuals
-        ],
+        "#": range(1, k + 1),
+        "eigenvalue": values[:k],
+        **({"exact": values[k:]} if exact else {}),
+        "residual" if eigen.certificate.exact else "residual (estimate)": residuals(eigen),
         "converged": eigen.converged.tolist(),
     }
-    print_table(list(columns), list(zip(*columns.values(), strict=True)))
-    print()
+    on.table(list(columns), list(zip(*columns.values(), strict=True)))
+    on.line()
+
+
+def residuals(eigen: EigenResult) -> list[str]:
+    """A column of text. Of an estimate below what products of this precision can show, only that is told."""
+    least = 0.0 if eigen.certificate.exact else eigen.certificate.floor or 0.0
+    texts = aligned([max(float(residual), least) for residual in eigen.residuals], RESIDUAL_DIGITS)
+    below = [residual < least for residual in eigen.residuals]
+    return [f"<{text}" if under else text for text, under in zip(texts, below, strict=True)]
 
 
 def cost(eigen: EigenResult) -> str:
@@ -65,33 +84,31 @@ def cost(eigen: EigenResult) -> str:
     return f"{products}, {_amount(spent)} of them to certify" if spent else products
 
 
-def worth(certificate: Certificate, k: int) -> str:
+def worth(certificate: Certificate, k: int) -> list[str]:
     """What the certificate says and, always, what it does not."""
-    said = []
-    if certificate.contradicted:
-        said.append("fresh products contradicted the solver's estimates.")
-    if certificate.bound is not None:
-        sure = "" if certificate.confidence in (None, 1.0) else f" at {100 * certificate.confidence:.3g} %"
-        eigenvalues = "an eigenvalue" if k == 1 else f"{k} eigenvalues"
-        together = "this is" if k == 1 else "together these are"
-        said.append(f"certified{sure}: {together} within {certificate.bound:.2g} of {eigenvalues}.")
-    else:
-        said.append("not certified.")
+    said = ["fresh products contradicted the solver's estimates"] if certificate.contradicted else []
+    if certificate.bound is None:
+        return [*said, f"not certified. Not proved: {certificate.not_proved}"]
+    sure = "" if certificate.confidence in (None, 1.0) else f" at {100 * certificate.confidence:.3g} %"
+    together, eigenvalues = (
+        ("this is", "an eigenvalue") if k == 1 else ("together these are", f"{k} eigenvalues")
+    )
+    said.append(f"certified{sure}: {together} within {certificate.bound:.2g} of {eigenvalues}")
     if certificate.not_proved:
-        said.append(f"Not proved: {certificate.not_proved}.")
-    return " ".join(said)
+        said.append(f"not proved: {certificate.not_proved}")
+    return said
 
 
-def print_analysis(name: str, result: AnalysisResult) -> None:
-    print(name)
+def print_analysis(name: str, result: AnalysisResult, on: Page) -> None:
+    on.line(name, "bold")
     for title, table in result.tables.items():
-        print(f"  {title}")
-        print_table(table.columns, table.rows)
+        on.line(f"  {title}")
+        on.table(table.columns, table.rows)
     for number, value in result.numbers.items():
-        print(f"  {number}: {cell(value)}")
-    print(result.verdict)
+        on.line(f"  {number}: {cell(value)}")
+    on.line(result.verdict)
     for warning in result.warnings:
-        print(f"warning: {warning}")
+        on.line(f"warning: {warning}", "yellow")
 
 
 def _amount(products: float) -> str:

@@ -49,6 +49,16 @@ def reader_is_gone() -> bool:
     return any(event & select.POLLERR for _, event in hung_up.poll(0))
 
 
+def open_streams() -> None:
+    """What the shell closed (`>&-`) goes nowhere; where an encoding lacks a character it shows another."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process lives
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def flushed() -> bool:
     """Writes what is buffered; where nobody reads it any more it goes nowhere, silently."""
     for stream in (sys.stdout, sys.stderr):

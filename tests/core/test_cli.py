@@ -289,9 +289,10 @@ def test_what_is_printed(plug, run):
         number, value, exact, _, converged = row.split()
         assert (int(number), converged) == (rank, "yes")
         assert float(value) == pytest.approx(float(exact), rel=1e-3)
-    assert re.fullmatch(r"\d+ products in .* s, \d+ of them to certify", lines[9])
-    assert re.fullmatch(r"certified at 99 %: together .* 4 eigenvalues", lines[10])
-    assert re.fullmatch(r"not proved: .*", lines[11])
+    assert lines[9] == "all 4 pairs converged (tol 0.001)"
+    assert re.fullmatch(r"\d+ products in .* s, \d+ of them to certify", lines[10])
+    assert re.fullmatch(r"certified at 99 %: together .* 4 eigenvalues", lines[11])
+    assert re.fullmatch(r"not proved: .*", lines[12])
     assert out.rstrip().endswith("rho: 0.25\nit looks fine")
     assert "  a         0.5\n" in out
 

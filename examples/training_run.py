@@ -1,0 +1,67 @@
+"""How does the largest eigenvalue go while a network learns, and what does starting warm save?
+
+    python examples/training_run.py
+
+Gradient descent at the rate lr is stable along a direction of curvature lambda only where lambda < 2/lr. In
+training lambda_1 rises to 2/lr and then stays about there (Cohen et al., Gradient descent on neural networks
+typically occurs at the edge of stability, ICLR 2021). Each checkpoint is solved twice: from a random vector,
+and from the eigenvector of the checkpoint before.
+"""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import eigencore
+
+RATE, STEPS, CHECKPOINTS = 0.5, 50, 12
+
+
+def main() -> None:
+    x, y = digits()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+
+    before = None  # the eigenvector of the checkpoint before
+    products = {"cold": 0.0, "warm": 0.0}
+    print("step    loss   lambda_1   2/lr   products cold, warm")
+    for checkpoint in range(CHECKPOINTS):
+        # An operator belongs to the weights of its time: once they change it refuses to multiply, and so each
+        # checkpoint gets its own. The model is as it was after every solve, gradients and all.
+        A = eigencore.operator(model, [(x, y)], squared_error)
+        cold = eigencore.solve(A, k=1)
+        warm = eigencore.solve(A, k=1, start=before)
+        before = warm.vectors
+        if checkpoint > 0:  # there was nothing to start the first one from
+            products["cold"] += cold.matvecs
+            products["warm"] += warm.matvecs
+        loss = squared_error(model(x), y).item()
+        print(
+            f"{checkpoint * STEPS:4d}  {loss:.4f}   {warm.values[0]:8.3f}   {2 / RATE:4.1f}"
+            f"   {cold.matvecs:4.0f} {warm.matvecs:4.0f}"
+        )
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            squared_error(model(x), y).backward()
+            optimizer.step()
+
+    saved = 1 - products["warm"] / products["cold"]
+    print(f"{products['cold']:.0f} products cold, {products['warm']:.0f} warm: {saved:.0%} saved")
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """A thousand handwritten digits (1000, 64), less their mean, and their labels as 0 and 1 (1000, 10)."""
+    images, labels = load_digits(return_X_y=True)
+    x = torch.tensor(images[:1000] / 16, dtype=torch.float32)
+    return x - x.mean(0), nn.functional.one_hot(torch.tensor(labels[:1000]), 10).float()
+
+
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs - targets).square().sum(dim=1).mean() / 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What a run looks like, told from results that are made up for it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import eigencore
+from eigencore.cli import main
+from eigencore.cli.screen import cost, head, print_pairs, print_run, residuals, worth
+from eigencore.cli.tables import Terminal
+from eigencore.results import Certificate, EigenResult, Run, Status
+
+EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
+CERTIFIED = Certificate(
+    "sketch", 3.0, bound=0.0123, confidence=0.99, not_proved="that none larger was missed"
+)
+
+
+@pytest.fixture(scope="module")
+def eigen() -> EigenResult:
+    return eigencore.solve(np.diag(np.arange(1.0, 51.0)), k=5)
+
+
+def manifest(**more: Any) -> dict[str, Any]:
+    operator = {"kind": "hessian", "params": None}
+    return {
+        "problem": "mine",
+        "backend": "torch",
+        "operator": operator,
+        "backend_description": "torch 2",
+    } | more
+
+
+@pytest.mark.parametrize(
+    ("given", "resolved", "told"),
+    [
+        ({}, {"basis": None, "glance": True}, "lanczos"),
+        ({"basis": "30"}, {"basis": 30, "glance": True}, "lanczos, basis 30"),
+        ({"glance": "off"}, {"basis": None, "glance": False}, "lanczos, glance no"),
+        ({}, {"momentum": "auto"}, "lanczos, momentum auto"),
+    ],
+    ids=["nothing set", "a number set", "a switch set", "a word, set or not"],
+)
+def test_the_head_tells_the_options_that_matter(eigen, given, resolved, told):
+    run = Run(replace(eigen, options=resolved), manifest=manifest(arguments={"options": {"lanczos": given}}))
+    assert head(run)[1] == f"torch 2 · hessian · {told} · seed 0"
+
+
+def test_the_head_tells_which_parameters(eigen):
+    run = Run(eigen, manifest=manifest(operator={"kind": "hessian", "params": "0.*"}))
+    assert " · hessian of 0.* · " in head(run)[1]
+
+
+def test_an_estimate_below_what_the_precision_shows_is_told_as_that(eigen):
+    estimates = np.array([1e-19, 3e-5, 2e-4, 0.0, 1e-4])
+    found = replace(eigen, residuals=estimates, certificate=Certificate("sketch", floor=2.5e-5))
+    assert residuals(found) == ["<0.00003", "0.00003", "0.00020", "<0.00003", "0.00010"]
+    exact = replace(found, certificate=Certificate("full", floor=2.5e-5, exact=True))
+    assert residuals(exact)[0] == "1.0e-19"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "k", "lines"),
+    [
+        (
+            CERTIFIED,
+            5,
+            [
+                "certified at 99 %: together these are within 0.012 of 5 eigenvalues",
+                "not proved: that none larger was missed",
+            ],
+        ),
+        (
+            replace(CERTIFIED, confidence=1.0, not_proved=""),
+            1,
+            ["certified: this is within 0.012 of an eigenvalue"],
+        ),
+        (
+            Certificate("none", not_proved="anything: certify is none"),
+            5,
+            ["not certified. Not proved: anything: certify is none"],
+        ),
+        (
+            replace(CERTIFIED, contradicted=True, not_proved=""),
+            5,
+            [
+                "fresh products contradicted the solver's estimates",
+                "certified at 99 %: together these are within 0.012 of 5 eigenvalues",
+            ],
+        ),
+    ],
+    ids=["sketch", "full, of one", "none", "contradicted"],
+)
+def test_what_a_certificate_is_worth(certificate, k, lines):
+    assert worth(certificate, k) == lines
+
+
+@pytest.mark.parametrize(
+    ("matvecs", "certifying", "seconds", "told"),
+    [
+        (1, 0, 0.04, "1 product in 0.0 s"),
+        (44, 3, 5.94, "44 products in 5.9 s, 3 of them to certify"),
+        (1234.5, 0, 1234.5, "1,234.5 products in 1,234 s"),
+    ],
+)
+def test_what_it_cost(eigen, matvecs, certifying, seconds, told):
+    spent = replace(eigen.certificate, matvecs=certifying)
+    assert cost(replace(eigen, matvecs=matvecs, seconds=seconds, certificate=spent)) == told
+
+
+def test_values_and_exact_ones_stand_alike(eigen, capsys):
+    found = replace(eigen, values=np.array([39.9996, 20.5, 3.0, 2.0, 1.0]))
+    print_pairs(found, exact=[40.0, 20.5, 3.0, 2.0, 1.0, 0.5])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1][1:3] == ["39.9996", "40.0000"]
+    assert rows[2][1:3] == ["20.5000", "20.5000"]
+
+
+def test_what_did_not_converge_stands_out(eigen):
+    """In bold yellow: the sentence that says what to do, and `no`."""
+    shown = io.StringIO()
+    page = Terminal(Console(file=shown, force_terminal=True, color_system="standard", width=100))
+    left = replace(eigen, status=Status.BUDGET, advice="2 of 5 pairs left", converged=np.arange(5) < 3)
+    print_run(Run(left), page)
+    assert "\x1b[1;33m2 of 5 pairs left\x1b[0m" in shown.getvalue()
+    assert len(re.findall(r"\x1b\[33mno *\x1b\[0m", shown.getvalue())) == 2
+    shown.truncate(0)
+    print_run(Run(eigen), page)
+    assert "\x1b[1;33m" not in shown.getvalue()
+
+
+def test_no_color_is_heeded(eigen, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = io.StringIO()
+    print_run(Run(eigen), Terminal(Console(file=shown, force_terminal=True)))
+    assert "\x1b[32m" not in shown.getvalue()
+    assert " yes " in shown.getvalue()
+
+
+# -- what a stranger types ---------------------------------------------------------------------------------
+
+
+def test_which_and_certify_in_either_case(capsys):
+    asked = ["analyze", "demo:quadratic", "--set", "problem.n=50", "-k", "2", "--json"]
+    for which, certify in (("sa", "FULL"), ("SA", "full")):
+        assert main([*asked, "--which", which, "--certify", certify]) == 0
+    one, other = capsys.readouterr().out.split("\n}\n")[:2]
+    assert '"which": "SA"' in one
+    assert one.split('"seconds"')[0] == other.split('"seconds"')[0]
+
+
+def test_an_option_before_its_command(capsys):
+    assert main(["-k", "5", "analyze"]) == 2
+    assert "as in `eigen analyze -k 5`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [{"stdout"}, {"stderr"}, {"stdout", "stderr"}], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["solvers"], 0), (["anlyze"], 2), (["solvers", "--json"], 0)],
+    ids=["0", "2", "json"],
+)
+def test_closed_streams_are_no_failure(closed, arguments, code):
+    """As the shell's `>&-` leaves them."""
+
+    def close() -> None:
+        for name in closed:
+            os.close({"stdout": 1, "stderr": 2}[name])
+
+    ran = subprocess.run(
+        [*EIGEN, *arguments], capture_output=True, text=True, timeout=60, preexec_fn=close, check=False
+    )
+    assert ran.returncode == code
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,143 @@
+"""Every example runs as its first lines say, and what it prints is true."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.neighbors import kneighbors_graph
+
+import eigencore
+from eigencore.cli import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+TESTED = {"any_matrix.py", "from_python.py", "my_model.py", "own_solver.py", "training_run.py"}
+NUMBER = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a folder of its own, where `examples/` is what it is in a checkout."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    yield
+    sys.modules.pop("my_model", None)
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
+    """printed(name) runs an example and returns the lines that it prints."""
+
+    def run(name: str) -> list[str]:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def numbers(line: str) -> list[float]:
+    return [float(number) for number in re.findall(NUMBER, line)]
+
+
+def how_to_run(name: str) -> list[str]:
+    """The commands that an example's docstring gives."""
+    told = ast.get_docstring(ast.parse((EXAMPLES / name).read_text()), clean=False) or ""
+    return [line.strip() for line in told.splitlines() if line.startswith("    ")]
+
+
+def test_every_example_is_tested_here() -> None:
+    assert set(NAMES) == TESTED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_asks_a_question_and_says_how_to_run_it(name: str) -> None:
+    first = (ast.get_docstring(ast.parse((EXAMPLES / name).read_text())) or "").splitlines()[0]
+    assert first.endswith("?")
+    for command in how_to_run(name):
+        assert re.match(rf"(python examples/{name}$|eigen analyze examples/{name}:\w+)", command)
+    assert how_to_run(name)
+
+
+def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    make = runpy.run_path(str(EXAMPLES / "my_model.py"))["make"]
+    early = make(steps=50)
+    torch.save(early.model.state_dict(), "weights.pt")
+    told = {}
+    for command in how_to_run("my_model.py"):
+        assert main([*shlex.split(command, comments=True)[1:], "--json"]) == 0
+        told[command.removeprefix("eigen analyze examples/my_model.py:make").strip()] = json.loads(
+            capsys.readouterr().out
+        )
+    plain, layer, wide, checkpoint = told.values()
+    assert plain["operator"]["n"] == 30 * 32 + 32 + 32 * 32 + 32 + 32 * 2 + 2
+    assert layer["operator"]["n"] == 30 * 32 + 32
+    assert len(layer["eigenvalues"]) == 10
+    assert wide["operator"]["n"] == 30 * 64 + 64 + 64 * 64 + 64 + 64 * 2 + 2
+    assert checkpoint["eigenvalues"] == pytest.approx(eigencore.analyze(early).eigen.values, rel=1e-5)
+    assert checkpoint["eigenvalues"] != pytest.approx(plain["eigenvalues"], rel=1e-2)
+    # A principal submatrix: its largest eigenvalue is below that of the whole.
+    assert 0 < layer["eigenvalues"][0] < plain["eigenvalues"][0]
+
+
+def test_from_python(printed: Callable[[str], list[str]]) -> None:
+    lines = printed("from_python.py")
+    said = dict(line.split(" ", 1) for line in lines)
+    values = numbers(said["eigenvalues"])
+    assert values == sorted(values, reverse=True)
+    assert len(values) == len(numbers(said["residuals"])) == 4
+    quotient = next(line for line in lines if "Rayleigh quotient" in line)
+    assert numbers(quotient)[-1] == pytest.approx(values[0], rel=1e-3)
+    shares = [numbers(line)[-1] for line in lines if line.endswith("%") and line.startswith("    ")]
+    assert len(shares) == 6
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    ends = {which: numbers(line)[1:] for line in lines for which in ("LA", "SA") if f", {which}:" in line}
+    assert ends["SA"][0] < 0 < ends["LA"][0] < values[0]
+
+
+def test_a_training_run(printed: Callable[[str], list[str]]) -> None:
+    heading, *rows, total = printed("training_run.py")
+    assert heading.split()[:4] == ["step", "loss", "lambda_1", "2/lr"]
+    steps, losses, sharpness, edge, cold, warm = zip(*map(numbers, rows), strict=True)
+    assert list(steps) == list(range(0, 600, 50))
+    assert losses[-1] < losses[0] / 2
+    assert sharpness[0] < edge[0]  # from below the edge of stability
+    assert all(0.8 < value / edge[0] < 1.3 for value in sharpness[-5:])  # to about it
+    assert cold[0] == warm[0]
+    spent = sum(cold[1:]), sum(warm[1:])
+    assert tuple(numbers(total)[:2]) == spent
+    assert spent[1] < spent[0]
+
+
+def test_any_matrix(printed: Callable[[str], list[str]]) -> None:
+    graph, _, pixels = printed("any_matrix.py")
+    images = load_digits().data
+    share = PCA(5).fit(images).explained_variance_ratio_
+    assert numbers(pixels.partition(":")[2]) == pytest.approx(share, abs=1e-4)
+    neighbours = sparse.csr_array(kneighbors_graph(images, n_neighbors=10))
+    neighbours = neighbours.maximum(neighbours.T).toarray()
+    scale = 1 / np.sqrt(neighbours.sum(axis=1))
+    spectrum = np.linalg.eigvalsh(scale[:, None] * neighbours * scale)[::-1]
+    expected = [*spectrum[:4], *spectrum[-4:]]
+    assert numbers(graph.partition(":")[2]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_solver_of_ones_own(printed: Callable[[str], list[str]]) -> None:
+    answer, cost, checks = printed("own_solver.py")  # which raises where a check fails
+    spectrum = np.linalg.eigvalsh(np.cov(load_digits().data.T))[::-1]
+    assert numbers(answer.partition("]")[0]) == pytest.approx(spectrum[:3], abs=1e-3)
+    assert numbers(cost)[0] > numbers(cost)[1]  # simple, and not the best
+    assert numbers(checks)[0] > 80

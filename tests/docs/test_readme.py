@@ -1,0 +1,84 @@
+"""The README's blocks run as they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CI = (ROOT / ".ci" / "run").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+MAIN, TESTS = blocks("sh")
+
+
+@pytest.mark.slow
+def test_the_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(blocks("python")))
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    digits, matrix, model, own = ran.stdout.strip().splitlines()
+    assert digits.startswith("[")
+    assert "all 3 pairs converged" in matrix
+    assert model.startswith("[")
+    assert own == "converged"
+    assert [path.name for path in tmp_path.iterdir()] == ["readme.py"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the checkout, as a clone would be; gone afterwards, since PyTorch is large."""
+    left_out = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    copy = tmp_path / "eigencore"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *left_out))
+    yield copy
+    shutil.rmtree(copy)
+
+
+@pytest.mark.slow
+def test_the_main_command_runs_in_a_fresh_environment(checkout: Path) -> None:
+    fresh = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    ran = subprocess.run(
+        ["bash", "-euc", MAIN], cwd=checkout, env=fresh, capture_output=True, text=True, timeout=1200
+    )
+    assert ran.returncode == 0, ran.stderr
+    screen = ran.stdout[ran.stdout.index("demo:digits") :]
+    assert re.search(r"^torch \S+ cpu float32 · hessian · accel_power", screen, re.MULTILINE)
+    assert len(re.findall(r"^ +\d +\d+\.\d+ .* yes$", screen, re.MULTILINE)) == 5
+    assert "certified at 99 %" in screen
+
+
+def test_continuous_integration_runs_the_test_command() -> None:
+    make, install, test = map(shlex.split, TESTS.strip().splitlines())
+    assert make == ["python3", "-m", "venv", ".venv"]
+    # The environment is made and filled with the same words, if elsewhere and quietly.
+    assert "python3 -m venv" in CI
+    installs = [shlex.split(line) for line in CI.splitlines() if "-m pip install" in line]
+    assert [word for word in installs[0] if word != "--quiet"][1:] == install[1:]
+    # The command itself is read from the README, by this line.
+    reads = next(line for line in CI.splitlines() if line.startswith("test_command="))
+    read = subprocess.run(
+        ["bash", "-euc", f'{reads}; echo "$test_command"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shlex.split(read.stdout) == test[2:]
+    assert re.search(r'^.*eval "\$python -m \$test_command"$', CI, re.MULTILINE)
