@@ -38,11 +38,11 @@ def advise(outcome: Outcome) -> str:
         return f"{left} by fresh products, which contradict what {outcome.solver} told. {_another(outcome)}."
     match outcome.ending:
         case Ending.PRODUCTS:
-            return f"{left} after {outcome.matvecs:.4g} products. {_more_products(outcome)}."
+            return f"{left} after {_products(outcome.matvecs)}. {_more_products(outcome)}."
         case Ending.TIME:
             return f"{left} after {outcome.seconds:.1f} s. {_more_time(outcome)}."
         case Ending.INTERRUPTED:
-            return f"{left} when interrupted after {outcome.matvecs:.4g} products. {_resume(outcome)}."
+            return f"{left} when interrupted after {_products(outcome.matvecs)}. {_resume(outcome)}."
         case Ending.STALLED:
             return f"{left}, and no longer falling. {_past_stalling(outcome)}."
         case _:
@@ -67,6 +67,10 @@ def products_ahead(history: Sequence[Step], threshold: float) -> float | None:
     return math.log(last.residual / threshold) / rate if rate > 0 else None
 
 
+def _products(count: float) -> str:
+    return f"{count:.4g} product{'' if count == 1 else 's'}"
+
+
 def _left(outcome: Outcome) -> str:
     open_pairs = outcome.k - outcome.converged
     text = f"{open_pairs} of {outcome.k} pairs left"
@@ -78,8 +82,8 @@ def _left(outcome: Outcome) -> str:
 def _more_products(outcome: Outcome) -> str:
     ahead = _ahead(outcome)
     if outcome.max_matvecs is None or ahead is None:
-        doubled = 2 * (outcome.max_matvecs or outcome.matvecs)
-        return f"Raise max_matvecs to {math.ceil(doubled)}" + _or_lanczos(outcome)
+        enough = max(2 * (outcome.max_matvecs or outcome.matvecs), 10 * outcome.k)
+        return f"Raise max_matvecs to {math.ceil(enough)}" + _or_lanczos(outcome)
     total = math.ceil(outcome.max_matvecs + 1.5 * ahead + outcome.k)
     return f"At this rate about {ahead:.0f} more are needed: raise max_matvecs to {total}" + _or_lanczos(
         outcome

@@ -133,7 +133,7 @@ def _full(
             floor=floor,
             floor_measured=measured,
             floor_decided=_floor_decides(residuals, request.tol * np.abs(claim.values), thresholds),
-            not_proved=_not_proved(request),
+            not_proved=_not_proved(request, operator),
         ),
         refuted=bool(np.any(~converged & (claim.estimates <= thresholds))),
     )
@@ -198,7 +198,7 @@ def _sketch(
             floor=floor,
             floor_measured=measure,
             floor_decided=_floor_decides(claim.estimates, request.tol * np.abs(claim.values), thresholds),
-            not_proved=_not_proved(request),
+            not_proved=_not_proved(request, operator),
         ),
     )
 
@@ -257,6 +257,8 @@ def _floor_decides(residuals: Floats, relative: Floats, thresholds: Floats) -> b
     return bool(np.any((residuals <= thresholds) & (residuals > relative)))
 
 
-def _not_proved(request: Request) -> str:
+def _not_proved(request: Request, operator: LinearOperator) -> str:
+    if request.k == operator.shape[0]:
+        return ""  # there are no others
     ends = {"LM": "larger in magnitude", "LA": "larger", "SA": "smaller", "BE": "further out"}
     return f"that none {ends[request.which]} was missed"

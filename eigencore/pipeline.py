@@ -62,7 +62,7 @@ def analyze(
     certify: str = "sketch",
     device: str | None = None,
     dtype: str | None = None,
-    analyses: Iterable[str] | None = None,
+    analyses: str | Iterable[str] | None = None,
     options: Options | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -74,7 +74,8 @@ def analyze(
         k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as in `solve`.
         backend, device, dtype: as in `bind`.
         kind, params: of the operator, and a glob of the parameters that it is over.
-        analyses: names; none where empty; None: all that the problem offers enough for.
+        analyses: names, as a list or as "a,b"; "none" or empty: none; None: all that the problem offers
+            enough for.
         options: by the name of their entry, {"accel_power": {"momentum": 0.5}}; those under "problem" are
             keywords of its factory.
         out: a folder to save the run in; `load` reads it.
@@ -163,7 +164,7 @@ def _prepare(
     backend: str | None,
     solver: str | Solver,
     kind: str,
-    analyses: Iterable[str] | None,
+    analyses: str | Iterable[str] | None,
     options: Options,
     device: str | None,
     dtype: str | None,
@@ -175,7 +176,9 @@ def _prepare(
     solver_options = options.get(solver_name, {})
     if entry is not None:
         resolve_options(entry, solver_options)
-    asked = None if analyses is None else find_analyses([analyses] if isinstance(analyses, str) else analyses)
+    if isinstance(analyses, str):
+        analyses = () if analyses == "none" else analyses.split(",")
+    asked = None if analyses is None else find_analyses(analyses)
     found, keywords = _find(problem, options.get("problem", {}))
     on = backend_of(found, backend)
     refuse_unknown_kind(on, kind)

@@ -35,6 +35,7 @@ class Step:
         converged: how many of them pass.
         value, residual: the first that doesn't, and its estimated residual norm (None when all pass).
         restarts: of the solver.
+        worst: the largest residual of the k pairs, over what passes (None until there are k).
     """
 
     matvecs: float
@@ -44,6 +45,7 @@ class Step:
     value: float | None
     residual: float | None
     restarts: int
+    worst: float | None = None
 
 
 @dataclass(frozen=True)

@@ -127,21 +127,20 @@ class Job:
             thresholds = request.thresholds(snapshot.values, precision_floor(eps, snapshot.norm))
             passed = snapshot.residuals <= thresholds
             complete = len(passed) >= request.k
-            self._record(snapshot, passed)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                worst = float(np.max(snapshot.residuals / thresholds)) if complete else math.inf
+            self._record(snapshot, passed, worst)
             if complete and bool(np.all(passed)):
                 if snapshot.settled:
                     return Ending.PASSED
-            elif not self.chosen.once:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    worst = float(np.max(snapshot.residuals / thresholds)) if complete else math.inf
-                if pace.stalled(self.watch.spent, worst):
-                    return Ending.STALLED
+            elif not self.chosen.once and pace.stalled(self.watch.spent, worst):
+                return Ending.STALLED
             forbidden = None if self.chosen.once else self.watch.over()
             if forbidden is not None:
                 return forbidden
         return Ending.RETURNED
 
-    def _record(self, snapshot: Snapshot, passed: Any) -> None:
+    def _record(self, snapshot: Snapshot, passed: Any, worst: float) -> None:
         first = next((i for i, fine in enumerate(passed) if not fine), None)
         row = Step(
             matvecs=self.watch.spent,
@@ -151,6 +150,7 @@ class Job:
             value=None if first is None else float(snapshot.values[first]),
             residual=None if first is None else float(snapshot.residuals[first]),
             restarts=snapshot.restarts,
+            worst=worst if math.isfinite(worst) else None,
         )
         self.history.append(row)
         if self.progress is not None:

@@ -31,6 +31,8 @@ def check_folder(out: str | os.PathLike[str]) -> Path:
     Raises:
         UsageError: it is a file or under one, can't be written to, or holds what is no run.
     """
+    if not os.fspath(out):
+        raise UsageError("out is empty; expected the name of a folder")
     folder = Path(out)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

@@ -111,7 +111,7 @@ def analyze(as_json: bool, **asked: Any) -> int:
     code = None
     try:
         # What a model or a loader prints must not mix with the data.
-        with contextlib.redirect_stdout(sys.stderr), progress(asked["k"], asked["tol"]) as draw:
+        with contextlib.redirect_stdout(sys.stderr), progress(asked["k"]) as draw:
             run = pipeline.analyze(**asked, progress=draw)
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED

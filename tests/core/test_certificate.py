@@ -151,3 +151,8 @@ def test_a_systematic_error_that_changes_with_scale_raises_the_floor() -> None:
     quiet = certify(operator, claim, Request(K, tol=1e-14), level="full")
     assert quiet.certificate.floor_measured
     assert quiet.certificate.floor >= 1e-14 * 50
+
+
+def test_where_all_are_asked_for_none_can_be_missed() -> None:
+    assert solve(np.diag(np.arange(1.0, 7.0)), 6).certificate.not_proved == ""
+    assert "was missed" in solve(np.diag(np.arange(1.0, 7.0)), 5).certificate.not_proved

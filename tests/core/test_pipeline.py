@@ -389,3 +389,9 @@ def test_what_was_computed_before_a_product_failed_is_saved(tmp_path: Path) -> N
     kept = eigencore.load(tmp_path / "run")
     assert kept.eigen.vectors.shape == (50, 2)
     assert np.allclose(kept.eigen.values, [40, 25], rtol=0.1)
+
+
+def test_analyses_take_the_words_of_the_command() -> None:
+    assert analyze(np.diag(SPECTRUM), 2, analyses="none").analyses == {}
+    with pytest.raises(UnknownNameError, match="'b'"):
+        analyze(np.diag(SPECTRUM), 2, analyses="b,c")

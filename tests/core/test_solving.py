@@ -89,7 +89,7 @@ def test_right_when_interrupted_at_every_product(solver: str) -> None:
             assert number <= count <= number + 6  # a block that was begun is finished
             if result.status is not Status.CONVERGED:
                 assert result.status is Status.INTERRUPTED
-                assert "interrupted after" in result.advice
+                assert "when interrupted after" in result.advice
                 assert result.certificate.level == "none"
             assert_sound(result)
         assert signal.getsignal(signal.SIGINT) is before
