@@ -24,11 +24,10 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eigencore import arrays
 from eigencore.interfaces import Snapshot
 from eigencore.options import option
 from eigencore.request import Request
@@ -42,11 +41,11 @@ from eigencore_power.iteration import (
     ritz_pairs,
     snapshot,
 )
+from eigencore_power.momentum import edge_below_ties, lower_bound
+from eigencore_power.stochastic import stochastic_power
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
-
-TIE = 0.001  # sizes as near as this count as tied, and the edge stays this far below them
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,23 @@ class AccelPowerOptions:
         help="beta in w+ = A w - beta w_before, in squared units of the eigenvalues; auto: it is found",
         when="set it where the largest unwanted |eigenvalue| l is known: (l/2)^2 is best; 0 is plain power "
         "iteration, and from the square of half the k-th |eigenvalue| on it does not converge",
+    )
+    batches: int | None = option(
+        None,
+        low=1,
+        help="batches of the data, drawn at random, that a step multiplies by; none: all of the data",
+        when="set it where one product on all the data takes long and batches tell nearly the same",
+    )
+    variance_reduction: bool = option(
+        True,
+        help="minibatches tell only what changed since the last product on all the data",
+        when="turn it off to save memory: the residuals then come down to a floor of noise, not below it",
+    )
+    epoch: int | None = option(
+        None,
+        low=1,
+        help="steps from one product on all the data to the next; none: as many as cost one, but at most 10",
+        when="raise it where a minibatch is a tiny part of the data, lower it where minibatches are noisy",
     )
 
 
@@ -78,15 +94,21 @@ def accel_power(
     request: Request,
     options: AccelPowerOptions,
     *,
-    state: AccelPowerState | None = None,
+    state: Any = None,
 ) -> Generator[Snapshot, None, None]:
     """The solver: see `eigencore.interfaces.Solver`. One Snapshot for every b products.
+
+    With `options.batches` it is `stochastic.stochastic_power`.
 
     The first b columns of a start block are used; random ones fill it up.
 
     Raises:
-        UsageError: another end than LM is asked for, or the state is from another solver or operator.
+        UsageError: another end than LM is asked for, or the state is from another solver or operator; or
+            minibatches are, of an operator that has none.
     """
+    if options.batches is not None:
+        yield from stochastic_power(operator, request, options, state=state)
+        return
     rng, b = np.random.default_rng(request.seed), min(request.k + 1, operator.shape[0])
     reach, previous = 0.0, None
     refuse_other_ends(request, "accel_power")
@@ -112,45 +134,6 @@ def accel_power(
         previous = at.block
         del ritz  # two blocks that the next product need not wait beside
         at = advance(operator, at, beta, rng)
-
-
-def lower_bound(operator: LinearOperator, ritz: Ritz, k: int, b: int) -> float:
-    """Of the largest |eigenvalue| that momentum must damp for the k-th pair's sake; 0.0 where none is seen.
-
-    It is at most a singular value of A on the span, so at most the |eigenvalue| of the same rank
-    (interlacing); the rank is half way from the block's width to the span's, since Rayleigh-Ritz by itself
-    tells the k-th pair from some that the block doesn't hold. And it is at most what A stretches the k-th
-    residual by within the span: copies of the k-th eigenvalue have no part in that, and are no error. As long
-    as the momentum is too small, what it misses decays slowest, and so comes to make up that residual.
-    """
-    if len(ritz.values) <= b:
-        return 0.0
-    values, rotation = np.linalg.eigh(ritz.projected[:b, :b])
-    kth = Request(k=k).order(values)[k - 1]
-    residual = ritz.projected[b:, :b] @ rotation[:, kth]
-    size = float(np.linalg.norm(residual))
-    if size <= 10 * arrays.eps(operator) * abs(float(ritz.values[0])):
-        return 0.0  # rounding has no direction
-    image = arrays.from_host(residual / size, operator) @ ritz.blocks[-1].AX
-    return min(float(ritz.sizes[beyond_block(ritz, b)]), arrays.norm(image))
-
-
-def beyond_block(ritz: Ritz, b: int) -> int:
-    """Index half way between the block's width and the span's, from zero."""
-    return (b + len(ritz.values)) // 2
-
-
-def edge_below_ties(ritz: Ritz, k: int, b: int, reach: float) -> float:
-    """The reach; or just below the k-th, where eigenvalues of its size and both signs lie beyond the block.
-
-    The span of two blocks tells such apart without help. At their size, nothing would be told from the rest.
-    """
-    m = beyond_block(ritz, b)
-    signed, wanted = ritz.values[: m + 1], abs(float(ritz.values[k - 1]))
-    tied = np.abs(np.abs(signed) - wanted) <= TIE * wanted
-    if len(signed) > m and tied[m] and np.ptp(np.sign(signed[tied])) > 0:
-        return min(reach, (1 - TIE) * wanted)
-    return reach
 
 
 def rule_in_use(options: AccelPowerOptions, ritz: Ritz, k: int, state: AccelPowerState) -> tuple[str, ...]:
