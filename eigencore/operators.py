@@ -160,7 +160,8 @@ def _refuse_unless_square(shape: tuple[int, ...]) -> None:
 class CountingOperator:
     """Counts products in units of one over the full data, and lets a hook look before and after each.
 
-    `before(columns)` may refuse a product by raising; `after(V, AV)` sees what came of it.
+    `before(columns)` may refuse a product by raising; `after(V, AV)` sees what came of it. A minibatch's
+    product is seen by `after_sample` where that is given.
     """
 
     def __init__(
@@ -169,18 +170,26 @@ class CountingOperator:
         *,
         before: Callable[[float], None] = lambda columns: None,
         after: Callable[[Array, Array], None] = lambda V, AV: None,
+        after_sample: Callable[[Array, Array], None] | None = None,
     ):
         self._A, self._before, self._after = A, before, after
+        self._after_sample = after_sample or after
         self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
         self.matvecs = 0.0
 
     def matvec(self, v: Array, /) -> Array:
-        return self._count(self._A.matvec, v, 1.0)
+        return self._count(self._A.matvec, v, 1.0, self._after)
 
     def matmat(self, V: Array, /) -> Array:
-        return self._count(self._A.matmat, V, float(V.shape[1]))
+        return self._count(self._A.matmat, V, float(V.shape[1]), self._after)
 
-    def _count(self, product: Callable[[Array], Array], V: Array, cost: float) -> Array:
+    def _count(
+        self,
+        product: Callable[[Array], Array],
+        V: Array,
+        cost: float,
+        after: Callable[[Array, Array], None],
+    ) -> Array:
         self._before(cost)
         try:
             AV = product(V)
@@ -189,7 +198,7 @@ class CountingOperator:
         except Exception as error:
             raise OperatorError(f"a product failed: {type(error).__name__}: {error}") from error
         self.matvecs += cost
-        self._after(V, AV)
+        after(V, AV)
         return AV
 
 
@@ -207,7 +216,7 @@ class CountingMinibatchOperator(CountingOperator):
 
     def _share(self, sample: LinearOperator, share: float) -> LinearOperator:
         def apply(product: Callable[[Array], Array], columns: int, V: Array) -> Array:
-            return self._count(product, V, share * columns)
+            return self._count(product, V, share * columns, self._after_sample)
 
         return FunctionOperator(
             lambda v: apply(sample.matvec, 1, v),

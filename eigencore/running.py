@@ -83,7 +83,9 @@ class Job:
 
     def run(self, state: Any) -> EigenResult:
         guard = ProductGuard(self.operator)
-        counted = counting(self.operator, before=self.watch.before, after=guard.after)
+        counted = counting(
+            self.operator, before=self.watch.before, after=guard.after, after_sample=guard.after_sample
+        )
         fresh = counting(self.operator, before=self.watch.before_certificate, after=guard.after)
         ask = self.chosen.solver
         with _closing(ask(counted, self.request, self.chosen.options, state=state)) as snapshots:

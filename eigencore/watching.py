@@ -133,7 +133,8 @@ class ProductGuard:
         self._compared = 0
         self._products = 0
 
-    def after(self, V: Array, AV: Array) -> None:
+    def after_sample(self, V: Array, AV: Array) -> None:
+        """For a minibatch's product too, which is another operator's."""
         self._products += 1 if V.ndim == 1 else V.shape[1]
         if AV.shape != V.shape:
             raise Halt(
@@ -143,6 +144,9 @@ class ProductGuard:
             )
         if not arrays.is_finite(AV):
             raise Halt(error=self._not_finite(V))
+
+    def after(self, V: Array, AV: Array) -> None:
+        self.after_sample(V, AV)
         if self._compared < self.COMPARISONS:
             columns = (V,) if V.ndim == 1 else tuple(V[:, i] for i in range(V.shape[1]))
             images = (AV,) if V.ndim == 1 else tuple(AV[:, i] for i in range(V.shape[1]))

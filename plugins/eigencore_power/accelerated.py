@@ -43,6 +43,7 @@ from eigencore_power.iteration import (
 )
 from eigencore_power.momentum import edge_below_ties, lower_bound
 from eigencore_power.stochastic import stochastic_power
+from eigencore_power.two_ended import two_ended
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -98,7 +99,8 @@ def accel_power(
 ) -> Generator[Snapshot, None, None]:
     """The solver: see `eigencore.interfaces.Solver`. One Snapshot for every b products.
 
-    With `options.batches` it is `stochastic.stochastic_power`.
+    With `options.batches` it is `stochastic.stochastic_power`; for one pair with momentum to be found it is
+    `two_ended.two_ended`.
 
     The first b columns of a start block are used; random ones fill it up.
 
@@ -109,9 +111,12 @@ def accel_power(
     if options.batches is not None:
         yield from stochastic_power(operator, request, options, state=state)
         return
+    refuse_other_ends(request, "accel_power")
+    if request.k == 1 and options.momentum == "auto":
+        yield from two_ended(operator, request, state=state)
+        return
     rng, b = np.random.default_rng(request.seed), min(request.k + 1, operator.shape[0])
     reach, previous = 0.0, None
-    refuse_other_ends(request, "accel_power")
     if state is not None:
         refuse_foreign(operator, state, AccelPowerState)
     if state is not None and state.block.width == b:

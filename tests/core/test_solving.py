@@ -264,6 +264,38 @@ def test_symmetric_operators_in_any_precision_are_not_called_asymmetric(dtype: t
         solve(matrix(spectrum, seed).astype(dtype), 2, max_matvecs=8, seed=seed)
 
 
+def test_minibatches_that_differ_are_not_called_asymmetric() -> None:
+    class Sampled:
+        """The mean of A and -A/2 and two more: each product of a sample is far from one of the whole."""
+
+        def __init__(self) -> None:
+            whole = as_operator(A)
+            self.shape, self.xp, self.dtype, self.device = whole.shape, whole.xp, whole.dtype, whole.device
+            self.matvec, self.matmat = whole.matvec, whole.matmat
+
+        def minibatch(self, step: int, seed: int, batches: int = 1):  # type: ignore[no-untyped-def]
+            return as_operator(A * (3 if step % 2 else -1)), 0.25
+
+    def mixed(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        v = np.ones(N) / np.sqrt(N)
+        for step in range(8):
+            sample, _ = operator.minibatch(step, 0)
+            v = sample.matvec(v)
+            v = v / np.linalg.norm(v)
+            w = operator.matvec(v)
+            theta = float(v @ w)
+            yield Snapshot(
+                np.array([theta]),
+                np.array([np.linalg.norm(w - theta * v)]),
+                lambda v=v: v[:, None],
+                abs(theta),
+            )
+
+    result = solve(Sampled(), 1, solver=mixed, certify="none")
+    assert result.matvecs == 8 * 1.25
+    assert len(result.values) == 1
+
+
 def test_a_product_of_another_shape_and_one_that_raises() -> None:
     with pytest.raises(OperatorError, match="shape"):
         solve(as_operator(lambda v: v[:-1], n=N), 2)

@@ -1,0 +1,189 @@
+"""One pair by the locally optimal step at both ends: what it costs, and that no wrong end is taken."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigencore import arrays
+from eigencore.errors import UsageError
+from eigencore.request import Request
+from eigencore.testing.gallery import Case, filled
+from eigencore.testing.libraries import Library, installed
+from eigencore_power.accelerated import AccelPowerOptions, accel_power
+from eigencore_power.blocks import Block
+from eigencore_power.two_ended import EndsState, turn, two_ended
+
+HOST = Library("numpy", "float64")
+AUTO = AccelPowerOptions()
+LIBRARIES = pytest.mark.parametrize("library", installed(), ids=str)
+
+
+def diagonal(spectrum: Any) -> Case:
+    return Case("", np.asarray(spectrum, dtype=np.float64), 1, rotated=False)
+
+
+def gapped(gap: float, *, both_signs: bool, n: int = 2000) -> Case:
+    return diagonal([1.0, *np.linspace((gap - 1) * both_signs, 1 - gap, n - 1)])
+
+
+def power_products(case: Case, beta: float, tol: float, seed: int, most: int = 20_000) -> int:
+    """Of w+ = A w - beta w_before with a single vector, until its residual passes."""
+    rng = np.random.default_rng(seed)
+    w, before = rng.standard_normal(case.n), np.zeros(case.n)
+    w /= np.linalg.norm(w)
+    for products in range(1, most):
+        Aw = case.spectrum * w
+        if np.linalg.norm(Aw - (w @ Aw) * w) <= tol * abs(w @ Aw):
+            return products
+        w, before = Aw - beta * before, w
+        size = np.linalg.norm(w)
+        w, before = w / size, before / size
+    raise AssertionError("power iteration has not converged")
+
+
+@pytest.mark.parametrize("both_signs", [False, True])
+@pytest.mark.parametrize("gap", [0.1, 0.01])
+def test_products_against_plain_power_and_the_best_momentum(drive: Any, gap: float, both_signs: bool) -> None:
+    case = gapped(gap, both_signs=both_signs)
+    ours, plain, best = [], [], []
+    for seed in range(3):
+        answer = drive(accel_power, case.operator(HOST), Request(1, tol=1e-6, seed=seed), AUTO)
+        assert answer.passed
+        assert answer.last.values[0] == pytest.approx(1, abs=1e-6)
+        ours.append(answer.products)
+        plain.append(power_products(case, 0.0, 1e-6, seed))
+        best.append(
+            min(power_products(case, (part * (1 - gap) / 2) ** 2, 1e-6, seed) for part in (0.98, 0.99, 1.0))
+        )
+    assert np.median(ours) <= 1.4 * np.median(best)
+    if gap == 0.01:
+        assert 8 * np.median(ours) <= np.median(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [-9.8, -9.98])
+@pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-6])
+def test_the_wrong_end_is_never_called_converged_in_170_runs(drive: Any, second: float, tol: float) -> None:
+    for seed in range(170):
+        rng = np.random.default_rng(seed)
+        case = diagonal([10, second, *rng.uniform(-9, 9, 300)])
+        answer = drive(accel_power, case.operator(HOST), Request(1, tol=tol, seed=seed), AUTO, most=1000)
+        assert answer.passed
+        assert answer.last.values[0] == pytest.approx(10, abs=10 * tol)
+
+
+def test_one_end_alone_would_have_been_wrong(drive: Any) -> None:
+    """The trap is there: whichever end leads after 5 products is the wrong one in many runs."""
+    wrong = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        case = diagonal([10, -9.98, *rng.uniform(-9, 9, 300)])
+        told = list(islice(two_ended(case.operator(HOST), Request(1, seed=seed)), 5))[-1]
+        wrong += int(told.values[0] < 0)
+    assert 5 < wrong < 35
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.01])
+def test_a_tie_of_opposite_signs_converges(drive: Any, gap: float) -> None:
+    case = diagonal([1.0, -1.0, *np.linspace(gap - 1, 1 - gap, 1998)])
+    for seed in range(3):
+        answer = drive(accel_power, case.operator(HOST), Request(1, tol=1e-6, seed=seed), AUTO)
+        assert answer.passed
+        assert abs(answer.last.values[0]) == pytest.approx(1, abs=1e-6)
+        assert answer.products <= {0.1: 80, 0.01: 250}[gap]
+
+
+@LIBRARIES
+def test_the_kept_stay_orthonormal_with_their_products(library: Library) -> None:
+    """After 300 products, long past convergence: in units of rounding."""
+    case = Case("", filled(150, [3.0, -2.9, 2.5]), 1)
+    operator = case.operator(library)
+    state = list(islice(two_ended(operator, Request(1)), 300))[-1].state
+    X, AX = (arrays.to_host(part) for part in (state.block.X, state.block.AX))
+    exact = case.exact(library).matmat(np.ascontiguousarray(X.T)).T / state.scale
+    assert X.shape[0] in (2, 3, 4)
+    assert np.allclose(X @ X.T, np.eye(len(X)), atol=20 * library.eps)
+    assert np.allclose(AX, exact, atol=200 * library.eps)
+
+
+def test_a_turn_keeps_both_ends_and_what_was() -> None:
+    """The Ritz vectors of the upper and the lower end come first; the old ones are still in the span."""
+    operator = Case("", filled(30, [3.0, -2.0])).operator(HOST)
+    rng = np.random.default_rng(0)
+    X = np.linalg.qr(rng.standard_normal((30, 5)))[0].T
+    kept, fresh = (Block(part, operator.matmat(part.T).T) for part in (X[:4], X[4:]))
+    after = turn(operator, kept, fresh)
+    H = after.X @ after.AX.T
+    values = np.linalg.eigvalsh(X @ operator.matmat(X.T))
+    assert np.allclose([H[0, 0], H[1, 1]], [values[-1], values[0]])
+    assert abs(H[0, 1]) < 1e-12
+    assert np.allclose(after.AX, operator.matmat(after.X.T).T)
+    for old in kept.X[:2]:
+        assert np.linalg.norm(after.X @ old) == pytest.approx(1)
+
+
+def test_going_on_from_a_state_is_as_if_it_had_never_stopped() -> None:
+    case = Case("", filled(200, [10, -9.5, 8]), 1)
+    whole = list(islice(two_ended(case.operator(HOST), Request(1)), 40))
+    first = list(islice(two_ended(case.operator(HOST), Request(1)), 13))
+    rest = islice(two_ended(case.operator(HOST), Request(1), state=first[-1].state), 27)
+    for one, other in zip(whole[13:], rest, strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert np.array_equal(one.vectors(), other.vectors())
+
+
+def test_a_start_vector_is_used(drive: Any) -> None:
+    case = Case("", filled(200, [10, -9.5, 8]), 1)
+    cold = drive(accel_power, case.operator(HOST), Request(1, tol=1e-8), AUTO)
+    start = cold.last.vectors()
+    warm = drive(accel_power, case.operator(HOST), Request(1, tol=1e-6, start=start), AUTO)
+    assert warm.passed
+    assert warm.products < cold.products / 2
+
+
+def test_a_snapshot_a_product_with_the_rule_in_use() -> None:
+    operator = Case("", filled(50, [10, -9.5, 8]), 1).operator(HOST)
+    for products, _ in enumerate(islice(two_ended(operator, Request(1)), 12), start=1):
+        assert operator.products == products
+    rule, worth = list(islice(two_ended(operator, Request(1)), 40))[-1].notes
+    assert "both ends, 10 and -9.5" in rule
+    assert "not products: `lanczos`" in worth
+
+
+def test_nine_vectors_are_held_while_a_product_is_made() -> None:
+    n, held = 100_000, []
+    spectrum = np.random.default_rng(0).uniform(-1, 1, n)[:, None]
+
+    class Watched:
+        shape, xp, dtype, device = (n, n), HOST.xp, HOST.dtype, "cpu"
+
+        def matmat(self, V: Any) -> Any:
+            held.append(tracemalloc.get_traced_memory()[0])
+            return spectrum * V
+
+        matvec = matmat
+
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    last = None
+    for told in islice(two_ended(Watched(), Request(1)), 20):
+        last = told  # as the core holds it while the next is made
+    tracemalloc.stop()
+    assert last is not None
+    assert (max(held) - before) / (8 * n) <= 9.2
+
+
+def test_a_foreign_state_is_refused_before_any_product() -> None:
+    operator = Case("", filled(50, [3.0]), 1).operator(HOST)
+    state = next(accel_power(Case("", filled(50, [3.0])).operator(HOST), Request(2), AUTO)).state
+    with pytest.raises(UsageError, match="expected a EndsState"):
+        next(accel_power(operator, Request(1), AUTO, state=state))
+    shorter = EndsState(Block(np.ones((1, 9)), np.ones((1, 9))), 1.0)
+    with pytest.raises(UsageError, match="another size"):
+        next(accel_power(operator, Request(1), AUTO, state=shorter))
+    assert operator.products == 0
