@@ -148,8 +148,5 @@ def rule_in_use(options: AccelPowerOptions, ritz: Ritz, k: int, state: AccelPowe
     rule = f"momentum {options.momentum}: |eigenvalues| up to {edge:.4g} are damped"
     if edge >= wanted > 0:
         rule += f", the wanted {wanted:.4g} among them: set it below {(wanted / 2) ** 2:.4g}"
-    worth = (
-        f"momentum saves memory where k is small ({5 * b} vectors are held here), not products: `lanczos` "
-        "needs fewer, by a factor of up to 8"
-    )
+    worth = f"memory: {5 * b} vectors are held here; `lanczos` needs up to 8 times fewer products"
     return rule, worth

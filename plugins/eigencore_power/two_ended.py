@@ -169,5 +169,5 @@ def rule_in_use(ends: Ends, scale: float) -> tuple[str, ...]:
     values = " and ".join(f"{value * scale:.4g}" for value in ends.values)
     return (
         f"momentum auto: locally optimal at both ends, {values}",
-        "momentum saves memory (9 vectors are held here), not products: `lanczos` needs up to 3 times fewer",
+        "memory: 9 vectors are held here; `lanczos` needs up to 3 times fewer products",
     )

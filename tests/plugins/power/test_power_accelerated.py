@@ -251,7 +251,7 @@ def test_it_tells_the_rule_and_that_lanczos_needs_fewer_products(drive: Any) -> 
     assert rule.startswith("momentum auto")
     assert 0.8 < told <= 0.9
     assert "15 vectors" in worth
-    assert "not products: `lanczos`" in worth
+    assert "vectors are held here; `lanczos` needs" in worth
     fixed = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.16))
     assert fixed.last.notes[0].startswith("momentum 0.16: |eigenvalues| up to 0.8 are")
 

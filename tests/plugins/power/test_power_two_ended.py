@@ -152,7 +152,7 @@ def test_a_snapshot_a_product_with_the_rule_in_use() -> None:
         assert operator.products == products
     rule, worth = list(islice(two_ended(operator, Request(1)), 40))[-1].notes
     assert "both ends, 10 and -9.5" in rule
-    assert "not products: `lanczos`" in worth
+    assert "vectors are held here; `lanczos` needs" in worth
 
 
 def test_nine_vectors_are_held_while_a_product_is_made() -> None:
