@@ -77,7 +77,7 @@ class Request:
         if self.which == "LM":
             return falling[np.argsort(-np.abs(values[falling]), kind="stable")][: self.k]
         if self.which == "SA":
-            return falling[::-1][: self.k]
+            return np.argsort(values, kind="stable")[: self.k]
         if self.which == "LA" or self.k >= len(values):
             return falling[: self.k]
         low = self.k // 2
