@@ -1,0 +1,157 @@
+"""Claim: with the graph kept, a Hessian product costs 1.5 to 2.5 gradients, no more than any peer's.
+
+    python benchmarks/product.py [--rounds 5] [--networks mlp digits transformer resnet20]
+
+CPU time in one process and thread. In a round every contestant makes one product, right after a gradient over
+the same data and right before another one; its ratio is to the mean of these two. Told are the median, lowest
+and highest of the rounds, and each product's distance to one in float64. Attention is computed by PyTorch's
+plain kernel throughout: the fused one has no second derivative, and only eigencore avoids it by itself.
+
+Needs the peers of benchmarks/peers.txt; writes benchmarks/results/product.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from networks import NETWORKS, one_batch
+from records import PEERS, cpu_seconds, gradient, keep_freed_memory, machine, save, spread
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import eigencore
+from eigencore import Problem
+
+Product = Callable[[Tensor], Tensor]
+
+
+def eigencore_kept(problem: Problem) -> Product:
+    return eigencore.bind(problem).operator().matvec
+
+
+def eigencore_first(problem: Problem) -> Product:
+    """All that is done until the first product is there: looking the data over, building the graphs."""
+    return lambda v: eigencore.bind(problem).operator().matvec(v)
+
+
+def eigencore_scratch(problem: Problem) -> Product:
+    return eigencore.bind(problem, memory="none").operator().matvec
+
+
+def eigenthings(problem: Problem) -> Product:
+    from hessian_eigenthings import HessianOperator, supervised_loss
+
+    return HessianOperator(problem.model, problem.data, supervised_loss(problem.loss)).matvec
+
+
+def pyhessian(problem: Problem) -> Product:
+    from pyhessian import hessian
+
+    computer = hessian(problem.model, problem.loss, dataloader=problem.data, cuda=False)
+    return lambda v: _flat(computer.dataloader_hv_product(_pieces(v, computer.params))[1])
+
+
+def pyhessian_one_batch(problem: Problem) -> Product:
+    """PyHessian keeps the graph too, where all data are one batch."""
+    from pyhessian import hessian
+    from pyhessian.utils import hessian_vector_product
+
+    computer = hessian(problem.model, problem.loss, data=one_batch(problem), cuda=False)
+    return lambda v: _flat(
+        hessian_vector_product(computer.gradsH, computer.params, _pieces(v, computer.params))
+    )
+
+
+def curvlinops(problem: Problem) -> Product:
+    from curvlinops import HessianLinearOperator
+
+    parameters = list(problem.model.parameters())
+    operator = HessianLinearOperator(problem.model, problem.loss, parameters, problem.data)
+    return lambda v: operator @ v
+
+
+def in_one_batch(make: Callable[[Problem], Product]) -> Callable[[Problem], Product]:
+    return lambda problem: make(replace(problem, data=[one_batch(problem)]))
+
+
+CONTESTANTS: dict[str, Callable[[Problem], Product]] = {
+    "eigencore, graph kept": eigencore_kept,
+    "eigencore, one batch (graph kept)": in_one_batch(eigencore_kept),
+    "eigencore, from scratch": eigencore_scratch,
+    "eigencore, all until the first product": eigencore_first,
+    "hessian-eigenthings": eigenthings,
+    "hessian-eigenthings, one batch": in_one_batch(eigenthings),
+    "PyHessian": pyhessian,
+    "PyHessian, one batch (graph kept)": pyhessian_one_batch,
+    "curvlinops": curvlinops,
+    "curvlinops, one batch": in_one_batch(curvlinops),
+}
+
+
+def measure(problem: Problem, rounds: int) -> dict[str, object]:
+    """Each contestant's ratios to a gradient, and the distance of its product from that in float64."""
+    unit = gradient(problem)
+    v = torch.randn(unit().shape, generator=torch.Generator().manual_seed(1))
+    truth = eigencore.bind(problem, dtype="float64").operator().matvec(v.double())
+    # A model each: some write into it.
+    products = {
+        name: make(replace(problem, model=copy.deepcopy(problem.model))) for name, make in CONTESTANTS.items()
+    }
+    errors = {name: _distance(product(v), truth) for name, product in products.items()}
+    ratios: dict[str, list[float]] = {name: [] for name in products}
+    gradients = [cpu_seconds(unit)[0]]
+    for _ in range(rounds):
+        for name, product in products.items():
+            seconds, _ = cpu_seconds(lambda product=product: product(v))
+            gc.collect()
+            gradients.append(cpu_seconds(unit)[0])
+            ratios[name].append(2 * seconds / (gradients[-2] + gradients[-1]))
+    return {
+        "description": problem.description,
+        "gradient_seconds": spread(gradients),
+        "products": {
+            name: {"ratio": spread(ratios[name]), "error": float(f"{errors[name]:.2g}")} for name in products
+        },
+    }
+
+
+def _distance(product: Tensor, truth: Tensor) -> float:
+    product = product.detach().double()
+    return float(torch.linalg.vector_norm(product - truth) / torch.linalg.vector_norm(truth))
+
+
+def _pieces(v: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    sizes = [p.numel() for p in parameters]
+    return [piece.view_as(p) for piece, p in zip(v.split(sizes), parameters, strict=True)]
+
+
+def _flat(pieces: Sequence[Tensor]) -> Tensor:
+    return torch.cat([piece.reshape(-1) for piece in pieces])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    torch.backends.mha.set_fastpath_enabled(False)
+    record = {**machine(PEERS), "rounds": arguments.rounds, "networks": {}}
+    for key in arguments.networks:
+        problem = NETWORKS[key]()
+        with sdpa_kernel(SDPBackend.MATH):
+            record["networks"][problem.name] = result = measure(problem, arguments.rounds)
+        print(f"{problem.name}: {problem.description}; gradient {result['gradient_seconds']}", flush=True)
+        for name, row in result["products"].items():
+            print(f"  {name:40} {row['ratio']}  error {row['error']:.1e}", flush=True)
+    print(save("product", record))
+
+
+if __name__ == "__main__":
+    main()

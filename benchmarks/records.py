@@ -1,0 +1,90 @@
+"""How a benchmark measures and keeps what it measured: CPU time, spread, versions, a JSON file."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from eigencore import Problem
+
+T = TypeVar("T")
+RESULTS = Path(__file__).with_name("results")
+LIBRARIES = ("eigencore", "torch", "numpy", "scipy")
+PEERS = ("hessian-eigenthings", "PyHessian", "curvlinops-for-pytorch")
+
+
+def cpu_seconds(call: Callable[[], T]) -> tuple[float, T]:
+    """The CPU time of this process that a call takes, and what it returns."""
+    began = time.process_time()
+    result = call()
+    return time.process_time() - began, result
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    numbers = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 4) for name, value in numbers.items()}
+
+
+def gradient(problem: Problem) -> Callable[[], Tensor]:
+    """The gradient of the mean loss over the same data in the same batches: the unit of cost."""
+    parameters = list(problem.model.parameters())
+
+    def compute() -> Tensor:
+        total = [torch.zeros_like(p) for p in parameters]
+        for x, y in problem.data:
+            pieces = torch.autograd.grad(problem.loss(problem.model(x), y), parameters)
+            for sum_, piece in zip(total, pieces, strict=True):
+                sum_.add_(piece, alpha=len(y))
+        samples = sum(len(y) for _, y in problem.data)
+        return torch.cat([sum_.reshape(-1) for sum_ in total]) / samples
+
+    return compute
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep up to 64 MiB of what is freed, which it does once it has seen a block of 32 MiB freed.
+
+    Else it gives memory back to the system after each batch of a convolutional network and fetches it again,
+    until some contestant happens to free a block as large, and those after it are faster.
+    """
+    torch.empty(2**25 - 2**13, dtype=torch.uint8)
+
+
+def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
+    """What a number depends on besides the code."""
+    return {
+        "versions": {name: metadata.version(name) for name in (*LIBRARIES, *peers)},
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "dtype": "float32",
+        "device": "cpu",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines: Iterable[str] = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = ()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def save(name: str, record: dict[str, Any]) -> Path:
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def read(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
