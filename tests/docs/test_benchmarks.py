@@ -5,11 +5,12 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PARTS = {"networks.py", "records.py"}  # of the others
+PARTS = {"judge.py", "networks.py", "records.py"}  # of the others
 CLAIMS = sorted(path for path in BENCHMARKS.glob("*.py") if path.name not in PARTS)
 
 
@@ -42,3 +43,29 @@ def test_the_page_is_refused_with_other_numbers(monkeypatch: pytest.MonkeyPatch)
     changed = page.replace("eigencore lanczos |", "eigencore lanczos | 1", 1)
     assert changed != page
     assert tables["filled"](changed) == page
+
+
+def test_the_judge_knows_a_right_answer_from_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    import torch
+
+    from eigencore import Problem, bind
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    judging = runpy.run_path(str(BENCHMARKS / "judge.py"))
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 4)
+    x, y = torch.randn(30, 5), torch.randint(0, 4, (30,))
+    problem = Problem(model=model, data=[(x, y)], loss=torch.nn.CrossEntropyLoss())
+    operator = bind(problem, dtype="float64").operator()
+    values, vectors = np.linalg.eigh(operator.matmat(torch.eye(24, dtype=torch.float64)).numpy())
+    judge = judging["Judge"](problem, 3, 1e-3)
+
+    def verdict(values: Any, vectors: Any) -> Any:
+        return judge.look(judging["Answer"](values, torch.from_numpy(vectors.copy()), 1))["verdict"]
+
+    top, missed, copies = slice(-3, None), [-1, -2, -5], [-1, -1, -1]
+    assert verdict(values[top], vectors[:, top]) == "reached"
+    assert verdict(values[missed], vectors[:, missed]).startswith("wrong: a value is")
+    assert verdict(values[copies], vectors[:, copies]) == "wrong: 1 different vectors of 3"
+    assert verdict(1.1 * values[top], vectors[:, top]) == "not reached: residual 0.09"
