@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from eigencore.operators import counting
 from eigencore.request import Request, precision_floor
 from eigencore.results import Certificate, EigenResult, Status, Step
 from eigencore.watching import Ending, Halt, ProductGuard, Watch
-
-if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
 
 Progress = Callable[[Step], None]
 
@@ -78,7 +75,7 @@ class Job:
     progress: Progress | None
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
-    claim: Claim | None = None
+    claim: Claim = field(init=False)
     error: EigencoreError | None = None
 
     def run(self, state: Any) -> EigenResult:
@@ -93,7 +90,7 @@ class Job:
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's word was not enough: once more, at a quarter of the tolerance.
                 stricter = replace(self.request, tol=self.request.tol / 4)
-                if self.chosen.once and self.claim is not None:
+                if self.chosen.once:
                     anew = replace(stricter, start=self.claim.vectors)
                     snapshots = ask(counted, anew, self.chosen.options)
                 ending, grade = self._attempt(snapshots, stricter, fresh)
@@ -118,7 +115,7 @@ class Job:
             return ending, self._grade(ending, fresh)
         except Halt as halt:
             ending, self.error = halt.ending or ending, halt.error
-            return ending, self._grade(Ending.INTERRUPTED, fresh)
+            return ending, self._grade(ending, fresh)
 
     def _listen(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
         eps = arrays.eps(self.operator)
@@ -158,46 +155,38 @@ class Job:
         if self.progress is not None:
             self.progress(row)
 
-    def _claimed(self) -> Claim | None:
+    def _claimed(self) -> Claim:
         """The last snapshot's pairs, in the request's order; vectors are formed before a solver goes on."""
+        none = Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
         if self.last is None or len(self.last.values) == 0:
-            return None
+            return none
         vectors = self.last.vectors()
         if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
-            return None
+            return none
         order = self.request.order(self.last.values)
         if not np.array_equal(order, np.arange(len(self.last.values))):
-            # A falling order may be a view with negative strides, which not every library takes.
-            index = self.operator.xp.asarray(order.copy(), device=self.operator.device)
+            index = self.operator.xp.asarray(order, device=self.operator.device)
             vectors = self.operator.xp.take(vectors, index, axis=1)
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
     def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
-        claim = self.claim
-        if claim is None:
-            claim = Claim(
-                np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0
-            )
-        eps = arrays.eps(self.operator)
+        claim, eps = self.claim, arrays.eps(self.operator)
         if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
             why = "it was interrupted" if ending is Ending.INTERRUPTED else "there was no answer to certify"
             return ungraded(claim, self.request, eps, why)
         return certify(fresh, claim, self.request, level=self.level, allowance=self.watch.left())
 
     def _result(self, ending: Ending, grade: Grade, matvecs: float, certifying: float) -> EigenResult:
-        claim, k = self.claim, self.request.k
-        converged = int(np.sum(grade.converged))
-        values = claim.values if claim else np.zeros(0)
-        vectors = claim.vectors if claim else arrays.zeros((self.operator.shape[0], 0), self.operator)
+        k, converged = self.request.k, int(np.sum(grade.converged))
         certificate = replace(grade.certificate, matvecs=certifying)
         told = self.last.notes if self.last else ()
         return EigenResult(
-            values=values,
-            vectors=vectors,
+            values=self.claim.values,
+            vectors=self.claim.vectors,
             residuals=grade.residuals,
             converged=grade.converged,
             status=Status.CONVERGED if converged == k else STATUS[ending],
-            advice=self._advice(ending, grade, values, matvecs),
+            advice=self._advice(ending, grade, matvecs),
             matvecs=matvecs,
             seconds=self.watch.seconds,
             certificate=certificate,
@@ -215,7 +204,8 @@ class Job:
             state=self.last.state if self.last else None,
         )
 
-    def _advice(self, ending: Ending, grade: Grade, values: Floats, matvecs: float) -> str:
+    def _advice(self, ending: Ending, grade: Grade, matvecs: float) -> str:
+        values = self.claim.values
         thresholds = self.request.thresholds(values, grade.certificate.floor or 0.0)
         excess = np.where(grade.converged, -1.0, grade.residuals - thresholds)
         worst = int(np.argmax(excess)) if len(values) and not np.all(grade.converged) else None

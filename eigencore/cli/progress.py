@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from eigencore.advice import products_ahead
 from eigencore.results import Step
 
 PER_SECOND = 10
@@ -65,19 +65,9 @@ def line(steps: Sequence[Step], k: int, width: int) -> str:
 
 
 def seconds_left(steps: Sequence[Step]) -> float | None:
-    """How long until the worst residual passes, at the rate of the last half; None: nothing shows it.
-
-    On matrices of known spectrum half of these, told half way, were off by less than a half.
-    """
-    rows = [(step.matvecs, step.seconds, step.worst) for step in steps if step.worst]
-    if len(rows) < 2:
-        return None
-    now, seconds, worst = rows[-1]
-    then, _, before = next(row for row in rows if row[0] >= min(now / 2, rows[-2][0]))
-    if not 1 < worst < before or now <= then:
-        return None
-    ahead = math.log(worst) * (now - then) / math.log(before / worst)
-    return max(1.0, ahead) * seconds / now
+    """How long until the worst residual passes; None: nothing shows it."""
+    ahead = products_ahead(steps)
+    return None if ahead is None else ahead * steps[-1].seconds / steps[-1].matvecs
 
 
 def _roughly(seconds: float) -> str:

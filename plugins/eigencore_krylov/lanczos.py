@@ -134,7 +134,7 @@ def lanczos(
     glance: Glance | None = None
     settled, notes = not options.glance or k == 1, tuple[str, ...]()
     if pairs is not None:
-        yield pairs.told(basis, False, ())
+        yield pairs.told(basis, settled, notes)
 
     while basis.pending or basis.size < n:
         floor = precision_floor(arrays.eps(operator), basis.norm)

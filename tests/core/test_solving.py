@@ -40,6 +40,14 @@ A = matrix()
 EXACT = SPECTRUM[np.argsort(-np.abs(SPECTRUM))]
 
 
+def rayleigh(v: np.ndarray, w: np.ndarray) -> Snapshot:
+    """What a unit v and its product w tell."""
+    theta = float(v @ w)
+    return Snapshot(
+        np.array([theta]), np.array([np.linalg.norm(w - theta * v)]), lambda: v[:, None], abs(theta)
+    )
+
+
 def assert_sound(result: EigenResult) -> None:
     """What is told of each pair is true of its vector, however early the solve was stopped."""
     V = np.asarray(result.vectors)
@@ -161,11 +169,7 @@ def test_advice_on_stagnation_works() -> None:
 def test_advice_on_a_solver_that_returns_works() -> None:
     def gives_up(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
         v = np.ones(N) / np.sqrt(N)
-        w = operator.matvec(v)
-        theta = v @ w
-        yield Snapshot(
-            np.array([theta]), np.array([np.linalg.norm(w - theta * v)]), lambda: v[:, None], abs(theta)
-        )
+        yield rayleigh(v, operator.matvec(v))
 
     result = solve(A, 3, solver=gives_up)
     assert result.status is Status.BREAKDOWN
@@ -282,14 +286,7 @@ def test_minibatches_that_differ_are_not_called_asymmetric() -> None:
             sample, _ = operator.minibatch(step, 0)
             v = sample.matvec(v)
             v = v / np.linalg.norm(v)
-            w = operator.matvec(v)
-            theta = float(v @ w)
-            yield Snapshot(
-                np.array([theta]),
-                np.array([np.linalg.norm(w - theta * v)]),
-                lambda v=v: v[:, None],
-                abs(theta),
-            )
+            yield rayleigh(v, operator.matvec(v))
 
     result = solve(Sampled(), 1, solver=mixed, certify="none")
     assert result.matvecs == 8 * 1.25
@@ -320,13 +317,7 @@ def power(operator, request, options, *, state=None):  # type: ignore[no-untyped
     v = np.ones(N) / np.sqrt(N)
     while True:
         w = operator.matvec(v)
-        theta = float(v @ w)
-        yield Snapshot(
-            np.array([theta]),
-            np.array([np.linalg.norm(w - theta * v)]),
-            lambda v=v: v[:, None],
-            abs(theta),
-        )
+        yield rayleigh(v, w)
         v = w / np.linalg.norm(w)
 
 

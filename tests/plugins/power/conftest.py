@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.operators import counting
 from eigencore.request import Request, precision_floor
+from eigencore.testing.gallery import HOST
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,42 @@ def drive(
         if passed or counted.matvecs >= most:
             break
     return Driven(last, int(counted.matvecs), passed)
+
+
+class Weighed:
+    """A diagonal operator, also as each of its minibatches, that notes what is allocated at each product."""
+
+    xp, dtype, device = HOST.xp, HOST.dtype, "cpu"
+
+    def __init__(self, spectrum: np.ndarray):
+        n = len(spectrum)
+        self.shape, self.spectrum, self.allocated = (n, n), spectrum[:, None], list[int]()
+
+    def matmat(self, V: Any) -> Any:
+        self.allocated.append(tracemalloc.get_traced_memory()[0])
+        return self.spectrum * V
+
+    matvec = matmat
+
+    def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[Any, float]:
+        return self, 0.1
+
+
+def vectors_held(solver: Callable[[Any], Iterator[Snapshot]], spectrum: np.ndarray, snapshots: int) -> float:
+    """Most vectors allocated while a product is made, with the last snapshot kept as the core does."""
+    operator, last = Weighed(spectrum), None
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for told in islice(solver(operator), snapshots):
+        last = told
+    tracemalloc.stop()
+    assert last is not None
+    return (max(operator.allocated) - before) / (8 * len(spectrum))
+
+
+@pytest.fixture(name="vectors_held")
+def vectors_held_fixture() -> Callable[..., float]:
+    return vectors_held
 
 
 @pytest.fixture(name="drive")

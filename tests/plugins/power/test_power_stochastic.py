@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from functools import partial
 from itertools import groupby, islice
 from typing import Any
@@ -198,31 +197,13 @@ def test_an_epoch_takes_as_many_steps_as_cost_a_product(count: int, steps: int) 
 
 
 @pytest.mark.parametrize(("variance_reduction", "blocks"), [(True, 9), (False, 8)])
-def test_the_blocks_that_are_held_while_a_product_is_made(variance_reduction: bool, blocks: int) -> None:
-    n, held = 100_000, []
-    spectrum = filled(n, 1 + np.arange(6.0))[:, None]
-
-    class Watched:
-        shape, xp, dtype, device = (n, n), HOST.xp, HOST.dtype, "cpu"
-
-        def matmat(self, V: Any) -> Any:
-            held.append(tracemalloc.get_traced_memory()[0])
-            return spectrum * V
-
-        matvec = matmat
-
-        def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[Any, float]:
-            return self, 0.1
-
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    last = None
+def test_the_blocks_that_are_held_while_a_product_is_made(
+    vectors_held: Any, variance_reduction: bool, blocks: int
+) -> None:
+    spectrum = filled(100_000, 1 + np.arange(6.0))
     options = AccelPowerOptions(batches=1, variance_reduction=variance_reduction)
-    for told in islice(accel_power(Watched(), Request(4), options), 30):
-        last = told  # as the core holds it while the next is made
-    tracemalloc.stop()
-    assert last is not None
-    assert (max(held) - before) / (8 * n * 5) <= blocks + 0.2
+    held = vectors_held(lambda operator: accel_power(operator, Request(4), options), spectrum, 30)
+    assert held / 5 <= blocks + 0.2
 
 
 def test_same_seed_same_bits_and_another_seed_other_minibatches() -> None:
