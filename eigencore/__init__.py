@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from eigencore.attacking import attack as attack
     from eigencore.errors import EigencoreError as EigencoreError
     from eigencore.errors import Interrupted as Interrupted
     from eigencore.hookspecs import hookimpl as hookimpl
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from eigencore.problems import operator as operator
     from eigencore.request import Request as Request
     from eigencore.results import AnalysisResult as AnalysisResult
+    from eigencore.results import AttackResult as AttackResult
     from eigencore.results import Certificate as Certificate
     from eigencore.results import EigenResult as EigenResult
     from eigencore.results import Run as Run
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "attacking": ("attack",),
     "errors": ("EigencoreError", "Interrupted"),
     "hookspecs": ("hookimpl",),
     "interfaces": (
@@ -52,7 +55,7 @@ _HOMES = {
     "pipeline": ("analyze",),
     "problems": ("bind", "operator"),
     "request": ("Request",),
-    "results": ("AnalysisResult", "Certificate", "EigenResult", "Run", "Status"),
+    "results": ("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status"),
     "solving": ("solve",),
     "storage": ("load",),
 }

@@ -13,7 +13,7 @@ import array_api_extra as xpx
 import numpy as np
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats, LinearOperator
+    from eigencore.interfaces import Array, Floats, Space
 
 # Vectors are walked in chunks of this many columns where a whole basis is rewritten in place: few enough for
 # a processor's cache, enough that a call costs nothing beside them.
@@ -33,9 +33,9 @@ def device_of(x: Array) -> Any:
     return compat.device(x)
 
 
-def eps(operator: LinearOperator) -> float:
-    """The rounding unit of the operator's data type."""
-    return float(operator.xp.finfo(operator.dtype).eps)
+def eps(space: Space) -> float:
+    """The rounding unit of the space's data type."""
+    return float(space.xp.finfo(space.dtype).eps)
 
 
 def to_host(x: Array) -> Floats:
@@ -49,19 +49,19 @@ def to_host(x: Array) -> Floats:
     return np.array(x, dtype=np.float64)
 
 
-def from_host(x: Floats, operator: LinearOperator) -> Array:
-    """A copy of a host array in the operator's library, data type and device."""
+def from_host(x: Floats, space: Space) -> Array:
+    """A copy of a host array in the library, data type and device of the space."""
     # Copied first: libraries share memory with NumPy where they can, and solvers write into what they get.
-    return operator.xp.asarray(np.array(x, order="C"), dtype=operator.dtype, device=operator.device)
+    return space.xp.asarray(np.array(x, order="C"), dtype=space.dtype, device=space.device)
 
 
-def zeros(shape: tuple[int, ...], operator: LinearOperator) -> Array:
-    return operator.xp.zeros(shape, dtype=operator.dtype, device=operator.device)
+def zeros(shape: tuple[int, ...], space: Space) -> Array:
+    return space.xp.zeros(shape, dtype=space.dtype, device=space.device)
 
 
-def random_normal(rng: np.random.Generator, shape: tuple[int, ...], operator: LinearOperator) -> Array:
+def random_normal(rng: np.random.Generator, shape: tuple[int, ...], space: Space) -> Array:
     """Independent standard normal numbers, the same for every library (drawn on the host in float64)."""
-    return from_host(rng.standard_normal(shape), operator)
+    return from_host(rng.standard_normal(shape), space)
 
 
 def write(x: Array, index: Any, value: Array) -> Array:

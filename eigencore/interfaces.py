@@ -1,7 +1,8 @@
 """What plugins implement or fill in: the entries they register, and the protocols behind them.
 
-Shapes: a vector is flat `(n,)`, a block is `(n, b)`, a column a vector. `Array` stands for an array of any
-library of the Python array API; numbers on the host are NumPy float64.
+Shapes: a vector is flat `(n,)`, a block is `(n, b)`, a column a vector; a batch of samples is `(b, d)`, a row
+a sample. `Array` stands for an array of any library of the Python array API; numbers on the host are NumPy
+float64.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.request import Request
-    from eigencore.results import AnalysisResult, EigenResult
+    from eigencore.results import AnalysisResult, AttackResult, EigenResult
 
     Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -28,19 +29,24 @@ Array: TypeAlias = Any
 # -- operators ---------------------------------------------------------------------------------------------
 
 
-class LinearOperator(Protocol):
-    """A symmetric linear map on the flat vectors of one array library, data type and device."""
+class Space(Protocol):
+    """Where arrays live: their library, data type and device."""
 
     @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
     def xp(self) -> Any:
-        """The array-API namespace of its vectors."""
+        """The array-API namespace."""
 
     @property
     def dtype(self) -> Any: ...
     @property
     def device(self) -> Any: ...
+
+
+class LinearOperator(Space, Protocol):
+    """A symmetric linear map on the flat vectors of a space."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
     def matvec(self, v: Array, /) -> Array:
         """A v, for v of shape (n,). The cost unit: one product."""
 
@@ -139,8 +145,66 @@ class Problem:
     description: str = ""
 
 
+class Objective(Protocol):
+    """A number for each sample, of its logits (b, c) and label (b,); `eigencore.objectives` has some.
+
+    It is written in array-API functions, so that a backend may differentiate through `value` or use the
+    derivatives with respect to the logits that it gives itself.
+    """
+
+    def value(self, logits: Array, y: Array, /) -> Array:
+        """(b,)"""
+
+    def grad(self, logits: Array, y: Array, /) -> Array:
+        """(b, c)"""
+
+    def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
+        """(b, c), each sample's Hessian times its row of v (b, c)."""
+
+
+class Classifier(Space, Protocol):
+    """A network from inputs to logits, in evaluation mode. Inputs are rows, whatever their shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input; d is its size."""
+
+    @property
+    def classes(self) -> int: ...
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The lowest and highest value that an input may take, where the problem says."""
+
+    def samples(self, most: int | None = None) -> tuple[Array, Array]:
+        """The first `most` samples, inputs (N, d) and labels (N,); validation data if there are any."""
+
+    def logits(self, x: Array, /) -> Array:
+        """(b, c), for inputs (b, d)."""
+
+    def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
+        """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
+
+    def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
+        """The Hessians of the samples' objectives over their inputs, all at once, as a map of rows (b, d).
+
+        What its products share is kept for as long as the map is.
+        """
+
+
+class Parameter(NamedTuple):
+    """One parameter in the flat vector of weights: where it lies, and the norm of its weights."""
+
+    name: str
+    where: slice
+    norm: float
+
+
 class Bound(Protocol):
-    """A problem on a backend. Every call leaves model, gradients, buffers and random state as they were."""
+    """A problem on a backend. Every call leaves model, gradients, buffers and random state as they were.
+
+    What is not among its capabilities raises CapabilityError. `params` is a glob of the parameters that a
+    direction is over; None: all that are trainable.
+    """
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
@@ -151,11 +215,45 @@ class Bound(Protocol):
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The operator of a kind, over the parameters whose names match the glob `params`."""
 
+    def classifier(self, dtype: str | None = None) -> Classifier:
+        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); dtype: of a copy."""
+
+    def loss(self, direction: Array | None = None, params: str | None = None) -> float:
+        """The loss over all data at weights + direction (n,) (WEIGHT_LOSS)."""
+
+    def sample_curvature(
+        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+    ) -> Array:
+        """v'H_s v (b,) of each sample's objective over the weights, along the direction v (WEIGHT_LOSS)."""
+
+    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+        """What lies where in a direction (WEIGHT_LOSS)."""
+
 
 class Backend(Protocol):
     def __call__(
         self, problem: Problem, options: Any, *, device: str | None = None, dtype: str | None = None
     ) -> Bound: ...
+
+
+# -- attacks -----------------------------------------------------------------------------------------------
+
+
+class Attack(Protocol):
+    """Looks for inputs near x that are classified as something other than y.
+
+    It grades nothing and counts nothing: the core counts passes, and evaluates what comes back.
+    """
+
+    def __call__(
+        self, classifier: Classifier, x: Array, y: Array, options: Any, /, *, eps: float | None, seed: int
+    ) -> Array:
+        """Inputs like x (b, d), inside the classifier's bounds.
+
+        Args:
+            x, y: correctly classified inputs and their labels (b,).
+            eps: the radius of the ball around each row of x; None for an attack of goal "min_norm".
+        """
 
 
 # -- analyses ----------------------------------------------------------------------------------------------
@@ -165,13 +263,17 @@ class Backend(Protocol):
 class AnalysisContext:
     """What an analysis may use of everything else.
 
-    `solve` and `load` are the core's own; `folder` is where the run is written, if it is; `progress` takes
+    `kind` and `params` are those of the operator whose eigenpairs `eigen` holds. `attack` is the core's own,
+    on `bound`; so are `solve` and `load`. `folder` is where the run is written, if it is; `progress` takes
     a line of text.
     """
 
     problem: Problem
     bound: Bound
     eigen: EigenResult
+    kind: str
+    params: str | None
+    attack: Callable[..., AttackResult]
     solve: Callable[..., EigenResult]
     load: Callable[[Path], Any]
     seed: int
@@ -251,7 +353,12 @@ class SolverEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackEntry(Entry):
-    """`goal` is "fixed_eps" or "min_norm"; `norms` are those it can bound, "Linf" and "L2"."""
+    """`load` is an Attack.
+
+    Attributes:
+        goal: "fixed_eps" or "min_norm".
+        norms: those it can bound, "Linf" and "L2"; its option `norm` chooses where there are two.
+    """
 
     goal: str
     norms: tuple[str, ...]

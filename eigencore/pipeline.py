@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eigencore.analysing import Findings, Planned, find_analyses, plan, run_analyses
+from eigencore.attacking import attack
 from eigencore.defaults import KIND, SOLVER
 from eigencore.encoding import plain
 from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
@@ -116,7 +118,7 @@ def analyze(
         eigen, failure = error.partial, error
     findings = Findings()
     if not stopped and failure is None:
-        findings = run_analyses(setting.analyses, setting.context(eigen, progress, folder))
+        findings = run_analyses(setting.analyses, setting.context(eigen, kind, params, progress, folder))
     manifest = {
         **about(setting.problem, setting.backend, setting.bound, request, eigen, kind, params),
         "arguments": told_arguments(arguments),
@@ -146,11 +148,21 @@ class _Setting:
     solver_options: Mapping[str, Any]
     options: Mapping[str, Any]
 
-    def context(self, eigen: EigenResult, progress: Progress | None, folder: Path | None) -> AnalysisContext:
+    def context(
+        self,
+        eigen: EigenResult,
+        kind: str,
+        params: str | None,
+        progress: Progress | None,
+        folder: Path | None,
+    ) -> AnalysisContext:
         return AnalysisContext(
             problem=self.problem,
             bound=self.bound,
             eigen=eigen,
+            kind=kind,
+            params=params,
+            attack=partial(attack, self.bound),
             solve=solve,
             load=load,
             seed=eigen.seed,

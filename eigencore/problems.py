@@ -7,17 +7,24 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from eigencore.defaults import BACKEND, KIND
-from eigencore.errors import EigencoreError, OptionError, ProblemError, UnknownNameError, UsageError
+from eigencore.errors import (
+    CapabilityError,
+    EigencoreError,
+    OptionError,
+    ProblemError,
+    UnknownNameError,
+    UsageError,
+)
 from eigencore.factories import SEE_WHERE, find_factory
 from eigencore.interfaces import BackendEntry, Capability, Entry, MinibatchOperator, Problem
 from eigencore.options import OptionSpec, check, describe_keywords, resolve
 from eigencore.registry import load, load_options, registry
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator
+    from eigencore.interfaces import Array, Bound, LinearOperator, Objective
 
 NONE: Mapping[str, object] = MappingProxyType({})
 # A keyword of every problem: what its factory doesn't take is the backend's to read.
@@ -209,6 +216,25 @@ class OperatorBound:
         asked = ["kind"] * (kind != KIND) + ["params"] * (params is not None)
         _refuse_beside_operator(self._problem, asked)
         return self._operator
+
+    def classifier(self, dtype: str | None = None) -> NoReturn:
+        self._refuse("inputs")
+
+    def loss(self, direction: Array | None = None, params: str | None = None) -> NoReturn:
+        self._refuse("loss")
+
+    def sample_curvature(
+        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+    ) -> NoReturn:
+        self._refuse("samples")
+
+    def layout(self, params: str | None = None) -> NoReturn:
+        self._refuse("parameters")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise CapabilityError(
+            f"{self._problem.name or 'the problem'} is an operator as it is: it has no {what}"
+        )
 
 
 def _refuse_beside_operator(problem: Problem, asked: list[str]) -> None:

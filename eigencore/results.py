@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from eigencore.errors import EigencoreError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -120,6 +122,43 @@ class EigenResult:
 
 
 @dataclass(frozen=True)
+class AttackResult:
+    """Adversarial inputs, each evaluated by the core as it is.
+
+    Attributes:
+        inputs: (N, *shape), arrays of the backend. A sample that was misclassified already is as it was.
+        labels: (N,) int64.
+        correct: (N,) bool: the sample itself is classified as its label.
+        success: (N,) bool: its adversarial input is not.
+        distance: (N,) float64: the norm of the change; infinite for a sample that was not broken.
+        norm: "Linf" or "L2": of `distance` and eps.
+        eps: the radius that was allowed; None where the smallest was looked for.
+        forward, backward: passes through the network, in samples.
+        seconds: wall-clock time.
+        options: of the attack, resolved.
+    """
+
+    attack: str
+    inputs: Array
+    labels: npt.NDArray[np.int64]
+    correct: npt.NDArray[np.bool_]
+    success: npt.NDArray[np.bool_]
+    distance: Floats
+    norm: str
+    eps: float | None
+    seed: int
+    forward: int
+    backward: int
+    seconds: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples that are still classified as their labels."""
+        return 1.0 - float(self.success.mean())
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows under named columns, as they are printed."""
 
@@ -161,6 +200,18 @@ class AnalysisResult:
     columns: Mapping[str, Any] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def to_pandas(self) -> Any:
+        """The columns as a pandas DataFrame, a row a sample.
+
+        Raises:
+            EigencoreError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ModuleNotFoundError as error:
+            raise EigencoreError("pandas is not installed", hint="pip install pandas") from error
+        return DataFrame(dict(self.columns))
 
 
 @dataclass(frozen=True)

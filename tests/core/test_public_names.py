@@ -14,8 +14,8 @@ import pytest
 import eigencore
 
 NAMES = {
-    *("analyze", "as_operator", "bind", "hookimpl", "load", "operator", "solve"),
-    *("AnalysisResult", "Certificate", "EigenResult", "Run", "Status"),
+    *("analyze", "as_operator", "attack", "bind", "hookimpl", "load", "operator", "solve"),
+    *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status"),
     *("LinearOperator", "Problem", "Request", "Snapshot"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "ProblemEntry", "SolverEntry"),
     *("EigencoreError", "Interrupted"),
