@@ -179,6 +179,7 @@ def _read_analysis(told: dict[str, Any], columns: Mapping[str, Any]) -> Analysis
     )
     return AnalysisResult(
         verdict=told["verdict"],
+        title=told["title"],
         numbers=told["numbers"],
         tables=tables,
         columns=columns,

@@ -187,6 +187,7 @@ class AnalysisResult:
 
     Attributes:
         verdict: a few sentences that claim no more than the numbers do.
+        title: what was looked at, in a line.
         numbers: single values by name.
         tables: small tables by name.
         columns: per-sample arrays by name, all of one length.
@@ -195,6 +196,7 @@ class AnalysisResult:
     """
 
     verdict: str
+    title: str = ""
     numbers: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)

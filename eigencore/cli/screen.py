@@ -100,12 +100,15 @@ def worth(certificate: Certificate, k: int) -> list[str]:
 
 
 def print_analysis(name: str, result: AnalysisResult, on: Page) -> None:
-    on.line(name, "bold")
+    on.line(" · ".join(filter(None, (name, result.title))), "bold")
     for title, table in result.tables.items():
+        on.line()
         on.line(f"  {title}")
         on.table(table.columns, table.rows)
-    for number, value in result.numbers.items():
-        on.line(f"  {number}: {cell(value)}")
+    if result.numbers:
+        on.line()
+        on.line("  " + " · ".join(f"{number}: {cell(value)}" for number, value in result.numbers.items()))
+    on.line()
     on.line(result.verdict)
     for warning in result.warnings:
         on.line(f"warning: {warning}", "yellow")

@@ -120,10 +120,23 @@ def aligned(values: Sequence[float], digits: int) -> list[str]:
 
 def _laid_out(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> tuple[list[list[str]], list[bool]]:
     """The cells as text, and whether each column is one of numbers."""
-    cells = [[cell(value) for value in row] for row in rows]
-    if not cells:
-        return cells, [False] * len(columns)
-    return cells, [all(map(_is_number, column)) for column in zip(*cells, strict=True)]
+    texts = [_texts(column) for column in zip(*rows, strict=True)]
+    if not texts:
+        return [], [False] * len(columns)
+    cells = [list(row) for row in zip(*texts, strict=True)]
+    return cells, [all(map(_is_number, column)) for column in texts]
+
+
+def _texts(column: Sequence[Any]) -> list[str]:
+    """A column as text; its floats with as many decimals as any has: their points stand below each other."""
+    texts = [cell(value) for value in column]
+    floats = [isinstance(value, float) and "e" not in text for value, text in zip(column, texts, strict=True)]
+    fractions = [text.partition(".")[2] for text, plain in zip(texts, floats, strict=True) if plain]
+    decimals = max(map(len, fractions), default=0)
+    return [
+        f"{value:.{decimals}f}" if plain else text
+        for value, text, plain in zip(column, texts, floats, strict=True)
+    ]
 
 
 def _is_number(text: str) -> bool:

@@ -89,7 +89,7 @@ def test_numbers_are_flush_right_and_words_left(page, capsys):
     lines = [line.rstrip() for line in text.splitlines() if "─" not in line]
     ends = [
         [line.index(number) + len(number) for number in numbers]
-        for line, numbers in zip(lines[1:], (["1", "-"], ["10.25", "3"]), strict=True)
+        for line, numbers in zip(lines[1:], (["1.00", "-"], ["10.25", "3"]), strict=True)
     ]
     assert ends[0] == ends[1]
     assert lines[1].index("x") == lines[2].index("yy")

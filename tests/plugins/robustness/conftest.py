@@ -1,0 +1,50 @@
+"""Small classifiers whose derivatives are known, bound on the NumPy backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import eigencore
+from eigencore.interfaces import Bound
+from eigencore.objectives import CrossEntropy
+from eigencore.problems import find_problem
+from eigencore_numpy.network import TwoLayer
+
+
+@pytest.fixture(scope="session")
+def two_layers() -> Callable[..., Bound]:
+    """bind(activation, d, classes, samples): a random network, its labels its own answers."""
+
+    def bound(
+        activation: str = "softplus", d: int = 8, classes: int = 4, samples: int = 40, scale: float = 1.0
+    ) -> Bound:
+        rng = np.random.default_rng(3)
+        network = TwoLayer(
+            rng.standard_normal((16, d)),
+            rng.standard_normal(16),
+            scale * rng.standard_normal((classes, 16)) / 4,
+            np.zeros(classes),
+            activation,
+        )
+        x = rng.random((samples, d))
+        y = network.logits(x).argmax(axis=1)
+        problem = eigencore.Problem(
+            model=network, data=[(x, y)], loss=CrossEntropy(), bounds=(0.0, 1.0), backend="numpy"
+        )
+        return eigencore.bind(problem)
+
+    return bound
+
+
+@pytest.fixture(scope="session")
+def digits_problem() -> eigencore.Problem:
+    """`demo:digits-numpy`, a softplus network on real digits."""
+    return find_problem("demo:digits-numpy")
+
+
+@pytest.fixture(scope="session")
+def digits(digits_problem: eigencore.Problem) -> Bound:
+    return eigencore.bind(digits_problem)

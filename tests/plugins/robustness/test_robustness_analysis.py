@@ -1,0 +1,198 @@
+"""The whole analysis on a softplus network on real digits, on the NumPy backend."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import eigencore
+from eigencore.objectives import CrossEntropy
+
+COLUMNS = {
+    *("sample", "label", "correct", "distance"),
+    *("loss", "gradient_norm", "margin", "r1", "r1_in_box", "r1_class"),
+    *("lambda_max", "lambda_max_residual", "nu", "nu_residual", "r_cautious", "weight_curvature"),
+}
+
+
+def study(problem, *, k=2, seed=0, **options):
+    return eigencore.analyze(problem, k=k, seed=seed, analyses="robustness", options={"robustness": options})
+
+
+@pytest.fixture(scope="module")
+def run(digits_problem):
+    return study(digits_problem, images=150)
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    assert run.manifest["failed"] == {}
+    return run.analyses["robustness"]
+
+
+def test_a_column_has_a_row_for_every_sample(found):
+    assert set(found.columns) == COLUMNS
+    assert {len(column) for column in found.columns.values()} == {150}
+
+
+def test_misclassified_samples_stand_apart(found):
+    correct = found.columns["correct"].astype(bool)
+    assert 0 < (~correct).sum() < 20
+    assert (found.columns["distance"][~correct] == 0).all()
+    for name in COLUMNS - {"sample", "label", "correct", "distance"}:
+        assert np.isnan(found.columns[name][~correct]).all()
+        assert np.isfinite(found.columns[name][correct]).all()
+    assert f"{correct.sum()} correct samples, {(~correct).sum()} misclassified apart" in found.title
+
+
+def test_radii_are_in_their_order(found):
+    own = {name: column[found.columns["correct"].astype(bool)] for name, column in found.columns.items()}
+    assert (own["r_cautious"] <= own["r1"] * (1 + 1e-9)).all()
+    assert (own["r1"] <= own["r1_in_box"] * (1 + 1e-9)).all()
+
+
+def test_the_correlations_are_what_the_columns_say(found):
+    """Spearman of what is in the columns, as anybody would compute it."""
+    from scipy.stats import spearmanr
+
+    own = {name: column[found.columns["correct"].astype(bool)] for name, column in found.columns.items()}
+    rows = {row[0]: row for row in found.tables["smallest perturbation and its estimates"].rows}
+    expected = spearmanr(own["r1"], own["distance"]).statistic
+    assert rows["r1, first order"][1] == pytest.approx(expected, abs=6e-4)
+    assert rows["r1, first order"][4] == pytest.approx(np.median(own["r1"] / own["distance"]), abs=6e-3)
+
+
+def test_the_verdict_claims_no_more_than_it_may(found):
+    assert not re.search(r"\b(causes?|certified|AutoAttack|proves?)\b", found.verdict)
+    assert "certifies nothing" in found.verdict
+    assert "redundant" in found.verdict
+
+
+def test_the_same_seed_gives_the_same_bytes(digits_problem, found):
+    again = study(digits_problem, images=150).analyses["robustness"]
+    assert (again.verdict, again.tables, again.numbers) == (found.verdict, found.tables, found.numbers)
+    for name, column in found.columns.items():
+        assert np.array_equal(again.columns[name], column, equal_nan=True)
+
+
+def test_it_is_saved_and_read_again(digits_problem, tmp_path):
+    run = eigencore.analyze(
+        digits_problem,
+        k=1,
+        analyses="robustness",
+        options={"robustness": {"images": 40}},
+        out=tmp_path / "run",
+    )
+    again = eigencore.load(tmp_path / "run").analyses["robustness"]
+    found = run.analyses["robustness"]
+    assert (again.verdict, again.title, dict(again.numbers)) == (
+        found.verdict,
+        found.title,
+        dict(found.numbers),
+    )
+    assert np.array_equal(again.columns["r1"], found.columns["r1"], equal_nan=True)
+
+
+def test_columns_as_a_data_frame(found):
+    frame = found.to_pandas()
+    assert set(frame.columns) == COLUMNS
+    assert len(frame) == 150
+
+
+def test_each_samples_part_of_the_first_eigenvalue_is_one_on_average(digits_problem):
+    """Over the data that the operator is of, v_1'H_s v_1 has the mean lambda_1: here validation is those."""
+    x, y = digits_problem.data[0][0][:60], digits_problem.data[0][1][:60]
+    problem = replace(digits_problem, data=[(x, y)], validation=None)
+    run = eigencore.analyze(problem, k=1, tol=1e-6, analyses="none")
+    bound = eigencore.bind(problem)
+    parts = bound.sample_curvature(CrossEntropy(), run.eigen.vectors[:, 0], *bound.classifier().samples())
+    assert np.mean(parts) == pytest.approx(run.eigen.values[0], rel=1e-4)
+
+
+def test_the_loss_rises_along_the_first_vector_and_not_along_random_ones(found):
+    name = next(name for name in found.tables if name.startswith("mean rise of the loss"))
+    for _, _, along, random in found.tables[name].rows:
+        assert along > 10 * abs(random)
+
+
+def test_distances_can_be_handed_in(digits_problem, found, tmp_path):
+    own = np.where(found.columns["distance"] > 0, found.columns["distance"], np.inf)
+    own[~found.columns["correct"].astype(bool)] = 0
+    np.save(tmp_path / "own.npy", own)
+    by_file = study(digits_problem, images=150, distances=str(tmp_path / "own.npy")).analyses["robustness"]
+    by_array = study(digits_problem, images=150, distances=own).analyses["robustness"]
+    assert by_file.title.endswith("distances as they were handed in")
+    name = "smallest perturbation and its estimates"
+    assert by_file.tables[name] == by_array.tables[name] == found.tables[name]
+
+
+def test_samples_that_were_not_broken_are_censored(digits_problem, found):
+    own = found.columns["distance"].copy()
+    own[own > np.median(own)] = np.inf
+    half = study(digits_problem, images=150, distances=own).analyses["robustness"]
+    assert half.numbers["unbroken"] == np.isinf(own).sum()
+    assert np.isfinite(half.numbers["median distance"])
+
+
+@pytest.mark.parametrize(
+    ("distances", "told"),
+    [
+        (np.ones(3), r"shape \(3,\); expected \(150,\)"),
+        (np.full(150, np.nan), "NaN or negative"),
+        (-np.ones(150), "NaN or negative"),
+        (["far"] * 150, "expected numbers"),
+    ],
+    ids=["too few", "NaN", "negative", "text"],
+)
+def test_distances_that_are_none(digits_problem, distances, told):
+    run = study(digits_problem, images=150, distances=distances)
+    assert re.search(told, run.manifest["failed"]["robustness"])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"eps": "wide"}, {"eps": (0.1, -1.0)}, {"eps": ""}, {"images": 1}, {"distances": "no/such.npy"}],
+)
+def test_options_that_cannot_be_are_refused_before_any_product(digits_problem, option):
+    with pytest.raises(eigencore.EigencoreError, match="robustness"):
+        study(digits_problem, **option)
+
+
+@pytest.mark.parametrize("eps", ["0.2,0.1", 0.1, (0.1, 0.2), [0.2, 0.1, 0.1]])
+def test_radii_of_ones_own(digits_problem, eps):
+    table = study(digits_problem, images=40, eps=eps).analyses["robustness"].tables
+    rows = next(iter(table.values())).rows
+    assert [row[0] for row in rows] == ([0.1] if eps == 0.1 else [0.1, 0.2])
+
+
+def test_fewer_than_thirty_make_no_inference(digits_problem):
+    found = study(digits_problem, images=20).analyses["robustness"]
+    assert found.verdict.startswith("Only ")
+    rows = found.tables["smallest perturbation and its estimates"].rows
+    assert rows[0][1] is not None
+    assert rows[0][2:4] == (None, None)
+
+
+def test_without_a_correct_sample_there_is_nothing_to_say(digits_problem):
+    x, y = digits_problem.validation[0]
+    problem = replace(digits_problem, validation=[(x[:20], (y[:20] + 1) % 10)])
+    run = study(problem)
+    assert "no sample is classified correctly" in run.manifest["failed"]["robustness"]
+
+
+def test_where_v_1_did_not_converge_nothing_is_said_of_it(digits_problem):
+    run = eigencore.analyze(
+        digits_problem,
+        k=1,
+        max_matvecs=3,
+        certify="none",
+        analyses="robustness",
+        options={"robustness": {"images": 40}},
+    )
+    assert not run.eigen.converged.any()
+    found = run.analyses["robustness"]
+    assert "weight_curvature" not in found.columns
+    assert ("eigenpairs", "WARN") in [row[:2] for row in found.tables["gates"].rows]

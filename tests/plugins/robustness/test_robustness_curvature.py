@@ -1,0 +1,117 @@
+"""The batched Lanczos against dense eigenvalues, and the cautious radius against its definition."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import array_api_compat.numpy as xp
+import numpy as np
+import pytest
+
+from eigencore.objectives import CrossEntropy, Margin
+from eigencore.testing.libraries import library
+from eigencore_robustness.curvature import TOL, cautious_radius, is_flat, largest_eigenvalues
+
+SPACE = SimpleNamespace(xp=xp, dtype=np.float64, device="cpu")
+
+
+def symmetric(rng: np.random.Generator, b: int, d: int) -> np.ndarray:
+    H = rng.standard_normal((b, d, d))
+    return H + H.transpose(0, 2, 1)
+
+
+def times(H: np.ndarray):
+    return lambda v: np.einsum("bij,bj->bi", H, v)
+
+
+def stack() -> np.ndarray:
+    """Hessians (12, 30, 30) of all kinds: full, zero, of rank one and four, of one sign, multiples of one."""
+    rng = np.random.default_rng(0)
+    H = symmetric(rng, 12, 30)
+    J = rng.standard_normal((30, 4))
+    H[1], H[2], H[3], H[4] = 0, J @ J.T, -J @ J.T, np.outer(J[:, 0], J[:, 0])
+    H[5], H[6], H[7], H[8] = np.eye(30), -np.eye(30), 1e-8 * H[0], 1e8 * H[0]
+    return H
+
+
+def test_every_row_finds_its_own_largest():
+    H = stack()
+    found = largest_eigenvalues(times(H), H.shape[:2], SPACE, 0)
+    exact = np.linalg.eigvalsh(H)
+    size = np.abs(exact).max(axis=1)
+    assert (np.abs(found.values - exact[:, -1]) <= TOL * np.abs(exact[:, -1]) + 1e-13 * size).all()
+
+
+def test_its_residuals_bound_its_errors():
+    H = symmetric(np.random.default_rng(1), 20, 40)
+    found = largest_eigenvalues(times(H), H.shape[:2], SPACE, 0)
+    nearest = np.abs(np.linalg.eigvalsh(H) - found.values[:, None]).min(axis=1)
+    assert (nearest <= found.residuals + 1e-12).all()
+    assert (found.residuals <= TOL * np.abs(found.values)).all()
+
+
+def test_a_row_does_not_feel_the_others():
+    H = stack()
+    together = largest_eigenvalues(times(H), H.shape[:2], SPACE, 0)
+    exact = np.linalg.eigvalsh(H)[:, -1]
+    order = np.random.default_rng(2).permutation(len(H))
+    mixed = largest_eigenvalues(times(H[order]), H.shape[:2], SPACE, 5)
+    assert np.allclose(mixed.values, together.values[order], rtol=TOL, atol=1e-9)
+    assert np.allclose(mixed.values, exact[order], rtol=TOL, atol=1e-6 * 1e-6)
+
+
+def test_a_shift_shifts():
+    H = symmetric(np.random.default_rng(3), 6, 25)
+    plain = largest_eigenvalues(times(H), (6, 25), SPACE, 0).values
+    shifted = largest_eigenvalues(times(H + 7 * np.eye(25)), (6, 25), SPACE, 0).values
+    assert np.allclose(shifted, plain + 7, rtol=TOL)
+
+
+@pytest.mark.parametrize("name", ["strict-float64", "torch-float64"])
+def test_on_every_array_library(name):
+    H = symmetric(np.random.default_rng(4), 5, 12)
+    lib = library(name)
+    A = lib.array(H)
+    space = SimpleNamespace(xp=lib.xp, dtype=lib.dtype, device=A.device)
+
+    def product(v):
+        return lib.xp.sum(A * v[:, None, :], axis=2)
+
+    found = largest_eigenvalues(product, (5, 12), space, 0)
+    assert np.allclose(found.values, np.linalg.eigvalsh(H)[:, -1], rtol=TOL)
+
+
+@pytest.mark.parametrize("objective", [CrossEntropy(), Margin()], ids=["cross-entropy", "margin"])
+def test_three_hundred_digits_against_their_dense_hessians(digits, objective):
+    classifier = digits.classifier("float64")
+    x, y = classifier.samples(300)
+    product = classifier.input_products(objective, x, y)
+    columns = [product(np.tile(e, (300, 1))) for e in np.eye(x.shape[1])]
+    exact = np.linalg.eigvalsh(np.stack(columns, axis=2))[:, -1]
+    found = largest_eigenvalues(product, x.shape, classifier, 0)
+    assert np.allclose(found.values, exact, rtol=1e-3, atol=1e-9 * np.abs(exact).max())
+    assert found.steps < x.shape[1]
+
+
+def test_the_cautious_radius_is_the_first_zero_of_the_quadratic_model():
+    rng = np.random.default_rng(5)
+    m, g, nu = rng.random(50), rng.random(50), 10 * rng.random(50)
+    r = cautious_radius(m, g, nu)
+    assert np.allclose(m - g * r - nu * r**2 / 2, 0, atol=1e-12)
+    assert (r <= m / g).all()
+
+
+def test_without_curvature_it_is_first_order():
+    m, g = np.array([1.0, 2.0]), np.array([0.5, 4.0])
+    assert np.allclose(cautious_radius(m, g, np.zeros(2)), m / g)
+    assert np.allclose(cautious_radius(m, g, np.full(2, -3.0)), m / g)
+    assert np.allclose(cautious_radius(m, g, np.full(2, 1e-14)), m / g, rtol=1e-12)
+
+
+def test_the_margin_of_a_relu_network_is_flat_and_that_of_softplus_is_not(two_layers):
+    for activation, flat in {"relu": True, "softplus": False}.items():
+        classifier = two_layers(activation).classifier("float64")
+        x, y = classifier.samples()
+        found = largest_eigenvalues(classifier.input_products(Margin(), x, y), x.shape, classifier, 0)
+        slope = np.linalg.norm(classifier.value_and_grad(Margin(), x, y)[1], axis=1)
+        assert is_flat(found.values, slope) == flat
