@@ -16,6 +16,18 @@ def eigen_problems() -> list[ProblemEntry]:
             extra="all",
         ),
         ProblemEntry(
+            name="demo:mnist",
+            summary="a small trained CNN, smooth, on 5,000 images of MNIST",
+            load="eigencore_demo.mnist:make",
+            extra="all",
+        ),
+        ProblemEntry(
+            name="demo:mnist-robust",
+            summary="the same network, adversarially trained",
+            load="eigencore_demo.mnist:make_robust",
+            extra="all",
+        ),
+        ProblemEntry(
             name="demo:quadratic",
             summary="a quadratic with a Hessian-like spectrum that is known exactly",
             load="eigencore_demo.quadratic:make",

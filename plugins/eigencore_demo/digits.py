@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eigencore.errors import PluginError
 from eigencore.interfaces import Problem
+from eigencore_demo.shipped import shipped_problem
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS = Path(__file__).with_name("digits.npz")
-TRAINING, BATCH = 1437, 256
+TRAINING = 1437
 
 
 def make() -> Problem:
@@ -24,37 +24,7 @@ def make() -> Problem:
     Raises:
         PluginError: PyTorch or scikit-learn is missing.
     """
-    try:
-        import torch
-        from torch import nn
-
-        x, y = images()
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        raise PluginError(
-            f"demo:digits needs {missing}", hint='pip install "eigencore[torch,demo]"'
-        ) from error
-    model = network()
-    with np.load(WEIGHTS, allow_pickle=False) as saved:
-        # Assigned, not copied: the network has no storage of its own yet.
-        model.load_state_dict({name: torch.from_numpy(saved[name]) for name in saved}, assign=True)
-    model.eval()
-    validation = (x[TRAINING:], y[TRAINING:])
-    with torch.no_grad():
-        correct = float((model(validation[0]).argmax(1) == validation[1]).float().mean())
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    return Problem(
-        model=model,
-        data=batches(x[:TRAINING], y[:TRAINING]),
-        loss=nn.CrossEntropyLoss(),
-        validation=[validation],
-        bounds=(0.0, 1.0),
-        name="demo:digits",
-        reduction="mean",
-        backend="torch",
-        description=f"CNN, {weights:,} weights · {TRAINING:,} images of 8x8 · "
-        f"test accuracy {100 * correct:.1f} %",
-    )
+    return shipped_problem("demo:digits", images, network, WEIGHTS, TRAINING)
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -67,10 +37,6 @@ def images() -> tuple[Tensor, Tensor]:
     order = np.random.RandomState(0).permutation(len(digits.target))
     x = torch.from_numpy((digits.images[order] / 16).astype(np.float32))
     return x[:, None], torch.from_numpy(digits.target[order].astype(np.int64))
-
-
-def batches(x: Tensor, y: Tensor, size: int = BATCH) -> list[tuple[Tensor, Tensor]]:
-    return [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
 
 
 def network() -> nn.Module:

@@ -105,7 +105,8 @@ def _curvature(
     below = int((distance < columns["r_cautious"])[broken].sum())
     found.cautious = Cautious(below, int(broken.sum()), flat)
     context.progress("robustness: what goes with the distance")
-    usable = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+    # Where margins are flat, nu is a column of rounding.
+    usable = {name: columns[name] for name in columns if not (flat and name in ("nu", "r_cautious"))}
     found.associations = associations(usable, distance, context.seed)
     yield found.result()
 

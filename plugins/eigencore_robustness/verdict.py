@@ -77,11 +77,12 @@ def curvature(found: Associations) -> str:
     for name, one in found.added.items():
         if found.ranks[name].estimate is not None:
             by_standing[one.standing].append(f"{WORDS[name]}{_evidence(one)}")
-    return " ".join(
-        f"{_listed(words)} {VERBS[one][len(words) > 1]} loss, gradient norm and r1{ENDS[one]}."
-        for one, words in by_standing.items()
-        if words
-    )
+    sentences, these = [], "loss, gradient norm and r1"
+    for standing, words in by_standing.items():
+        if words:
+            sentences.append(f"{_listed(words)} {VERBS[standing][len(words) > 1]} {these}{ENDS[standing]}.")
+            these = "them"
+    return " ".join(sentences)
 
 
 def radius(cautious: Cautious) -> str:
@@ -110,7 +111,8 @@ def _evidence(one: Added) -> str:
     """What the word rests on: where it is redundance, the inflation; else the partial correlation."""
     if one.standing is Standing.REDUNDANT:
         return "" if one.vif is None else f" (VIF {one.vif:.3g})"
-    return f" (given these {interval(one.partial)})"
+    gain = "" if one.r2.gain is None else f", R2 gain {round(one.r2.gain, 3) + 0.0:.3f}"
+    return f" (given these {interval(one.partial)}{gain})"
 
 
 def _listed(words: Sequence[str]) -> str:

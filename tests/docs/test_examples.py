@@ -24,7 +24,14 @@ from eigencore.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
-TESTED = {"any_matrix.py", "from_python.py", "my_model.py", "own_solver.py", "training_run.py"}
+TESTED = {
+    "any_matrix.py",
+    "from_python.py",
+    "my_model.py",
+    "own_solver.py",
+    "robustness_study.py",
+    "training_run.py",
+}
 NUMBER = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
 
 
@@ -141,3 +148,29 @@ def test_a_solver_of_ones_own(printed: Callable[[str], list[str]]) -> None:
     assert numbers(answer.partition("]")[0]) == pytest.approx(spectrum[:3], abs=1e-3)
     assert numbers(cost)[0] > numbers(cost)[1]  # simple, and not the best
     assert numbers(checks)[0] > 80
+
+
+@pytest.mark.slow
+def test_a_robustness_study(printed: Callable[[str], list[str]]) -> None:
+    lines = printed("robustness_study.py")
+    attacked = [numbers(line) for line in lines if line.startswith("accuracy under")]
+    eps, accuracies, gradients = zip(*attacked, strict=True)
+    assert eps == (0, 0.05, 0.1, 0.2)
+    assert list(accuracies) == sorted(accuracies, reverse=True)
+    assert accuracies[0] > 97
+    assert accuracies[-1] < 5
+    assert gradients[0] == 0
+    gates = [line for line in lines if re.match("  (PASS|WARN|FAIL) ", line)]
+    assert len(gates) >= 8
+    assert all("PASS" in gate for gate in gates)
+    verdict = next(line for line in lines if line.startswith("First order"))
+    assert "redundant" in verdict
+    assert "no cautious radius" in verdict  # of a network with ReLU
+    at = lines.index("rank correlation with the smallest perturbation:")
+    ranks = {name: float(rho) for name, rho in map(str.split, lines[at + 1 : at + 7])}
+    assert max(ranks, key=lambda name: abs(ranks[name])) == "r1"
+    assert f"rho = {ranks['r1']:.2f}" in verdict
+    fragile = [numbers(line) for line in lines[-3:]]
+    distances, first_order = zip(*(row[-2:] for row in fragile), strict=True)
+    assert list(distances) == sorted(distances)
+    assert all(0 < r1 < 2 * distance for r1, distance in zip(first_order, distances, strict=True))

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from eigencore.errors import PluginError
-from eigencore_demo import digits, train_digits
+from eigencore_demo import digits, train_digits, training
 from eigencore_torch.backend import TorchOptions, bind
 
 
@@ -102,7 +102,7 @@ def test_training_is_reproducible(tmp_path):
     with torch.random.fork_rng([]):
         files = [tmp_path / "a.npz", tmp_path / "b.npz"]
         for file in files:
-            train_digits.save(train_digits.train(epochs=1), file)
+            training.save(train_digits.train(epochs=1), file)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 

@@ -128,7 +128,8 @@ def test_quantised_inputs_trip_one(digits_problem):
     linear = [torch.nn.Linear(64, len(network.b1)), torch.nn.Linear(len(network.b1), 10)]
     for layer, (W, b) in zip(linear, [(network.W1, network.b1), (network.W2, network.b2)], strict=True):
         layer.weight.data, layer.bias.data = torch.tensor(W).float(), torch.tensor(b).float()
-    model = Quantised(torch.nn.Sequential(linear[0], torch.nn.Softplus(), linear[1]))
+    layers = torch.nn.Flatten(), linear[0], torch.nn.Softplus(), linear[1]
+    model = Quantised(torch.nn.Sequential(*layers))
     x, y = digits_problem.validation[0]
     data = [(torch.tensor(x).float(), torch.tensor(y))]
     problem = eigencore.Problem(
