@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eigencore.arrays import device_of, namespace
+from eigencore.errors import UsageError
 from eigencore.interfaces import Array
 
 
@@ -19,8 +20,9 @@ class CrossEntropy:
 
     def value(self, logits: Array, y: Array, /) -> Array:
         xp = namespace(logits)
-        top = xp.max(logits, axis=1, keepdims=True)
-        return xp.log(xp.sum(xp.exp(logits - top), axis=1)) + top[:, 0] - _at(logits, _one_hot(logits, y))
+        # Shifted before the subtraction: a small loss is a difference of what may be large logits.
+        shifted = logits - xp.max(logits, axis=1, keepdims=True)
+        return xp.log(xp.sum(xp.exp(shifted), axis=1)) - _at(shifted, _one_hot(logits, y))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
         """p - e_y, p the softmax."""
@@ -57,17 +59,20 @@ class Margin:
         xp = namespace(logits)
         if self.against is None:
             return _one_hot(logits, xp.argmax(_but(logits, _one_hot(logits, y)), axis=1))
-        if isinstance(self.against, int):
-            return _one_hot(logits, xp.full_like(y, self.against))
-        return _one_hot(logits, self.against)
+        if getattr(self.against, "ndim", 0):
+            return _one_hot(logits, self.against)
+        against, classes = int(self.against), logits.shape[1]
+        if not 0 <= against < classes:
+            raise UsageError(f"a margin against class {against}; the logits have 0 to {classes - 1}")
+        return _one_hot(logits, xp.full_like(y, against))
 
 
 @dataclass(frozen=True)
 class DLR:
     """The difference of logits ratio, -(z_y - z_k) / (z_1st - z_3rd), k the largest but y.
 
-    Shifting or scaling the logits leaves it as it is. Croce and Hein 2020 (arXiv:2003.01690), equation 6. It
-    takes three classes.
+    Shifting or scaling the logits leaves it as it is. Croce and Hein 2020 (arXiv:2003.01690), equation 6. Of
+    fewer than three classes there is no third, which raises UsageError.
     """
 
     def value(self, logits: Array, y: Array, /) -> Array:
@@ -87,6 +92,11 @@ class DLR:
     def _parts(self, logits: Array, y: Array) -> tuple[Array, Array, Array, Array]:
         """The margin and the spread (b,), and the gradients of both (b, c), which are constants."""
         xp = namespace(logits)
+        if logits.shape[1] < 3:
+            raise UsageError(
+                f"DLR takes at least three classes; these logits have {logits.shape[1]}",
+                hint="Use CrossEntropy or Margin.",
+            )
         rest, largest = logits, []
         for _ in range(3):
             largest.append(_one_hot(logits, xp.argmax(rest, axis=1)))

@@ -1,9 +1,9 @@
 """What plugin authors test with.
 
-    from eigencore.testing import check_solver, solver_checks
+    from eigencore.testing import attack_checks, backend_checks, solver_checks
 
-`checks` says how; `gallery` and `spectra` hold matrices of known spectrum. Imported when first used: pytest
-loads this package in every project.
+`checks`, `backends` and `attacks` say how; `gallery` and `spectra` hold matrices of known spectrum. Imported
+when first used: pytest loads this package in every project.
 """
 
 from __future__ import annotations
@@ -11,10 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from eigencore.testing.attacks import attack_checks as attack_checks
+    from eigencore.testing.attacks import check_attack as check_attack
+    from eigencore.testing.backends import backend_checks as backend_checks
+    from eigencore.testing.backends import check_backend as check_backend
     from eigencore.testing.checks import check_solver as check_solver
     from eigencore.testing.checks import solver_checks as solver_checks
 
-__all__ = ["check_solver", "solver_checks"]
+_MODULES = {"attack": "attacks", "backend": "backends", "solver": "checks"}
+__all__ = [
+    "attack_checks",
+    "backend_checks",
+    "check_attack",
+    "check_backend",
+    "check_solver",
+    "solver_checks",
+]
 
 
 if not TYPE_CHECKING:
@@ -24,4 +36,5 @@ if not TYPE_CHECKING:
 
         if name not in __all__:
             raise AttributeError(f"module 'eigencore.testing' has no attribute {name!r}")
-        return getattr(import_module("eigencore.testing.checks"), name)
+        kind = name.removeprefix("check_").removesuffix("_checks")
+        return getattr(import_module(f"eigencore.testing.{_MODULES[kind]}"), name)

@@ -205,13 +205,13 @@ def same_seed_same_bits(subject: Subject) -> None:
 
 def global_randomness_is_left_alone(subject: Subject) -> None:
     """It draws from generators of its own, seeded by the request."""
-    before = _global_states()
+    before = global_states()
     subject.solve(DECAY)
-    for name, state in _global_states().items():
+    for name, state in global_states().items():
         demand(state == before.get(name, state), f"the global random state of {name} has moved")
 
 
-def _global_states() -> dict[str, bytes]:
+def global_states() -> dict[str, bytes]:
     states: dict[str, Any] = {"random": random.getstate(), "numpy.random": np.random.get_state()}
     if "torch" in sys.modules:
         states["torch"] = sys.modules["torch"].get_rng_state().tolist()

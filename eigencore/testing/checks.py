@@ -18,16 +18,15 @@ that reason while it fails, and fails when it holds again.
 
 from __future__ import annotations
 
-import unittest
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from typing import Any
 
 from eigencore.interfaces import Solver, SolverEntry
 from eigencore.registry import registry
 from eigencore.testing import behaviours, laws
 from eigencore.testing.behaviours import Behaviour
+from eigencore.testing.check import Check, run_all, with_known_failures
 from eigencore.testing.gallery import Case, cases
 from eigencore.testing.libraries import library
 from eigencore.testing.subject import Subject
@@ -58,45 +57,6 @@ IF_WARM: tuple[Behaviour, ...] = (
 IF_LARGEST: tuple[Behaviour, ...] = (behaviours.shifted,)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check of one solver on one array library; call it to run it.
-
-    Raises:
-        AssertionError: it fails; or it was a known failure, and holds.
-        unittest.SkipTest: it fails, as is known; or there is nothing to check. pytest skips on it, too.
-    """
-
-    name: str
-    subject: Subject
-    law: Behaviour
-    known_failure: str | None = None
-
-    @property
-    def __name__(self) -> str:
-        """What pytest calls it by."""
-        return f"{self.name}/{self.subject.library}"
-
-    def __call__(self) -> None:
-        if self.known_failure is None:
-            self._run()
-            return
-        try:
-            self._run()
-        except AssertionError:
-            raise unittest.SkipTest(f"known failure: {self.known_failure}") from None
-        raise AssertionError(f"{self.name} is a known failure ({self.known_failure}), and holds")
-
-    def _run(self) -> None:
-        try:
-            self.law(self.subject)
-        except (AssertionError, unittest.SkipTest, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            told = f"{type(error).__name__}: {error}"
-            raise laws.BrokenLawError({"raises_nothing": told}, self.__name__) from error
-
-
 def solver_checks(
     solver: str | Solver,
     *,
@@ -105,7 +65,7 @@ def solver_checks(
     solves_everything: bool = False,
     known_failures: Mapping[str, str] | None = None,
     **options: Any,
-) -> list[Check]:
+) -> list[Check[Subject]]:
     """The checks that apply to a solver.
 
     Args:
@@ -126,15 +86,7 @@ def solver_checks(
         for name in libraries
         for check in _of(Subject(solver, entry, library(name), options), solves_everything)
     ]
-    for pattern, reason in (known_failures or {}).items():
-        fits = [fnmatchcase(check.name, pattern) or fnmatchcase(check.__name__, pattern) for check in found]
-        if not any(fits):
-            raise ValueError(f"known_failures has {pattern!r}; no check of {entry.name} is called that")
-        found = [
-            replace(check, known_failure=reason) if fit else check
-            for check, fit in zip(found, fits, strict=True)
-        ]
-    return found
+    return with_known_failures(found, known_failures, entry.name)
 
 
 def check_solver(solver: str | Solver, **as_for_solver_checks: Any) -> None:
@@ -143,16 +95,7 @@ def check_solver(solver: str | Solver, **as_for_solver_checks: Any) -> None:
     Raises:
         AssertionError: with all that failed, and how.
     """
-    failed = []
-    for check in solver_checks(solver, **as_for_solver_checks):
-        try:
-            check()
-        except unittest.SkipTest:
-            continue
-        except AssertionError as failure:
-            failed.append(f"{check.__name__}: {failure}")
-    if failed:
-        raise AssertionError("\n".join([f"{len(failed)} checks failed", *failed]))
+    run_all(solver_checks(solver, **as_for_solver_checks))
 
 
 def declared(solver: str | Solver) -> SolverEntry:
@@ -163,16 +106,17 @@ def declared(solver: str | Solver) -> SolverEntry:
     return SolverEntry(name=name, summary="", load="")
 
 
-def _of(subject: Subject, solves_everything: bool) -> Iterator[Check]:
+def _of(subject: Subject, solves_everything: bool) -> Iterator[Check[Subject]]:
+    where = str(subject.library)
     for case in cases():
         if case.which in subject.entry.which:
-            yield Check(case.name, subject, _Answers(case, solves_everything))
+            yield Check(case.name, where, subject, _Answers(case, solves_everything))
     chosen = ALWAYS
     chosen += IF_PARTIAL if subject.entry.partial else ()
     chosen += IF_WARM if subject.entry.warm_start else ()
     chosen += IF_LARGEST if "LA" in subject.entry.which else ()
     for behaviour in chosen:
-        yield Check(behaviour.__name__, subject, behaviour)
+        yield Check(behaviour.__name__, where, subject, behaviour)
 
 
 @dataclass(frozen=True)

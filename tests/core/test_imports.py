@@ -17,7 +17,7 @@ LAYERS = [
     {"hookspecs", "defaults", "interfaces", "options", "request", "arrays", "objectives", "errors"},
     {"registry", "discovery", "loading", "operators", "algebra", "results", "encoding", "storage"},
     {"problems", "factories", "certificate", "watching", "advice", "manifest"},
-    {"running", "solving", "attacking", "analysing"},
+    {"running", "solving", "attacking", "passes", "analysing"},
     {"pipeline"},
     {"testing"},
     {"cli"},
@@ -25,7 +25,11 @@ LAYERS = [
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 PLUGIN_MAY = LAYERS[0] - {"defaults"} | {"operators", "algebra", "results"}
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "cupy", "sklearn"}
-MAY_USE = {"eigencore_torch": {"torch"}, "eigencore_demo": {"torch", "sklearn"}}
+MAY_USE = {
+    "eigencore_torch": {"torch"},
+    "eigencore_numpy": {"sklearn"},
+    "eigencore_demo": {"torch", "sklearn"},
+}
 HEAVY = ("torch", "numpy", "scipy", "rich", "array_api_compat")
 
 

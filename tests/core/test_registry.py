@@ -30,7 +30,7 @@ from eigencore.interfaces import (
 )
 from eigencore.registry import PluginRecord, disable, load, load_options, registry, require
 
-BUNDLED = {"arpack", "demo", "krylov", "power", "torch"}
+BUNDLED = {"arpack", "attacks", "demo", "krylov", "numpy", "power", "robustness", "torch"}
 
 HEADER = """
 from eigencore.hookspecs import hookimpl

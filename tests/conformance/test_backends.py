@@ -1,0 +1,225 @@
+"""The bundled backends hold every check of `eigencore.testing.backends`; those broken on purpose do not."""
+
+from __future__ import annotations
+
+import functools
+import unittest
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from eigencore.errors import CapabilityError, UnknownNameError
+from eigencore.interfaces import Bound, Capability, Problem
+from eigencore.objectives import CrossEntropy
+from eigencore.testing import backend_checks, check_backend
+from eigencore.testing.backends import LAWS
+from eigencore.testing.broken_backends import SPECIMENS, doubles
+from eigencore.testing.broken_classifiers import descends
+from eigencore.testing.check import Check
+from eigencore.testing.differences import is_first_derivative, is_second_derivative, seen
+from eigencore.testing.spoiling import Specimen, like
+from eigencore_numpy.network import TwoLayer
+
+D, H, C, SIZES = 6, 5, 4, (7, 5, 3)
+
+
+def arrays_of(seed: int = 0) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """The weights of two layers and labelled samples in ragged batches."""
+    rng = np.random.default_rng(seed)
+    weights = [rng.standard_normal(shape) for shape in ((H, D), H, (C, H), C)]
+    return weights, [(rng.standard_normal((size, D)), rng.integers(0, C, size)) for size in SIZES]
+
+
+def on_numpy(activation: str = "softplus", **changed: object) -> Problem:
+    weights, data = arrays_of()
+    made = {"model": TwoLayer(*weights, activation), "data": data, "loss": CrossEntropy(), "backend": "numpy"}
+    return Problem(**(made | changed))  # type: ignore[arg-type]
+
+
+def on_torch(activation: str = "softplus", **changed: object) -> Problem:
+    """The same network and samples."""
+    torch = pytest.importorskip("torch")
+    (W1, b1, W2, b2), data = arrays_of()
+    between = {"softplus": torch.nn.Softplus, "relu": torch.nn.ReLU}[activation]()
+    model = torch.nn.Sequential(torch.nn.Linear(D, H), between, torch.nn.Linear(H, C)).double()
+    for layer, W, b in ((model[0], W1, b1), (model[2], W2, b2)):
+        layer.weight.data, layer.bias.data = torch.from_numpy(W), torch.from_numpy(b)
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in data]
+    made = {"model": model, "data": batches, "loss": torch.nn.CrossEntropyLoss(), "backend": "torch"}
+    return Problem(**(made | changed))  # type: ignore[arg-type]
+
+
+def few_digits() -> Problem:
+    """demo:digits, some of its training images in small ragged batches, and of its test images."""
+    from eigencore_demo.digits import make
+
+    problem = make()
+    (x, y), *_ = problem.data
+    ((held_out, labels),) = problem.validation
+    data = [(x[:16], y[:16]), (x[16:24], y[16:24]), (x[24:30], y[24:30])]
+    return replace(problem, data=data, validation=[(held_out[:40], labels[:40])])
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "numpy-softplus": on_numpy,
+    "numpy-relu": functools.partial(on_numpy, "relu"),
+    "numpy-sum": functools.partial(on_numpy, reduction="sum"),
+    "numpy-bounds": functools.partial(on_numpy, bounds=(-4.0, 4.0), validation=arrays_of(1)[1]),
+    "torch-softplus": on_torch,
+    "torch-relu": functools.partial(on_torch, "relu"),
+    "torch-bounds": functools.partial(on_torch, bounds=(-4.0, 4.0)),
+}
+EVERY_LAW = [law.__name__ for _, laws in LAWS for law in laws]
+
+
+@functools.cache
+def checks_of(name: str, dtype: str) -> dict[str, Check]:
+    return {check.name: check for check in backend_checks(PROBLEMS[name], dtype=dtype)}
+
+
+@pytest.mark.parametrize("law", EVERY_LAW)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_bundled_backend_conforms(name: str, dtype: str, law: str) -> None:
+    checks_of(name, dtype)[law]()
+
+
+@functools.cache
+def checks_of_digits(name: str) -> dict[str, Check]:
+    problem = few_digits if name == "demo:digits" else name
+    return {check.name: check for check in backend_checks(problem)}
+
+
+@pytest.mark.parametrize("law", EVERY_LAW)
+@pytest.mark.parametrize("name", ["demo:digits", pytest.param("demo:digits-numpy", marks=pytest.mark.slow)])
+def test_the_demos_conform(name: str, law: str) -> None:
+    checks_of_digits(name)[law]()
+
+
+# -- what is broken is caught ------------------------------------------------------------------------------
+
+
+@functools.cache
+def caught(specimen: Specimen) -> dict[str, str]:
+    """Name of each check that the specimen fails -> how."""
+    found = {}
+    for check in backend_checks(on_numpy, backend=specimen.backend, dtype=specimen.dtype):
+        try:
+            check()
+        except unittest.SkipTest:
+            continue
+        except AssertionError as failure:
+            found[check.name] = str(failure)
+    return found
+
+
+@pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
+def test_a_broken_backend_is_caught(specimen: Specimen, capsys: pytest.CaptureFixture[str]) -> None:
+    found = caught(specimen)
+    assert specimen.caught_by in found
+    assert "raises_nothing" not in found[specimen.caught_by]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_right_one_that_they_spoil_is_not_caught(dtype: str) -> None:
+    assert not caught(Specimen(lambda bound: bound, "", dtype))
+
+
+def test_every_law_catches_a_specimen() -> None:
+    assert {specimen.caught_by for specimen in SPECIMENS} == set(EVERY_LAW)
+
+
+# -- how checks are chosen and told ------------------------------------------------------------------------
+
+
+def only_products(bound: Bound) -> Bound:
+    def refuse(*asked: object) -> NoReturn:
+        raise CapabilityError("it has products only")
+
+    offered = frozenset({Capability.PRODUCTS})
+    return like(bound, capabilities=offered, classifier=refuse, loss=refuse, layout=refuse)
+
+
+def test_the_checks_follow_what_is_offered() -> None:
+    few = backend_checks(on_numpy, backend=Specimen(only_products, "").backend)
+    assert {check.name for check in few} == {law.__name__ for law in LAWS[0][1]}
+    for check in few:
+        check()
+    assert {check.name for check in backend_checks(on_numpy)} == set(EVERY_LAW)
+    assert set(Capability) == set().union(*(needs for needs, _ in LAWS))
+
+
+def test_what_is_not_offered_and_still_there_is_caught() -> None:
+    """Its classifier and loss answer where they have to refuse."""
+    backend = Specimen(lambda bound: like(bound, capabilities=frozenset({Capability.PRODUCTS})), "").backend
+    (check,) = (
+        one for one in backend_checks(on_numpy, backend=backend) if one.name == "what_is_not_there_is_refused"
+    )
+    with pytest.raises(AssertionError, match="nothing was raised; expected CapabilityError"):
+        check()
+
+
+def test_an_operator_has_no_backend_to_check() -> None:
+    with pytest.raises(ValueError, match="an operator as it is"):
+        backend_checks(Problem(operator=np.diag([3.0, 2.0, 1.0])))
+
+
+def test_a_problem_is_a_name_a_function_or_itself() -> None:
+    for problem in ("demo:digits-numpy", on_numpy, on_numpy()):
+        assert backend_checks(problem)
+    with pytest.raises(UnknownNameError):
+        backend_checks(on_numpy, backend="nampy")
+
+
+def test_check_backend_tells_all_that_fails() -> None:
+    check_backend(on_numpy)
+    with pytest.raises(
+        AssertionError, match=r"checks failed\n(.*\n)*.*differences_of_the_loss/numpy-[\d.]+-cpu-float64: "
+    ):
+        check_backend(on_numpy, backend=Specimen(doubles, "").backend)
+
+
+def test_a_known_failure_is_skipped_with_its_reason() -> None:
+    known = {"gradients_are_differences": "it goes downhill"}
+    backend = Specimen(descends, "").backend
+    (check,) = (
+        one for one in backend_checks(on_numpy, backend=backend, known_failures=known) if one.known_failure
+    )
+    with pytest.raises(unittest.SkipTest, match="it goes downhill"):
+        check()
+    with pytest.raises(ValueError, match="'gradient'"):
+        backend_checks(on_numpy, known_failures={"gradient": "a slip of the pen"})
+
+
+# -- the judge of derivatives ------------------------------------------------------------------------------
+
+
+def test_a_derivative_is_told_from_one_that_is_off_by_a_hundredth() -> None:
+    def f(t: float) -> np.ndarray:
+        return np.exp(t * np.array([1.0, 2.0]))
+
+    right = np.array([1.0, 2.0])
+    assert is_first_derivative(right, f, 1.0, "f")
+    assert is_second_derivative(right**2, f, 1.0, "f")
+    for off in (0.99, 1.01, -1.0, 0.0, np.nan):
+        for judge, told in ((is_first_derivative, right), (is_second_derivative, right**2)):
+            with pytest.raises(AssertionError, match=r"f: .* was told, differences give .*\(1 are wrong\)"):
+                judge(told * np.array([1.0, off]), f, 1.0, "f")
+
+
+def test_a_kink_in_the_way_of_large_steps_does_not_matter() -> None:
+    def f(t: float) -> np.ndarray:
+        return np.array([max(t, 3e-6) + 10 * t])
+
+    assert is_first_derivative(np.array([10.0]), f, 1.0, "f")
+
+
+def test_where_nothing_is_seen_nothing_is_shown() -> None:
+    flat = is_first_derivative(np.zeros(2), lambda t: np.ones(2), 1.0, "f")
+    assert not flat
+    with pytest.raises(unittest.SkipTest, match="f: nothing changes"):
+        seen([flat], "f")
+    seen([flat, True], "f")

@@ -1,0 +1,276 @@
+"""attack: what it refuses, leaves alone and counts, and how it evaluates what an attack returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigencore import Problem, attack
+from eigencore.errors import (
+    CapabilityError,
+    OptionError,
+    PluginError,
+    ProblemError,
+    UnknownNameError,
+    UsageError,
+)
+from eigencore.interfaces import Capability
+from eigencore.testing.attack_subject import Mined, curved
+from eigencore.testing.classifiers import Dense
+from eigencore.testing.libraries import Library, library
+
+NUMPY = library("numpy-float64")
+
+
+def bound_to(classifier: Any, *offered: Capability) -> Any:
+    """What a backend binds, as far as an attack asks."""
+    return SimpleNamespace(
+        capabilities=frozenset(offered or (Capability.LOGITS, Capability.INPUT_GRADIENT)),
+        classifier=lambda dtype=None: classifier,
+    )
+
+
+@pytest.fixture
+def classifier() -> Dense:
+    return curved(NUMPY)
+
+
+@pytest.fixture
+def bound(classifier: Dense) -> Any:
+    return bound_to(classifier)
+
+
+UNTOUCHED = bound_to(Mined(curved(NUMPY), 0))  # raises in its first pass
+
+
+# -- what is refused before any pass -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "error", "told"),
+    [
+        ("pdg", {"eps": 0.1}, UnknownNameError, "no attack named 'pdg'\nDid you mean pgd"),
+        ("pgd", {}, UsageError, "eps is None; pgd needs a radius"),
+        ("pgd", {"eps": -0.1}, UsageError, "eps is -0.1; pgd needs"),
+        ("pgd", {"eps": float("nan")}, UsageError, "eps is nan"),
+        ("pgd", {"eps": float("inf")}, UsageError, "eps is inf"),
+        ("pgd", {"eps": "0.1"}, UsageError, "eps is '0.1'"),
+        ("pgd", {"eps": True}, UsageError, "eps is True"),
+        ("ddn", {"eps": 0.1}, UsageError, "smallest perturbation; eps is 0.1\nLeave eps out"),
+        ("ddn", {"images": 0}, UsageError, "images is 0; expected a whole number of at least 1"),
+        ("ddn", {"batch": 0}, UsageError, "batch is 0"),
+        ("ddn", {"batch": 2.5}, UsageError, "batch is 2.5"),
+        ("ddn", {"seed": -1}, UsageError, "seed is -1"),
+        (
+            "pgd",
+            {"eps": 0.1, "steps": 0},
+            OptionError,
+            "pgd.steps is 0; expected a whole number of at least 1",
+        ),
+        ("pgd", {"eps": 0.1, "norm": "L1"}, OptionError, "pgd.norm is 'L1'; expected 'Linf', or 'L2'"),
+        ("ddn", {"norm": "Linf"}, UnknownNameError, "no option of ddn named 'norm'"),
+        ("pgd", {"eps": 0.1, "stepps": 3}, UnknownNameError, "Did you mean steps or step"),
+    ],
+)
+def test_what_can_not_be_asked_for(name: str, keywords: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error) as raised:
+        attack(UNTOUCHED, name, **keywords)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ((np.zeros((3, 9)), [0, 1, 2]), "inputs have shape (3, 9); expected (N, 10)"),
+        ((np.zeros((0, 10)), []), "inputs have shape (0, 10)"),
+        ((np.zeros(10), [0]), "inputs have shape (10,)"),
+        ((np.zeros((3, 10)), [0, 1]), "labels of shape (2,) for 3 inputs"),
+        ((np.zeros((2, 10)), [0, 3]), "whole numbers from 0 to 2; given was [0. 3.]"),
+        ((np.zeros((2, 10)), [0, 0.5]), "whole numbers from 0 to 2"),
+        ((np.zeros((2, 10)), [0, -1]), "whole numbers from 0 to 2"),
+        (np.zeros((3, 10)), "can't be read as a pair of inputs and labels"),
+        (("x", "y"), "can't be read as a pair of inputs and labels"),
+    ],
+)
+def test_samples_that_are_none(samples: Any, told: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        attack(UNTOUCHED, "pgd", eps=0.1, samples=samples)
+    assert told in str(raised.value)
+
+
+def test_samples_outside_the_bounds_are_refused() -> None:
+    with pytest.raises(ProblemError, match=r"go from 0 to 2, 1 outside their bounds\nGive Problem\(bounds="):
+        attack(UNTOUCHED, "pgd", eps=0.1, samples=(np.linspace(0, 2, 20).reshape(2, 10), [0, 1]))
+
+
+def test_a_problem_that_is_not_bound() -> None:
+    with pytest.raises(UsageError, match="Bind it first"):
+        attack(Problem(operator=np.eye(3)), "pgd", eps=0.1)  # type: ignore[arg-type]
+
+
+def test_what_the_problem_must_offer(classifier: Dense) -> None:
+    bound = bound_to(classifier, Capability.PRODUCTS)
+    with pytest.raises(
+        CapabilityError, match="pgd needs input_gradient, logits; this problem offers products"
+    ):
+        attack(bound, "pgd", eps=0.1)
+
+
+# -- what it returns ---------------------------------------------------------------------------------------
+
+
+def test_success_and_distance_are_those_of_the_inputs(array_library: Library) -> None:
+    classifier = curved(array_library)
+    found = attack(bound_to(classifier), "pgd", eps=0.1)
+    x, y = classifier.samples()
+    predicted = np.asarray(classifier.xp.argmax(classifier.logits(found.inputs), axis=1))
+    assert np.array_equal(found.success, predicted != np.asarray(y))
+    assert 0 < found.success.sum() < len(found.success)
+    far = np.abs(np.asarray(found.inputs, dtype=float) - np.asarray(x, dtype=float)).max(axis=1)
+    np.testing.assert_allclose(found.distance[found.success], far[found.success], rtol=1e-5)
+    assert np.all(np.isinf(found.distance[~found.success]))
+    assert found.accuracy == 1 - found.success.mean()
+    assert (found.attack, found.norm, found.eps, found.seed) == ("pgd", "Linf", 0.1, 0)
+    assert found.options["steps"] == 40
+
+
+def test_who_is_misclassified_already_is_left_alone(bound: Any, classifier: Dense) -> None:
+    x, y = classifier.samples()
+    labels = np.where(np.arange(len(y)) < 5, (y + 1) % 3, y)
+    found = attack(bound, "ddn", samples=(x, labels))
+    assert np.array_equal(found.correct, np.arange(len(y)) >= 5)
+    assert np.array_equal(found.inputs[:5], x[:5])
+    assert np.all(found.success)
+    assert np.all(found.distance[:5] == 0)
+    assert np.all(found.distance[5:] > 0)
+
+
+def test_where_all_are_misclassified_nothing_is_attacked(bound: Any, classifier: Dense) -> None:
+    x, y = classifier.samples()
+    found = attack(bound, "pgd", eps=0.1, samples=(x, (y + 1) % 3))
+    assert (found.accuracy, found.backward) == (0.0, 0)
+
+
+def test_passes_are_counted_in_samples(bound: Any, classifier: Dense) -> None:
+    found = attack(bound, "ddn", steps=7)
+    many = len(classifier.inputs)
+    assert found.backward == 7 * many
+    # Before and after; the attack's own look at its last iterate, and ten bisections.
+    assert found.forward == (7 + 2 + 1 + 10) * many
+
+
+def test_a_ball_without_room(bound: Any) -> None:
+    found = attack(bound, "pgd", eps=0)
+    assert (found.accuracy, found.backward) == (1.0, 0)
+
+
+def test_the_first_images_in_batches(bound: Any, classifier: Dense) -> None:
+    told: list[str] = []
+    found = attack(bound, "ddn", images=5, batch=2, progress=told.append)
+    assert told == ["ddn: 2 of 5 samples", "ddn: 4 of 5 samples", "ddn: 5 of 5 samples"]
+    assert found.inputs.shape == (5, 10)
+    whole = attack(bound, "ddn", images=5)
+    np.testing.assert_allclose(found.inputs, whole.inputs, atol=1e-12)
+    given = attack(bound, "ddn", samples=classifier.samples(), images=5)
+    assert np.array_equal(given.inputs, whole.inputs)
+
+
+def test_samples_of_any_shape_and_library() -> None:
+    import torch
+
+    class Square(Dense):
+        shape = (2, 5)  # type: ignore[assignment]
+
+    flat = curved(NUMPY)
+    square = Square(**vars(flat))
+    x, y = flat.samples()
+    expected = attack(bound_to(flat), "ddn").inputs
+    for samples in (
+        (x, y),
+        (x.reshape(-1, 2, 5), y.astype(np.int32)),
+        (x.tolist(), y.tolist()),
+        (torch.from_numpy(x).reshape(-1, 2, 5), torch.from_numpy(y)),
+    ):
+        found = attack(bound_to(square), "ddn", samples=samples)
+        assert found.inputs.shape == (len(x), 2, 5)
+        assert np.array_equal(found.inputs.reshape(len(x), 10), expected)
+
+
+def test_a_classifier_that_was_made_already(bound: Any, classifier: Dense) -> None:
+    other = replace(classifier, b=np.array([1e3, 0.0, 0.0]))
+    assert attack(bound, "fgsm", eps=1, classifier=other).accuracy == 1
+    assert attack(bound, "fgsm", eps=1).accuracy < 1
+
+
+def test_a_seed_decides_every_bit(bound: Any) -> None:
+    one, same, other = (attack(bound, "pgd", eps=0.05, steps=2, seed=seed).inputs for seed in (0, 0, 1))
+    assert one.tobytes() == same.tobytes()
+    assert one.tobytes() != other.tobytes()
+
+
+def test_batches_have_random_numbers_of_their_own(bound: Any, classifier: Dense) -> None:
+    x, y = classifier.samples(1)
+    twice = attack(
+        bound, "pgd", eps=1e-3, steps=1, step=1e-3, samples=(np.concatenate([x, x]), np.tile(y, 2)), batch=1
+    )
+    assert not np.array_equal(twice.inputs[0], twice.inputs[1])
+
+
+def test_ctrl_c_passes_through(classifier: Dense) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        attack(bound_to(Mined(classifier, 5, KeyboardInterrupt)), "pgd", eps=0.1)
+
+
+def test_logits_that_are_not_finite(classifier: Dense) -> None:
+    bound = bound_to(replace(classifier, b=np.array([np.nan, 0.0, 0.0])))
+    with pytest.raises(ProblemError, match="logits are not finite"):
+        attack(bound, "pgd", eps=0.1, samples=(classifier.inputs, np.zeros(len(classifier.inputs), int)))
+
+
+# -- what an attack may not do -----------------------------------------------------------------------------
+
+ROGUES = """
+@hookimpl
+def eigen_attacks():
+    return [
+        AttackEntry(
+            name=name, summary="", load=f"plugged_rogues:{name}", goal="fixed_eps", norms=("Linf",)
+        )
+        for name in ("far", "over", "lost", "short", "nothing")
+    ]
+
+def far(classifier, x, y, options, /, *, eps, seed):
+    return classifier.xp.clip(x + 1.001 * eps, 0, 1)
+
+def over(classifier, x, y, options, /, *, eps, seed):
+    return x + eps
+
+def lost(classifier, x, y, options, /, *, eps, seed):
+    return x * float("nan")
+
+def short(classifier, x, y, options, /, *, eps, seed):
+    return x[1:]
+
+def nothing(classifier, x, y, options, /, *, eps, seed):
+    return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("far", "left the ball: Linf distance 0.1001, eps 0.1"),
+        ("over", "left the bounds by 0.1"),
+        ("lost", r"returned \(12, 10\); expected finite numbers of shape \(12, 10\)"),
+        ("short", r"returned \(11, 10\); expected finite numbers of shape \(12, 10\)"),
+        ("nothing", r"returned NoneType; expected finite numbers"),
+    ],
+)
+def test_an_attack_that_breaks_the_rules(plug: Any, bound: Any, name: str, told: str) -> None:
+    plug("rogues", ROGUES)
+    with pytest.raises(PluginError, match=told):
+        attack(bound, name, eps=0.1)
