@@ -1,8 +1,8 @@
-"""Claim: the numbers of docs/benchmarks.md are those of benchmarks/results.
+"""Claim: the numbers of the pages in docs/ are those of benchmarks/results.
 
     python benchmarks/tables.py
 
-Draws the tables from the results and puts them into the page, between its marks.
+Draws the tables from the results and puts them into their pages, between the marks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from records import read
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs"
 OFF = 1e-3  # a product further than this from the one in float64 is not float32's rounding
 OURS = "eigencore"
 TOLD_BEFOREHAND = "known beforehand"
@@ -69,6 +69,53 @@ def top10(record: Any) -> str:
     return "\n\n".join(parts)
 
 
+def robustness(record: Any) -> str:
+    """A section a network: its verdict, and the tables of distances and eigenvalues."""
+    parts = []
+    for name, study in record["networks"].items():
+        above = ", ".join(
+            f"{radius} {'-' if share is None else f'{100 * share:.1f} %'}"
+            for radius, share in study["above the distance"].items()
+        )
+        tables = [table for table in study["tables"].values() if table["columns"][1] == "Spearman"]
+        rows = [[[*table["columns"]], *table["rows"]] for table in tables]
+        drawn = "\n\n".join(
+            _table([["" if cell is None else f"{cell}" for cell in row] for row in table]) for table in rows
+        )
+        parts.append(
+            f"### {name}\n\n{study['description']}. {study['title']}.\n\n> {study['verdict']}\n\n{drawn}\n\n"
+            f"Share of samples whose radius is larger than the distance that the attack reached: {above}."
+        )
+    return "\n\n".join(parts)
+
+
+def attacks(record: Any) -> str:
+    """Two tables a network, strength and nearness, and one of costs."""
+    parts = []
+    for name, network in record["networks"].items():
+        head = ["% still right at eps (Linf)", *(f"{eps:g}" for eps in record["eps"]), "ms per image"]
+        strong = [
+            [attack, *(f"{100 * left:.1f}" for left in row["accuracy"]), f"{row['milliseconds']:.1f}"]
+            for attack, row in network["strength"].items()
+        ]
+        near = [
+            [attack, f"{row['median']:.4f}", f"{row['mean']:.4f}", f"{row['milliseconds']:.1f}"]
+            for attack, row in network["nearness"].items()
+        ]
+        right = f"{record['images']} images, {100 * network['clean']:.1f} % of them right as they are"
+        parts += [
+            f"### {name}\n\n{network['description']}; {right}.",
+            _table([head, *strong]),
+            _table([["smallest L2 perturbation found", "median", "mean", "ms per image"], *near]),
+        ]
+    costs = [[attack, _range(ratio)] for attack, ratio in record["cost"].items()]
+    parts += [
+        "### Cost at equal steps",
+        _table([["on demo:digits", "CPU time over foolbox's"], *costs]),
+    ]
+    return "\n\n".join(parts)
+
+
 def _fastest(network: Any) -> str:
     """The peer that is right soonest without being told how, held against `lanczos`."""
     costs = {name: row["gradients"]["median"] for name, row in network["contestants"].items()}
@@ -104,16 +151,24 @@ def _table(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
-TABLES: dict[str, Callable[[Any], str]] = {"product": product, "batches": batches, "top10": top10}
+TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "product": ("benchmarks.md", product),
+    "batches": ("benchmarks.md", batches),
+    "top10": ("benchmarks.md", top10),
+    "robustness": ("robustness.md", robustness),
+    "attacks": ("attacks.md", attacks),
+}
+PAGES = {name: (DOCS / name) for name, _ in TABLES.values()}
 
 
-def filled(page: str) -> str:
-    """The page with every table drawn anew."""
-    for name, draw in TABLES.items():
-        record = read(name)
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        text = f"{begin}\n{draw(record)}\n\n{_machine(record)}\n{end}"
-        page = re.sub(f"{begin}.*?{end}", lambda _, text=text: text, page, flags=re.DOTALL)
+def filled(page: str, name: str) -> str:
+    """The page of that name with every table drawn anew."""
+    for table, (where, draw) in TABLES.items():
+        if where == name:
+            record = read(table)
+            begin, end = f"<!-- {table} -->", f"<!-- end of {table} -->"
+            text = f"{begin}\n{draw(record)}\n\n{_machine(record)}\n{end}"
+            page = re.sub(f"{begin}.*?{end}", lambda _, text=text: text, page, flags=re.DOTALL)
     return page
 
 
@@ -125,7 +180,8 @@ def _machine(record: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.parse_args()
-    PAGE.write_text(filled(PAGE.read_text()))
+    for name, path in PAGES.items():
+        path.write_text(filled(path.read_text(), name))
 
 
 if __name__ == "__main__":

@@ -98,12 +98,13 @@ def cautious_radius(margin: Floats, slope: Floats, curvature: Floats) -> Floats:
 
     The smallest r with m - ||g|| r - nu r^2 / 2 = 0, for the margin m, the norm of its gradient and
     nu = lambda_max of minus its Hessian, here (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716, theorem 1). It
-    bounds that model, not the network: no certificate. Where nu is negative it counts as zero.
+    bounds that model, not the network: no certificate. Where nu is negative it counts as
+    zero; where there is no slope either, the radius is infinite.
     """
     bend = np.maximum(curvature, 0.0)
     # Not (||g|| / nu)(sqrt(1 + 2 nu m / ||g||^2) - 1), which is the same and cancels for small nu.
-    with np.errstate(divide="ignore"):
-        return np.asarray(2 * margin / (slope + np.sqrt(slope**2 + 2 * bend * margin)))
+    fall = slope + np.sqrt(slope**2 + 2 * bend * margin)
+    return np.divide(2 * margin, fall, out=np.full_like(margin, np.inf), where=fall > 0)
 
 
 def is_flat(curvature: Floats, slope: Floats) -> bool:

@@ -106,7 +106,7 @@ def more_steps_change_little(once: AttackResult, twice: AttackResult) -> Gate:
 def noise_is_weaker(noise_accuracy: float, attack: AttackResult, draws: int) -> Gate:
     """The accuracy under the worst of some random corners of the ball for each sample, against the attack."""
     seen = (
-        f"at eps {attack.eps:g} {draws} random corners leave {100 * noise_accuracy:.1f} %, "
+        f"at eps {attack.eps:g} {draws} draws leave {100 * noise_accuracy:.1f} %, "
         f"the attack {100 * attack.accuracy:.1f} %"
     )
     if attack.accuracy <= noise_accuracy + HALF_A_POINT:

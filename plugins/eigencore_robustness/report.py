@@ -26,9 +26,9 @@ LABELS = {
     "loss": "loss",
     "gradient_norm": "gradient norm",
     "margin": "logit margin",
-    "lambda_max": "lambda_max, loss over input",
-    "nu": "nu, margin over input",
-    "weight_curvature": "v_1'H_s v_1, loss over weights",
+    "lambda_max": "lambda_max, input",
+    "nu": "nu, input",
+    "weight_curvature": "v_1'H v_1, weights",
 }
 
 

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 WORDS = {
     "lambda_max": "lambda_max of the loss over the input",
     "nu": "nu of the margin over the input",
-    "weight_curvature": "v_1'H_s v_1 over the weights",
+    "weight_curvature": "v_1'H v_1 over the weights",
 }
 # For one, and for more than one.
 VERBS = {
     Standing.REDUNDANT: ("repeats", "repeat"),
     Standing.ADDS: ("goes with the distance beyond", "go with the distance beyond"),
+    Standing.COLLINEAR: ("can't be told apart from", "can't be told apart from"),
     Standing.OPEN: ("is not shown to add to", "are not shown to add to"),
 }
-ENDS = {Standing.REDUNDANT: ": redundant", Standing.ADDS: "", Standing.OPEN: ""}
+LIMITS = "These are associations across the samples of one network; they say nothing about another."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: Cautio
             f"Only {n} correctly classified samples: no inference below {MINIMUM}. "
             "The numbers describe these samples and no others."
         )
-    sentences = [first_order(found), curvature(found), radius(cautious)]
+    sentences = [first_order(found), curvature(found), radius(cautious), LIMITS]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -80,7 +81,8 @@ def curvature(found: Associations) -> str:
     sentences, these = [], "loss, gradient norm and r1"
     for standing, words in by_standing.items():
         if words:
-            sentences.append(f"{_listed(words)} {VERBS[standing][len(words) > 1]} {these}{ENDS[standing]}.")
+            end = ": redundant" if standing is Standing.REDUNDANT else ""
+            sentences.append(f"{_listed(words)} {VERBS[standing][len(words) > 1]} {these}{end}.")
             these = "them"
     return " ".join(sentences)
 
@@ -108,9 +110,9 @@ def _two(x: float) -> str:
 
 
 def _evidence(one: Added) -> str:
-    """What the word rests on: where it is redundance, the inflation; else the partial correlation."""
-    if one.standing is Standing.REDUNDANT:
-        return "" if one.vif is None else f" (VIF {one.vif:.3g})"
+    """What the word rests on: the variance inflation, or the partial correlation and what it predicts."""
+    if one.standing in (Standing.REDUNDANT, Standing.COLLINEAR):
+        return "" if one.vif is None else f" (VIF {one.vif:.0f})"
     gain = "" if one.r2.gain is None else f", R2 gain {round(one.r2.gain, 3) + 0.0:.3f}"
     return f" (given these {interval(one.partial)}{gain})"
 

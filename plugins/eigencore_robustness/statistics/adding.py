@@ -30,11 +30,14 @@ class Standing(StrEnum):
         controls (VIF below 10).
     REDUNDANT: it repeats them (VIF of 10 or more) and brings nothing of its own: the interval of its partial
         correlation holds 0, or its gain in cross-validated R2 is small (`R2Gain.is_small`).
-    OPEN: neither can be said.
+    COLLINEAR: it brings something, and is so much of a mixture of them (VIF of 10 or more) that what that is
+        can't be told.
+    OPEN: none of these can be said.
     """
 
     ADDS = "adds"
     REDUNDANT = "redundant"
+    COLLINEAR = "collinear"
     OPEN = "open"
 
 
@@ -100,7 +103,7 @@ def standing(partial: Interval, vif: float | None, p: float | None, r2: R2Gain) 
         return Standing.OPEN
     if vif >= LARGE_VIF:
         brings = partial.leaves_out_zero and not r2.is_small
-        return Standing.OPEN if brings else Standing.REDUNDANT
+        return Standing.COLLINEAR if brings else Standing.REDUNDANT
     claimed = partial.leaves_out_zero and p is not None and p < 1 - CONFIDENCE
     return Standing.ADDS if claimed else Standing.OPEN
 

@@ -479,8 +479,8 @@ NONE = Interval(None, None, None, 300)
         (ACROSS, 2.0, 0.5, (0.5, 0.5), Standing.OPEN),  # unrelated, but no repetition
         (ACROSS, 10.0, 0.5, (0.5, 0.6), Standing.REDUNDANT),
         (ABOVE, 10.0, 1e-9, (0.5, 0.505), Standing.REDUNDANT),
-        (ABOVE, 10.0, 1e-9, (0.5, 0.52), Standing.OPEN),  # a mixture, which yet predicts better
-        (ABOVE, 60.0, 1e-9, (0.990, 0.996), Standing.OPEN),  # most of what was left to explain
+        (ABOVE, 10.0, 1e-9, (0.5, 0.52), Standing.COLLINEAR),  # a mixture, which yet predicts better
+        (ABOVE, 60.0, 1e-9, (0.990, 0.996), Standing.COLLINEAR),  # most of what was left to explain
         (Interval(-0.17, -0.37, -0.04, 200), 859.0, 1e-9, (0.989, 0.989), Standing.REDUNDANT),
         (NONE, math.inf, None, (0.5, 0.5), Standing.REDUNDANT),
         (NONE, None, None, (None, None), Standing.OPEN),
