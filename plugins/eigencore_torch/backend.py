@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability, LinearOperator, Problem
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
+from eigencore.interfaces import Capability, LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
 from eigencore_torch import guards, linearised
-from eigencore_torch.data import Batches, parts
+from eigencore_torch.allocator import keep_freed_memory
+from eigencore_torch.classification import Classification, bounds_of, examine
+from eigencore_torch.classifier import TorchClassifier
+from eigencore_torch.data import Batches, parts, shapes
 from eigencore_torch.hessian import HessianOperator
 from eigencore_torch.kernels import uncompiled
 from eigencore_torch.params import select
 from eigencore_torch.placing import Placed, place
 from eigencore_torch.reduction import Inference, Reduction
-from eigencore_torch.risk import BatchLoss, Risk, modules_of
+from eigencore_torch.risk import BatchLoss, Risk, in_words, modules_of
 from eigencore_torch.state import Weights, untouched
+from eigencore_torch.weight_space import SAMPLES_AT_ONCE, WITHOUT_THIRD_DERIVATIVE, moved, sample_curvature
 
 KINDS = ("hessian",)
 
@@ -47,14 +52,19 @@ class TorchOptions:
 class TorchBound:
     """A problem on PyTorch, at the weights that its model or checkpoint had when this was made."""
 
-    capabilities = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
-
     def __init__(self, problem: Problem, placed: Placed, options: TorchOptions):
         self._problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
+        self._bounds = bounds_of(problem.bounds)
         self._layout = select(placed.loss.model)
         self._device = self._layout.device
         self._batches = Batches(problem.data, self._device, placed.dtype)
         self._weights = Weights(modules_of(placed.loss))
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        found = self._classification
+        always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
+        return always | found.capabilities if isinstance(found, Classification) else always
 
     @property
     def description(self) -> str:
@@ -74,6 +84,86 @@ class TorchBound:
         layout = select(self._loss.model, params)
         memory = linearised.budget(self._options.memory, self._device)
         return HessianOperator(self._risk, layout, memory)
+
+    def classifier(self, dtype: str | None = None) -> TorchClassifier:
+        """The network as a classifier, its samples from the validation data where there are any.
+
+        Raises:
+            CapabilityError: the problem is no classification of floating inputs; it says why.
+            UsageError: there is no such dtype.
+            ProblemError: the weights changed, or the model can't be copied.
+        """
+        found = self._classified()
+        self._weights.refuse_changed()
+        placed = place(self._loss, None, dtype, None)
+        model = placed.loss.model
+        weights = self._weights if model is self._loss.model else Weights([model])
+        return TorchClassifier(model, found, self._samples(model), self._bounds, weights)
+
+    def loss(self, direction: Tensor | None = None, params: str | None = None) -> float:
+        """The loss over all data, at weights + direction (n,).
+
+        Raises:
+            UnknownNameError, UsageError: no parameter matches, or the direction is no vector over those.
+            ProblemError: what the guards found (only the first time), or the loss failed.
+        """
+        layout, risk = select(self._loss.model, params), self._risk
+        with risk.session(), nullcontext() if direction is None else moved(layout, direction):
+            return risk.value()
+
+    def sample_curvature(
+        self, objective: Objective, direction: Tensor, x: Tensor, y: Tensor, params: str | None = None
+    ) -> Tensor:
+        """v'H_s v (b,) over the weights, of each sample's objective along the direction v (n,).
+
+        Args:
+            x: inputs (b, d), of any floating type.
+
+        Raises:
+            CapabilityError: the problem is no classification.
+            UnknownNameError, UsageError: as of `loss`.
+            ProblemError: the weights changed, or the model failed.
+        """
+        found, layout = self._classified(), select(self._loss.model, params)
+        if not found.fits(x) or y.shape != x.shape[:1]:
+            raise UsageError(f"samples are {shapes((x, y))}; expected inputs (b, {found.d}) and labels (b,)")
+        inputs = x.detach().to(self._device, self._layout.dtype).reshape(-1, *found.shape)
+        most = self._options.microbatch or SAMPLES_AT_ONCE
+        self._weights.refuse_changed()
+        with (
+            untouched([self._loss.model], self._device, None),
+            in_words("the samples' curvature failed", hint=WITHOUT_THIRD_DERIVATIVE),
+        ):
+            return sample_curvature(
+                self._loss.model, layout, objective, direction, inputs, y.to(self._device), most
+            )
+
+    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+        """Where each parameter lies in a direction, and its norm."""
+        layout = select(self._loss.model, params)
+        norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
+        return tuple(map(Parameter, layout.names, layout.slices, norms))
+
+    def _classified(self) -> Classification:
+        found = self._classification
+        if isinstance(found, Classification):
+            return found
+        raise CapabilityError(f"this problem is no classifier: {found.message}", hint=found.hint)
+
+    @cached_property
+    def _classification(self) -> Classification | EigencoreError:
+        """What kind of a classification the problem is, or why it is none."""
+        try:
+            with in_words("its samples can't be looked at"):
+                samples = self._samples(self._loss.model)
+                with untouched([self._loss.model], self._device, samples.data):
+                    return examine(self._loss.model, samples)
+        except EigencoreError as error:
+            return error
+
+    def _samples(self, model: nn.Module) -> Batches:
+        name = "data" if self._problem.validation is None else "validation"
+        return Batches(getattr(self._problem, name), self._device, select(model).dtype, name)
 
     @cached_property
     def _risk(self) -> Risk:
@@ -140,6 +230,7 @@ def bind(
     guards.refuse_layers(model)
     placed = place(BatchLoss(model, loss), device, dtype, problem.checkpoint)
     guards.refuse_weights(placed.loss.model)
+    keep_freed_memory()
     return TorchBound(problem, placed, options)
 
 

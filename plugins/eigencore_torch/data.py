@@ -22,14 +22,15 @@ class Batches:
 
     Args:
         dtype: what floating tensors are turned into; None leaves them as they are.
+        name: what the data are called in errors.
 
     Raises:
         ProblemError: `data` can't be iterated, or only once, or gives samples instead of batches.
     """
 
-    def __init__(self, data: Any, device: torch.device, dtype: torch.dtype | None):
-        _refuse_unless_iterable_again(data)
-        self.data, self._device, self._dtype = data, device, dtype
+    def __init__(self, data: Any, device: torch.device, dtype: torch.dtype | None, name: str = "data"):
+        _refuse_unless_iterable_again(data, name)
+        self.data, self.device, self.dtype, self.name = data, device, dtype, name
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._walk():
@@ -65,34 +66,34 @@ class Batches:
                 return
             except Exception as error:
                 raise ProblemError(
-                    f"the data failed at batch {index}: {type(error).__name__}: {error}",
-                    hint="The error comes from the iteration over `data`.",
+                    f"{self.name} failed at batch {index}: {type(error).__name__}: {error}",
+                    hint=f"The error comes from the iteration over `{self.name}`.",
                 ) from error
             yield batch
 
     def _move(self, batch: Batch) -> Batch:
         def move(x: Tensor) -> Tensor:
             # Detached: what a loss asks of its inputs, as requires_grad_() does, must not stay with the data.
-            return x.detach().to(self._device, self._dtype if x.is_floating_point() else None)
+            return x.detach().to(self.device, self.dtype if x.is_floating_point() else None)
 
-        return convert(batch, move, lambda x: x.to(self._device))
+        return convert(batch, move, lambda x: x.to(self.device))
 
 
-def _refuse_unless_iterable_again(data: Any) -> None:
+def _refuse_unless_iterable_again(data: Any, name: str) -> None:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise ProblemError(
-            f"data is a {type(data).__name__}, which gives single samples; expected batches",
+            f"{name} is a {type(data).__name__}, which gives single samples; expected batches",
             hint="Wrap it: torch.utils.data.DataLoader(data, batch_size=256).",
         )
     # Asked, not tried: a loader's iter() draws random numbers.
     if not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         raise ProblemError(
-            f"data is a {type(data).__name__}, which can't be iterated; expected batches",
+            f"{name} is a {type(data).__name__}, which can't be iterated; expected batches",
             hint="Give a list of batches, such as [(x, y)], or a DataLoader.",
         )
     if isinstance(data, Iterator):
         raise ProblemError(
-            f"data is a {type(data).__name__} that can be walked over only once; every product needs a pass",
+            f"{name} is a {type(data).__name__} that can be walked over only once, and is needed many times",
             hint="Give a list or a DataLoader, or call list() on it if it fits in memory.",
         )
 

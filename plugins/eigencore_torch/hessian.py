@@ -16,13 +16,8 @@ from eigencore.operators import FunctionOperator
 from eigencore_torch.data import size
 from eigencore_torch.linearised import Linearised, bytes_kept
 from eigencore_torch.params import Layout
-from eigencore_torch.risk import Risk, Term, in_words
+from eigencore_torch.risk import WITHOUT_SECOND_DERIVATIVE, Risk, Term, in_words
 from eigencore_torch.sampling import Sample, draw
-
-_WITHOUT_SECOND_DERIVATIVE = (
-    "PyTorch may have no second derivative of an operation in the model or the loss, whose name it tells; "
-    "write it with simpler operations."
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class HessianOperator:
         if V.ndim != 2 or V.shape[0] != self.shape[0]:
             raise UsageError(f"a block of shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
         total = 0.0
-        with self._risk.session(), in_words("the Hessian product failed", hint=_WITHOUT_SECOND_DERIVATIVE):
+        with self._risk.session(), in_words("the Hessian product failed", hint=WITHOUT_SECOND_DERIVATIVE):
             out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
             for linearised, weight, kept in graphs:
                 total += weight
@@ -162,8 +157,6 @@ class HessianOperator:
 
     def _divisor(self, weights: float) -> float:
         total = self._risk.total(weights)
-        if weights == 0:
-            raise ProblemError("data is empty, or every batch has weight zero")
         if self._total is not None and abs(weights - self._total) > 1e-9 * self._total:
             raise ProblemError(
                 f"the data changed between products: they weighed {self._total:g}, and now {weights:g}",

@@ -1,8 +1,8 @@
 """PyTorch's kernels whose second derivative is missing or wrong, and what is computed instead.
 
-Four are known: fused attention, cuDNN's recurrent networks and whatever torch.compile made refuse a second
-derivative, and the fused weight normalisation gives a wrong one, as if the norms were constants (seen in
-PyTorch 2.13).
+Five are known: fused attention, cuDNN's recurrent networks, transformer layers fused for inference and
+whatever torch.compile made refuse a second derivative, and the fused weight normalisation gives a wrong one,
+as if the norms were constants (seen in PyTorch 2.13).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
     parts = [module for root in modules for module in root.modules()]
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_layers_not_fused())
         stack.enter_context(_eager())
         if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in parts):
             stack.enter_context(_without_cudnn())
@@ -46,6 +47,17 @@ def _eager() -> AbstractContextManager[None]:
         return nullcontext()
     context: AbstractContextManager[None] = stance("force_eager")
     return context
+
+
+@contextmanager
+def _layers_not_fused() -> Iterator[None]:
+    """Transformer layers are made of operations even where no gradient is asked for."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager

@@ -16,6 +16,12 @@ from eigencore_torch.data import Batch, Batches, is_pair, parts, shapes
 from eigencore_torch.reduction import Reduction
 from eigencore_torch.state import Weights, untouched
 
+WITHOUT_SECOND_DERIVATIVE = (
+    "PyTorch may have no second derivative of an operation in the model or the loss, whose name it tells; "
+    "write it with simpler operations."
+)
+_MEMORY = "Set torch.microbatch, or torch.memory=none: neither changes the operator."
+
 
 @dataclass(frozen=True)
 class BatchLoss:
@@ -125,8 +131,22 @@ class Risk:
             )
 
     def total(self, weights: float) -> float:
-        """What a sum over all batches of the given weights is to be divided by."""
+        """What a sum over all batches of the given weights is to be divided by.
+
+        Raises:
+            ProblemError: the weights are zero.
+        """
+        if weights == 0:
+            raise ProblemError("data is empty, or every batch has weight zero")
         return self._reduction.total(weights)
+
+    def value(self) -> float:
+        """The loss over all data, at the weights as they are; inside a session."""
+        value = weights = 0.0
+        for term in self.terms():
+            value += term.weight * float(self.loss(term.batch, term.index).detach())
+            weights += term.weight
+        return value / self.total(weights)
 
 
 def modules_of(loss: BatchLoss) -> Sequence[nn.Module]:
@@ -136,16 +156,18 @@ def modules_of(loss: BatchLoss) -> Sequence[nn.Module]:
 
 
 @contextmanager
-def in_words(what: str, hint: str | None = None) -> Iterator[None]:
-    """Turns an exception from somebody's model or loss into a ProblemError that says where it came from."""
+def in_words(what: str, hint: str | None = None, memory: str = _MEMORY) -> Iterator[None]:
+    """Turns an exception from somebody's model or loss into a ProblemError that says where it came from.
+
+    Args:
+        hint: what to do.
+        memory: what to do where the device is out of memory.
+    """
     try:
         yield
     except EigencoreError:
         raise
     except torch.cuda.OutOfMemoryError as error:
-        raise ProblemError(
-            f"{what}: the device is out of memory",
-            hint="Set torch.microbatch, or torch.memory=none: neither changes the operator.",
-        ) from error
+        raise ProblemError(f"{what}: the device is out of memory", hint=memory) from error
     except Exception as error:
         raise ProblemError(f"{what}: {type(error).__name__}: {error}", hint=hint) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,16 +17,26 @@ from eigencore_torch.kernels import twice_differentiable
 
 
 @contextmanager
-def untouched(modules: Sequence[nn.Module], device: torch.device, data: Any) -> Iterator[None]:
+def untouched(
+    modules: Sequence[nn.Module], device: torch.device, data: Any, foreign: bool = True
+) -> Iterator[None]:
     """Evaluation mode and what double backward needs, inside; everything as it was, afterwards.
 
-    Put back, also after an exception: the mode of every module, buffers, the states of the random number
-    generators (of PyTorch, NumPy, Python and the loader), and PyTorch's switches.
+    Put back, also after an exception: the mode of every module, its buffers and other tensors, the states of
+    the random number generators (of PyTorch, NumPy, Python and the loader), and PyTorch's switches.
+
+    Args:
+        foreign: False leaves out the generators of NumPy and Python, whose states take longer than all else
+            together; for calls that are known not to draw from them.
     """
+    parts = [module for root in modules for module in root.modules()]
     with ExitStack() as stack:
+        if foreign:
+            stack.enter_context(_foreign_random_states())
         stack.enter_context(_random_states(device, data))
-        stack.enter_context(_buffers(modules))
-        stack.enter_context(_evaluation_mode(modules))
+        stack.enter_context(_buffers(parts))
+        stack.enter_context(_attributes(parts))
+        stack.enter_context(_evaluation_mode(parts))
         # Whatever the caller is in the middle of must not reach the product.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -36,16 +46,29 @@ def untouched(modules: Sequence[nn.Module], device: torch.device, data: Any) -> 
 
 
 @contextmanager
-def _random_states(device: torch.device, data: Any) -> Iterator[None]:
+def _foreign_random_states() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def foreign_draws() -> Any:
+    """What stays equal for as long as nobody draws from NumPy's or Python's generator."""
+    _, key, *rest = np.random.get_state()
+    return random.getstate(), np.asarray(key).tobytes(), rest
+
+
+@contextmanager
+def _random_states(device: torch.device, data: Any) -> Iterator[None]:
     own = getattr(data, "generator", None)
     loader = own.get_state() if isinstance(own, torch.Generator) else None
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
         if own is not None and loader is not None:
             own.set_state(loader)
 
@@ -53,13 +76,18 @@ def _random_states(device: torch.device, data: Any) -> Iterator[None]:
 @contextmanager
 def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
     # Flags, not eval(): what a model does in its own train() and eval() could not be taken back.
-    modes = [(module, module.training) for root in modules for module in root.modules()]
+    modes = [(module, module.training) for module in modules]
     try:
-        for module, _ in modes:
-            module.training = False
+        _set_modes((module, False) for module, _ in modes)
         yield
     finally:
-        for module, training in modes:
+        _set_modes(modes)
+
+
+def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        # Asked first: a module takes ten times as long to set an attribute as to tell it.
+        if module.training != training:
             module.training = training
 
 
@@ -67,8 +95,7 @@ def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
 def _buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
     before = [
         (module, name, buffer, None if buffer is None else (_version(buffer), buffer.clone()))
-        for root in modules
-        for module in root.modules()
+        for module in modules
         for name, buffer in module._buffers.items()
     ]
     try:
@@ -80,6 +107,22 @@ def _buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
             if buffer is not None and saved is not None and _version(buffer) != saved[0]:
                 with torch.no_grad():
                     buffer.copy_(saved[1])
+
+
+@contextmanager
+def _attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
+    # What a forward pass leaves on a module, such as its last activation, holds the pass's graph.
+    before = [(vars(module), vars(module).copy()) for module in modules]
+    try:
+        yield
+    finally:
+        for own, saved in before:
+            other = [name for name, x in own.items() if x is not saved.get(name)]
+            for name in other:
+                if name not in saved and isinstance(own[name], Tensor):
+                    del own[name]
+                elif isinstance(saved.get(name), Tensor):
+                    own[name] = saved[name]
 
 
 class Weights:
@@ -96,11 +139,16 @@ class Weights:
 
     def refuse_changed(self) -> None:
         """Raises ProblemError where any weight or buffer is another than when this was made."""
+        self.refuse_moved()
+        sums = self._sums()
+        self._refuse([name for name, then in self._bits.items() if sums[name] != then])
+
+    def refuse_moved(self) -> None:
+        """The same without the sums over the bits: what was changed through `.data` is not noticed."""
         now = self._named()
-        changed = [name for name in self._tensors.keys() | now.keys() if not self._same(name, now.get(name))]
-        if not changed:
-            sums = self._sums()
-            changed = [name for name, then in self._bits.items() if sums[name] != then]
+        self._refuse([n for n in self._tensors.keys() | now.keys() if not self._same(n, now.get(n))])
+
+    def _refuse(self, changed: list[str]) -> None:
         if changed:
             raise ProblemError(
                 f"the weights changed after the problem was bound: {sorted(changed)[0]}",

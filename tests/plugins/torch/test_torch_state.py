@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from eigencore.errors import ProblemError
+from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
 
 
@@ -35,7 +36,8 @@ class Restless(nn.Module):
         self.cache = self.last
         if self.fail_at is not None and len(x) == self.fail_at:
             raise RuntimeError("on purpose")
-        return self.second(torch.tanh(self.norm(self.first(x))))
+        self.hidden = torch.tanh(self.norm(self.first(x)))
+        return self.second(self.hidden)
 
 
 @pytest.fixture
@@ -58,6 +60,9 @@ def snapshot(model, loader=None):
         "weights": [p.detach().clone() for p in model.parameters()],
         "versions": [p._version for p in model.parameters()],
         "buffers": {name: (own, copy.deepcopy(x)) for name, (own, x) in buffers.items()},
+        "attributes": [
+            [k for k, x in vars(m).items() if isinstance(x, torch.Tensor)] for m in model.modules()
+        ],
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state()[1].copy(),
         "python": random.getstate(),
@@ -70,6 +75,7 @@ def snapshot(model, loader=None):
             torch.backends.cuda.mem_efficient_sdp_enabled(),
             torch.backends.cuda.math_sdp_enabled(),
             torch.backends.cudnn.enabled,
+            torch.backends.mha.get_fastpath_enabled(),
         ),
     }
 
@@ -131,6 +137,58 @@ def test_everything_is_put_back_after_a_refusal(small, restless):
     with pytest.raises(ProblemError, match="on purpose"):
         bind(small(model=restless), TorchOptions()).operator()
     assert_same(before, snapshot(restless))
+
+
+def calls(bound):
+    """Everything that a bound classification can be asked, one after the other."""
+    classifier, cross_entropy = bound.classifier(), CrossEntropy()
+    x, y = classifier.samples()
+    direction = torch.ones(bound.operator().shape[0], dtype=torch.float64)
+    yield bound.capabilities
+    yield classifier.logits(x)
+    yield classifier.value_and_grad(cross_entropy, x, y)
+    product = classifier.input_products(cross_entropy, x, y)
+    yield product
+    yield product(x)
+    yield bound.loss()
+    yield bound.loss(direction)
+    yield bound.sample_curvature(cross_entropy, direction, x, y)
+    yield bound.classifier("float32").samples()
+
+
+def test_everything_is_put_back_by_a_classifier_and_along_directions(small, restless):
+    loader, validation = loader_of(small()), loader_of(small())
+    before, other = snapshot(restless, loader), validation.generator.get_state()
+    bound = bind(small(model=restless, data=loader, validation=validation), TorchOptions())
+    for _ in calls(bound):
+        assert_same(before, snapshot(restless, loader))
+        assert torch.equal(validation.generator.get_state(), other)
+
+
+def test_everything_is_put_back_after_an_exception_in_a_classifier(small, restless):
+    bound = bind(small(model=restless), TorchOptions())
+    classifier, cross_entropy = bound.classifier(), CrossEntropy()
+    x, y = classifier.samples()
+    direction = torch.ones(bound.operator().shape[0], dtype=torch.float64)
+    restless.fail_at = 5
+    before = snapshot(restless)
+    failing = [
+        lambda: classifier.logits(x[:5]),
+        lambda: classifier.value_and_grad(cross_entropy, x[:5], y[:5]),
+        lambda: classifier.input_products(cross_entropy, x[:5], y[:5]),
+        lambda: bound.loss(direction),
+        lambda: bound.sample_curvature(cross_entropy, direction, x[:5], y[:5]),
+    ]
+    for call in failing:
+        with pytest.raises(ProblemError, match="on purpose"):
+            call()
+        assert_same(before, snapshot(restless))
+
+
+def test_what_was_on_a_module_comes_back(small, restless):
+    restless.hidden = kept = torch.ones(3)
+    bind(small(model=restless), TorchOptions()).operator()
+    assert restless.hidden is kept
 
 
 def test_the_callers_switches_do_not_reach_the_product(small):

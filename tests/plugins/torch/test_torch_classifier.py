@@ -1,0 +1,266 @@
+"""The classifier's logits and their derivatives over the input, against dense ones and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eigencore.errors import CapabilityError, ProblemError, UsageError
+from eigencore.objectives import DLR, CrossEntropy, Margin
+from eigencore_torch.backend import TorchOptions, bind
+from eigencore_torch.kernels import twice_differentiable
+
+OBJECTIVES = [CrossEntropy(), Margin(), Margin(against=1), DLR()]
+
+
+@pytest.fixture(params=OBJECTIVES, ids=["cross_entropy", "margin", "margin_1", "dlr"])
+def objective(request):
+    return request.param
+
+
+def of(problem, device="cpu", **asked):
+    return bind(problem, TorchOptions(), device=device).classifier(**asked)
+
+
+def one(problem, objective, x, y):
+    """One sample's objective, as a function of its input (d,) that PyTorch differentiates."""
+    model, shape = problem.model.eval(), problem.data[0][0].shape[1:]
+    return lambda row: objective.value(model(row.clone().reshape(1, *shape)), y[None])[0]
+
+
+def test_logits_are_the_networks_in_evaluation_mode(classifying, device):
+    classifier = of(classifying(), device)
+    x, _ = classifier.samples()
+    expected = classifying().model.eval().to(device)(torch.cat([x for x, _ in classifying().data]).to(device))
+    torch.testing.assert_close(classifier.logits(x), expected.detach())
+    assert not classifier.logits(x).requires_grad
+    assert classifier.logits(x).shape == (15, classifier.classes)
+
+
+def test_values_and_gradients_are_those_of_each_sample(classifying, objective, device):
+    classifier = of(classifying(), device)
+    x, y = classifier.samples()
+    value, gradient = classifier.value_and_grad(objective, x, y)
+    assert value.shape == (15,)
+    assert not value.requires_grad
+    problem = classifying()
+    for i in range(len(x)):
+        f = one(problem, objective, x[i].cpu(), y[i].cpu())
+        torch.testing.assert_close(value[i].cpu(), f(x[i].cpu()).detach())
+        expected = torch.autograd.functional.jacobian(f, x[i].cpu())
+        torch.testing.assert_close(gradient[i].cpu(), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_gradients_are_differences_of_values(classifying, objective):
+    classifier = of(classifying())
+    x, y = classifier.samples()
+    direction = torch.from_numpy(np.random.default_rng(0).standard_normal(tuple(x.shape)))
+    _, gradient = classifier.value_and_grad(objective, x, y)
+    up, _ = classifier.value_and_grad(objective, x + 1e-6 * direction, y)
+    down, _ = classifier.value_and_grad(objective, x - 1e-6 * direction, y)
+    torch.testing.assert_close((up - down) / 2e-6, (gradient * direction).sum(1), rtol=1e-5, atol=1e-7)
+
+
+def test_products_are_those_of_the_dense_hessians(classifying, objective, device):
+    classifier = of(classifying(), device)
+    x, y = classifier.samples(5)
+    product = classifier.input_products(objective, x, y)
+    problem = classifying()
+    hessians = []
+    for i in range(len(x)):
+        with twice_differentiable([problem.model], torch.device("cpu")):
+            f = one(problem, objective, x[i].cpu(), y[i].cpu())
+            hessians.append(torch.autograd.functional.hessian(f, x[i].cpu()))
+    for seed in range(2):
+        v = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape)))
+        expected = torch.einsum("sij,sj->si", torch.stack(hessians), v)
+        torch.testing.assert_close(product(v.to(device)).cpu(), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_products_are_differences_of_gradients(classifying):
+    classifier, objective = of(classifying()), CrossEntropy()
+    x, y = classifier.samples()
+    v = torch.from_numpy(np.random.default_rng(0).standard_normal(tuple(x.shape)))
+    _, up = classifier.value_and_grad(objective, x + 1e-6 * v, y)
+    _, down = classifier.value_and_grad(objective, x - 1e-6 * v, y)
+    product = classifier.input_products(objective, x, y)(v)
+    assert not product.requires_grad
+    torch.testing.assert_close(product, (up - down) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+def test_no_sample_knows_the_others(classifying, objective):
+    classifier = of(classifying())
+    x, y = classifier.samples()
+    v = torch.ones_like(x)
+    value, gradient = classifier.value_and_grad(objective, x, y)
+    product = classifier.input_products(objective, x, y)(v)
+    order = torch.arange(14, -1, -1)
+    for chosen in (slice(0, 1), slice(4, 7), order):
+        own, slope = classifier.value_and_grad(objective, x[chosen], y[chosen])
+        torch.testing.assert_close(own, value[chosen], rtol=0, atol=1e-12)
+        torch.testing.assert_close(slope, gradient[chosen], rtol=0, atol=1e-12)
+        bent = classifier.input_products(objective, x[chosen], y[chosen])(v[chosen])
+        torch.testing.assert_close(bent, product[chosen], rtol=0, atol=1e-12)
+
+
+def test_a_margin_that_is_linear_has_no_curvature(small):
+    classifier = of(small(model=nn.Linear(4, 3).double()))
+    x, y = classifier.samples()
+    assert classifier.input_products(Margin(), x, y)(torch.ones_like(x)).count_nonzero() == 0
+
+
+class Rounding(nn.Linear):
+    def forward(self, x):
+        return super().forward(torch.round(16 * x) / 16)
+
+
+def test_behind_a_rounding_all_derivatives_are_zero(small):
+    classifier = of(small(model=Rounding(4, 3).double()))
+    x, y = classifier.samples()
+    _, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
+    product = classifier.input_products(CrossEntropy(), x, y)(torch.ones_like(x))
+    assert gradient.count_nonzero() == product.count_nonzero() == 0
+
+
+def test_a_piecewise_linear_network_curves_through_the_softmax_alone(small):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 3)).double()
+    classifier = of(small(model=model))
+    x, y = classifier.samples()
+    v = torch.ones_like(x)
+    assert classifier.input_products(Margin(), x, y)(v).count_nonzero() == 0
+    assert classifier.input_products(CrossEntropy(), x, y)(v).count_nonzero() > 0
+
+
+class InPlace(nn.Linear):
+    def forward(self, x):
+        return torch.tanh(super().forward(x.sub_(0.3).div_(2)))
+
+
+def test_inputs_are_left_as_they_are(small):
+    bound = bind(small(model=InPlace(4, 3).double()), TorchOptions())
+    classifier = bound.classifier()
+    x, y = classifier.samples()
+    before = x.clone()
+    v = torch.ones(15, dtype=torch.float64)
+    for _ in range(2):
+        found = [
+            classifier.logits(x),
+            *classifier.value_and_grad(CrossEntropy(), x, y),
+            classifier.input_products(CrossEntropy(), x, y)(x),
+            bound.sample_curvature(CrossEntropy(), v, x, y),
+        ]
+        assert torch.equal(x, before)
+        assert torch.equal(torch.cat([x for x, _ in small().data]), before)
+    assert (x.requires_grad, x.grad) == (False, None)
+    # The same network without working in place.
+    with torch.no_grad():
+        expected = torch.tanh(nn.Linear.forward(bound._loss.model, (x - 0.3) / 2))
+    torch.testing.assert_close(found[0], expected)
+
+
+def test_another_type_is_for_a_copy(small, device):
+    problem = small(dtype=torch.float32)
+    bound = bind(problem, TorchOptions(), device=device)
+    single, exact = bound.classifier(), bound.classifier("float64")
+    assert (single.dtype, exact.dtype) == (torch.float32, torch.float64)
+    assert {p.dtype for p in problem.model.parameters()} == {torch.float32}
+    x, y = exact.samples()
+    assert x.dtype == torch.float64
+    torch.testing.assert_close(single.samples()[0].double(), x, rtol=0, atol=0)
+    torch.testing.assert_close(exact.logits(x).float(), single.logits(x.float()), rtol=1e-5, atol=1e-5)
+    step, _ = exact.value_and_grad(CrossEntropy(), x, y)
+    assert step.dtype == torch.float64
+
+
+def test_the_callers_switches_do_not_reach_it(classifying):
+    classifier = of(classifying())
+    x, y = classifier.samples()
+    expected = classifier.value_and_grad(CrossEntropy(), x, y)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = classifier.value_and_grad(CrossEntropy(), x, y)
+    torch.testing.assert_close(inside, expected, rtol=0, atol=0)
+    with torch.inference_mode():
+        inside = classifier.value_and_grad(CrossEntropy(), x.clone(), y.clone())
+        product = classifier.input_products(CrossEntropy(), x.clone(), y.clone())(x.clone())
+    torch.testing.assert_close(inside, expected, rtol=0, atol=0)
+    torch.testing.assert_close(product, classifier.input_products(CrossEntropy(), x, y)(x), rtol=0, atol=0)
+
+
+def test_weights_that_change_are_noticed(small):
+    problem = small()
+    bound = bind(problem, TorchOptions())
+    classifier, exact = bound.classifier(), bound.classifier("float32")
+    x, y = classifier.samples()
+    product = classifier.input_products(CrossEntropy(), x, y)
+    before = exact.logits(x.float())
+    with torch.no_grad():
+        problem.model[0].weight.add_(1)
+    for call in (
+        lambda: classifier.logits(x),
+        lambda: classifier.value_and_grad(CrossEntropy(), x, y),
+        lambda: product(x),
+        lambda: bound.classifier(),
+    ):
+        with pytest.raises(ProblemError, match=r"weights changed.*0\.weight"):
+            call()
+    # A copy stays what it was.
+    torch.testing.assert_close(exact.logits(x.float()), before, rtol=0, atol=0)
+
+
+def test_rows_that_do_not_fit(small):
+    classifier = of(small())
+    x, y = classifier.samples()
+    for wrong in (x[0], x[:, :3], x.float(), x.numpy()):
+        with pytest.raises(UsageError, match=r"expected rows torch\.float64 \(b, 4\)"):
+            classifier.logits(wrong)
+    with pytest.raises(UsageError, match=r"expected rows torch\.float64 \(15, 4\)"):
+        classifier.input_products(CrossEntropy(), x, y)(x[:3])
+
+
+class Squeezing(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+def test_a_network_that_drops_the_dimension_of_the_samples(small):
+    classifier = of(small(model=Squeezing(4, 3).double()))
+    x, _ = classifier.samples()
+    with pytest.raises(ProblemError, match=r"gave \(3,\) for 1 inputs; expected \(1, 3\)") as caught:
+        classifier.logits(x[:1])
+    assert "squeeze" in caught.value.hint
+
+
+class Detached(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.detach())
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, slope):
+        return 2 * slope
+
+
+class OnceDifferentiable(nn.Linear):
+    def forward(self, x):
+        return super().forward(torch.tanh(Once.apply(x)))
+
+
+def test_derivatives_that_are_not_there_are_refused(small):
+    classifier = of(small(model=Detached(4, 3).double()))
+    x, y = classifier.samples()
+    with pytest.raises(CapabilityError, match="can't be differentiated once over the input"):
+        classifier.value_and_grad(CrossEntropy(), x, y)
+    classifier = of(small(model=OnceDifferentiable(4, 3).double()))
+    classifier.value_and_grad(CrossEntropy(), x, y)
+    with pytest.raises(CapabilityError, match="can't be differentiated twice over the input"):
+        classifier.input_products(CrossEntropy(), x, y)
