@@ -103,6 +103,7 @@ def examine(
             if not repeated:
                 _refuse_random(value, loss(piece, index), index)
                 _refuse_left(value, left)
+                _refuse_once_differentiable(value)
                 repeated = True
             if look is not None:
                 look(piece, index, value)
@@ -125,6 +126,25 @@ def _refuse_value(value: Tensor, batch: Batch, index: int) -> None:
             f"the loss of batch {index} does not depend on the trainable weights",
             hint="Look for detach(), .item(), .data or no_grad() in the model and the loss.",
         )
+
+
+def _refuse_once_differentiable(value: Tensor) -> None:
+    """PyTorch drops the second derivative of such an operation without a word where it comes last."""
+    seen, ahead = set(), [value.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        ahead.extend(following for following, _ in node.next_functions)
+        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
+        code = getattr(backward, "__code__", None)
+        if code is not None and "once_differentiable" in code.co_qualname:
+            raise ProblemError(
+                f"the operation {node.name().removesuffix('Backward')} is marked once_differentiable: PyTorch "
+                "would leave its second derivative out",
+                hint="Write its backward with differentiable operations, and take the mark away.",
+            )
 
 
 def _refuse_random(once: Tensor, again: Tensor, index: int) -> None:

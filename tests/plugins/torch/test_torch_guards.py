@@ -103,6 +103,28 @@ def test_a_loss_that_is_random(small):
     assert "dropout" in refused(small(model=model), "batch 0 came out as")
 
 
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, slope):
+        (x,) = context.saved_tensors
+        return 3 * x**2 * slope
+
+
+def test_an_operation_that_has_only_a_first_derivative(small):
+    """PyTorch would give a Hessian without this term, and say nothing."""
+    loss = nn.CrossEntropyLoss()
+    hint = refused(
+        small(loss=lambda z, y: loss(z, y) + Cube.apply(z).mean()), "operation Cube is marked once_differen"
+    )
+    assert "take the mark away" in hint
+
+
 def test_labels_out_of_range(small):
     data = small().data
     data[2][1][1] = 3
