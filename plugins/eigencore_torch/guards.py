@@ -141,8 +141,8 @@ def _refuse_once_differentiable(value: Tensor) -> None:
         code = getattr(backward, "__code__", None)
         if code is not None and "once_differentiable" in code.co_qualname:
             raise ProblemError(
-                f"the operation {node.name().removesuffix('Backward')} is marked once_differentiable: PyTorch "
-                "would leave its second derivative out",
+                f"the operation {node.name().removesuffix('Backward')} is marked once_differentiable: "
+                "PyTorch would leave its second derivative out",
                 hint="Write its backward with differentiable operations, and take the mark away.",
             )
 
