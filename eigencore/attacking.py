@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import numpy as np
 from eigencore import arrays
 from eigencore.encoding import plain
 from eigencore.errors import PluginError, ProblemError, UsageError
-from eigencore.interfaces import AttackEntry, Bound, Classifier, Objective
+from eigencore.interfaces import AttackEntry, Bound, Classifier, Problem
+from eigencore.passes import CountingClassifier
 from eigencore.problems import resolve_options
 from eigencore.registry import load, registry, require
 from eigencore.results import AttackResult
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.interfaces import Array, Attack, Floats
+
+    Verdict = tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]
 
 # How far over the ball or the bounds rounding may take an input, in parts of their size.
 SLACK = 1e-6
@@ -40,13 +45,14 @@ def attack(
 ) -> AttackResult:
     """Adversarial inputs for the samples of a bound problem, evaluated.
 
-    Samples that are misclassified already are left as they are; they count as broken at distance zero.
+    Samples that are misclassified already are left as they are; they count as broken at distance zero. The
+    same seed, samples and batch give the same bytes.
 
     Args:
         name: of a registered attack.
-        eps: the radius of the ball for an attack that takes one.
-        samples: inputs (N, d) and labels (N,) of the classifier; None: its own.
-        images: how many of its own samples to attack; None: all.
+        eps: the radius of the ball, for an attack that takes one.
+        samples: inputs (N, d) or (N, *shape) and labels (N,), of any array library; None: the problem's own.
+        images: how many of the samples to attack, from the first; None: all.
         batch: samples that are attacked at once.
         seed: of every random number.
         classifier: one that was made already, to attack; None: `bound.classifier()`.
@@ -55,10 +61,12 @@ def attack(
 
     Raises:
         UnknownNameError, OptionError, UsageError: something that can't be asked for; before any pass.
-        CapabilityError: the problem does not offer what the attack needs.
-        ProblemError: the samples have logits that are not finite.
+        CapabilityError: the problem does not offer what the attack needs; before any pass.
+        ProblemError: samples outside the problem's bounds, or whose logits are not finite.
         PluginError: the attack left the ball or the bounds.
     """
+    if isinstance(bound, Problem):
+        raise UsageError("attack was given a Problem", hint="Bind it first: attack(bind(problem), ...).")
     entry = registry().find(AttackEntry, name)
     resolved = resolve_options(entry, options)
     norm = _norm(entry, resolved)
@@ -66,11 +74,12 @@ def attack(
     require(entry, bound.capabilities)
     run: Attack = load(entry)
     began = time.perf_counter()
-    counted = _Counting(classifier if classifier is not None else bound.classifier())
-    x, y = counted.samples(images) if samples is None else samples
+    counted = CountingClassifier(classifier if classifier is not None else bound.classifier())
+    x, y = counted.samples(images) if samples is None else _given(samples, images, counted)
+    _refuse_samples_outside(x, counted)
     found = [
-        _attacked(run, counted, x[at : at + batch], y[at : at + batch], resolved, norm, eps, [seed, at])
-        for at in _told(range(0, x.shape[0], batch), x.shape[0], batch, name, progress)
+        _attacked(run, counted, x[at:to, ...], y[at:to], resolved, norm, eps, [seed, at])
+        for at, to in _batches(x.shape[0], batch, name, progress)
     ]
     xp = counted.xp
     inputs, correct, success, distance = zip(*found, strict=True)
@@ -82,13 +91,16 @@ def attack(
         success=np.concatenate(success),
         distance=np.concatenate(distance),
         norm=norm,
-        eps=eps,
+        eps=None if eps is None else float(eps),
         seed=seed,
         forward=counted.forward,
         backward=counted.backward,
         seconds=time.perf_counter() - began,
         options=plain(resolved) if resolved is not None else {},
     )
+
+
+# -- what is asked, looked at before any pass --------------------------------------------------------------
 
 
 def _norm(entry: AttackEntry, options: Any) -> str:
@@ -103,24 +115,61 @@ def _check(entry: AttackEntry, eps: float | None, seed: int, images: int | None,
         raise UsageError(
             f"{entry.name} looks for the smallest perturbation; eps is {eps!r}", hint="Leave eps out."
         )
-    if entry.goal == "fixed_eps" and (eps is None or not 0 <= eps < float("inf")):
-        raise UsageError(f"eps is {eps!r}; {entry.name} needs a radius, a number of at least 0")
+    if entry.goal == "fixed_eps":
+        number = isinstance(eps, Real) and not isinstance(eps, bool)
+        if not (number and 0 <= float(eps) < math.inf):  # type: ignore[arg-type]
+            raise UsageError(
+                f"eps is {eps!r}; {entry.name} needs a radius, a number of at least 0",
+                hint="It is in the units of the inputs: eps=8/255 where they go from 0 to 1.",
+            )
     for name, value, low in (("seed", seed, 0), ("images", images, 1), ("batch", batch, 1)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
             raise UsageError(f"{name} is {value!r}; expected a whole number of at least {low}")
 
 
+def _given(samples: Any, images: int | None, classifier: Classifier) -> tuple[Array, Array]:
+    """The caller's samples as rows (N, d) and labels (N,) of the classifier's library."""
+    try:
+        x, y = samples
+        inputs, labels = arrays.to_host(x)[:images], arrays.to_host(y)[:images]
+    except (TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"samples can't be read as a pair of inputs and labels: {error}") from error
+    d = math.prod(classifier.shape)
+    if inputs.ndim < 2 or not len(inputs) or tuple(inputs.shape[1:]) not in ((d,), tuple(classifier.shape)):
+        shapes = dict.fromkeys(f"(N, {', '.join(map(str, one))})" for one in ((d,), classifier.shape))
+        raise UsageError(f"the samples' inputs have shape {inputs.shape}; expected {' or '.join(shapes)}")
+    if labels.shape != inputs.shape[:1]:
+        raise UsageError(f"labels of shape {labels.shape} for {len(inputs)} inputs; expected one for each")
+    if not np.all(np.isin(labels, np.arange(classifier.classes))):
+        raise UsageError(f"labels are whole numbers from 0 to {classifier.classes - 1}; given was {labels}")
+    rows = arrays.from_host(inputs.reshape(len(inputs), d), classifier)
+    return rows, classifier.xp.asarray(labels.astype(np.int64), device=classifier.device)
+
+
+def _refuse_samples_outside(x: Array, classifier: Classifier) -> None:
+    over = _over(x, classifier)
+    if over > 0:
+        low, high = float(classifier.xp.min(x)), float(classifier.xp.max(x))
+        raise ProblemError(
+            f"the samples go from {low:g} to {high:g}, {over:g} outside their bounds",
+            hint="Give Problem(bounds=...) for inputs as the network gets them; None where there are none.",
+        )
+
+
+# -- one batch ---------------------------------------------------------------------------------------------
+
+
 def _attacked(
     run: Attack,
-    classifier: _Counting,
+    classifier: Classifier,
     x: Array,
     y: Array,
     options: Any,
     norm: str,
     eps: float | None,
     entropy: list[int],
-) -> tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]:
-    """A batch: its adversarial inputs, who was correct, who was broken, at what distance."""
+) -> Verdict:
+    """Its adversarial inputs, who was correct, who was broken, at what distance."""
     labels = arrays.to_host(y)
     correct = _predicted(classifier, x) == labels
     distance, index = np.zeros(len(labels)), np.arange(len(labels))
@@ -151,67 +200,39 @@ def _predicted(classifier: Classifier, x: Array) -> npt.NDArray[np.int64]:
 
 
 def _refuse_outside(moved: Array, x: Array, classifier: Classifier, norm: str, eps: float | None) -> None:
-    if moved.shape != x.shape or not arrays.is_finite(moved):
-        raise PluginError(
-            f"the attack returned {tuple(moved.shape)}, expected {tuple(x.shape)} finite numbers"
-        )
+    if getattr(moved, "shape", None) != x.shape or not arrays.is_finite(moved):
+        told = getattr(moved, "shape", type(moved).__name__)
+        raise PluginError(f"the attack returned {told}; expected finite numbers of shape {tuple(x.shape)}")
     xp = classifier.xp
     if eps is not None:
         farthest = float(xp.max(row_norms(moved - x, norm)))
         if farthest > eps * (1 + SLACK) + 4 * arrays.eps(classifier) * float(xp.max(xp.abs(x))):
             raise PluginError(f"the attack left the ball: {norm} distance {farthest:g}, eps {eps:g}")
-    if classifier.bounds is not None:
-        low, high = classifier.bounds
-        over = max(low - float(xp.min(moved)), float(xp.max(moved)) - high)
-        if over > SLACK * (high - low):
-            raise PluginError(f"the attack left the bounds {low:g} to {high:g} by {over:g}")
+    over = _over(moved, classifier)
+    if over > 0:
+        raise PluginError(f"the attack left the bounds by {over:g}")
+
+
+def _over(x: Array, classifier: Classifier) -> float:
+    """By how much x leaves the bounds; 0 within rounding."""
+    if classifier.bounds is None:
+        return 0.0
+    low, high = classifier.bounds
+    over = max(low - float(classifier.xp.min(x)), float(classifier.xp.max(x)) - high)
+    return over if over > SLACK * (high - low) else 0.0
 
 
 def row_norms(x: Array, norm: str) -> Array:
     """The "Linf" or "L2" norm of each row (b,)."""
     xp = arrays.namespace(x)
-    return xp.linalg.vector_norm(x, axis=1, ord=float("inf") if norm == "Linf" else 2)
+    return xp.linalg.vector_norm(x, axis=1, ord=math.inf if norm == "Linf" else 2)
 
 
-def _told(
-    starts: range, total: int, batch: int, name: str, progress: Callable[[str], None] | None
-) -> Iterator[int]:
-    for at in starts:
-        yield at
+def _batches(
+    total: int, batch: int, name: str, progress: Callable[[str], None] | None
+) -> Iterator[tuple[int, int]]:
+    for at in range(0, total, batch):
+        to = min(at + batch, total)
+        yield at, to
         if progress is not None:
-            progress(f"{name}: {min(at + batch, total)} of {total} samples")
-
-
-class _Counting:
-    """A classifier that counts its passes, in samples."""
-
-    def __init__(self, classifier: Classifier):
-        self._classifier = classifier
-        self.xp, self.dtype, self.device = classifier.xp, classifier.dtype, classifier.device
-        self.shape, self.classes, self.bounds = classifier.shape, classifier.classes, classifier.bounds
-        self.forward = self.backward = 0
-
-    def samples(self, most: int | None = None) -> tuple[Array, Array]:
-        return self._classifier.samples(most)
-
-    def logits(self, x: Array, /) -> Array:
-        self._count(x, 1, 0)
-        return self._classifier.logits(x)
-
-    def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
-        self._count(x, 1, 1)
-        return self._classifier.value_and_grad(objective, x, y)
-
-    def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
-        self._count(x, 1, 1)
-        product = self._classifier.input_products(objective, x, y)
-
-        def counted(v: Array) -> Array:
-            self._count(v, 0, 1)
-            return product(v)
-
-        return counted
-
-    def _count(self, x: Array, forward: int, backward: int) -> None:
-        self.forward += forward * x.shape[0]
-        self.backward += backward * x.shape[0]
+            progress(f"{name}: {to} of {total} samples")

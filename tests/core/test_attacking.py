@@ -180,7 +180,7 @@ def test_the_first_images_in_batches(bound: Any, classifier: Dense) -> None:
 
 
 def test_samples_of_any_shape_and_library() -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     class Square(Dense):
         shape = (2, 5)  # type: ignore[assignment]

@@ -1,0 +1,41 @@
+"""Every bundled attack passes the kit on every array library; so does what its options make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from eigencore.testing import attack_checks
+from eigencore.testing.attack_subject import AttackSubject
+from eigencore.testing.check import Check
+from eigencore.testing.libraries import installed
+
+STRICT = [str(one) for one in installed() if one.name == "strict"]
+OTHERS = [str(one) for one in installed() if one.name != "strict"]
+
+# array-api-strict takes its time: fewer steps do there.
+RUNS: list[tuple[str, list[str], dict[str, Any]]] = [
+    ("fgsm", STRICT + OTHERS, {}),
+    ("pgd", OTHERS, {}),
+    ("pgd", STRICT, {"steps": 8}),
+    ("pgd", OTHERS, {"step": 0.25, "restarts": 3}),
+    ("pgd", OTHERS, {"loss": "margin", "steps": 10}),
+    ("apgd", OTHERS, {}),
+    ("apgd", STRICT, {"steps": 8, "restarts": 2}),
+    ("ddn", OTHERS, {}),
+    ("ddn", STRICT, {"steps": 30, "gamma": 0.1}),
+]
+
+
+def checks() -> Iterator[Any]:
+    for name, libraries, options in RUNS:
+        told = "-".join([name, *(f"{key}={value}" for key, value in options.items())])
+        for check in attack_checks(name, libraries=libraries, **options):
+            yield pytest.param(check, id=f"{told}-{check.__name__}")
+
+
+@pytest.mark.parametrize("check", list(checks()))
+def test_an_attack_keeps_the_rules(check: Check[AttackSubject]) -> None:
+    check()

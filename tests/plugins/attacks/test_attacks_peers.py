@@ -1,0 +1,100 @@
+"""Held to foolbox's attacks on real networks: as strong at every eps, and as near."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigencore import attack, bind
+from eigencore.problems import find_problem
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+pytest.importorskip("mlxtend")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    foolbox = pytest.importorskip("foolbox")
+
+pytestmark = pytest.mark.slow
+
+PROBLEMS = ["demo:digits", "demo:mnist", "demo:mnist-robust"]
+EPS = (0.02, 0.05, 0.1, 0.2, 0.3)
+IMAGES = {"demo:digits": 360, "demo:mnist": 200, "demo:mnist-robust": 200}
+POINT = 0.01
+PGD = {"40 steps": (40, 0.0625), "40 long steps": (40, 0.25), "100 steps": (100, 0.025)}
+
+
+@cache
+def bound(name: str) -> Any:
+    return bind(find_problem(name))
+
+
+@cache
+def theirs(name: str) -> tuple[Any, Any, Any]:
+    """The network as foolbox takes it, images and labels."""
+    # A copy: it writes gradients into the network's weights.
+    model = copy.deepcopy(find_problem(name).model).requires_grad_(False)
+    classifier = bound(name).classifier()
+    x, y = classifier.samples(IMAGES[name])
+    return foolbox.PyTorchModel(model, bounds=(0, 1)), x.reshape(-1, *classifier.shape), y
+
+
+@cache
+def left_by_foolbox(name: str) -> Any:
+    """Accuracy at each eps under the best of its PGDs."""
+    found = []
+    for steps, step in PGD.values():
+        torch.manual_seed(0)
+        run = foolbox.attacks.LinfPGD(steps=steps, rel_stepsize=step)
+        _, _, broken = run(*theirs(name), epsilons=list(EPS))
+        found.append(1 - broken.double().mean(dim=1).numpy())
+    return np.min(found, axis=0)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("kind", ["pgd", "apgd"])
+def test_no_image_in_a_hundred_more_is_left_than_by_the_best_of_its_pgds(kind: str, name: str) -> None:
+    left = [attack(bound(name), kind, eps=eps, images=IMAGES[name]).accuracy for eps in EPS]
+    assert np.all(np.array(left) <= left_by_foolbox(name) + POINT)
+    assert left == sorted(left, reverse=True)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_ddn_comes_as_near(name: str) -> None:
+    network, images, labels = theirs(name)
+    _, moved, _ = foolbox.attacks.DDNAttack(steps=100)(network, images, labels, epsilons=None)
+    far = torch.linalg.vector_norm((moved - images).flatten(1), dim=1).numpy()
+    found = attack(bound(name), "ddn", images=IMAGES[name])
+    assert found.success.all()
+    assert np.median(found.distance[found.correct]) <= 1.03 * np.median(far[found.correct])
+
+
+@pytest.mark.parametrize("name", ["demo:digits", "demo:mnist-robust"])
+def test_twice_the_steps_change_half_a_point_at_most(name: str) -> None:
+    for eps in (0.05, 0.1):
+        once, twice = (
+            attack(bound(name), "pgd", eps=eps, images=IMAGES[name], steps=steps) for steps in (40, 80)
+        )
+        assert abs(once.accuracy - twice.accuracy) <= 0.005
+
+
+@pytest.mark.parametrize("name", ["demo:digits", "demo:mnist-robust"])
+@pytest.mark.parametrize("kind", ["pgd", "fgsm", "apgd"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_changes_stay_in_the_ball_and_the_images_images(kind: str, norm: str, name: str) -> None:
+    eps = 0.1 if norm == "Linf" else 0.3
+    found = attack(bound(name), kind, eps=eps, norm=norm, images=IMAGES[name])
+    images = theirs(name)[1]
+    change = (found.inputs.double() - images.double()).flatten(1)
+    assert (
+        float(torch.linalg.vector_norm(change, dim=1, ord=np.inf if norm == "Linf" else 2).max())
+        <= eps + 1e-6
+    )
+    assert float(found.inputs.min()) >= 0
+    assert float(found.inputs.max()) <= 1
+    assert 0 < found.accuracy < found.correct.mean()
