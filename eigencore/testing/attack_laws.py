@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.testing.attack_subject import AttackSubject, Mined, constant, curved, flat
-from eigencore.testing.behaviours import global_states
 from eigencore.testing.classifiers import distances
 from eigencore.testing.laws import demand
 from eigencore.testing.subject import Failure, StopHere
+from eigencore.testing.traces import refuse_global_randomness, refuse_printing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -143,11 +142,8 @@ def same_seed_same_bits(subject: AttackSubject) -> None:
 
 def global_randomness_is_left_alone(subject: AttackSubject) -> None:
     """It draws from generators of its own, seeded by what it is given."""
-    before = global_states()
-    subject.run(curved(subject.library), 0.1)
-    subject.run(constant(subject.library), 0.1)
-    for name, state in global_states().items():
-        demand(state == before.get(name, state), f"the global random state of {name} has moved")
+    for classifier in (curved(subject.library), constant(subject.library)):
+        refuse_global_randomness(partial(subject.run, classifier, 0.1))
 
 
 def errors_come_through(subject: AttackSubject) -> None:
@@ -162,11 +158,7 @@ def errors_come_through(subject: AttackSubject) -> None:
 
 
 def prints_nothing(subject: AttackSubject) -> None:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        subject.run(curved(subject.library), 0.1)
-    printed = out.getvalue() + err.getvalue()
-    demand(not printed, f"it printed {printed[:60]!r}")
+    refuse_printing(lambda: subject.run(curved(subject.library), 0.1))
 
 
 def _lengths(x: Floats, norm: str) -> Floats:

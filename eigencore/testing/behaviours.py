@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import pickle
-import random
-import sys
 import unittest
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +21,7 @@ from eigencore.testing.gallery import Case, filled
 from eigencore.testing.laws import NOISE, ORTHONORMAL, converges, demand, judge
 from eigencore.testing.libraries import Library
 from eigencore.testing.subject import Failure, StopHere, Subject, Tripwire
+from eigencore.testing.traces import refuse_global_randomness, refuse_printing
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Floats
@@ -205,26 +202,12 @@ def same_seed_same_bits(subject: Subject) -> None:
 
 def global_randomness_is_left_alone(subject: Subject) -> None:
     """It draws from generators of its own, seeded by the request."""
-    before = global_states()
-    subject.solve(DECAY)
-    for name, state in global_states().items():
-        demand(state == before.get(name, state), f"the global random state of {name} has moved")
-
-
-def global_states() -> dict[str, bytes]:
-    states: dict[str, Any] = {"random": random.getstate(), "numpy.random": np.random.get_state()}
-    if "torch" in sys.modules:
-        states["torch"] = sys.modules["torch"].get_rng_state().tolist()
-    return {name: pickle.dumps(state) for name, state in states.items()}
+    refuse_global_randomness(lambda: subject.solve(DECAY))
 
 
 def prints_nothing(subject: Subject) -> None:
     """What is to be told goes into a snapshot's notes."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        subject.solve(DECAY)
-    printed = out.getvalue() + err.getvalue()
-    demand(not printed, f"it printed {printed[:60]!r}")
+    refuse_printing(lambda: subject.solve(DECAY))
 
 
 # -- how its answers hang together -------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +9,9 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import CapabilityError, UnknownNameError, UsageError
 from eigencore.interfaces import Capability, MinibatchOperator
-from eigencore.testing.behaviours import global_states
 from eigencore.testing.bound_subject import BoundSubject, direction, numbers
 from eigencore.testing.laws import demand
+from eigencore.testing.traces import refuse_global_randomness, refuse_printing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,18 +159,11 @@ def refuses(ask: Callable[[], object], error: type[Exception]) -> None:
 
 def global_randomness_is_left_alone(subject: BoundSubject) -> None:
     numbers(subject.bound)  # what is done once, such as a look at the data, may import things
-    before = global_states()
-    numbers(subject.bind())
-    for name, state in global_states().items():
-        demand(state == before.get(name, state), f"the global random state of {name} has moved")
+    refuse_global_randomness(lambda: numbers(subject.bind()))
 
 
 def prints_nothing(subject: BoundSubject) -> None:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        numbers(subject.bind())
-    printed = out.getvalue() + err.getvalue()
-    demand(not printed, f"it printed {printed[:60]!r}")
+    refuse_printing(lambda: numbers(subject.bind()))
 
 
 def _agree(one: dict[str, Floats], other: dict[str, Floats], subject: BoundSubject, when: str) -> None:
