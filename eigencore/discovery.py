@@ -66,6 +66,45 @@ def discover() -> Iterator[tuple[metadata.EntryPoint | None, PluginRecord]]:
                 )
 
 
+def missing(distribution: str, extra: str) -> tuple[str, ...]:
+    """The packages that an extra of a distribution brings and that are not installed, in any version.
+
+    A requirement that hangs on more than the extra, such as the system, is not looked at.
+    """
+    names: set[str] = set()
+    for requirement in _requirements(distribution):
+        asked = _OF_AN_EXTRA.match(requirement)
+        if asked is None or asked["extra"] != extra:
+            continue
+        if normal(asked["name"]) == normal(distribution):  # an extra of other extras
+            for other in re.findall(r"[\w.-]+", asked["extras"] or ""):
+                names.update(missing(distribution, other))
+        elif not _is_installed(asked["name"]):
+            names.add(asked["name"])
+    return tuple(sorted(names))
+
+
+# "torch>=2.4; extra == 'torch'", with nothing else in the marker.
+_OF_AN_EXTRA = re.compile(
+    r"""(?P<name>[\w.-]+)\s*(\[(?P<extras>[^\]]*)\])?[^;]*;\s*extra\s*==\s*['"](?P<extra>[\w.-]+)['"]\s*$"""
+)
+
+
+def _requirements(distribution: str) -> list[str]:
+    try:
+        return metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def normal(distribution: str) -> str:
     """A distribution's name as packaging compares it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()

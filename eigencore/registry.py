@@ -222,7 +222,7 @@ def _follow(entry: Entry, target: str) -> Any:
         missing = _missing(error)
         if entry.extra and missing and missing != module.partition(".")[0]:
             raise PluginError(
-                f"{entry.name} needs {missing}, which is not installed",
+                f"the {_word(type(entry))} {entry.name} needs {missing}, which is not installed",
                 hint=f'Run: pip install "{_distribution_of(entry)}[{entry.extra}]"',
             ) from error
         raise PluginError(f"{entry.name} can't be loaded from {target}: {one_line(error)}") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from eigencore.cli.flags import json_flag, verbose_flag
 from eigencore.cli.tables import Page, page
+from eigencore.discovery import PluginRecord, missing
 from eigencore.errors import UnknownNameError
 from eigencore.interfaces import (
     AnalysisEntry,
@@ -65,29 +66,51 @@ def plugins(name: str | None, as_json: bool) -> int:
     }
     if as_json:
         told = [
-            {**dataclasses.asdict(record), "entries": [_told(entry) for entry in brought[record]]}
-            for record in records
+            {
+                **dataclasses.asdict(record),
+                "entries": [{**_told(entry), "missing": _missing(record, entry)} for entry in entries],
+            }
+            for record, entries in brought.items()
         ]
         print(json.dumps({"plugins": told}))
         return 0
+    _print_plugins(brought, page())
+    if name is not None:
+        print()
+        page().table(
+            ("kind", "name", "summary"), [(_word(e), e.name, e.summary) for e in brought[records[0]]]
+        )
+    return 0
+
+
+def _print_plugins(brought: Mapping[PluginRecord, Sequence[Entry]], on: Page) -> None:
     rows = [
         (
             one.name,
             one.status,
             f"{one.distribution} {one.version}",
-            ", ".join(entry.name for entry in brought[one]),
+            ", ".join(entry.name for entry in entries),
         )
-        for one in records
+        for one, entries in brought.items()
     ]
-    on = page()
     on.table(("plugin", "status", "from", "brings"), rows)
-    for record in records:
+    extras: dict[str, list[str]] = {}
+    packages: dict[str, list[str]] = {}
+    for record, entries in brought.items():
         if record.error:
             on.line(f"{record.name} is {record.status}: {record.error}", "yellow")
-    if name is not None:
-        on.line()
-        on.table(("kind", "name", "summary"), [(_word(e), e.name, e.summary) for e in brought[records[0]]])
-    return 0
+        for entry in entries:
+            if lacking := _missing(record, entry):
+                extra = f"{record.distribution}[{entry.extra}]"
+                extras.setdefault(extra, []).append(entry.name)
+                packages[extra] = lacking
+    for extra, names in extras.items():
+        on.line(f'to use {", ".join(names)}: pip install "{extra}" (brings {", ".join(packages[extra])})')
+
+
+def _missing(record: PluginRecord, entry: Entry) -> list[str]:
+    """The packages that the entry needs, and that its extra would bring."""
+    return [] if entry.extra is None else list(missing(record.distribution, entry.extra))
 
 
 def _print_all(plural: str, found: Sequence[Registered[Any]], as_json: bool) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import eigencore
 from eigencore.cli import main
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
+NEEDS_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 QUADRATIC = ("analyze", "demo:quadratic", "--set", "problem.n=60")
 
 PROBLEMS = """
@@ -251,7 +253,7 @@ def test_a_problems_keywords(run):
         ((*QUADRATIC, "--set", "lanczos.bassis=3"), "basis"),
         ((*QUADRATIC, "--set", "lanzcos.basis=3"), "lanczos"),
         (("analyze", "demo:quadratic", "--set", "problem.nn=3"), "Did you mean n?"),
-        (("analyze", "--kind", "hesian"), "hessian"),
+        pytest.param(("analyze", "--kind", "hesian"), "hessian", marks=NEEDS_TORCH),
         ((*QUADRATIC, "--sead", "3"), "--seed"),
     ],
     ids=" ".join,

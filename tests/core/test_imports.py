@@ -6,11 +6,24 @@ import ast
 import graphlib
 import subprocess
 import sys
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+
+def folder(package: str) -> Path:
+    """Where it is installed; it is not imported."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+CORE = folder("eigencore")
+BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencore")
+PLUGINS = {point.value: folder(point.value) for point in BUNDLED}
 
 # From the ground up: a module may import its own layer and those below it.
 LAYERS = [
@@ -62,8 +75,8 @@ def files(root: Path) -> dict[Path, set[str]]:
 
 def test_the_core_imports_downwards_without_a_circle_and_no_plugin():
     graph: dict[str, set[str]] = {}
-    for path, modules in files(ROOT / "eigencore").items():
-        module = path.relative_to(ROOT / "eigencore").parts[0].removesuffix(".py")
+    for path, modules in files(CORE).items():
+        module = path.relative_to(CORE).parts[0].removesuffix(".py")
         assert not {name for name in modules if name.startswith("eigencore_")}, f"{path} imports a plugin"
         if module != "__init__":  # the public names, imported late
             assert module in RANK, f"{module} has no layer: give it one above"
@@ -75,15 +88,15 @@ def test_the_core_imports_downwards_without_a_circle_and_no_plugin():
 
 
 def test_a_plugin_imports_what_it_may_and_no_other_plugin():
-    for path, modules in files(ROOT / "plugins").items():
-        plugin = path.relative_to(ROOT / "plugins").parts[0]
-        packages = {name.split(".")[0] for name in modules}
-        others = {name for name in packages if name.startswith("eigencore_")} - {plugin}
-        may = {"hookspecs", "interfaces"} if path == ROOT / "plugins" / plugin / "__init__.py" else PLUGIN_MAY
-        assert not others, f"{path} imports {others}"
-        assert of_core(modules) <= may, f"{path} imports {of_core(modules) - may}"
-        foreign = packages & FRAMEWORKS - MAY_USE.get(plugin, set())
-        assert not foreign, f"{path} imports {foreign}"
+    for plugin, root in PLUGINS.items():
+        for path, modules in files(root).items():
+            packages = {name.split(".")[0] for name in modules}
+            others = {name for name in packages if name.startswith("eigencore_")} - {plugin}
+            may = {"hookspecs", "interfaces"} if path == root / "__init__.py" else PLUGIN_MAY
+            assert not others, f"{path} imports {others}"
+            assert of_core(modules) <= may, f"{path} imports {of_core(modules) - may}"
+            foreign = packages & FRAMEWORKS - MAY_USE.get(plugin, set())
+            assert not foreign, f"{path} imports {foreign}"
 
 
 LISTING = """

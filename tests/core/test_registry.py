@@ -529,7 +529,7 @@ def test_a_missing_extra_tells_how_to_install_it(site):
         distribution="needy-dist",
     )
     (site.folder / "made_up.py").write_text("import not_there.at_all\ndef solve(): ...\n")
-    with pytest.raises(PluginError, match="needy needs not_there, which is not installed") as raised:
+    with pytest.raises(PluginError, match="solver needy needs not_there, which is not installed") as raised:
         load(registry().find(SolverEntry, "needy"))
     assert raised.value.hint == 'Run: pip install "needy-dist[gpu]"'
     assert isinstance(raised.value.__cause__, ModuleNotFoundError)
