@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from eigencore.cli.completion import folders, lists_of, names
 from eigencore.cli.failures import INTERRUPTED
 from eigencore.cli.flags import json_flag, verbose_flag
 from eigencore.defaults import BACKEND, KIND, PROBLEM, SOLVER
 from eigencore.errors import PluginError, UsageError
+from eigencore.interfaces import AnalysisEntry, BackendEntry, ProblemEntry, SolverEntry
 from eigencore.request import WHICH
 from eigencore.results import Status
 
@@ -43,11 +45,21 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 
 @click.command()
-@click.argument("problem", default=PROBLEM)
+@click.argument("problem", default=PROBLEM, shell_complete=names(ProblemEntry))
 @click.option(
-    "--backend", metavar="NAME", help=f"What makes the operator.  [default: the problem's own, or {BACKEND}]"
+    "--backend",
+    metavar="NAME",
+    shell_complete=names(BackendEntry),
+    help=f"What makes the operator.  [default: the problem's own, or {BACKEND}]",
 )
-@click.option("--solver", default=SOLVER, show_default=True, metavar="NAME", help="See `eigen solvers`.")
+@click.option(
+    "--solver",
+    default=SOLVER,
+    show_default=True,
+    metavar="NAME",
+    shell_complete=names(SolverEntry),
+    help="What finds the eigenpairs; see `eigen solvers`.",
+)
 @click.option("-k", type=int, default=5, show_default=True, metavar="K", help="How many eigenpairs.")
 @click.option(
     "--kind",
@@ -73,7 +85,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     metavar="T",
     help="A pair has converged when its residual norm is at most T |eigenvalue|.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of every random number.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Fixes all random numbers.")
 @click.option("--max-matvecs", type=float, metavar="N", help="Products at most, those to certify included.")
 @click.option("--max-seconds", type=float, metavar="S", help="Time at most, looked at between products.")
 @click.option(
@@ -83,9 +95,15 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     show_default=True,
     help="How residuals are checked: not at all, by three products, or by one for each pair.",
 )
-@click.option("--device", metavar="NAME", help="As the backend calls it: cpu, cuda, cuda:1.")
+@click.option("--device", metavar="NAME", help="Where to work: cpu, cuda, cuda:1.")
 @click.option("--dtype", metavar="NAME", help="float32 or float64.  [default: the model's own]")
-@click.option("--analyses", callback=_names, metavar="A,B", help="By name, or none.  [default: all possible]")
+@click.option(
+    "--analyses",
+    callback=_names,
+    metavar="A,B",
+    shell_complete=lists_of(AnalysisEntry),
+    help="Which analyses to run, or none.  [default: all possible]",
+)
 @click.option(
     "--set",
     "options",
@@ -94,7 +112,12 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     metavar="ENTRY.OPTION=VALUE",
     help="An option of a solver, backend or analysis; problem.NAME=VALUE for one of the problem's own.",
 )
-@click.option("--out", metavar="DIR", help="Save the run there; `eigen show DIR` prints it again.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Save the run there; `eigen show DIR` prints it again.",
+)
 @json_flag
 @verbose_flag
 def analyze(as_json: bool, **asked: Any) -> int:

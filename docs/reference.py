@@ -1,0 +1,206 @@
+"""Writes the reference, docs/reference/: from docstrings, signatures, declared options and help texts.
+
+    python docs/reference.py
+
+tests/docs/test_reference.py fails where the pages say something else than this writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from describing import described, escaped, fenced, prose
+
+import eigencore
+from eigencore import errors, hookspecs, interfaces, objectives, options, registry, results
+from eigencore.cli import OWN, main
+from eigencore.interfaces import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
+from eigencore.pipeline import RunInterrupted
+from eigencore.problems import find_problem
+
+FOLDER = Path(__file__).parent / "reference"
+WRITTEN = "<!-- written by docs/reference.py -->"
+
+# The public names, and beside them what these hold, take or raise.
+PYTHON: dict[str, tuple[Any, ...]] = {
+    "What to call": (
+        *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load),
+        *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
+    ),
+    "What comes back": (
+        *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
+        *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
+    ),
+    "What is asked": (eigencore.Problem, eigencore.Request),
+    "Errors": (eigencore.EigencoreError, eigencore.Interrupted, RunInterrupted),
+}
+PLUGINS: dict[str, tuple[Any, ...]] = {
+    "Operators and solvers": (
+        *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
+        *(interfaces.Solver, interfaces.Snapshot),
+    ),
+    "Backends": (
+        *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),
+        *(interfaces.Classifier, interfaces.Objective),
+    ),
+    "Objectives": (objectives.CrossEntropy, objectives.Margin, objectives.DLR),
+    "Attacks and analyses": (interfaces.Attack, interfaces.Analysis, interfaces.AnalysisContext),
+    "Entries": (
+        *(Entry, ProblemEntry, BackendEntry, SolverEntry, AttackEntry, AnalysisEntry),
+        interfaces.CommandEntry,
+    ),
+    "Options": (options.option,),
+}
+LISTINGS = {
+    "Solvers": SolverEntry,
+    "Backends": BackendEntry,
+    "Problems": ProblemEntry,
+    "Attacks": AttackEntry,
+    "Analyses": AnalysisEntry,
+}
+
+
+def pages() -> dict[str, str]:
+    """The text of each page, by the name of its file. Plugins that are not bundled are left out."""
+    foreign = [one.full_name for one in registry.registry().records if one.distribution != "eigencore"]
+    if foreign:
+        registry.disable(*foreign)
+    return {
+        "python.md": page("Python", python()),
+        "interfaces.md": page("What plugins implement", plugins()),
+        "entries.md": page("What is bundled, and its options", entries()),
+        "command.md": page("The command", command()),
+    }
+
+
+def page(title: str, parts: Iterator[str]) -> str:
+    return "\n\n".join(filter(None, [WRITTEN, f"# {title}", *parts])) + "\n"
+
+
+def python() -> Iterator[str]:
+    yield (
+        "Imported from `eigencore`, and stable within a minor version. Beside these names stand what they "
+        "hold, take or raise: `Step`, `Table` and `Figure` of `eigencore.results`, `find_problem` of "
+        "`eigencore.problems`, `RunInterrupted` of `eigencore.pipeline`. What plugins implement has [a page "
+        "of its own](interfaces.md)."
+    )
+    for title, things in PYTHON.items():
+        yield f"## {title}"
+        if title == "Errors":
+            yield fenced(inspect.cleandoc(errors.__doc__ or ""))
+        for thing in things:
+            yield from described(thing)
+
+
+def plugins() -> Iterator[str]:
+    yield (
+        "Of `eigencore.interfaces`, `eigencore.hookspecs`, `eigencore.objectives` and `eigencore.options`. "
+        "[Write a plugin](../write-a-plugin.md) shows how to."
+    )
+    yield prose((interfaces.__doc__ or "").partition("\n")[2])
+    for title, things in PLUGINS.items():
+        yield f"## {title}"
+        for thing in things:
+            yield from described(thing)
+    yield "## Hooks"
+    yield "A plugin marks those it implements with `eigencore.hookimpl`. Each returns a list of entries."
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("eigen_")}
+    yield "\n".join(f"- `{name}()`: {prose(hook.__doc__ or '')}" for name, hook in hooks.items())
+
+
+def entries() -> Iterator[str]:
+    yield (
+        "An option is set by `--set NAME.OPTION=VALUE`; in Python by a keyword of `solve`, `bind` or "
+        "`attack`, or in `analyze(options={NAME: {OPTION: VALUE}})`. What an entry declares of itself is "
+        "explained with [the entries](interfaces.md#entries). `eigen solvers NAME` prints the same."
+    )
+    for title, kind in LISTINGS.items():
+        yield f"## {title}"
+        for one in registry.registry().entries(kind):
+            yield from entry_described(one.entry)
+
+
+def command() -> Iterator[str]:
+    for name in ("", *OWN):
+        words = [name] if name else []
+        yield f"## {' '.join(['eigen', *words])}"
+        yield fenced(help_of(*words))
+
+
+def help_of(*words: str) -> str:
+    """What `eigen WORDS --help` prints on a terminal of 80 columns."""
+    printed = io.StringIO()
+    with patch.dict(os.environ, COLUMNS="80"), redirect_stdout(printed):
+        main([*words, "--help"])
+    return printed.getvalue().rstrip()
+
+
+# -- entries -----------------------------------------------------------------------------------------------
+
+
+def entry_described(entry: Entry) -> Iterator[str]:
+    yield f"### {entry.name}"
+    yield sentence(entry.summary)
+    yield "\n".join(f"- {name}: {text}" for name, text in facts(entry))
+    if isinstance(entry, ProblemEntry):
+        prefix, factory = "problem", registry.load(entry)
+        specs = options.describe_keywords(factory)
+        if specs:
+            yield prose(factory.__doc__ or "")
+    else:
+        prefix, declared = entry.name, registry.load_options(entry)
+        specs = () if declared is None else options.describe(declared)
+    yield from (option_described(prefix, spec) for spec in specs)
+
+
+def facts(entry: Entry) -> Iterator[tuple[str, str]]:
+    """What the entry declares of itself, in its order."""
+    for field in dataclasses.fields(entry):
+        name, told = field.name, getattr(entry, field.name)
+        if name in ("name", "summary", "load", "options") or told in (None, (), frozenset()):
+            continue
+        if name == "extra":
+            yield "needs the extra", f"`eigencore[{told}]`"
+        elif isinstance(told, bool | str):
+            yield f"`{name}`", plain(told)
+        else:
+            yield f"`{name}`", ", ".join(sorted(told) if isinstance(told, frozenset) else told)
+
+
+def option_described(prefix: str, spec: options.OptionSpec) -> str:
+    default = "needed" if spec.required else f"default {plain(spec.default)}"
+    lines = [f"**`{prefix}.{spec.name}`**: {escaped(spec.range)}; {default}.", sentence(spec.help)]
+    if spec.when:
+        lines.append(f"When to change it: {escaped(spec.when)}.")
+    return "\\\n".join(filter(None, lines))
+
+
+def sentence(text: str) -> str:
+    """A line of a listing, which begins small and ends without a point."""
+    return escaped(text[:1].upper() + text[1:]) + ("." if text and text[-1] not in ".?" else "")
+
+
+def plain(value: object) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def write() -> int:
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(write())
