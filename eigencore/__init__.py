@@ -7,10 +7,14 @@ result = eigencore.solve(matrix, k=5, which="LA")   # of anything that multiplie
 
 What is named here is stable within a minor version, and so is `eigencore.interfaces`. Each name is imported
 when it is first used.
+
+Nothing is printed. What goes on is logged under "eigencore": each solve and analysis as it ends at INFO, each
+snapshot of a solver at DEBUG; `logging.basicConfig(level=logging.INFO)` shows it.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +66,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)
+
+logging.getLogger("eigencore").addHandler(logging.NullHandler())
 
 
 if not TYPE_CHECKING:  # a type checker sees the names above, and no others

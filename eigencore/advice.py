@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eigencore.results import Step
+from eigencore.results import Certificate, Step
 from eigencore.watching import Ending
 
 
@@ -116,3 +116,18 @@ def _another(outcome: Outcome) -> str:
 
 def _or_lanczos(outcome: Outcome) -> str:
     return "" if outcome.solver == "lanczos" else ", or use the solver lanczos"
+
+
+def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
+    """What to know of an answer beside its advice."""
+    notes = []
+    if certificate.floor_decided:
+        how = "measured" if certificate.floor_measured else "estimated"
+        notes.append(
+            f"the precision of the products decided: below {certificate.floor:.1e} ({how}) they show no more"
+        )
+    if not settled:
+        notes.append(
+            "stopped while still looking for copies of what was found: that none is missing isn't shown"
+        )
+    return tuple(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from eigencore.registry import load, registry, require
 from eigencore.results import AnalysisResult
 
 Chosen = dict[str, AnalysisEntry]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,10 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findin
                 last = result
         except KeyboardInterrupt:
             findings.stopped, ended = analysis.name, "interrupted"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             told = f"{type(error).__name__}: {error}"
             findings.failed[analysis.name], ended = told, f"failed with {told}"
+        log.info("%s: %s", analysis.name, ended or "done")
         if ended:
             last = _marked(last, ended)
         if last is not None:

@@ -158,11 +158,7 @@ def _sketch(
         v = claim.vectors[:, 0]
         floor, spent = max(static, _rounding(operator, v, operator.matvec(v))), spent + 2
     thresholds = request.thresholds(claim.values, floor)
-    told = np.maximum(claim.estimates, thresholds / 10)
-    rng = np.random.default_rng([request.seed, SKETCHES])
-    unit = float(np.max(told)) or 1.0
-    weights = rng.standard_normal((k, SKETCHES)) * (unit / np.where(told > 0, told, unit))[:, None]
-
+    weights, unit = _weights(np.maximum(claim.estimates, thresholds / 10), request.seed)
     combined = claim.vectors @ arrays.from_host(weights, operator)
     expected = claim.vectors @ arrays.from_host(claim.values[:, None] * weights, operator)
     residual = operator.matmat(combined) - expected
@@ -171,20 +167,11 @@ def _sketch(
     size = math.sqrt(sum(arrays.norm(residual[:, i]) ** 2 for i in range(SKETCHES)))
     allowed = unit * math.sqrt(k * _chi2_quantile(CONFIDENCE)) + static * float(np.linalg.norm(weights))
     if size > allowed:
-        known_floor = floor if measure else None
         if spent + k > allowance:
             return _contradicted_unseen(claim, gram, spent, floor)
-        grade = _full(
-            operator,
-            claim,
-            request,
-            static,
-            measure=spent + k + 1 <= allowance,
-            spent=spent,
-            floor=known_floor,
-        )
-        certificate = replace(grade.certificate, contradicted=True)
-        return Grade(grade.residuals, grade.converged, certificate, grade.refuted)
+        may_measure, known = spent + k + 1 <= allowance, floor if measure else None
+        grade = _full(operator, claim, request, static, measure=may_measure, spent=spent, floor=known)
+        return replace(grade, certificate=replace(grade.certificate, contradicted=True))
     bound = _spectral_norm(residual) / math.sqrt(_chi2_quantile(1 - CONFIDENCE))
     return Grade(
         claim.estimates,
@@ -201,6 +188,13 @@ def _sketch(
             not_proved=_not_proved(request, operator),
         ),
     )
+
+
+def _weights(told: Floats, seed: int) -> tuple[Floats, float]:
+    """Gaussian weights (k, s) over the residuals told, in units of the largest of these; and that unit."""
+    unit = float(np.max(told)) or 1.0
+    drawn = np.random.default_rng([seed, SKETCHES]).standard_normal((len(told), SKETCHES))
+    return drawn * (unit / np.where(told > 0, told, unit))[:, None], unit
 
 
 def _contradicted_unseen(claim: Claim, gram: Floats, spent: float, floor: float) -> Grade:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def _attribute(module: ModuleType, attribute: str, place: str) -> Callable[..., 
 
 def _import_file(path: Path) -> ModuleType:
     """Runs a file as a module under its own name, with its folder importable, as `python path` has it."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # not path.is_file(), which fails on a name that is too long
         raise UsageError(f"there is no file {path}", hint=f"Paths are seen from {Path.cwd()}.")
     path = path.resolve()
     _make_importable(path.parent, first=True)

@@ -49,11 +49,12 @@ def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperat
         A: an operator already; a square array of any library; a SciPy sparse matrix or LinearOperator; any
             object with `shape` and `@`; or a function of a vector.
         n: the length of the vectors, for a function only.
-        dtype: the data type of the vectors; A's own, or float64 where it tells none. A function's dtype
-            decides its library too: torch.float32 makes its vectors tensors.
+        dtype: the data type of the vectors; A's own, or float64 where it tells none, and float32 for an
+            array of 16 bits. A function's dtype decides its library too: torch.float32 makes its vectors
+            tensors.
 
     Raises:
-        UsageError: A is none of these, is not square, is complex, or n is missing.
+        UsageError: A is none of these, is not square, holds no real numbers, or n is missing.
     """
     if isinstance(A, np.matrix):
         A = np.asarray(A)  # its products would be matrices, never vectors
@@ -78,8 +79,11 @@ def _from_array(A: Array, dtype: Any) -> LinearOperator:
     xp = arrays.namespace(A)
     if xp.isdtype(A.dtype, "complex floating"):
         raise UsageError("the matrix is complex; eigencore works on real symmetric operators")
+    numbers = xp.isdtype(A.dtype, ("bool", "integral", "real floating"))
+    if not numbers and A.dtype != object:
+        raise UsageError(f"the matrix holds {A.dtype}; expected real numbers")
     if dtype is None:
-        dtype = A.dtype if xp.isdtype(A.dtype, "real floating") else xp.float64
+        dtype = _wide_enough(A.dtype, xp)
     try:
         A = xp.astype(A, dtype, copy=False)
     except (TypeError, ValueError):
@@ -88,6 +92,13 @@ def _from_array(A: Array, dtype: Any) -> LinearOperator:
         A = A.detach()
     apply = A.__matmul__
     return FunctionOperator(apply, A.shape[0], xp=xp, dtype=A.dtype, device=arrays.device_of(A), matmat=apply)
+
+
+def _wide_enough(dtype: Any, xp: Any) -> Any:
+    """A product in 16 bits can't be told from its rounding; 32 hold each of their numbers exactly."""
+    if not xp.isdtype(dtype, "real floating"):
+        return xp.float64
+    return dtype if xp.finfo(dtype).bits > 16 else xp.float32
 
 
 def _from_multiplier(A: Any, dtype: Any) -> LinearOperator:
@@ -195,7 +206,7 @@ class CountingOperator:
             AV = product(V)
         except EigencoreError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise OperatorError(f"a product failed: {type(error).__name__}: {error}") from error
         self.matvecs += cost
         after(V, AV)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analysing import Findings, Planned, find_analyses, plan, run_analyses
+from eigencore.analysing import Chosen, Findings, Planned, find_analyses, plan, run_analyses
 from eigencore.attacking import attack
 from eigencore.defaults import KIND, SOLVER
 from eigencore.encoding import plain
-from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
 from eigencore.factories import find_factory
 from eigencore.interfaces import AnalysisContext, Bound, Entry, Problem, SolverEntry
 from eigencore.manifest import about, digest, environment, told_arguments
@@ -28,7 +28,8 @@ from eigencore.registry import registry, require
 from eigencore.request import Request
 from eigencore.results import EigenResult, Run, Step
 from eigencore.solving import solve
-from eigencore.storage import check_folder, load, save
+from eigencore.storage import check_folder, load, make_folder, save
+from eigencore.watching import interruption
 
 if TYPE_CHECKING:
     import os
@@ -94,7 +95,7 @@ def analyze(
     setting = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
     operator = setting.bound.operator(kind, params)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     identity, stopped, failure = digest(setting.problem), False, None
     try:
         eigen = solve(
@@ -119,20 +120,21 @@ def analyze(
     findings = Findings()
     if not stopped and failure is None:
         findings = run_analyses(setting.analyses, setting.context(eigen, kind, params, progress, folder))
-    manifest = {
-        **about(setting.problem, setting.backend, setting.bound, request, eigen, kind, params),
-        "arguments": told_arguments(arguments),
-        "options": plain({**setting.options, eigen.solver: eigen.options}),
-        **environment(operator),
-        "digest": identity,
-        "failed": findings.failed,
-    }
-    run = Run(eigen, findings.results, manifest)
-    if folder is not None:
-        save(run, folder)
+    with interruption() as late:  # once there is something to lose
+        manifest = {
+            **about(setting.problem, setting.backend, setting.bound, request, eigen, kind, params),
+            "arguments": told_arguments(arguments),
+            "options": plain({**setting.options, eigen.solver: eigen.options}),
+            **environment(operator),
+            "digest": identity,
+            "failed": findings.failed,
+        }
+        run = Run(eigen, findings.results, manifest)
+        if folder is not None:
+            save(run, folder)
     if failure is not None:
         raise failure
-    if stopped or findings.stopped:
+    if stopped or findings.stopped or late.pressed:
         raise RunInterrupted(run)
     return run
 
@@ -200,12 +202,23 @@ def _prepare(
     name = found.name or "this problem"
     if entry is not None:
         require(entry, bound.capabilities, name)
-    planned = plan(asked, bound.capabilities, options, name)
+    planned = _planned(asked, bound, options, name)
     resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
     if on is not None:
         resolved[on.name] = resolve_options(on, backend_options)
     _refuse_idle_options(options, {"problem", solver_name, *resolved, *(one.entry.name for one in planned)})
     return _Setting(found, None if on is None else on.name, bound, planned, solver_options, resolved)
+
+
+def _planned(asked: Chosen | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
+    try:
+        return plan(asked, bound.capabilities, options, name)
+    except CapabilityError as error:
+        try:
+            bound.classifier()
+        except CapabilityError as why:  # the backend knows why the problem offers no more
+            error.hint = str(why)
+        raise
 
 
 def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
@@ -223,6 +236,12 @@ def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str,
 
 
 def _refuse_unknown_entries(options: Options, solver: str) -> None:
+    for named, given in {"options": options, **(options if isinstance(options, Mapping) else {})}.items():
+        if not isinstance(given, Mapping):
+            raise UsageError(
+                f"{named} is {given!r:.60}; expected a mapping",
+                hint='As in options={"accel_power": {"momentum": 0.5}}, by the name of an entry.',
+            )
     known = {"problem", solver, *(one.entry.name for one in registry().entries(Entry))}
     for name in options:
         if name not in known:

@@ -7,6 +7,7 @@ core may stop; within a product only the counting operator can, for solvers that
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.advice import Outcome, advise
+from eigencore.advice import Outcome, advise, caveats
 from eigencore.certificate import Claim, Grade, certify, ungraded
 from eigencore.errors import EigencoreError, PluginError
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.operators import counting
 from eigencore.request import Request, precision_floor
-from eigencore.results import Certificate, EigenResult, Status, Step
+from eigencore.results import EigenResult, Status, Step
 from eigencore.watching import Ending, Halt, ProductGuard, Watch
 
 Progress = Callable[[Step], None]
+log = logging.getLogger(__name__)
 
 STATUS = {
     Ending.PRODUCTS: Status.BUDGET,
@@ -47,6 +49,22 @@ class Chosen:
 
     def told(self) -> dict[str, Any]:
         return dict(vars(self.options))
+
+    def start(
+        self, operator: LinearOperator, request: Request, state: Any = None
+    ) -> Generator[Snapshot, None, None]:
+        try:
+            snapshots = self.solver(operator, request, self.options, state=state)
+            if not isinstance(snapshots, Generator):
+                raise TypeError(f"it returned a {type(snapshots).__name__}; expected a generator")
+        except (Exception, SystemExit) as error:
+            raise self.failed(error) from error
+        return snapshots
+
+    def failed(self, error: BaseException) -> PluginError:
+        failure = PluginError(f"the solver {self.name} failed: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure
 
 
 @dataclass
@@ -84,15 +102,13 @@ class Job:
             self.operator, before=self.watch.before, after=guard.after, after_sample=guard.after_sample
         )
         fresh = counting(self.operator, before=self.watch.before_certificate, after=guard.after)
-        ask = self.chosen.solver
-        with _closing(ask(counted, self.request, self.chosen.options, state=state)) as snapshots:
+        with _closing(self.chosen.start(counted, self.request, state)) as snapshots:
             ending, grade = self._attempt(snapshots, self.request, fresh)
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's word was not enough: once more, at a quarter of the tolerance.
                 stricter = replace(self.request, tol=self.request.tol / 4)
                 if self.chosen.once:
-                    anew = replace(stricter, start=self.claim.vectors)
-                    snapshots = ask(counted, anew, self.chosen.options)
+                    snapshots = self.chosen.start(counted, replace(stricter, start=self.claim.vectors))
                 ending, grade = self._attempt(snapshots, stricter, fresh)
         return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs)
 
@@ -107,9 +123,8 @@ class Job:
             ending, self.error = halt.ending or ending, halt.error
         except EigencoreError as error:
             self.error = error
-        except Exception as error:
-            self.error = PluginError(f"the solver {self.chosen.name} failed: {type(error).__name__}: {error}")
-            self.error.__cause__ = error
+        except (Exception, SystemExit) as error:
+            self.error = self.chosen.failed(error)
         self.claim = self._claimed()
         try:
             return ending, self._grade(ending, fresh)
@@ -122,6 +137,8 @@ class Job:
         capped = self.watch.max_matvecs is not None
         pace = _Pace(math.inf if capped else max(500, 50 * request.k), at=self.watch.spent)
         for snapshot in snapshots:
+            if not isinstance(snapshot, Snapshot):
+                raise TypeError(f"it yielded a {type(snapshot).__name__}; expected a Snapshot")
             self.last = snapshot
             thresholds = request.thresholds(snapshot.values, precision_floor(eps, snapshot.norm))
             passed = snapshot.residuals <= thresholds
@@ -152,6 +169,7 @@ class Job:
             worst=worst if math.isfinite(worst) else None,
         )
         self.history.append(row)
+        log.debug("%g products: %d of %d converged", row.matvecs, row.converged, self.request.k)
         if self.progress is not None:
             self.progress(row)
 
@@ -199,7 +217,7 @@ class Job:
             dtype=str(self.operator.dtype),
             device=str(self.operator.device),
             history=tuple(self.history),
-            notes=(*told, *_more_notes(certificate, self.last)),
+            notes=(*told, *caveats(certificate, settled=self.last is None or self.last.settled)),
             options=self.chosen.told(),
             state=self.last.state if self.last else None,
         )
@@ -236,17 +254,3 @@ def _closing(snapshots: Generator[Snapshot, None, None]) -> Iterator[Generator[S
     finally:
         with contextlib.suppress(Halt):
             snapshots.close()
-
-
-def _more_notes(certificate: Certificate, last: Snapshot | None) -> tuple[str, ...]:
-    notes = []
-    if certificate.floor_decided:
-        how = "measured" if certificate.floor_measured else "estimated"
-        notes.append(
-            f"the precision of the products decided: below {certificate.floor:.1e} ({how}) they show no more"
-        )
-    if last is not None and not last.settled:
-        notes.append(
-            "stopped while still looking for copies of what was found: that none is missing isn't shown"
-        )
-    return tuple(notes)

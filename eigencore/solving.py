@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from numbers import Real
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from eigencore.watching import Watch, interruption
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Array
+
+log = logging.getLogger(__name__)
 
 
 def solve(
@@ -70,6 +74,7 @@ def solve(
         watch = Watch(max_matvecs, max_seconds, products_needed(certify, k), flag)
         job = Job(operator, request, chosen, watch, certify, progress)
         result = job.run(state)
+    log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
     if job.error is not None:
         job.error.partial = result
         raise job.error
@@ -107,7 +112,10 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
     """The start vectors as arrays of the operator; a zero or non-finite one is refused."""
     if start is None:
         return None
-    block = operator.xp.asarray(start, dtype=operator.dtype, device=operator.device)
+    try:
+        block = operator.xp.asarray(start, dtype=operator.dtype, device=operator.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"start is a {type(start).__name__}; expected an array of numbers") from error
     if not arrays.is_finite(block):
         raise UsageError("start holds NaN or infinity")
     if block.ndim in (1, 2) and not bool(operator.xp.any(block != 0)):
@@ -116,9 +124,9 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
 
 
 def _refuse_bad_limits(max_matvecs: float | None, max_seconds: float | None, certify: str) -> None:
-    if max_matvecs is not None and not max_matvecs >= 1:
+    if max_matvecs is not None and not (isinstance(max_matvecs, Real) and max_matvecs >= 1):
         raise UsageError(f"max_matvecs is {max_matvecs!r}; expected at least 1, or None")
-    if max_seconds is not None and not max_seconds > 0:
+    if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds > 0):
         raise UsageError(f"max_seconds is {max_seconds!r}; expected a number above 0, or None")
     if certify not in LEVELS:
         raise UsageError(f"certify is {certify!r}; expected one of {', '.join(LEVELS)}")

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.encoding import from_json, host, parse, to_json
+from eigencore.decoding import from_json, parse
+from eigencore.encoding import host, to_json
 from eigencore.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
@@ -31,17 +32,25 @@ def check_folder(out: str | os.PathLike[str]) -> Path:
     Raises:
         UsageError: it is a file or under one, can't be written to, or holds what is no run.
     """
-    if not os.fspath(out):
-        raise UsageError("out is empty; expected the name of a folder")
+    if not isinstance(out, str | os.PathLike) or not os.fspath(out):
+        raise UsageError(f"out is {out!r}; expected the name of a folder")
     folder = Path(out)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not there.is_dir():
         raise UsageError(f"{folder} can't be a folder: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"the folder {there} can't be written to")
-    if folder.is_dir():
+    if os.path.isdir(folder):  # not folder.is_dir(), which fails on a name that is too long
         _refuse_foreign(folder)
     return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Raises UsageError where it can't be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the folder {folder} can't be made: {_reason(error)}") from error
 
 
 def save(run: Run, out: str | os.PathLike[str]) -> None:
@@ -51,7 +60,11 @@ def save(run: Run, out: str | os.PathLike[str]) -> None:
         UsageError: as `check_folder`.
         ResultError: it can't be written.
     """
-    folder = check_folder(out)
+    try:
+        folder = check_folder(out)
+    except UsageError as error:  # since the solve began: its result must not be lost with it
+        error.partial = run.eigen
+        raise
     written: dict[str, Path] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +82,7 @@ def save(run: Run, out: str | os.PathLike[str]) -> None:
                 written[name].replace(folder / name)
     except OSError as error:
         raise ResultError(
-            f"the run can't be saved in {folder}: {error.strerror}", partial=run.eigen
+            f"the run can't be saved in {folder}: {_reason(error)}", partial=run.eigen
         ) from error
     finally:
         for path in written.values():
@@ -83,8 +96,9 @@ def load(folder: str | os.PathLike[str]) -> Run:
         ResultError: there is none, or it is damaged or foreign.
     """
     place = Path(folder)
-    if not (place / RESULT).is_file():
-        what = f"there is no {RESULT} in {place}" if place.is_dir() else f"there is no folder {place}"
+    # os.path's, which take any name for one: of bytes that no file may have, or too long.
+    if not os.path.isfile(place / RESULT):
+        what = f"there is no {RESULT} in {place}" if os.path.isdir(place) else f"there is no folder {place}"
         raise ResultError(what, hint="Name a folder that `eigen analyze --out` or save wrote.")
     try:
         text = (place / RESULT).read_text(encoding="utf-8")
@@ -101,6 +115,12 @@ def load(folder: str | os.PathLike[str]) -> Run:
             f"{place / VECTORS} holds {vectors.dtype} of shape {vectors.shape}; expected floats of {expected}"
         )
     return run
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.strerror is None:  # NumPy's, where less was written than asked
+        return f"is the disk full? {error}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _refuse_foreign(folder: Path) -> None:

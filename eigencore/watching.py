@@ -136,12 +136,10 @@ class ProductGuard:
     def after_sample(self, V: Array, AV: Array) -> None:
         """For a minibatch's product too, which is another operator's."""
         self._products += 1 if V.ndim == 1 else V.shape[1]
-        if AV.shape != V.shape:
-            raise Halt(
-                error=OperatorError(
-                    f"a product has shape {tuple(AV.shape)}; expected that of its vector, {tuple(V.shape)}"
-                )
-            )
+        shape = getattr(AV, "shape", None)
+        if shape != V.shape:
+            told = f"is a {type(AV).__name__}" if shape is None else f"has shape {tuple(shape)}"
+            raise Halt(error=OperatorError(f"a product {told}; expected an array {tuple(V.shape)}"))
         if not arrays.is_finite(AV):
             raise Halt(error=self._not_finite(V))
 

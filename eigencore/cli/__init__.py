@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from eigencore.cli.failures import INTERRUPTED, WORDED, report
-from eigencore.cli.shell import flushed, open_streams, reader_is_gone, termination
+from eigencore.cli.failures import INTERRUPTED, WORDED, report, report_unwritten
+from eigencore.cli.shell import open_streams, reader_is_gone, termination, unwritten
 from eigencore.errors import PluginError, UsageError
 from eigencore.interfaces import CommandEntry
 from eigencore.registry import PluginRecord, Registered, Registry, disable, load, registry
@@ -40,8 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     with termination() as terminated:
         code = _run(given)
-    if not flushed():
+    why = unwritten()
+    if isinstance(why, BrokenPipeError):
         return UNREAD
+    if why is not None and not code:
+        code = report_unwritten(why)
+        unwritten()  # stderr may be on the same disk
     return TERMINATED if terminated and code == INTERRUPTED else code
 
 
@@ -54,7 +58,7 @@ def _run(arguments: list[str]) -> int:
         return end.exit_code
     except BrokenPipeError as error:  # of our output, or of something else's
         return UNREAD if reader_is_gone() else report(error, arguments)
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         return report(error, arguments)
 
 
@@ -79,6 +83,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if ctx.resilient_parsing and name not in self.list_commands(ctx):  # a shell asks, of a misspelt one
+            return None, None, []
         command = load(_commands().find(CommandEntry, name))
         if not isinstance(command, click.Command):
             raise PluginError(
@@ -91,9 +97,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except (*WORDED, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if ctx.invoked_subcommand in OWN:
                 raise
+            if isinstance(error, SystemExit) and not isinstance(error.code, str):
+                return error.code
             told = f"{type(error).__name__}: {error}"
             raise PluginError(f"the command {ctx.invoked_subcommand} failed: {told}") from error
 

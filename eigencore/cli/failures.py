@@ -28,13 +28,21 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
     The arguments are looked at as they stand, since they may be what is wrong.
     """
     failure = _failure(error)
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         if "--verbose" in arguments:
             traceback.print_exception(error, file=sys.stderr)
-        if "--json" in arguments:
-            _print_json(failure)
-        else:
-            _print_text(failure)
+        try:
+            _print_json(failure) if "--json" in arguments else _print_text(failure)
+        except OSError:  # nothing can be written on stdout: on stderr, then
+            _print_message(failure)
+    return failure.exit_code
+
+
+def report_unwritten(why: OSError) -> int:
+    """Tells on stderr that what was printed on stdout is lost; returns the exit code."""
+    failure = _failure(why)
+    with contextlib.suppress(OSError):
+        _print_message(failure)
     return failure.exit_code
 
 
@@ -60,7 +68,15 @@ def _failure(error: BaseException) -> _Failure:
         return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
     if isinstance(error, click.Abort):
         return _Failure("Abort", "aborted", None, 1)
-    return _Failure(type(error).__name__, f"{type(error).__name__}: {error}", "--verbose shows where.", 1)
+    return _Failure(type(error).__name__, _told(error), "--verbose shows where.", 1)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"something called sys.exit({'' if error.code is None else repr(error.code)})"
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return f"the output can't be written: {error.strerror}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _print_json(failure: _Failure) -> None:
@@ -69,7 +85,7 @@ def _print_json(failure: _Failure) -> None:
         from eigencore.encoding import told_result
 
         told["partial"] = told_result(failure.partial)
-    print(json.dumps(told))
+    print(json.dumps(told), flush=True)
 
 
 def _print_text(failure: _Failure) -> None:
@@ -79,6 +95,10 @@ def _print_text(failure: _Failure) -> None:
         print("what there was until then:")
         print_pairs(failure.partial)
     sys.stdout.flush()
+    _print_message(failure)
+
+
+def _print_message(failure: _Failure) -> None:
     print(f"eigen: {failure.message}", file=sys.stderr)
     if failure.hint:
         print(f"  {failure.hint}", file=sys.stderr)

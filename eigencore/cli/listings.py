@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from eigencore.cli.completion import names
 from eigencore.cli.flags import json_flag, verbose_flag
 from eigencore.cli.tables import Page, page
 from eigencore.discovery import PluginRecord, missing
@@ -30,7 +31,7 @@ _IMPORT_STRINGS = ("load", "options")
 
 def _listing(plural: str, kind: type[Entry], summary: str) -> click.Command:
     @click.command(plural, help=summary)
-    @click.argument("name", required=False)
+    @click.argument("name", required=False, shell_complete=names(kind))
     @json_flag
     @verbose_flag
     def command(name: str | None, as_json: bool) -> int:
@@ -104,8 +105,8 @@ def _print_plugins(brought: Mapping[PluginRecord, Sequence[Entry]], on: Page) ->
                 extra = f"{record.distribution}[{entry.extra}]"
                 extras.setdefault(extra, []).append(entry.name)
                 packages[extra] = lacking
-    for extra, names in extras.items():
-        on.line(f'to use {", ".join(names)}: pip install "{extra}" (brings {", ".join(packages[extra])})')
+    for extra, idle in extras.items():
+        on.line(f'to use {", ".join(idle)}: pip install "{extra}" (brings {", ".join(packages[extra])})')
 
 
 def _missing(record: PluginRecord, entry: Entry) -> list[str]:

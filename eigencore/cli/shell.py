@@ -59,12 +59,13 @@ def open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def flushed() -> bool:
-    """Writes what is buffered; where nobody reads it any more it goes nowhere, silently."""
+def unwritten() -> OSError | None:
+    """Writes what is buffered. What can't be written goes nowhere, and why that is comes back."""
+    why = None
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            return False
-    return True
+            why = why or error
+    return why

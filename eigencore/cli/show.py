@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from eigencore.cli.completion import folders
 from eigencore.cli.flags import json_flag, verbose_flag
 
 
 @click.command()
-@click.argument("folder", metavar="DIR")
+@click.argument("folder", metavar="DIR", shell_complete=folders)
 @json_flag
 @verbose_flag
 def show(folder: str, as_json: bool) -> int:

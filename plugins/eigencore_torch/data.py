@@ -64,7 +64,7 @@ class Batches:
                 batch = next(iterator)
             except StopIteration:
                 return
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise ProblemError(
                     f"{self.name} failed at batch {index}: {type(error).__name__}: {error}",
                     hint=f"The error comes from the iteration over `{self.name}`.",
@@ -86,7 +86,7 @@ def _refuse_unless_iterable_again(data: Any, name: str) -> None:
             hint="Wrap it: torch.utils.data.DataLoader(data, batch_size=256).",
         )
     # Asked, not tried: a loader's iter() draws random numbers.
-    if not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
+    if isinstance(data, str | bytes) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         raise ProblemError(
             f"{name} is a {type(data).__name__}, which can't be iterated; expected batches",
             hint="Give a list of batches, such as [(x, y)], or a DataLoader.",
@@ -190,7 +190,7 @@ def signature(batch: Batch) -> Signature:
 
 def bits(x: Tensor) -> Tensor:
     """The sum of a tensor's bits, eight bytes at a time, as int64: one changed number changes it."""
-    flat = x.detach().reshape(-1)
+    flat = x.detach().reshape(-1).contiguous()
     if flat.storage_offset() * flat.element_size() % 8:
         flat = flat.clone()
     raw = flat.view(torch.uint8)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eigencore.errors import ProblemError
-from eigencore_torch.data import Batch, Batches, Signature, parts, signature, tensors
+from eigencore_torch.data import Batch, Batches, Signature, parts, signature, size, tensors
 from eigencore_torch.risk import BatchLoss
 
 
@@ -98,6 +98,8 @@ def examine(
         for piece in parts(batch, index, most):
             if weigh is not None and not weigh(piece, index):
                 continue
+            if size(piece) == 0:
+                raise ProblemError(f"batch {index} has no samples", hint="Leave it out.")
             value = loss(piece, index, inspect=partial(_refuse_labels, loss.loss, index))
             _refuse_value(value, piece, index)
             if not repeated:

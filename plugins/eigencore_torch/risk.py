@@ -169,5 +169,5 @@ def in_words(what: str, hint: str | None = None, memory: str = _MEMORY) -> Itera
         raise
     except torch.cuda.OutOfMemoryError as error:
         raise ProblemError(f"{what}: the device is out of memory", hint=memory) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProblemError(f"{what}: {type(error).__name__}: {error}", hint=hint) from error

@@ -164,7 +164,11 @@ def test_an_option_before_its_command(capsys):
     assert "as in `eigen analyze -k 5`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("closed", [{"stdout"}, {"stderr"}, {"stdout", "stderr"}], ids=str)
+@pytest.mark.parametrize(
+    "closed",
+    [{"stdout"}, {"stderr"}, {"stdout", "stderr"}],
+    ids=lambda names: "+".join(sorted(names)),
+)
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["solvers"], 0), (["anlyze"], 2), (["solvers", "--json"], 0)],

@@ -28,7 +28,8 @@ PLUGINS = {point.value: folder(point.value) for point in BUNDLED}
 # From the ground up: a module may import its own layer and those below it.
 LAYERS = [
     {"hookspecs", "defaults", "interfaces", "options", "request", "arrays", "objectives", "errors"},
-    {"registry", "discovery", "loading", "operators", "algebra", "results", "encoding", "storage"},
+    {"registry", "discovery", "loading", "operators", "algebra", "results"},
+    {"encoding", "decoding", "storage"},
     {"problems", "factories", "certificate", "watching", "advice", "manifest"},
     {"running", "solving", "attacking", "passes", "analysing"},
     {"pipeline"},

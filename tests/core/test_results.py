@@ -14,7 +14,8 @@ import pytest
 
 import eigencore
 from eigencore import storage
-from eigencore.encoding import from_json, plain, to_json
+from eigencore.decoding import from_json
+from eigencore.encoding import plain, to_json
 from eigencore.errors import ResultError, UsageError
 from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
 from eigencore.storage import ARRAYS, RESULT, VECTORS, check_folder, load, save

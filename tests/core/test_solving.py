@@ -420,7 +420,7 @@ def test_numbers_that_are_not_finite_from_a_solver_never_come_back() -> None:
         ({"start": np.ones(N - 1)}, UsageError, "start has shape"),
         ({"start": np.zeros(N)}, UsageError, "all zeros"),
         ({"start": np.full(N, np.nan)}, UsageError, "NaN"),
-        ({"solver": "accel_power", "which": "SA"}, UsageError, "LM only"),
+        ({"solver": "accel_power", "which": "BE"}, UsageError, "LM, LA, SA only"),
     ],
 )
 def test_bad_requests_are_refused_before_any_product(words: dict, error: type, text: str) -> None:

@@ -1,0 +1,170 @@
+"""Files, modules, factories and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rows import NO_ANALYSES, Row, made, nothing
+
+import eigencore
+from eigencore.errors import (
+    EigencoreError,
+    OptionError,
+    ProblemError,
+    UnknownNameError,
+    UsageError,
+)
+
+LONG = "x" * 300
+
+
+def files(**texts: str) -> Callable[[Path], None]:
+    """Makes NAME.py of each text."""
+
+    def prepare(folder: Path) -> None:
+        for name, text in texts.items():
+            (folder / f"{name}.py").write_text(text)
+
+    return prepare
+
+
+def named(
+    problem: str,
+    *words: str,
+    error: type[EigencoreError] = UsageError,
+    given: str = "",
+    prepare: Callable[[Path], object] = nothing,
+) -> Row:
+    return Row(
+        given or problem[:40],
+        error,
+        words,
+        lambda: eigencore.analyze(problem, analyses="none"),
+        ("analyze", problem, *NO_ANALYSES),
+        prepare=prepare,
+    )
+
+
+def checkpoint(given: str, *words: str, error: type[EigencoreError] = ProblemError, **more: object) -> Row:
+    """A file weights.pt for the sound network."""
+    return Row(
+        given,
+        error,
+        words,
+        lambda: eigencore.analyze(
+            "made.py:sound", analyses="none", options={"problem": {"checkpoint": "weights.pt"}}
+        ),
+        ("analyze", "made.py:sound", *NO_ANALYSES, "--set", "problem.checkpoint=weights.pt"),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def write(content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / "weights.pt").write_bytes(content)
+
+
+def torch_save(what: Callable[[], object]) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        import torch
+
+        torch.save(what(), folder / "weights.pt")
+
+    return prepare
+
+
+def _network(**changed: object) -> dict[str, object]:
+    from eigencore.factories import find_factory
+
+    return {**find_factory("made.py:network")().state_dict(), **changed}
+
+
+def _nan() -> dict[str, object]:
+    import torch
+
+    return _network(**{"head.bias": torch.full((3,), torch.nan)})
+
+
+def _other_shape() -> dict[str, object]:
+    import torch
+
+    return _network(**{"head.bias": torch.zeros(4)})
+
+
+def _misspelt() -> dict[str, object]:
+    weights = _network()
+    weights["tail.bias"] = weights.pop("head.bias")
+    return weights
+
+
+def _whole_model() -> object:
+    from eigencore.factories import find_factory
+
+    return find_factory("made.py:network")()
+
+
+made_of = partial(made, file="matrices.py")
+
+ROWS = [
+    # -- files and modules
+    named("nowhere.py:make", "no file nowhere.py", "Paths are seen from"),
+    named("made.py", "no factory", "made.py:FACTORY"),
+    named("made.py:", "no factory in made.py", error=UnknownNameError),
+    named("made.py:sond", "'sond'", "Did you mean", error=UnknownNameError),
+    named(".py:make", "no file .py"),
+    named("folder.py:make", "no file folder.py", prepare=lambda folder: (folder / "folder.py").mkdir()),
+    named(f"{LONG}.py:make", "no file xxx", given="a name too long for a file"),
+    named("a\0b.py:make", "no file a", given="a name with a zero byte"),
+    named("matrices.py:answer", "of type int", "expected a factory"),
+    named("syntax.py:make", "SyntaxError", error=ProblemError, prepare=files(syntax="def (")),
+    named("fails.py:make", "ZeroDivisionError", error=ProblemError, prepare=files(fails="1 / 0")),
+    named(
+        "leaves.py:make", "SystemExit", error=ProblemError, prepare=files(leaves="import sys; sys.exit(0)")
+    ),
+    named(
+        "lacks.py:make", "no_such_package", error=ProblemError, prepare=files(lacks="import no_such_package")
+    ),
+    named(
+        "binary.py:make",
+        "binary.py can't be imported",
+        error=ProblemError,
+        prepare=lambda folder: (folder / "binary.py").write_bytes(b"\xff\xfe\x00"),
+    ),
+    named("no_such_module:make", "no_such_module", error=UnknownNameError),
+    named("fails_too:make", "ZeroDivisionError", error=ProblemError, prepare=files(fails_too="1 / 0")),
+    named("json:dumpz", "no factory in json", "dumps", error=UnknownNameError),
+    # -- factories
+    made_of("returns_none", "NoneType None", "expected a Problem"),
+    named("matrices.py:returns_text", "returned str 'hessian'", "expected a Problem", error=ProblemError),
+    made_of("returns_a_pair", "a tuple of 2"),
+    made_of("returns_a_list", "list [1, 2]"),
+    made_of("returns_a_class", "type <class"),
+    named(
+        "matrices.py:raises", "matrices.py:raises failed", "RuntimeError: no data here", error=ProblemError
+    ),
+    named("matrices.py:exits", "matrices.py:exits failed", "SystemExit", error=ProblemError),
+    named("matrices.py:needs_a_path", "problem needs path", "--set problem.path=", error=OptionError),
+    made_of("lacks_a_loss", "the problem lacks loss"),
+    made_of("lacks_everything", "lacks model, data, loss"),
+    made_of("operator_and_model", "an operator and also model"),
+    made_of("operator_and_checkpoint", "checkpoint has no meaning", error=UsageError),
+    made_of("on_an_unknown_backend", "tensorflow", "torch", error=UnknownNameError),
+    # -- checkpoints
+    checkpoint("no checkpoint", "no file weights.pt", error=UsageError),
+    checkpoint(
+        "a folder for a checkpoint",
+        "weights.pt is a folder",
+        error=UsageError,
+        prepare=lambda folder: (folder / "weights.pt").mkdir(),
+    ),
+    checkpoint("an empty checkpoint", "weights.pt is no checkpoint", prepare=write(b"")),
+    checkpoint("a foreign checkpoint", "weights.pt is no checkpoint", prepare=write(b"PK\x03\x04 a picture")),
+    checkpoint("a checkpoint of a list", "weights.pt holds a list", prepare=torch_save(lambda: [1, 2])),
+    checkpoint(
+        "a checkpoint of a whole model", "Python objects", "state_dict", prepare=torch_save(_whole_model)
+    ),
+    checkpoint("a checkpoint of other shapes", "head.bias is (4,)", "(3,)", prepare=torch_save(_other_shape)),
+    checkpoint("a checkpoint of other names", "head.bias", "tail.bias", prepare=torch_save(_misspelt)),
+    checkpoint("a checkpoint with NaN", "head.bias has NaN", prepare=torch_save(_nan)),
+]

@@ -1,0 +1,85 @@
+"""Matrices and other operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rows import Row, made
+
+import eigencore
+from eigencore.errors import NotFiniteError, NotSymmetricError, OperatorError, UsageError
+from eigencore.factories import find_factory
+
+matrix: Callable[..., Row] = partial(
+    made, file="matrices.py", flags=("--analyses", "none", "-k", "1"), keywords={"k": 1}
+)
+
+
+def solved(row: Row) -> Row:
+    """The same matrix, through `solve`."""
+    name = row.command[1] if row.command else ""
+    return replace(
+        row,
+        given=f"solve: {row.given}",
+        command=None,
+        python=lambda: eigencore.solve(find_factory(name)(), k=1),
+    )
+
+
+def worth(value: float) -> Any:
+    return lambda: np.array([value])
+
+
+MATRICES = [
+    matrix("not_square", "(3, 4)", "square", error=UsageError),
+    matrix("one_dimensional", "(5,)", "square", error=UsageError),
+    matrix("three_dimensional", "(2, 2, 2)", "square", error=UsageError),
+    matrix("empty", "empty", error=UsageError),
+    matrix("complex_numbers", "complex", error=UsageError),
+    matrix("sparse_not_square", "(3, 4)", error=UsageError),
+    matrix("sparse_complex", "complex", error=UsageError),
+    matrix("text", "<U1", "real numbers", error=UsageError),
+    matrix("dates", "datetime64", "real numbers", error=UsageError),
+    matrix("records", "real numbers", error=UsageError),
+    matrix("not_symmetric", "not symmetric", error=NotSymmetricError),
+    matrix("slightly_asymmetric", "not symmetric", error=NotSymmetricError),
+    matrix("nan_inside", "product 1 is not finite", error=NotFiniteError),
+    matrix("inf_inside", "product 1 is not finite", error=NotFiniteError),
+    matrix("whole_numbers", error=None, truth=worth(9)),
+    matrix("truths", error=None, truth=worth(1)),
+    matrix("objects", error=None, truth=worth(9)),
+    matrix("one_by_one", error=None, truth=worth(3)),
+    matrix("zeros", error=None, truth=worth(0)),
+    matrix("half_precision", error=None, truth=worth(9)),
+]
+
+ROWS = [
+    *MATRICES,
+    *map(solved, MATRICES),
+    matrix("nested_list", "list [[2.0", "matrix"),
+    matrix("products_raise", "a product failed", "ZeroDivisionError", error=OperatorError),
+    matrix("products_exit", "a product failed", "SystemExit", error=OperatorError),
+    matrix("products_of_another_shape", "shape (3,)", "(8,)", error=OperatorError),
+    matrix("products_that_are_text", "a product is a str", error=OperatorError),
+    matrix("products_by_chance", "not symmetric", "dropout", error=NotSymmetricError),
+    Row("a list, through solve", UsageError, ("list is no operator",), lambda: eigencore.solve([[1.0]])),
+    Row("a function without n", UsageError, ("length of its vectors",), lambda: eigencore.solve(abs)),
+    Row("a function with n = 0", UsageError, ("empty",), lambda: eigencore.as_operator(abs, n=0)),
+    Row("n a fraction", UsageError, ("n is 2.5",), lambda: eigencore.as_operator(abs, n=2.5)),
+    Row(
+        "a function in float16",
+        UsageError,
+        ("float16", "float32 or float64"),
+        lambda: eigencore.as_operator(abs, n=2, dtype="float16"),
+    ),
+    Row(
+        "a matrix asked for in a type that is none",
+        UsageError,
+        ("word",),
+        lambda: eigencore.as_operator(np.eye(3), dtype="word"),
+    ),
+]

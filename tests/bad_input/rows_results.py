@@ -1,0 +1,215 @@
+"""Where a run can't be saved, and results that can't be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rows import QUADRATIC, Row
+
+import eigencore
+from eigencore.decoding import from_json
+from eigencore.errors import EigencoreError, ResultError, UsageError
+from eigencore.storage import ARRAYS, RESULT, VECTORS
+
+
+def saved_in(
+    out: str,
+    *words: str,
+    given: str = "",
+    error: type[EigencoreError] = UsageError,
+    prepare: Callable[[Path], object] = lambda folder: None,
+) -> Row:
+    return Row(
+        given or f"out is {out}",
+        error,
+        words,
+        lambda: eigencore.analyze("demo:quadratic", analyses="none", options={"problem": {"n": 60}}, out=out),
+        (*QUADRATIC, "--out", out),
+        prepare=prepare,
+    )
+
+
+def put(name: str, text: str = "mine") -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+    return prepare
+
+
+def a_run(folder: Path) -> Path:
+    """A sound one, in the folder `run`."""
+    eigencore.analyze(
+        "demo:quadratic", k=2, analyses="none", options={"problem": {"n": 20}}, out=folder / "run"
+    )
+    return folder / "run"
+
+
+def damaged(given: str, *words: str, damage: Callable[[Path], object]) -> Row:
+    """A run with something done to it, for `load` and `eigen show`."""
+    return Row(
+        given,
+        ResultError,
+        words,
+        lambda: eigencore.load("run"),
+        ("show", "run"),
+        prepare=lambda folder: damage(a_run(folder)),
+    )
+
+
+def edited(given: str, *words: str, edit: Callable[[dict[str, Any]], object]) -> Row:
+    def damage(run: Path) -> None:
+        told = json.loads((run / RESULT).read_text())
+        edit(told)
+        (run / RESULT).write_text(json.dumps(told))
+
+    return damaged(given, *words, damage=damage)
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    def damage(run: Path) -> None:
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(whole[: len(whole) // 2])
+
+    return damage
+
+
+def no_run(place: str, *words: str, **more: Any) -> Row:
+    return Row(
+        more.pop("given", f"a run in {place}"),
+        ResultError,
+        words,
+        lambda: eigencore.load(place),
+        ("show", place),
+        **more,
+    )
+
+
+class Trap:
+    """What a pickle of this does when it is opened."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("sprung",)
+
+
+ROWS = [
+    # -- where it can't be saved
+    saved_in("file", "file is a file", prepare=put("file")),
+    saved_in("file/below", "file is a file", prepare=put("file")),
+    saved_in("/dev/full", "/dev/full is a file"),
+    saved_in("/dev/full/run", "/dev/full is a file"),
+    saved_in("/proc/run", "/proc/run can't be made"),
+    saved_in("", "out is ''", given="out is empty"),
+    saved_in("x" * 300, "can't be made", "name too long", given="out has too long a name"),
+    saved_in("a\0b", "can't be made", "null", given="out has a zero byte"),
+    saved_in(
+        "dangling", "dangling can't be made", prepare=lambda folder: (folder / "dangling").symlink_to("x/y")
+    ),
+    saved_in("loop", "loop can't be made", prepare=lambda folder: (folder / "loop").symlink_to("loop")),
+    saved_in("used", "holds something else: notes.txt", prepare=put("used/notes.txt")),
+    saved_in(
+        "used",
+        "no result of this eigencore",
+        given="out holds another result.json",
+        prepare=put(f"used/{RESULT}", "{}"),
+    ),
+    saved_in(
+        "used",
+        "no result of this eigencore",
+        given="out holds a result of a later eigencore",
+        prepare=put(f"used/{RESULT}", '{"schema": 2, "eigenvalues": []}'),
+    ),
+    saved_in(
+        "used",
+        "no result of this eigencore",
+        given="out holds a result.json of ten thousand brackets",
+        prepare=put(f"used/{RESULT}", "[" * 10_000),
+    ),
+    Row("out is a number", UsageError, ("out is 3",), lambda: eigencore.analyze(np.eye(9), out=3)),
+    # -- what can't be read
+    no_run("nowhere", "no folder nowhere"),
+    no_run(".", f"no {RESULT} in ."),
+    no_run("file", "no folder file", prepare=put("file")),
+    no_run("", "no result.json in .", given="a run in no folder"),
+    no_run("a\0b", "no folder a", given="a run in a name with a zero byte"),
+    no_run("x" * 300, "no folder xxx", given="a run in too long a name"),
+    Row("show without a folder", UsageError, ("DIR",), command=("show",)),
+    damaged("a result cut short", "run:", "no JSON", damage=cut(RESULT)),
+    damaged("vectors cut short", "run", "can't be read", damage=cut(VECTORS)),
+    damaged("no vectors", "run", VECTORS, damage=lambda run: (run / VECTORS).unlink()),
+    damaged("an empty result", "no JSON", damage=lambda run: (run / RESULT).write_text("")),
+    damaged(
+        "a result in bytes", "run can't be read", damage=lambda run: (run / RESULT).write_bytes(b"\xff\xfe")
+    ),
+    damaged(
+        "a foreign result", "no result of eigencore", damage=lambda run: (run / RESULT).write_text('{"a": 1}')
+    ),
+    damaged(
+        "a result that is a list",
+        "no result of eigencore",
+        damage=lambda run: (run / RESULT).write_text("[]"),
+    ),
+    damaged(
+        "a result of ten thousand brackets",
+        "run:",
+        damage=lambda run: (run / RESULT).write_text("[" * 10_000),
+    ),
+    damaged(
+        "vectors of another run", "(20, 2)", damage=lambda run: np.save(run / VECTORS, np.zeros((20, 3)))
+    ),
+    damaged(
+        "vectors that are whole numbers",
+        "int64",
+        damage=lambda run: np.save(run / VECTORS, np.zeros((20, 2), int)),
+    ),
+    damaged(
+        "pickled vectors",
+        "can't be read",
+        damage=lambda run: (run / VECTORS).write_bytes(pickle.dumps(Trap())),
+    ),
+    damaged(
+        "vectors of pickled objects",
+        "can't be read",
+        damage=lambda run: np.save(run / VECTORS, np.array([[Trap()]], object), allow_pickle=True),
+    ),
+    damaged(
+        "a foreign arrays.npz", "can't be read", damage=lambda run: (run / ARRAYS).write_bytes(b"PK\x03\x04")
+    ),
+    edited("a later schema", "schema 2", "reads 1", edit=lambda told: told.update(schema=2)),
+    edited("no residuals", "residuals", edit=lambda told: told.pop("residuals")),
+    edited("an eigenvalue too few", "differ in length", edit=lambda told: told["eigenvalues"].pop()),
+    edited("a residual too few", "differ in length", edit=lambda told: told["residuals"].pop()),
+    edited("exact values too few", "differ in length", edit=lambda told: told["exact"].pop()),
+    edited("a word for an eigenvalue", "incomplete", edit=lambda told: told.update(eigenvalues=["nine", 4])),
+    edited("a word for k", "result.k is 'two'", edit=lambda told: told.update(k="two")),
+    edited("a number for the advice", "result.advice is 3", edit=lambda told: told.update(advice=3)),
+    edited("an unknown status", "'done'", edit=lambda told: told.update(status="done")),
+    edited("a number in the notes", "texts", edit=lambda told: told.update(notes=[3])),
+    edited(
+        "a word in the history", "result.seconds is", edit=lambda told: told["history"][0].update(seconds="x")
+    ),
+    edited("no certificate", "certificate", edit=lambda told: told.update(certificate=None)),
+    edited("a column that is not there", "'a/x'", edit=lambda told: told.update(analyses={"a": ANALYSIS})),
+    Row("no JSON for from_json", ResultError, ("no JSON",), lambda: from_json("{", np.zeros((1, 1)), {})),
+    Row(
+        "a later schema for from_json",
+        ResultError,
+        ("schema",),
+        lambda: from_json('{"schema": 9, "eigenvalues": 1}', np.zeros((1, 1)), {}),
+    ),
+]
+ANALYSIS = {
+    "verdict": "",
+    "title": "",
+    "numbers": {},
+    "tables": {},
+    "figures": [],
+    "warnings": [],
+    "columns": ["x"],
+}

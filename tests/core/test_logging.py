@@ -1,0 +1,81 @@
+"""What is logged, where, and that nothing is seen of it unless somebody asks."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import eigencore
+from eigencore.errors import NotFiniteError
+
+MATRIX = np.diag([9.0, 5.0, 2.0, 1.0])
+SOLVE = "import eigencore, numpy; eigencore.solve(numpy.eye(4), k=2)"
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["solve", "analyze"])
+def test_a_solve_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, analyzed: bool):
+    with caplog.at_level(logging.INFO, logger="eigencore"):
+        found = eigencore.analyze(MATRIX, k=2).eigen if analyzed else eigencore.solve(MATRIX, k=2)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("eigencore.solving", logging.INFO)
+    assert record.getMessage().startswith(f"lanczos: {found.advice} ({found.matvecs:g} products, ")
+
+
+def test_snapshots_are_for_debugging(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.DEBUG, logger="eigencore"):
+        found = eigencore.solve(MATRIX, k=2)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert len(told) == len(found.history)
+    assert told[-1] == f"{found.history[-1].matvecs:g} products: 2 of 2 converged"
+
+
+def test_an_analysis_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, plug):
+    plug(
+        "extra",
+        """
+        from eigencore.results import AnalysisResult
+
+        @hookimpl
+        def eigen_analyses():
+            return [AnalysisEntry(name=name, summary="", load=f"plugged_extra:{name}") for name in ("a", "b")]
+
+        def a(context, options):
+            yield AnalysisResult(verdict="fine")
+
+        def b(context, options):
+            raise RuntimeError("unlucky")
+            yield
+        """,
+    )
+    with caplog.at_level(logging.INFO, logger="eigencore.analysing"):
+        eigencore.analyze(MATRIX, k=2, analyses="a,b")
+    told = [record.getMessage() for record in caplog.records if record.name == "eigencore.analysing"]
+    assert told == ["a: done", "b: failed with RuntimeError: unlucky"]
+
+
+def test_a_solve_that_fails_is_told_too(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="eigencore"), pytest.raises(NotFiniteError):
+        eigencore.solve(np.full((4, 4), np.nan), k=1)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "lines"),
+    [("", 0), ("logging.basicConfig()", 0), ("logging.basicConfig(level='INFO')", 1)],
+    ids=["by default", "with logging as it comes", "at INFO"],
+)
+def test_what_is_seen_on_stderr(before: str, lines: int):
+    before = f"import logging; {before}; " if before else ""
+    ran = subprocess.run([sys.executable, "-c", before + SOLVE], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert len(ran.stderr.splitlines()) == lines
+    assert all(line.startswith("INFO:eigencore.solving:lanczos: ") for line in ran.stderr.splitlines())
+
+
+def test_every_logger_is_under_eigencore_and_none_has_a_handler_but_the_null_one():
+    handlers = logging.getLogger("eigencore").handlers
+    assert [type(one) for one in handlers] == [logging.NullHandler]
