@@ -24,6 +24,6 @@ def eigen_solvers() -> list[SolverEntry]:
             load="eigencore_power.accelerated:accel_power",
             options="eigencore_power.accelerated:AccelPowerOptions",
             needs=needs,
-            which=("LM",),
+            which=("LM", "LA", "SA"),
         ),
     ]

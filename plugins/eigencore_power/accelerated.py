@@ -1,4 +1,4 @@
-"""Power iteration with momentum, in blocks: the eigenpairs largest in magnitude of a symmetric operator.
+"""Power iteration with momentum, in blocks: extreme eigenpairs of a symmetric operator.
 
 De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670):
 w+ = A w - beta w_before, then both divided by the norm of w+. After t steps the start has been multiplied by
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from eigencore.errors import OptionError
 from eigencore.interfaces import Snapshot
 from eigencore.options import option
 from eigencore.request import Request
@@ -43,6 +44,7 @@ from eigencore_power.iteration import (
 )
 from eigencore_power.momentum import edge_below_ties, lower_bound
 from eigencore_power.stochastic import stochastic_power
+from eigencore_power.three_term import three_term
 from eigencore_power.two_ended import two_ended
 
 if TYPE_CHECKING:
@@ -99,19 +101,24 @@ def accel_power(
 ) -> Generator[Snapshot, None, None]:
     """The solver: see `eigencore.interfaces.Solver`. One Snapshot for every b products.
 
-    With `options.batches` it is `stochastic.stochastic_power`; for one pair with momentum to be found it is
-    `two_ended.two_ended`.
+    For LA and SA it is `three_term.three_term`, with `options.batches` `stochastic.stochastic_power`, and for
+    one pair with momentum to be found `two_ended.two_ended`.
 
     The first b columns of a start block are used; random ones fill it up.
 
     Raises:
-        UsageError: another end than LM is asked for, or the state is from another solver or operator; or
-            minibatches are, of an operator that has none.
+        OptionError: LA or SA is asked for together with a number for momentum, or with minibatches.
+        UsageError: BE is asked for, or the state is from another solver or operator; or minibatches are, of
+            an operator that has none.
     """
+    refuse_other_ends(request, "accel_power", ("LM", "LA", "SA"))
+    if request.which != "LM":
+        refuse_damping_around_zero(request, options)
+        yield from three_term(operator, request, state=state)
+        return
     if options.batches is not None:
         yield from stochastic_power(operator, request, options, state=state)
         return
-    refuse_other_ends(request, "accel_power")
     if request.k == 1 and options.momentum == "auto":
         yield from two_ended(operator, request, state=state)
         return
@@ -139,6 +146,21 @@ def accel_power(
         previous = at.block
         del ritz  # two blocks that the next product need not wait beside
         at = advance(operator, at, beta, rng)
+
+
+def refuse_damping_around_zero(request: Request, options: AccelPowerOptions) -> None:
+    """Raises OptionError where an option makes sense for LM only."""
+    if options.momentum != "auto":
+        raise OptionError(
+            f"accel_power.momentum is {options.momentum}, which damps a range around zero and so finds LM; "
+            f"which is {request.which}",
+            hint="Leave momentum at auto, or ask for LM.",
+        )
+    if options.batches is not None:
+        raise OptionError(
+            f"accel_power.batches damps a range around zero and so finds LM; which is {request.which}",
+            hint="Leave batches out, so that all steps are on the full data, or ask for LM.",
+        )
 
 
 def rule_in_use(options: AccelPowerOptions, ritz: Ritz, k: int, state: AccelPowerState) -> tuple[str, ...]:

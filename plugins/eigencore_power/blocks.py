@@ -161,6 +161,26 @@ def ritz_block(operator: LinearOperator, ritz: Ritz, which: slice | list[int]) -
     )
 
 
+def turn(operator: LinearOperator, blocks: Sequence[Block], lead: Request) -> Block:
+    """Rayleigh-Ritz over the rows of all blocks: the Ritz vectors `lead` asks for, and what old ones add.
+
+    Old are the first `lead.k` rows of the first block, which are what it asked for a turn before. No vector
+    is multiplied. The Cholesky factor mends what orthonormality many turns have cost.
+    """
+    bases, products = [block.X for block in blocks], [block.AX for block in blocks]
+    root = np.linalg.cholesky(_gram(bases, bases))
+    inverse = np.linalg.inv(root)
+    H = inverse @ _gram(bases, products) @ inverse.T
+    values, ritz = np.linalg.eigh((H + H.T) / 2)
+    Y = ritz[:, lead.order(values)]
+    old = root.T[:, : min(lead.k, blocks[0].width)]
+    D = old - Y @ (Y.T @ old)
+    U, s, _ = np.linalg.svd(D, full_matrices=False)
+    added = U[:, s > 100 * arrays.eps(operator)]
+    Q = np.linalg.qr(np.concatenate([Y, added], axis=1))[0].T @ inverse
+    return Block(combine(operator, bases, Q), combine(operator, products, Q))
+
+
 def combine(operator: LinearOperator, parts: Sequence[Array], Y: Floats) -> Array:
     """Y [X1; X2; ...], without forming the whole."""
     ends = np.cumsum([part.shape[0] for part in parts])[:-1].tolist()

@@ -90,7 +90,7 @@ def deflated_power(
         UsageError: another end than LM is asked for, or the state is from another solver, operator or
             setting of `block`.
     """
-    refuse_other_ends(request, "deflated_power")
+    refuse_other_ends(request, "deflated_power", ("LM",))
     if state is not None:
         refuse_foreign(operator, state, Iterate if options.block else Deflation)
     return (_at_once if options.block else _one_by_one)(operator, request, state)

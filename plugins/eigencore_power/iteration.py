@@ -76,11 +76,12 @@ def ritz_pairs(operator: LinearOperator, block: Block, previous: Block | None, c
     return rayleigh_ritz(operator, (block, beyond(operator, (block,), previous)), count)
 
 
-def refuse_other_ends(request: Request, solver: str) -> None:
-    """Raises UsageError where another end than the largest in magnitude is asked for."""
-    if request.which != "LM":
+def refuse_other_ends(request: Request, solver: str, ends: tuple[str, ...]) -> None:
+    """Raises UsageError where none of the ends is asked for."""
+    if request.which not in ends:
         raise UsageError(
-            f"{solver} finds LM only; which is {request.which}", hint="Use the solver lanczos, or arpack."
+            f"{solver} finds {', '.join(ends)} only; which is {request.which}",
+            hint="Use the solver lanczos, or arpack.",
         )
 
 

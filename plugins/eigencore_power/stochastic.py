@@ -37,7 +37,6 @@ from eigencore_power.iteration import (
     advance,
     begin,
     refuse_foreign,
-    refuse_other_ends,
     ritz_pairs,
     snapshot,
 )
@@ -91,16 +90,14 @@ def stochastic_power(
     *,
     state: StochasticState | None = None,
 ) -> Generator[Snapshot, None, None]:
-    """The solver: see `eigencore.interfaces.Solver`. A Snapshot for every b products, of the last full ones.
+    """The solver for LM: see `eigencore.interfaces.Solver`. A Snapshot for every b products.
 
-    The first b columns of a start block are used; random ones fill it up. It begins, and goes on from a
-    state, with two steps on the full data, which show the momentum and the noise.
+    The last full ones are told. The first b columns of a start block are used; random ones fill it up. It
+    begins, and goes on from a state, with two steps on the full data, which show the momentum and the noise.
 
     Raises:
-        UsageError: another end than LM is asked for, the operator has no minibatches, or the state is from
-            another solver or operator.
+        UsageError: the operator has no minibatches, or the state is from another solver or operator.
     """
-    refuse_other_ends(request, "accel_power")
     data, rng = with_minibatches(operator), np.random.default_rng(request.seed)
     at, rule = opening(operator, request, state, rng), Rule()
     previous: Block | None = None

@@ -28,12 +28,13 @@ import numpy as np
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
 from eigencore.request import Request
-from eigencore_power.blocks import Block, combine, complete, multiply, start_block
+from eigencore_power.blocks import Block, complete, multiply, start_block, turn
 from eigencore_power.iteration import refuse_foreign
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Array, Floats, LinearOperator
 
+BOTH = Request(2, "BE")
 TURN = 8  # a product in so many goes to the end that doesn't lead
 SAFETY = 5.0  # times its residual, the other end may still grow; once was wrong in up to 4 of 500 runs
 SHARP = 0.1  # of what passes; at 1.0, 21 of 200 runs took 9.98 for the largest of 10 and 9.98 at tol 1e-3
@@ -100,7 +101,7 @@ def step(operator: LinearOperator, request: Request, state: EndsState) -> EndsSt
         return state
     w = direction(operator, request, state, both_ends(operator, request, state.block))
     fresh, _ = multiply(operator, w, state.scale)
-    return EndsState(turn(operator, state.block, fresh), state.scale, state.step + 1)
+    return EndsState(turn(operator, (state.block, fresh), BOTH), state.scale, state.step + 1)
 
 
 def both_ends(operator: LinearOperator, request: Request, kept: Block) -> Ends:
@@ -128,27 +129,6 @@ def direction(operator: LinearOperator, request: Request, state: EndsState, ends
         w = w / size
         w = w - (w @ kept.T) @ kept
     return w / arrays.norm(w[0, :])
-
-
-def turn(operator: LinearOperator, kept: Block, fresh: Block) -> Block:
-    """Rayleigh-Ritz over the kept and the fresh: the Ritz vectors of both ends, and what the old ones add."""
-    bases, products = [kept.X, fresh.X], [kept.AX, fresh.AX]
-    # The Cholesky factor mends what orthonormality many turns have cost.
-    root = np.linalg.inv(np.linalg.cholesky(_gram(bases, bases)))
-    H = root @ _gram(bases, products) @ root.T
-    _, ritz = np.linalg.eigh((H + H.T) / 2)
-    m = len(H)
-    old = np.linalg.inv(root).T[:, : min(2, m - 1)]
-    Q, R = np.linalg.qr(np.concatenate([ritz[:, [-1, 0]], old], axis=1))
-    size = np.abs(np.diag(R))
-    Y = Q[:, : len(size)][:, size > 100 * arrays.eps(operator)].T @ root
-    return Block(combine(operator, bases, Y), combine(operator, products, Y))
-
-
-def _gram(left: list[Array], right: list[Array]) -> Floats:
-    G = np.block([[arrays.to_host(a @ b.T) for b in right] for a in left])
-    H: Floats = (G + G.T) / 2
-    return H
 
 
 def tell(request: Request, state: EndsState, ends: Ends) -> Snapshot:

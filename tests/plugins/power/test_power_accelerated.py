@@ -102,6 +102,42 @@ def test_it_finds_a_momentum_nearly_as_good_as_the_best(
     assert solved(drive, spectrum, k).products <= 1.3 * best
 
 
+def block_products(spectrum: Any, k: int, beta: float, tol: float, seed: int, most: int = 20_000) -> int:
+    """Of W = A X - beta X_before with k vectors and Rayleigh-Ritz, until all k residuals pass."""
+    n, A = len(spectrum), spectrum[:, None]
+    X = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
+    before = np.zeros((n, k))
+    for products in range(k, most, k):
+        AX = A * X
+        values, Y = np.linalg.eigh(X.T @ AX)
+        if np.all(np.linalg.norm(AX @ Y - X @ Y * values, axis=0) <= tol * np.abs(values)):
+            return products
+        following, R = np.linalg.qr(AX - beta * before)
+        X, before = following, np.linalg.solve(R.T, X.T).T
+    raise AssertionError("power iteration has not converged")
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.01])
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_five_pairs_against_plain_power_and_the_best_momentum_with_five_vectors(
+    drive: Any, gap: float, both_signs: bool
+) -> None:
+    """Measured: 1.23 and 1.09 times the best momentum at these gaps, and at 0.01 7.6 and 9.9 times fewer."""
+    spectrum = gapped(gap, k=5, both_signs=both_signs, n=2000)
+    ours, plain, best = [], [], []
+    for seed in range(3):
+        ours.append(solved(drive, spectrum, 5, seed=seed).products)
+        plain.append(block_products(spectrum, 5, 0.0, 1e-6, seed) if gap == 0.01 else math.inf)
+        best.append(
+            min(
+                block_products(spectrum, 5, (part * (1 - gap) / 2) ** 2, 1e-6, seed)
+                for part in (0.98, 0.99, 1.0)
+            )
+        )
+    assert np.median(ours) <= 1.3 * np.median(best)
+    assert 7 * np.median(ours) <= np.median(plain)
+
+
 @pytest.mark.parametrize("library", [Library("numpy", "float64"), Library("numpy", "float32")], ids=str)
 def test_it_is_never_too_large(library: Library) -> None:
     """beta stays below (l_{b+1} / 2)^2, as interlacing says, and comes near it."""
@@ -226,8 +262,8 @@ def test_what_it_can_not_do_is_refused_before_any_product() -> None:
     operator = CASE.operator(HOST)
     state = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
     smaller = Case("", np.ones(7)).operator(HOST)
-    with pytest.raises(UsageError, match="finds LM only"):
-        next(accel_power(operator, Request(3, "SA"), AUTO))
+    with pytest.raises(UsageError, match="finds LM, LA, SA only; which is BE"):
+        next(accel_power(operator, Request(3, "BE"), AUTO))
     with pytest.raises(UsageError, match="another size"):
         next(accel_power(smaller, Request(3), AUTO, state=state))
     with pytest.raises(UsageError, match="expected a AccelPowerState"):

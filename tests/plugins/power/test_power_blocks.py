@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 
 from eigencore import arrays
+from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
-from eigencore_power.blocks import beyond, complete, multiply, orthonormalise, rayleigh_ritz, start_block
+from eigencore_power.blocks import (
+    beyond,
+    complete,
+    multiply,
+    orthonormalise,
+    rayleigh_ritz,
+    start_block,
+    turn,
+)
 
 CASE = Case("both signs", filled(60, [10.0, -9.0, 7.0, 7.0, -3.0]))
 LIBRARIES = pytest.mark.parametrize("library", installed(), ids=str)
@@ -92,6 +101,31 @@ def test_an_invariant_span_gives_eigenpairs(library: Library) -> None:
     ritz = rayleigh_ritz(operator, (block,), 3)
     assert np.allclose(ritz.values * scale, [10, -9, -3], rtol=100 * library.eps)
     assert np.max(ritz.residuals) < 300 * library.eps * CASE.norm / scale
+
+
+@LIBRARIES
+@pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
+def test_a_turn_leads_with_what_was_asked_for_and_keeps_the_old(library: Library, which: str) -> None:
+    """Also where rounding has cost some orthonormality; without a second block it is Rayleigh-Ritz alone."""
+    operator, lead = CASE.operator(library), Request(3, which)
+    X = arrays.to_host(orthonormalise(operator, rows(library, 8))[0])
+    skew = np.eye(8) + 1e-3 * np.random.default_rng(5).standard_normal((8, 8))
+    parts = [library.array(part) for part in np.split(skew @ X, [5])]
+    blocks = [multiply(operator, part, 8.0)[0] for part in parts]
+    values = np.linalg.eigvalsh(X @ CASE.exact(library).matmat(X.T)) / 8
+    kept = turn(operator, blocks, lead)
+    H = arrays.to_host(kept.X @ kept.AX.T)
+    assert kept.width == 6
+    assert defect(kept.X) < 100 * library.eps
+    assert np.allclose(np.diag(H)[:3], values[lead.order(values)], atol=300 * library.eps)
+    assert np.allclose(H[:3, :3], np.diag(np.diag(H)[:3]), atol=300 * library.eps)
+    true = arrays.to_host(operator.matmat(kept.X.T)).T / 8
+    assert np.allclose(arrays.to_host(kept.AX), true, atol=300 * library.eps)
+    old = arrays.to_host(blocks[0].X)[:3]
+    assert np.allclose(
+        np.linalg.norm(arrays.to_host(kept.X) @ old.T, axis=0), np.linalg.norm(old, axis=1), rtol=1e-5
+    )
+    assert turn(operator, blocks[:1], Request(5, which)).width == 5
 
 
 @LIBRARIES

@@ -14,8 +14,8 @@ from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_power.accelerated import AccelPowerOptions, accel_power
-from eigencore_power.blocks import Block
-from eigencore_power.two_ended import EndsState, turn, two_ended
+from eigencore_power.blocks import Block, turn
+from eigencore_power.two_ended import BOTH, EndsState, two_ended
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -116,7 +116,7 @@ def test_a_turn_keeps_both_ends_and_what_was() -> None:
     rng = np.random.default_rng(0)
     X = np.linalg.qr(rng.standard_normal((30, 5)))[0].T
     kept, fresh = (Block(part, operator.matmat(part.T).T) for part in (X[:4], X[4:]))
-    after = turn(operator, kept, fresh)
+    after = turn(operator, (kept, fresh), BOTH)
     H = after.X @ after.AX.T
     values = np.linalg.eigvalsh(X @ operator.matmat(X.T))
     assert np.allclose([H[0, 0], H[1, 1]], [values[-1], values[0]])
