@@ -89,7 +89,8 @@ def certify(
         return ungraded(claim, request, eps, why)
     measure = bool(np.any(request.thresholds(claim.values, static) < MAY_DECIDE * eps * claim.norm))
     if _is_full(level, k):
-        return _full(operator, claim, request, static, measure=measure and needed + 1 <= allowance)
+        room = needed + 1 <= allowance
+        return _full(operator, claim, request, static, measure=measure and room, room=room)
     measure = measure and needed + 2 <= allowance
     return _sketch(operator, claim, request, static, measure=measure, allowance=allowance)
 
@@ -101,24 +102,30 @@ def _full(
     static: float,
     *,
     measure: bool,
+    room: bool,
     spent: float = 0.0,
     floor: float | None = None,
 ) -> Grade:
-    """Exact residual norms. `spent` and `floor` come from a sketch that was contradicted."""
+    """Exact residual norms. `spent` and `floor` come from a sketch that was contradicted.
+
+    The floor is measured where it is to be; and where there is room for a product, also before a solver is
+    called wrong: products may be less exact than their data type.
+    """
     k = len(claim.values)
     AV = operator.matmat(claim.vectors)
     spent += k
-    measured = floor is not None
-    if measure and not measured:
-        floor = max(static, _rounding(operator, claim.vectors[:, 0], AV[:, 0]))
-        spent, measured = spent + 1, True
-    floor = static if floor is None else floor
     R = AV - claim.vectors * arrays.from_host(claim.values, operator)
     gram = _gram(claim.vectors)
     lengths = np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
     residuals = np.array([arrays.norm(R[:, i]) for i in range(k)]) / lengths
-    thresholds = request.thresholds(claim.values, floor)
+    measured, passed = floor is not None, claim.estimates <= request.thresholds(claim.values, static)
+    floor = static if floor is None else floor
     # An estimate and the norm it estimates differ by rounding, so that a pair may pass by one only.
+    refuted = passed & (residuals > request.thresholds(claim.values, floor) + static)
+    if not measured and (measure or (room and refuted.any())):
+        floor = max(static, _rounding(operator, claim.vectors[:, 0], AV[:, 0]))
+        spent, measured = spent + 1, True
+    thresholds = request.thresholds(claim.values, floor)
     converged = residuals <= thresholds + static
     return Grade(
         residuals,
@@ -169,8 +176,8 @@ def _sketch(
     if size > allowed:
         if spent + k > allowance:
             return _contradicted_unseen(claim, gram, spent, floor)
-        may_measure, known = spent + k + 1 <= allowance, floor if measure else None
-        grade = _full(operator, claim, request, static, measure=may_measure, spent=spent, floor=known)
+        room, known = spent + k + 1 <= allowance, floor if measure else None
+        grade = _full(operator, claim, request, static, measure=room, room=room, spent=spent, floor=known)
         return replace(grade, certificate=replace(grade.certificate, contradicted=True))
     bound = _spectral_norm(residual) / math.sqrt(_chi2_quantile(1 - CONFIDENCE))
     return Grade(

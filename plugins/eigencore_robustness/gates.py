@@ -125,9 +125,7 @@ def bounds_are_known(bounds: tuple[float, float] | None) -> Gate:
 def eigenpairs_converged(eigen: EigenResult, input_share: float) -> Gate:
     """Those over the weights, and the share of the samples' over the input that did."""
     found, wanted = int(np.sum(eigen.converged)), eigen.k
-    seen = (
-        f"{found} of {wanted} over the weights, {100 * input_share:.1f} % of those over the input converged"
-    )
+    seen = f"converged: {found} of {wanted} over weights, {100 * input_share:.1f} % over inputs"
     passed = found == wanted and input_share == 1
     return Gate("eigenpairs", Outcome.PASS if passed else Outcome.WARN, seen)
 

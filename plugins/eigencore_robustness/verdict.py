@@ -114,7 +114,7 @@ def _evidence(one: Added) -> str:
     if one.standing in (Standing.REDUNDANT, Standing.COLLINEAR):
         return "" if one.vif is None else f" (VIF {one.vif:.0f})"
     gain = "" if one.r2.gain is None else f", R2 gain {round(one.r2.gain, 3) + 0.0:.3f}"
-    return f" (given these {interval(one.partial)}{gain})"
+    return f" (partial rho {interval(one.partial)}{gain})"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -156,3 +156,21 @@ def test_a_systematic_error_that_changes_with_scale_raises_the_floor() -> None:
 def test_where_all_are_asked_for_none_can_be_missed() -> None:
     assert solve(np.diag(np.arange(1.0, 7.0)), 6).certificate.not_proved == ""
     assert "was missed" in solve(np.diag(np.arange(1.0, 7.0)), 5).certificate.not_proved
+
+
+def test_products_less_exact_than_their_type_are_measured_before_a_solver_is_called_wrong() -> None:
+    """Products in single precision, dressed in double: 1e-9 can't be shown, nor is it false."""
+    values = np.append([9.0, 7.0, 5.0], np.linspace(-1, 1, 97))
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))[0]
+    A = ((Q * values) @ Q.T).astype(np.float32)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return (A @ v.astype(np.float32)).astype(np.float64)
+
+    operator = as_operator(product, n=100, dtype=np.float64)
+    found = solve(operator, k=2, tol=1e-9, certify="full", max_matvecs=400)
+    assert found.status == "converged"
+    assert found.certificate.floor_measured
+    assert found.certificate.floor_decided
+    assert np.allclose(found.values, values[:2], atol=found.certificate.floor)
+    assert 1e-8 < found.certificate.floor < 1e-5
