@@ -65,8 +65,9 @@ def attack(
         ProblemError: samples outside the problem's bounds, or whose logits are not finite.
         PluginError: the attack left the ball or the bounds.
     """
-    if isinstance(bound, Problem):
-        raise UsageError("attack was given a Problem", hint="Bind it first: attack(bind(problem), ...).")
+    if isinstance(bound, Problem | str):
+        told = "a Problem" if isinstance(bound, Problem) else f"the name {bound!r}"
+        raise UsageError(f"attack was given {told}", hint="Bind it first: attack(bind(problem), ...).")
     entry = registry().find(AttackEntry, name)
     resolved = resolve_options(entry, options)
     norm = _norm(entry, resolved)

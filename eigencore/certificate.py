@@ -31,6 +31,7 @@ CONFIDENCE = 0.99
 # The floor may decide where a threshold is below this many eps ||A||; on networks in float32 the error of a
 # product was at most 11 eps ||A||.
 MAY_DECIDE = 100
+LARGEST_FLOOR = 1e-2  # in parts of ||A||
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _full(
     # An estimate and the norm it estimates differ by rounding, so that a pair may pass by one only.
     refuted = passed & (residuals > request.thresholds(claim.values, floor) + static)
     if not measured and (measure or (room and refuted.any())):
-        floor = max(static, _rounding(operator, claim.vectors[:, 0], AV[:, 0]))
+        floor = _measured(operator, claim, static, AV[:, 0])
         spent, measured = spent + 1, True
     thresholds = request.thresholds(claim.values, floor)
     converged = residuals <= thresholds + static
@@ -162,8 +163,8 @@ def _sketch(
     """
     k, spent, floor = len(claim.values), float(SKETCHES), static
     if measure:
-        v = claim.vectors[:, 0]
-        floor, spent = max(static, _rounding(operator, v, operator.matvec(v))), spent + 2
+        floor = _measured(operator, claim, static, operator.matvec(claim.vectors[:, 0]))
+        spent += 2
     thresholds = request.thresholds(claim.values, floor)
     weights, unit = _weights(np.maximum(claim.estimates, thresholds / 10), request.seed)
     combined = claim.vectors @ arrays.from_host(weights, operator)
@@ -217,13 +218,14 @@ def _contradicted_unseen(claim: Claim, gram: Floats, spent: float, floor: float)
     return Grade(claim.estimates, np.zeros(len(claim.values), dtype=bool), certificate, refuted=True)
 
 
-def _rounding(operator: LinearOperator, v: Array, Av: Array) -> float:
-    """How exact products of this precision are, at a Ritz vector: random vectors hide most of the error.
+def _measured(operator: LinearOperator, claim: Claim, static: float, Av: Array) -> float:
+    """How exact products of this precision are, at the first Ritz vector v: random ones hide most of it.
 
-    3 ||A(s v)/s - A v||, s no power of two; the true error was .7 to 2.3 times the norm on networks.
+    3 ||A(s v)/s - A v||, s no power of two; the true error was .7 to 2.3 times the norm on networks. Where it
+    comes near ||A|| itself, v is what is wrong: no floor excuses that.
     """
-    s = 3.3
-    return 3 * arrays.norm(operator.matvec(v * s) / s - Av)
+    s, v = 3.3, claim.vectors[:, 0]
+    return max(static, min(3 * arrays.norm(operator.matvec(v * s) / s - Av), LARGEST_FLOOR * claim.norm))
 
 
 def _is_full(level: str, k: int) -> bool:

@@ -23,6 +23,7 @@ from eigencore.interfaces import (
     ProblemEntry,
     SolverEntry,
 )
+from eigencore.request import WHICH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ HOOKS: dict[str, type[Entry]] = {
 PREFIX = "eigen_"
 # A name stands in `--set NAME.OPTION=VALUE`, in `--analyses a,b` and before "@distribution".
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(:[a-z0-9_-]+)?", re.ASCII | re.IGNORECASE)
+NORMS = ("Linf", "L2")
 _RESERVED = {"none": "--analyses none", "problem": "--set problem.NAME=VALUE"}
 _IMPORT_STRING = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
@@ -147,3 +149,17 @@ def _refuse_malformed(entry: Entry) -> None:
     unknown = sorted(map(str, frozenset(entry.needs) - frozenset(Capability)))
     if unknown:
         raise PluginError(f"{name} needs {', '.join(unknown)}; there is {', '.join(Capability)}")
+    known, given, field = _words_of(entry)
+    wrong = [word for word in given if word not in known]
+    if wrong or (known and not given):
+        told = ", ".join(map(repr, wrong)) or "nothing"
+        raise PluginError(f"the {field} of {name} holds {told}; there is {', '.join(known)}")
+
+
+def _words_of(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """The words that a field of the entry may hold, those that it holds, and its name."""
+    if isinstance(entry, SolverEntry):
+        return tuple(WHICH), tuple(entry.which), "which"
+    if isinstance(entry, AttackEntry):
+        return NORMS, tuple(entry.norms), "norms"
+    return (), (), ""

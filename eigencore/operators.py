@@ -121,7 +121,7 @@ def _from_function(A: Callable[[Array], Array], n: Any, dtype: Any) -> LinearOpe
     if n is None:
         raise UsageError(
             "a function needs the length of its vectors",
-            hint="Write as_operator(function, n=..., dtype=...).",
+            hint="Write eigencore.as_operator(function, n=..., dtype=...).",
         )
     try:
         n = index(n)

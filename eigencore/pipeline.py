@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eigencore.analysing import Chosen, Findings, Planned, find_analyses, plan, run_analyses
@@ -13,7 +12,7 @@ from eigencore.defaults import KIND, SOLVER
 from eigencore.encoding import plain
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
 from eigencore.factories import find_factory
-from eigencore.interfaces import AnalysisContext, Bound, Entry, Problem, SolverEntry
+from eigencore.interfaces import AnalysisContext, AttackEntry, Bound, Entry, Problem, SolverEntry
 from eigencore.manifest import about, digest, environment, told_arguments
 from eigencore.problems import (
     as_problem,
@@ -26,7 +25,7 @@ from eigencore.problems import (
 )
 from eigencore.registry import registry, require
 from eigencore.request import Request
-from eigencore.results import EigenResult, Run, Step
+from eigencore.results import AttackResult, EigenResult, Run, Step
 from eigencore.solving import solve
 from eigencore.storage import check_folder, load, make_folder, save
 from eigencore.watching import interruption
@@ -148,7 +147,12 @@ class _Setting:
     bound: Bound
     analyses: tuple[Planned, ...]
     solver_options: Mapping[str, Any]
+    attack_options: Options
     options: Mapping[str, Any]
+
+    def _attack(self, name: str, **keywords: Any) -> AttackResult:
+        """With the options that the run was given for that attack, where the analysis sets none itself."""
+        return attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
 
     def context(
         self,
@@ -164,7 +168,7 @@ class _Setting:
             eigen=eigen,
             kind=kind,
             params=params,
-            attack=partial(attack, self.bound),
+            attack=self._attack,
             solve=solve,
             load=load,
             seed=eigen.seed,
@@ -204,10 +208,14 @@ def _prepare(
         require(entry, bound.capabilities, name)
     planned = _planned(asked, bound, options, name)
     resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
+    attacks = {name: options[name] for name in options if planned and _is_attack(name)}
+    resolved |= {
+        name: resolve_options(registry().find(AttackEntry, name), own) for name, own in attacks.items()
+    }
     if on is not None:
         resolved[on.name] = resolve_options(on, backend_options)
     _refuse_idle_options(options, {"problem", solver_name, *resolved, *(one.entry.name for one in planned)})
-    return _Setting(found, None if on is None else on.name, bound, planned, solver_options, resolved)
+    return _Setting(found, None if on is None else on.name, bound, planned, solver_options, attacks, resolved)
 
 
 def _planned(asked: Chosen | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
@@ -219,6 +227,10 @@ def _planned(asked: Chosen | None, bound: Bound, options: Options, name: str) ->
         except CapabilityError as why:  # the backend knows why the problem offers no more
             error.hint = str(why)
         raise
+
+
+def _is_attack(name: str) -> bool:
+    return any(one.entry.name == name for one in registry().entries(AttackEntry))
 
 
 def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:

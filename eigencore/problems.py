@@ -96,14 +96,14 @@ def as_problem(made: Any, whence: str = "the problem is") -> Problem:
 
 
 def bind(
-    problem: Problem,
+    problem: Problem | str,
     *,
     backend: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     **backend_options: Any,
 ) -> Bound:
-    """The problem on a backend: the named one, else the problem's own, else the default.
+    """The problem, or that of a name, on a backend: the named one, else its own, else the default.
 
     A Problem(operator=...) needs none: its operator is taken as it is.
 
@@ -111,8 +111,13 @@ def bind(
         UsageError: a backend, device, data type or option that can't be asked for.
         ProblemError: the problem lacks what a backend needs.
     """
+    if isinstance(problem, str):
+        problem = find_problem(problem)
     if not isinstance(problem, Problem):
-        raise UsageError(f"the problem is a {type(problem).__name__}; expected a Problem")
+        raise UsageError(
+            f"the problem is a {type(problem).__name__}; expected a Problem or the name of one",
+            hint="Make one: Problem(model=..., data=..., loss=...).",
+        )
     entry = backend_of(problem, backend)
     if entry is None:
         asked = {"device": device, "dtype": dtype, **backend_options}

@@ -99,7 +99,7 @@ class EigenResult:
     """
 
     values: Floats
-    vectors: Array
+    vectors: Array = field(repr=False)
     residuals: Floats
     converged: npt.NDArray[np.bool_]
     status: Status
@@ -115,10 +115,10 @@ class EigenResult:
     n: int
     dtype: str
     device: str
-    history: tuple[Step, ...] = ()
+    history: tuple[Step, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    state: Any = None
+    state: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ class AttackResult:
     """
 
     attack: str
-    inputs: Array
-    labels: npt.NDArray[np.int64]
-    correct: npt.NDArray[np.bool_]
-    success: npt.NDArray[np.bool_]
-    distance: Floats
+    inputs: Array = field(repr=False)
+    labels: npt.NDArray[np.int64] = field(repr=False)
+    correct: npt.NDArray[np.bool_] = field(repr=False)
+    success: npt.NDArray[np.bool_] = field(repr=False)
+    distance: Floats = field(repr=False)
     norm: str
     eps: float | None
     seed: int
@@ -199,7 +199,7 @@ class AnalysisResult:
     title: str = ""
     numbers: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
     figures: tuple[Figure, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -226,4 +226,4 @@ class Run:
 
     eigen: EigenResult
     analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -23,6 +23,7 @@ from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.operators import counting
 from eigencore.request import Request, precision_floor
 from eigencore.results import EigenResult, Status, Step
+from eigencore.snapshots import Pace, refuse_malformed, vectors_of
 from eigencore.watching import Ending, Halt, ProductGuard, Watch
 
 Progress = Callable[[Step], None]
@@ -65,20 +66,6 @@ class Chosen:
         failure = PluginError(f"the solver {self.name} failed: {type(error).__name__}: {error}")
         failure.__cause__ = error
         return failure
-
-
-@dataclass
-class _Pace:
-    """Whether the worst residual still falls: it must halve within `patience` products."""
-
-    patience: float
-    best: float = math.inf
-    at: float = 0.0
-
-    def stalled(self, spent: float, worst: float) -> bool:
-        if worst < self.best / 2 or self.best == math.inf:
-            self.best, self.at = worst, spent
-        return spent - self.at > self.patience
 
 
 @dataclass
@@ -135,21 +122,19 @@ class Job:
     def _listen(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
         eps = arrays.eps(self.operator)
         capped = self.watch.max_matvecs is not None
-        pace = _Pace(math.inf if capped else max(500, 50 * request.k), at=self.watch.spent)
-        for snapshot in snapshots:
-            if not isinstance(snapshot, Snapshot):
-                raise TypeError(f"it yielded a {type(snapshot).__name__}; expected a Snapshot")
-            self.last = snapshot
+        pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.watch.spent)
+        for told in snapshots:
+            self.last = snapshot = refuse_malformed(told, request.k)
             thresholds = request.thresholds(snapshot.values, precision_floor(eps, snapshot.norm))
             passed = snapshot.residuals <= thresholds
             complete = len(passed) >= request.k
             with np.errstate(divide="ignore", invalid="ignore"):
-                worst = float(np.max(snapshot.residuals / thresholds)) if complete else math.inf
-            self._record(snapshot, passed, worst)
+                worst = float(np.max(snapshot.residuals / thresholds, initial=0.0))
+            self._record(snapshot, passed, worst if complete else math.inf)
             if complete and bool(np.all(passed)):
                 if snapshot.settled:
                     return Ending.PASSED
-            elif not self.chosen.once and pace.stalled(self.watch.spent, worst):
+            elif not self.chosen.once and pace.stalled(self.watch.spent, len(passed), worst):
                 return Ending.STALLED
             forbidden = None if self.chosen.once else self.watch.over()
             if forbidden is not None:
@@ -178,7 +163,11 @@ class Job:
         none = Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
         if self.last is None or len(self.last.values) == 0:
             return none
-        vectors = self.last.vectors()
+        try:
+            vectors = vectors_of(self.last, self.operator.shape[0])
+        except Exception as error:
+            self.error = self.chosen.failed(error)
+            return none
         if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
             return none
         order = self.request.order(self.last.values)

@@ -64,7 +64,8 @@ def robustness(
         samples=len(correct),
         correct=int(correct.sum()),
         columns={"sample": np.arange(len(correct)), "label": tested.attacks[0].labels, "correct": correct},
-        gates=tested.gates,
+        data=_told(context, len(correct), options.images),
+        gates=(gates.samples_are_held_out(context.problem.validation is not None), *tested.gates),
         attacks=tested.attacks,
     )
     yield found.result()
@@ -109,6 +110,12 @@ def _curvature(
     usable = {name: columns[name] for name in columns if not (flat and name in ("nu", "r_cautious"))}
     found.associations = associations(usable, distance, context.seed)
     yield found.result()
+
+
+def _told(context: AnalysisContext, samples: int, most: int | None) -> str:
+    """Which samples these are: "the first 500 validation samples"."""
+    first = "the first " if samples == most else ""
+    return f"{first}{samples} {'training' if context.problem.validation is None else 'validation'} samples"
 
 
 def _over_weights(context: AnalysisContext) -> bool:

@@ -89,10 +89,14 @@ def falls_with_eps(attacks: Sequence[AttackResult], chance: float) -> Gate:
     )
 
 
-def more_steps_change_little(once: AttackResult, twice: AttackResult) -> Gate:
-    """The same attack with twice the steps."""
-    n = len(once.success)
-    lost = int(once.success.size * (once.accuracy - twice.accuracy) + 0.5)
+def more_steps_change_little(attacks: Sequence[AttackResult], twice: Sequence[AttackResult]) -> Gate:
+    """Each attack beside the same with twice the steps; what counts is where most changes."""
+    n = len(attacks[0].success)
+    losses = [
+        int(twice.success.sum() - once.success.sum()) for once, twice in zip(attacks, twice, strict=True)
+    ]
+    lost = max(losses)
+    once = attacks[losses.index(lost)]
     seen = f"twice the steps break {lost} of {n} more at eps {once.eps:g}"
     if lost <= max(1, HALF_A_POINT * n):
         return Gate("steps", Outcome.PASS, seen)
@@ -112,6 +116,16 @@ def noise_is_weaker(noise_accuracy: float, attack: AttackResult, draws: int) -> 
     if attack.accuracy <= noise_accuracy + HALF_A_POINT:
         return Gate("noise", Outcome.PASS, seen)
     return Gate("noise", Outcome.FAIL, f"{seen}: noise is stronger, so the attack does not work")
+
+
+def samples_are_held_out(held_out: bool) -> Gate:
+    if held_out:
+        return Gate("samples", Outcome.PASS, "of the validation data")
+    return Gate(
+        "samples",
+        Outcome.WARN,
+        "of the data of the loss, since no validation data are given: fitted, perhaps",
+    )
 
 
 def bounds_are_known(bounds: tuple[float, float] | None) -> Gate:

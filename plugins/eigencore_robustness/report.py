@@ -10,8 +10,8 @@ import numpy as np
 
 from eigencore.results import AnalysisResult, Table
 from eigencore_robustness.associations import Associations
-from eigencore_robustness.gates import Gate
-from eigencore_robustness.statistics import Interval, proportion, smallest_detectable
+from eigencore_robustness.gates import Gate, Outcome, worst
+from eigencore_robustness.statistics import MINIMUM, Interval, proportion, smallest_detectable
 from eigencore_robustness.strength import NORM
 from eigencore_robustness.verdict import Cautious, verdict
 
@@ -39,6 +39,7 @@ class Found:
     samples: int
     correct: int
     columns: dict[str, Any]
+    data: str
     gates: tuple[Gate, ...] = ()
     attacks: tuple[AttackResult, ...] = ()
     along: tuple[Along, ...] = ()
@@ -50,7 +51,7 @@ class Found:
 
     def result(self) -> AnalysisResult:
         wrong = self.samples - self.correct
-        titles = [f"{self.correct} correct samples, {wrong} misclassified apart", self.whence]
+        titles = [f"{self.correct} correct of {self.data}, {wrong} misclassified apart", self.whence]
         return AnalysisResult(
             verdict=self._verdict(),
             title=" · ".join(filter(None, titles)),
@@ -65,13 +66,17 @@ class Found:
             return "not finished"
         return verdict(self.gates, self.correct, self.associations, self.cautious)
 
+    @property
+    def _conclusive(self) -> bool:
+        return self.correct >= MINIMUM and worst(self.gates) is not Outcome.FAIL
+
     def _tables(self) -> dict[str, Table]:
         tables = {f"accuracy under PGD, {NORM}, all {self.samples} samples": _accuracies(self.attacks)}
         if self.associations is not None:
             tables |= {
                 "smallest perturbation and its estimates": _estimates(self.associations),
                 "its top eigenvalues, alone and given loss, gradient norm and r1": _eigenvalues(
-                    self.associations
+                    self.associations, self._conclusive
                 ),
             }
         if self.step is not None:
@@ -123,7 +128,7 @@ def _estimates(found: Associations) -> Table:
     return Table(("measure", "Spearman", "low", "high", "ratio", "error %", "over r1"), tuple(rows))
 
 
-def _eigenvalues(found: Associations) -> Table:
+def _eigenvalues(found: Associations, conclusive: bool) -> Table:
     rows = [
         (
             LABELS[name],
@@ -131,7 +136,7 @@ def _eigenvalues(found: Associations) -> Table:
             *_three(one.partial),
             _rounded(one.vif, 1),
             _rounded(one.r2.gain, 3),
-            str(one.standing),
+            str(one.standing) if conclusive else None,
         )
         for name, one in found.added.items()
     ]

@@ -56,9 +56,10 @@ def strength(
         return replace(found, inputs=None)
 
     attacks = tuple(run(eps) for eps in radii)
-    # Where as many are broken as not: there more steps, or noise, have most to change.
+    # Noise has most to change where as many are broken as not; more steps, wherever some are and some not.
     telling = min(attacks, key=lambda one: abs(one.accuracy - attacks[0].correct.mean() / 2))
-    twice = run(telling.eps or 0.0, steps=2 * telling.options["steps"])
+    undecided = [one for one in attacks if 0 < one.accuracy < one.correct.mean()] or [telling]
+    twice = [run(one.eps or 0.0, steps=2 * one.options["steps"]) for one in undecided]
     x, y = samples
     logits = _logits(classifier, x, y, batch)
     noise = _accuracy_under_noise(classifier, x, y, telling.eps or 0.0, batch, seed)
@@ -70,7 +71,7 @@ def strength(
             gates.bounds_are_known(classifier.bounds),
             gates.gradients_are_there(_gradient_norms(classifier, x, y, batch)),
             gates.falls_with_eps(attacks, 1 / classifier.classes),
-            gates.more_steps_change_little(telling, twice),
+            gates.more_steps_change_little(undecided, twice),
             gates.noise_is_weaker(noise, telling, CORNERS),
         ),
     )

@@ -30,7 +30,7 @@ LAYERS = [
     {"hookspecs", "defaults", "interfaces", "options", "request", "arrays", "objectives", "errors"},
     {"registry", "discovery", "loading", "operators", "algebra", "results"},
     {"encoding", "decoding", "storage"},
-    {"problems", "factories", "certificate", "watching", "advice", "manifest"},
+    {"problems", "factories", "certificate", "watching", "snapshots", "advice", "manifest"},
     {"running", "solving", "attacking", "passes", "analysing"},
     {"pipeline"},
     {"testing"},

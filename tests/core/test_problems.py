@@ -203,7 +203,7 @@ def test_an_operator_has_no_other_kinds_and_no_parameters():
 @pytest.mark.parametrize(
     ("problem", "error", "words"),
     [
-        ("demo:quadratic", UsageError, "is a str; expected a Problem"),
+        (7, UsageError, "is a int; expected a Problem or the name of one"),
         (Problem(), ProblemError, "lacks model, data, loss"),
         (Problem(model=1, data=[2]), ProblemError, "lacks loss"),
         (Problem(operator=np.eye(2), loss=1), ProblemError, "an operator and also loss"),
@@ -304,3 +304,9 @@ def test_as_problem_takes_what_a_factory_may_return():
     assert as_problem(np.eye(2)).operator.shape == (2, 2)
     with pytest.raises(ProblemError, match="the problem is int 3"):
         as_problem(3)
+
+
+def test_a_name_can_be_bound() -> None:
+    assert bind("demo:quadratic").operator().shape == (2000, 2000)
+    with pytest.raises(UnknownNameError, match="demo:quadratik"):
+        bind("demo:quadratik")

@@ -295,6 +295,10 @@ BROKEN = {
         returning("[solver('one', options=dict)]"),
         ["the options of one is", "module:attribute"],
     ),
+    "finds an end there is not": (
+        returning("[solver('one', which=('LM', 'XX'))]"),
+        ["the which of one holds 'XX'", "BE"],
+    ),
     "needs what there is not": (
         returning("[solver('one', needs=frozenset({'gradients'}))]"),
         ["one needs gradients", "input_gradient"],

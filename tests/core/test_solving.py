@@ -446,3 +446,38 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     one, two, other = solve(A, 5), solve(A, 5), solve(A, 5, seed=1)
     assert np.array_equal(one.vectors, two.vectors)
     assert not np.array_equal(one.vectors, other.vectors)
+
+
+def yields(values, residuals, vectors):
+    def solver(operator, request, options, *, state=None):
+        yield Snapshot(np.array(values), np.array(residuals), vectors, 1.0)
+
+    return solver
+
+
+@pytest.mark.parametrize(
+    ("solver", "told"),
+    [
+        (yields([1.0], [0.0, 0.0], lambda: np.ones((N, 1))), r"values \(1,\) and residuals \(2,\)"),
+        (yields([1.0, 2.0], [0.0, 0.0], lambda: np.ones((N, 2))), "at most 1 of each"),
+        (yields([1.0], [0.0], np.ones((N, 1))), "vectors are a ndarray; expected a function"),
+        (yields([1.0], [0.0], lambda: np.ones(N)), rf"formed vectors \({N},\); expected \({N}, 1\)"),
+    ],
+    ids=["lengths", "too many", "no function", "no block"],
+)
+def test_a_malformed_snapshot_is_the_solvers_failure(solver, told) -> None:
+    with pytest.raises(PluginError, match=told):
+        solve(np.eye(N), k=1, solver=solver)
+
+
+def test_a_solver_that_never_finds_a_further_pair_is_stopped() -> None:
+    def one_pair(operator, request, options, *, state=None):
+        v = np.eye(N)[:, 0]
+        while True:
+            operator.matvec(v)
+            yield Snapshot(np.array([1.0]), np.array([0.0]), lambda: v[:, None], 1.0)
+
+    found = solve(np.eye(N), k=2, solver=one_pair, certify="none")
+    assert found.status == "stagnated"
+    assert found.matvecs < 1000
+    assert "1 of 2 pairs" in found.advice

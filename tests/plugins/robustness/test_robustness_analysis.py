@@ -45,7 +45,8 @@ def test_misclassified_samples_stand_apart(found):
     for name in COLUMNS - {"sample", "label", "correct", "distance"}:
         assert np.isnan(found.columns[name][~correct]).all()
         assert np.isfinite(found.columns[name][correct]).all()
-    assert f"{correct.sum()} correct samples, {(~correct).sum()} misclassified apart" in found.title
+    told = f"{correct.sum()} correct of the first 150 validation samples, {(~correct).sum()} misclassified"
+    assert told in found.title
 
 
 def test_radii_are_in_their_order(found):
@@ -196,3 +197,30 @@ def test_where_v_1_did_not_converge_nothing_is_said_of_it(digits_problem):
     found = run.analyses["robustness"]
     assert "weight_curvature" not in found.columns
     assert ("eigenpairs", "WARN") in [row[:2] for row in found.tables["gates"].rows]
+
+
+def test_the_attacks_take_options_of_the_run(digits_problem):
+    run = eigencore.analyze(
+        digits_problem,
+        k=1,
+        analyses="robustness",
+        options={"robustness": {"images": 40}, "ddn": {"steps": 7}, "pgd": {"restarts": 2}},
+    )
+    assert "by DDN, 7 steps" in run.analyses["robustness"].title
+    assert run.manifest["options"]["ddn"]["steps"] == 7
+    with pytest.raises(eigencore.EigencoreError, match=r"ddn\.steps is 0"):
+        eigencore.analyze(digits_problem, k=1, analyses="robustness", options={"ddn": {"steps": 0}})
+    with pytest.raises(eigencore.EigencoreError, match="ddn, which has no part"):
+        eigencore.analyze(digits_problem, k=1, analyses="none", options={"ddn": {"steps": 7}})
+
+
+def test_samples_of_the_training_data_are_called_so(digits_problem):
+    found = study(replace(digits_problem, validation=None), images=40).analyses["robustness"]
+    assert "of the first 40 training samples" in found.title
+    assert ("samples", "WARN") in [row[:2] for row in found.tables["gates"].rows]
+
+
+def test_nothing_is_found_where_nothing_can_be_concluded(digits_problem):
+    found = study(digits_problem, images=20).analyses["robustness"]
+    rows = next(table for name, table in found.tables.items() if "top eigenvalues" in name).rows
+    assert {row[-1] for row in rows} == {None}

@@ -56,7 +56,10 @@ def test_accuracy_must_fall_and_be_gone(survivors, outcome):
 
 @pytest.mark.parametrize(("lost", "outcome"), [(0, "PASS"), (1, "PASS"), (3, "WARN"), (20, "FAIL")])
 def test_more_steps(lost, outcome):
-    assert gates.more_steps_change_little(attack(100), attack(100 - lost)).outcome == outcome
+    assert (
+        gates.more_steps_change_little([attack(150), attack(100)], [attack(150), attack(100 - lost)]).outcome
+        == outcome
+    )
 
 
 def test_noise_that_is_stronger_than_the_attack_fails():
