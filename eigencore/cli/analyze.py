@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from eigencore import errors
 from eigencore.cli.completion import folders, lists_of, names
 from eigencore.cli.failures import INTERRUPTED
 from eigencore.cli.flags import json_flag, verbose_flag
@@ -149,5 +150,11 @@ def analyze(as_json: bool, **asked: Any) -> int:
     if code is not None:
         return code
     if run.manifest["failed"]:
-        return PluginError.exit_code
+        return max(map(_exit_code, run.manifest["failed"].values()))
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED
+
+
+def _exit_code(failure: str) -> int:
+    """Of an analysis that failed: what it says of the problem or the options is no fault of the plugin."""
+    told = getattr(errors, failure.partition(":")[0], PluginError)
+    return int(getattr(told, "exit_code", PluginError.exit_code))

@@ -44,7 +44,7 @@ def analysed(
     flags: tuple[str, ...] = (),
     options: dict[str, Any] | None = None,
     prepare: Callable[[Path], object] = lambda folder: None,
-    code: int = 4,
+    code: int = 1,
     error: type[EigencoreError] | None = None,
 ) -> Row:
     """By robustness; where that fails, the eigenpairs are kept and the words stand beside them."""
@@ -172,6 +172,7 @@ ROWS = [
         "(24,)",
         flags=("--set", "robustness.distances=own.npy"),
         options={"distances": "own.npy"},
+        code=2,
         prepare=npy(np.ones(3)),
     ),
     analysed(
@@ -179,6 +180,7 @@ ROWS = [
         "NaN or negative",
         flags=("--set", "robustness.distances=own.npy"),
         options={"distances": "own.npy"},
+        code=2,
         prepare=npy(np.full(24, NAN)),
     ),
     analysed(
@@ -186,6 +188,7 @@ ROWS = [
         "own.npy",
         flags=("--set", "robustness.distances=own.npy"),
         options={"distances": "own.npy"},
+        code=2,
         prepare=lambda folder: (folder / "own.npy").write_text("1\n2\n"),
     ),
     analysed(
@@ -193,6 +196,7 @@ ROWS = [
         "expected numbers",
         flags=("--set", "robustness.distances=own.npy"),
         options={"distances": "own.npy"},
+        code=2,
         prepare=npy(np.full(24, "far")),
     ),
 ]
