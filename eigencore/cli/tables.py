@@ -88,7 +88,7 @@ class Terminal:
         self._console.print(Padding(table, (0, 0, 0, self.INDENT), expand=False))
 
 
-_STYLES = {"yes": "green", "no": "yellow"}
+_STYLES = {"yes": "green", "no": "yellow", "PASS": "green", "WARN": "yellow", "FAIL": "red"}
 
 
 def cell(value: Any) -> str:
