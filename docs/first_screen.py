@@ -62,7 +62,7 @@ def with_screen(readme: str, text: str) -> str:
     """The README with picture and text between its two marks."""
     lines = "\n".join(line.rstrip() for line in text.splitlines())
     screen = f"""{BEGIN}
-![The eigenvalues of a small network's Hessian with their certificate, and its robustness](docs/first-screen.svg)
+![The eigenvalues of a network's Hessian with their certificate, and its robustness](docs/first-screen.svg)
 
 <details><summary>The same as text</summary>
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Any
 
@@ -124,8 +125,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 def analyze(as_json: bool, **asked: Any) -> int:
     """Top eigenpairs of PROBLEM, with their certificate, and what the analyses say of them.
 
-    PROBLEM is a name (see `eigen problems`), path/file.py:FACTORY, or module:FACTORY, where FACTORY is a
-    function that returns an eigencore.Problem, a tuple (model, data, loss), or a matrix.
+    PROBLEM is a name (see `eigen problems`; demo:digits where it is left out), path/file.py:FACTORY, or
+    module:FACTORY, where FACTORY is a function that returns an eigencore.Problem, a tuple (model, data,
+    loss), or a matrix.
 
     Exit codes: 0 done; 1 failed; 2 usage; 3 something did not converge; 4 a plugin failed; 130 interrupted.
     """
@@ -133,6 +135,7 @@ def analyze(as_json: bool, **asked: Any) -> int:
     from eigencore.cli.progress import progress
 
     code = None
+    replaces = asked["out"] and os.path.exists(os.path.join(asked["out"], "result.json"))
     try:
         # What a model or a loader prints must not mix with the data.
         with contextlib.redirect_stdout(sys.stderr), progress(asked["k"]) as draw:
@@ -149,6 +152,8 @@ def analyze(as_json: bool, **asked: Any) -> int:
         print_run(run)
     if code is not None:
         return code
+    if replaces:
+        click.echo(f"the run that was in {asked['out']} is replaced by this one", err=True)
     if run.manifest["failed"]:
         return max(map(_exit_code, run.manifest["failed"].values()))
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED

@@ -423,6 +423,12 @@ def test_what_there_was_when_it_failed_is_printed(run, monkeypatch):
     assert len(told["partial"]["eigenvalues"]) == 5
 
 
+def test_a_run_that_takes_the_place_of_another_says_so(run):
+    assert run(*QUADRATIC, "--out", "run")[2] == ""
+    code, _, err = run(*QUADRATIC, "--out", "run")
+    assert (code, err) == (0, "the run that was in run is replaced by this one\n")
+
+
 # -- signals, pipes and terminals --------------------------------------------------------------------------
 
 
