@@ -70,8 +70,7 @@ class TorchBound:
     def description(self) -> str:
         version = ".".join(torch.__version__.split(".")[:2])
         made = f"torch {version} {self._device} {str(self._layout.dtype).removeprefix('torch.')}"
-        trains = any(module.training for module in self._loss.model.modules())
-        return ", ".join(filter(None, (made, self._placed.note, "in evaluation mode" if trains else "")))
+        return f"{made}, {self._placed.note}" if self._placed.note else made
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The Hessian of the loss over all data, over the trainable parameters that match the glob `params`.
