@@ -13,6 +13,8 @@ import array_api_extra as xpx
 import numpy as np
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from eigencore.interfaces import Array, Floats, Space
 
 # Vectors are walked in chunks of this many columns where a whole basis is rewritten in place: few enough for
@@ -67,6 +69,12 @@ def random_normal(rng: np.random.Generator, shape: tuple[int, ...], space: Space
 def write(x: Array, index: Any, value: Array) -> Array:
     """x with value at index: in place where the library can (the returned array counts)."""
     return xpx.at(x)[index].set(value)
+
+
+def rows(x: Array, index: npt.NDArray[np.intp]) -> Array:
+    """The rows of x at an index on the host."""
+    xp = namespace(x)
+    return xp.take(x, xp.asarray(index, device=device_of(x)), axis=0)
 
 
 def scalar(x: Array) -> float:

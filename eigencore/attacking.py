@@ -177,20 +177,16 @@ def _attacked(
     found = x
     if correct.any():
         xp, chosen = classifier.xp, np.flatnonzero(correct)
-        own, targets = _rows(x, chosen, classifier), _rows(y, chosen, classifier)
+        own, targets = arrays.rows(x, chosen), arrays.rows(y, chosen)
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         # With no room to move in, an attack would divide by zero.
         moved = own if eps == 0 else run(classifier, own, targets, options, eps=eps, seed=seed)
         _refuse_outside(moved, own, classifier, norm, eps)
         distance[chosen] = arrays.to_host(row_norms(moved - own, norm))
         index[chosen] = len(labels) + np.arange(len(chosen))
-        found = _rows(xp.concat([x, moved]), index, classifier)
+        found = arrays.rows(xp.concat([x, moved]), index)
     success = _predicted(classifier, found) != labels
     return found, correct, success, np.where(success, distance, np.inf)
-
-
-def _rows(x: Array, index: npt.NDArray[np.int64], classifier: Classifier) -> Array:
-    return classifier.xp.take(x, classifier.xp.asarray(index, device=classifier.device), axis=0)
 
 
 def _predicted(classifier: Classifier, x: Array) -> npt.NDArray[np.int64]:

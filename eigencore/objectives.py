@@ -22,15 +22,15 @@ class CrossEntropy:
         xp = namespace(logits)
         # Shifted before the subtraction: a small loss is a difference of what may be large logits.
         shifted = logits - xp.max(logits, axis=1, keepdims=True)
-        return xp.log(xp.sum(xp.exp(shifted), axis=1)) - _at(shifted, _one_hot(logits, y))
+        return xp.log(xp.sum(xp.exp(shifted), axis=1)) - at(shifted, one_hot(logits, y))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
         """p - e_y, p the softmax."""
-        return _softmax(logits) - _as_numbers(logits, _one_hot(logits, y))
+        return softmax(logits) - _as_numbers(logits, one_hot(logits, y))
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
         """(diag(p) - p p') v."""
-        p = _softmax(logits)
+        p = softmax(logits)
         return p * (v - namespace(logits).sum(p * v, axis=1, keepdims=True))
 
 
@@ -45,11 +45,11 @@ class Margin:
     against: int | Array | None = None
 
     def value(self, logits: Array, y: Array, /) -> Array:
-        return _at(logits, _one_hot(logits, y)) - _at(logits, self._rival(logits, y))
+        return at(logits, one_hot(logits, y)) - at(logits, self._rival(logits, y))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
         """e_y - e_k."""
-        own, rival = _one_hot(logits, y), self._rival(logits, y)
+        own, rival = one_hot(logits, y), self._rival(logits, y)
         return _as_numbers(logits, own) - _as_numbers(logits, rival)
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
@@ -58,13 +58,13 @@ class Margin:
     def _rival(self, logits: Array, y: Array) -> Array:
         xp = namespace(logits)
         if self.against is None:
-            return _one_hot(logits, xp.argmax(_but(logits, _one_hot(logits, y)), axis=1))
+            return one_hot(logits, xp.argmax(but(logits, one_hot(logits, y)), axis=1))
         if getattr(self.against, "ndim", 0):
-            return _one_hot(logits, self.against)
+            return one_hot(logits, self.against)
         against, classes = int(self.against), logits.shape[1]
         if not 0 <= against < classes:
             raise UsageError(f"a margin against class {against}; the logits have 0 to {classes - 1}")
-        return _one_hot(logits, xp.full_like(y, against))
+        return one_hot(logits, xp.full_like(y, against))
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,18 @@ class DLR:
             )
         rest, largest = logits, []
         for _ in range(3):
-            largest.append(_one_hot(logits, xp.argmax(rest, axis=1)))
-            rest = _but(rest, largest[-1])
+            largest.append(one_hot(logits, xp.argmax(rest, axis=1)))
+            rest = but(rest, largest[-1])
         first, third = largest[0], largest[2]
         # Three equal logits have no spread; the published attack adds this, too.
-        spread = _at(logits, first) - _at(logits, third) + 1e-12
+        spread = at(logits, first) - at(logits, third) + 1e-12
         margin = Margin()
         a = margin.grad(logits, y)
         s = _as_numbers(logits, first) - _as_numbers(logits, third)
         return margin.value(logits, y), spread, a, s
 
 
-def _one_hot(logits: Array, y: Array) -> Any:
+def one_hot(logits: Array, y: Array) -> Any:
     """(b, c) of truth values: each row true at its label."""
     xp = namespace(logits)
     classes = xp.arange(logits.shape[1], dtype=y.dtype, device=device_of(logits))
@@ -121,19 +121,20 @@ def _as_numbers(logits: Array, mask: Array) -> Array:
     return namespace(logits).astype(mask, logits.dtype)
 
 
-def _at(logits: Array, mask: Array) -> Array:
+def at(logits: Array, mask: Array) -> Array:
     """The one logit of each row that the mask leaves (b,)."""
     xp = namespace(logits)
     return xp.sum(xp.where(mask, logits, xp.zeros_like(logits)), axis=1)
 
 
-def _but(logits: Array, mask: Array) -> Array:
+def but(logits: Array, mask: Array) -> Array:
     """The logits with those of the mask at minus infinity."""
     xp = namespace(logits)
     return xp.where(mask, xp.full_like(logits, -xp.inf), logits)
 
 
-def _softmax(logits: Array) -> Array:
+def softmax(logits: Array) -> Array:
+    """(b, c); nothing where a logit is minus infinity."""
     xp = namespace(logits)
     powers = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
     return powers / xp.sum(powers, axis=1, keepdims=True)

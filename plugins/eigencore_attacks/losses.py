@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from eigencore.arrays import device_of, namespace
+from eigencore.arrays import namespace
 from eigencore.interfaces import Array, Objective
-from eigencore.objectives import DLR, Margin
+from eigencore.objectives import DLR, Margin, at, but, one_hot, softmax
 
 Loss: TypeAlias = Literal["cross_entropy", "margin", "dlr"]
 
@@ -30,7 +30,8 @@ class LogOdds:
 
     def value(self, logits: Array, y: Array, /) -> Array:
         xp = namespace(logits)
-        others, own = _others(logits, y), _own(logits, y)
+        label = one_hot(logits, y)
+        others, own = but(logits, label), at(logits, label)
         top = xp.max(others, axis=1)
         odds = top + xp.log(xp.sum(xp.exp(others - top[:, None]), axis=1)) - own
         hair = HAIR * float(xp.finfo(logits.dtype).eps) * xp.max(xp.abs(logits), axis=1)
@@ -39,11 +40,12 @@ class LogOdds:
     def grad(self, logits: Array, y: Array, /) -> Array:
         """q - e_y, q the softmax of the other logits."""
         xp = namespace(logits)
-        return _softmax_of_others(logits, y) - xp.astype(_is_own(logits, y), logits.dtype)
+        label = one_hot(logits, y)
+        return softmax(but(logits, label)) - xp.astype(label, logits.dtype)
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
         """(diag(q) - q q') v."""
-        q = _softmax_of_others(logits, y)
+        q = softmax(but(logits, one_hot(logits, y)))
         return q * (v - namespace(logits).sum(q * v, axis=1, keepdims=True))
 
 
@@ -62,28 +64,3 @@ class Lead:
 
 
 LOSSES: dict[str, Objective] = {"cross_entropy": LogOdds(), "margin": Lead(), "dlr": DLR()}
-
-
-def _is_own(logits: Array, y: Array) -> Array:
-    """(b, c) of truth values: each row true at its label."""
-    xp = namespace(logits)
-    classes = xp.arange(logits.shape[1], dtype=y.dtype, device=device_of(logits))
-    return y[:, None] == classes[None, :]
-
-
-def _own(logits: Array, y: Array) -> Array:
-    xp = namespace(logits)
-    return xp.sum(xp.where(_is_own(logits, y), logits, xp.zeros_like(logits)), axis=1)
-
-
-def _others(logits: Array, y: Array) -> Array:
-    """The logits with that of the label at minus infinity."""
-    xp = namespace(logits)
-    return xp.where(_is_own(logits, y), xp.full_like(logits, -xp.inf), logits)
-
-
-def _softmax_of_others(logits: Array, y: Array) -> Array:
-    xp = namespace(logits)
-    others = _others(logits, y)
-    powers = xp.exp(others - xp.max(others, axis=1, keepdims=True))
-    return powers / xp.sum(powers, axis=1, keepdims=True)

@@ -45,21 +45,15 @@ class Survivors:
         broken = arrays.to_host(loss) > 0
         if not broken.any():
             return beside
-        self._broken.append(self._rows(iterate, broken))
+        self._broken.append(arrays.rows(iterate, np.flatnonzero(broken)))
         self._whence.append(self.index[broken])
         self.index = self.index[~broken]
+        left = np.flatnonzero(~broken)
         rows = (self.x, self.y, self.best, self.highest, *beside)
-        self.x, self.y, self.best, self.highest, *beside_left = (self._rows(row, ~broken) for row in rows)
+        self.x, self.y, self.best, self.highest, *beside_left = (arrays.rows(row, left) for row in rows)
         return tuple(beside_left)
 
     def inputs(self) -> Array:
         """Of the whole batch in its order: broken where they broke, the others at their best."""
         order = np.argsort(np.concatenate([*self._whence, self.index]))
-        return self._take(self._space.xp.concat([*self._broken, self.best]), order)
-
-    def _rows(self, rows: Array, chosen: npt.NDArray[np.bool_]) -> Array:
-        return self._take(rows, np.flatnonzero(chosen))
-
-    def _take(self, rows: Array, index: npt.NDArray[np.intp]) -> Array:
-        xp = self._space.xp
-        return xp.take(rows, xp.asarray(index, device=self._space.device), axis=0)
+        return arrays.rows(self._space.xp.concat([*self._broken, self.best]), order)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.interfaces import Capability
 from eigencore_robustness import gates
@@ -91,12 +92,13 @@ def _curvature(
 ) -> Generator[AnalysisResult, None, None]:
     correct = found.columns["correct"]
     exact = context.bound.classifier("float64")
-    x, y = _chosen(exact.samples(options.images), correct, exact)
+    chosen = np.flatnonzero(correct)
+    x, y = (arrays.rows(part, chosen) for part in exact.samples(options.images))
     columns, flat = columns_of(exact, x, y, options.batch, context.seed, context.progress)
     found.gates += (gates.eigenpairs_converged(context.eigen, _converged(columns, flat)),)
     if _over_weights(context):
         context.progress("robustness: the loss along the eigenvectors")
-        x, y = _chosen(samples, correct, context.bound.classifier())
+        x, y = (arrays.rows(part, chosen) for part in samples)
         parts = sample_parts(context.bound, context.eigen, x, y, context.params, options.batch)
         columns = {**columns, "weight_curvature": parts}
         found.step, found.along = loss_along(context.bound, context.eigen, context.params, context.seed)
@@ -140,14 +142,6 @@ def _spread(classifier: Classifier, x: Array) -> float:
     if classifier.bounds is not None:
         return classifier.bounds[1] - classifier.bounds[0]
     return float(classifier.xp.max(x) - classifier.xp.min(x))
-
-
-def _chosen(
-    samples: tuple[Array, Array], chosen: npt.NDArray[np.bool_], classifier: Classifier
-) -> tuple[Array, Array]:
-    index = classifier.xp.asarray(np.flatnonzero(chosen), device=classifier.device)
-    x, y = samples
-    return classifier.xp.take(x, index, axis=0), classifier.xp.take(y, index, axis=0)
 
 
 def _spread_out(column: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:

@@ -17,25 +17,18 @@ if TYPE_CHECKING:
 
 Columns: TypeAlias = "Mapping[str, Floats]"
 
-MEANINGS = {
-    "loss": "cross-entropy",
-    "gradient_norm": "of the cross-entropy over the input",
-    "margin": "of the logits, to the runner-up",
-    "r1": "first-order distance to the nearest boundary, over all classes",
-    "r1_in_box": "the same for perturbations inside the input bounds",
-    "r1_class": "the class behind that boundary",
-    "lambda_max": "largest eigenvalue of the Hessian of the cross-entropy over the input",
-    "lambda_max_residual": "of its Ritz vector",
-    "nu": "largest eigenvalue of minus the Hessian of the margin to r1_class, over the input",
-    "nu_residual": "of its Ritz vector",
-    "r_cautious": "where a quadratic model of that margin is zero at the earliest: no certificate",
-}
-
 
 def columns_of(
     classifier: Classifier, x: Array, y: Array, batch: int, seed: int, tell: Callable[[str], None]
 ) -> tuple[Columns, bool]:
-    """The columns of MEANINGS for correctly classified samples (n, d), and whether the margins are flat.
+    """Columns for correctly classified samples (n, d), and whether the margins are flat.
+
+    loss, gradient_norm: cross-entropy, and the norm of its gradient over the input.
+    margin: of the logits, to the runner-up.
+    r1, r1_in_box, r1_class: first order, to the nearest boundary and inside the bounds; the class behind it.
+    lambda_max: the largest eigenvalue of the Hessian of the cross-entropy over the input, with its residual.
+    nu: that of minus the Hessian of the margin to r1_class, with its residual.
+    r_cautious: where a quadratic model of that margin is zero at the earliest: no certificate.
 
     Flat margins, as those of a ReLU network, have no curvature almost everywhere: then r_cautious would be
     r1, and is NaN.

@@ -12,6 +12,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
+from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,9 +84,7 @@ def sample_parts(
     v = eigen.vectors[:, 0]
     return np.concatenate(
         [
-            arrays.to_host(
-                bound.sample_curvature(CrossEntropy(), v, x[at : at + batch], y[at : at + batch], params)
-            )
-            for at in range(0, x.shape[0], batch)
+            arrays.to_host(bound.sample_curvature(CrossEntropy(), v, rows, labels, params))
+            for _, rows, labels in batches(x, y, batch)
         ]
     )
