@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore.testing.costs import krylov_limit
 from eigencore.testing.gallery import Case
 from eigencore.testing.spectra import bulk_edge_cases, large_cases

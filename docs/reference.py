@@ -21,11 +21,12 @@ from unittest.mock import patch
 from describing import described, escaped, fenced, prose
 
 import eigencore
-from eigencore import errors, hookspecs, interfaces, objectives, options, registry, results
+from eigencore import errors, hookspecs, interfaces, objectives, options, results
 from eigencore.cli import OWN, main
-from eigencore.interfaces import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
+from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.pipeline import RunInterrupted
 from eigencore.problems import find_problem
+from eigencore.registry import catalogue as registry
 
 FOLDER = Path(__file__).parent / "reference"
 WRITTEN = "<!-- written by docs/reference.py -->"

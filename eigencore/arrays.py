@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Array, Floats, Space
+    from eigencore.space import Array, Floats, Space
 
 # Vectors are walked in chunks of this many columns where a whole basis is rewritten in place: few enough for
 # a processor's cache, enough that a call costs nothing beside them.

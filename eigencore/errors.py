@@ -1,39 +1,47 @@
 """What can go wrong, as a tree; each kind has the exit code that the command ends with.
 
-EigencoreError            1    it failed while running
-├── UsageError            2    something was asked for that can't be (also a ValueError)
-│   ├── UnknownNameError  2    nothing bears that name
-│   ├── OptionError       2    an option unknown, of the wrong type or out of range
+EigencoreError            1    something failed while it ran
+├── UsageError            2    an invalid request (also a ValueError)
+│   ├── UnknownNameError  2    nothing has that name
+│   ├── OptionError       2    an option is unknown, of the wrong type or out of range
 │   └── CapabilityError   2    the problem does not offer what the entry needs
-├── ProblemError          1    a model, its data or its loss can't be used
-├── OperatorError         1    products that no symmetric operator gives
+├── ProblemError          1    a model, its data or its loss cannot be used
+├── OperatorError         1    the products are not those of a symmetric operator
 │   ├── NotFiniteError    1
 │   └── NotSymmetricError 1
-├── ResultError           1    a saved result can't be written or read
+├── ResultError           1    a saved result cannot be written or read
 └── PluginError           4    a plugin failed
 Interrupted               130  Ctrl-C (a KeyboardInterrupt), with what was computed so far
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from eigencore.results import EigenResult
+from typing import Any, ClassVar
 
 
 class EigencoreError(Exception):
-    """An error meant for a human: what is wrong and what was expected, and in `hint` what to do.
+    """An error that is written for people.
 
-    `partial` is the best result so far where there is one.
+    Attributes:
+        message: what is wrong and what was expected.
+        hint: what to do next, or None.
+        partial: the best result so far, an `EigenResult`, or None.
+
+    Example:
+        import eigencore
+
+        try:
+            eigencore.analyze("demo:quadratc")
+        except eigencore.EigencoreError as error:
+            print(error.message, error.hint)
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, partial: EigenResult | None = None):
+    # `partial` is not typed as an EigenResult: results raise errors, so errors import no results.
+    def __init__(self, message: str, *, hint: str | None = None, partial: Any = None):
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -48,7 +56,7 @@ class UsageError(EigencoreError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """Nothing bears that name; the nearest right ones are suggested."""
+    """Nothing has that name; the hint suggests the nearest names that exist."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], *, also: str | None = None):
         known = sorted(known)
@@ -93,10 +101,10 @@ class PluginError(EigencoreError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a solve; `result` holds what was computed until then."""
+    """Ctrl-C was pressed during a solve; `result`, an `EigenResult`, holds what was computed until then."""
 
     exit_code: ClassVar[int] = 130
 
-    def __init__(self, result: EigenResult):
+    def __init__(self, result: Any):
         super().__init__("interrupted; what was computed until then is in .result")
         self.result = result

@@ -1,45 +1,37 @@
-"""What plugins implement or fill in: the entries they register, and the protocols behind them.
+"""What plugins implement: operators, solvers, backends, classifiers, attacks and analyses.
 
-Shapes: a vector is flat `(n,)`, a block is `(n, b)`, a column a vector; a batch of samples is `(b, d)`, a row
-a sample. `Array` stands for an array of any library of the Python array API; numbers on the host are NumPy
-float64.
+Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
+one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
+the host are NumPy float64.
+
+The entries that plugins register stand in `eigencore.entries` and can be imported from here, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from eigencore.entries import AnalysisEntry as AnalysisEntry
+from eigencore.entries import AttackEntry as AttackEntry
+from eigencore.entries import BackendEntry as BackendEntry
+from eigencore.entries import Capability as Capability
+from eigencore.entries import CommandEntry as CommandEntry
+from eigencore.entries import Entry as Entry
+from eigencore.entries import ProblemEntry as ProblemEntry
+from eigencore.entries import SolverEntry as SolverEntry
+from eigencore.space import Array as Array
+from eigencore.space import Space as Space
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    import numpy.typing as npt
-
     from eigencore.request import Request
     from eigencore.results import AnalysisResult, AttackResult, EigenResult
-
-    Floats: TypeAlias = npt.NDArray[np.float64]
-
-Array: TypeAlias = Any
-
+    from eigencore.space import Floats as Floats
 
 # -- operators ---------------------------------------------------------------------------------------------
-
-
-class Space(Protocol):
-    """Where arrays live: their library, data type and device."""
-
-    @property
-    def xp(self) -> Any:
-        """The array-API namespace."""
-
-    @property
-    def dtype(self) -> Any: ...
-    @property
-    def device(self) -> Any: ...
 
 
 class LinearOperator(Space, Protocol):
@@ -48,18 +40,21 @@ class LinearOperator(Space, Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
     def matvec(self, v: Array, /) -> Array:
-        """A v, for v of shape (n,). The cost unit: one product."""
+        """A v, for v of shape (n,). This is the unit of cost: one product."""
 
     def matmat(self, V: Array, /) -> Array:
-        """A V, for V of shape (n, b): b products."""
+        """A V, for V of shape (n, b). This costs b products."""
 
 
 @runtime_checkable
 class MinibatchOperator(LinearOperator, Protocol):
-    """An operator that is a mean over data, and can be had from a sample of it."""
+    """An operator that is a mean over data and can be estimated from a random sample of the batches."""
 
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
-        """An unbiased operator from `batches` random batches, and their share of the data (0 to 1)."""
+        """An unbiased estimate of the operator from `batches` random batches, and their share of the data.
+
+        The same step and seed select the same batches. The share is between 0 and 1.
+        """
 
 
 # -- solvers -----------------------------------------------------------------------------------------------
@@ -67,12 +62,18 @@ class MinibatchOperator(LinearOperator, Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a solver has after one more product: at most k Ritz pairs, in the request's order.
+    """What a solver has computed after one more product: at most k Ritz pairs, in the request's order.
 
-    `residuals` are the solver's own estimates of ||A v - theta v||. `vectors` forms the (n, len(values))
-    block when called; it is good until the solver is asked for its next snapshot. `norm` is the largest
-    |Ritz value| seen, a lower bound of ||A||. `settled` is False while the solver still looks for what it
-    may have missed. `notes` are facts to tell. `state` is what the solver can later go on from.
+    Attributes:
+        values: Ritz values (m,), m <= k.
+        residuals: the solver's estimates of ||A v - theta v|| (m,).
+        vectors: forms the block of Ritz vectors (n, m); valid until the solver is asked for its next
+            snapshot.
+        norm: the largest |Ritz value| seen so far, a lower bound of ||A||.
+        settled: False while the solver still searches for eigenvalues that it may have missed.
+        notes: facts for the user.
+        restarts: the number of restarts so far.
+        state: what the solver can resume from, or None.
     """
 
     values: Floats
@@ -86,10 +87,30 @@ class Snapshot:
 
 
 class Solver(Protocol):
-    """Yields a Snapshot after every product and again after every restart, before the next product.
+    """A generator function that yields a Snapshot after every product, and after every restart.
 
-    It goes on for as long as it is asked, and returns only when there is nothing left to find. It prints
-    nothing, counts nothing, keeps no clock and knows no budget: the core does, and closes the generator.
+    It continues while snapshots are requested, and returns only when there is nothing left to compute. It
+    prints nothing, counts nothing, keeps no clock and knows no budget: the core does all of this, and closes
+    the generator when it has enough.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        def power(operator, request, options, *, state=None):
+            xp = operator.xp
+            v = xp.ones(operator.shape[0], dtype=operator.dtype)
+            while True:
+                v = v / xp.linalg.vector_norm(v)
+                w = operator.matvec(v)
+                theta = float(v @ w)
+                residual = float(xp.linalg.vector_norm(w - theta * v))
+                yield eigencore.Snapshot(
+                    np.array([theta]), np.array([residual]), lambda v=v: v[:, None], abs(theta)
+                )
+                v = w
+
+        eigencore.solve(np.diag([3.0, 1.0]), k=1, solver=power)
     """
 
     def __call__(
@@ -100,34 +121,30 @@ class Solver(Protocol):
 # -- problems and backends ---------------------------------------------------------------------------------
 
 
-class Capability(StrEnum):
-    """What a bound problem may offer, and an entry may need."""
-
-    PRODUCTS = "products"
-    MINIBATCHES = "minibatches"
-    WEIGHT_LOSS = "weight_loss"
-    LOGITS = "logits"
-    INPUT_GRADIENT = "input_gradient"
-    INPUT_PRODUCTS = "input_products"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is studied: a model with its data and loss, or an operator as it is.
+    """What is studied: a model with its data and loss, or an operator that is given directly.
 
-    `data` can be iterated again and again. A pair batch (x, y) means loss(model(x), y); any other batch
+    `data` can be iterated over again and again. A pair batch (x, y) means loss(model(x), y); any other batch
     means loss(model, batch). The operator is that of the loss over all data at once.
 
     Attributes:
-        validation: data like `data`, not used for the operator.
-        bounds: the lowest and highest value that an input may take.
-        reduction: "mean" or "sum" over a batch, or "infer": measured.
-        weight: batch -> float, for losses that are neither.
-        checkpoint: a file of weights that stand for the model's own; the model itself is left as it is.
-        operator: a matrix, or anything `as_operator` takes; then model, data and loss stay out.
-        spectrum: the exact eigenvalues, where they are known.
-        backend: the backend that this problem is written for, where it is written for one.
-        description: a line for people: the model, its size, the data.
+        validation: data like `data`, which do not enter the operator.
+        bounds: the lowest and the highest value that an input may take.
+        reduction: how the loss reduces a batch: "mean", "sum", or "infer" to measure it.
+        weight: batch -> float, the weight of a batch whose loss is neither a mean nor a sum over samples.
+        checkpoint: a file of weights that replace the model's own; the model itself is not changed.
+        operator: a matrix, or anything that `as_operator` takes; model, data and loss are then omitted.
+        spectrum: the exact eigenvalues (n,), if they are known.
+        backend: the name of the backend that this problem is written for, if any.
+        description: one line for people: the model, its size and the data.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        problem = eigencore.Problem(operator=np.diag([3.0, 2.0, 1.0]), name="three values")
+        run = eigencore.analyze(problem, k=1)
     """
 
     model: Any = None
@@ -146,53 +163,54 @@ class Problem:
 
 
 class Objective(Protocol):
-    """A number for each sample, of its logits (b, c) and label (b,); `eigencore.objectives` has some.
+    """A number per sample, as a function of its logits (b, c) and labels (b,).
 
-    It is written in array-API functions, so that a backend may differentiate through `value` or use the
-    derivatives with respect to the logits that it gives itself.
+    `eigencore.objectives` has the usual ones. An objective is written in array-API functions, so that a
+    backend can either differentiate through `value` or use the derivatives with respect to the logits that
+    the objective provides.
     """
 
     def value(self, logits: Array, y: Array, /) -> Array:
-        """(b,)"""
+        """The objective of each sample (b,)."""
 
     def grad(self, logits: Array, y: Array, /) -> Array:
-        """(b, c)"""
+        """Its gradient with respect to the logits (b, c)."""
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
-        """(b, c), each sample's Hessian times its row of v (b, c)."""
+        """Each sample's Hessian with respect to the logits times its row of v (b, c)."""
 
 
 class Classifier(Space, Protocol):
-    """A network from inputs to logits, in evaluation mode. Inputs are rows, whatever their shape."""
+    """A network from inputs to logits, in evaluation mode. Inputs are rows, whatever their original shape."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input; d is its size."""
+        """The shape of one input; d is its size."""
 
     @property
     def classes(self) -> int: ...
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The lowest and highest value that an input may take, where the problem says."""
+        """The lowest and the highest value that an input may take, if the problem gives them."""
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
-        """The first `most` samples, inputs (N, d) and labels (N,); validation data if there are any."""
+        """The first `most` samples: inputs (N, d) and labels (N,); of the validation data if there are any."""
 
     def logits(self, x: Array, /) -> Array:
-        """(b, c), for inputs (b, d)."""
+        """The logits (b, c) of inputs (b, d)."""
 
     def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
         """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
 
     def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
-        """The Hessians of the samples' objectives over their inputs, all at once, as a map of rows (b, d).
+        """The Hessians of the samples' objectives with respect to their inputs, as one map of rows (b, d).
 
-        What its products share is kept for as long as the map is.
+        What the products share is kept for as long as the map exists.
         """
 
 
 class Parameter(NamedTuple):
-    """One parameter in the flat vector of weights: where it lies, and the norm of its weights."""
+    """One parameter of a model: its slice of the flat vector of weights, and the norm of its weights."""
 
     name: str
     where: slice
@@ -200,23 +218,23 @@ class Parameter(NamedTuple):
 
 
 class Bound(Protocol):
-    """A problem on a backend. Every call leaves model, gradients, buffers and random state as they were.
+    """A problem on a backend. Every call leaves model, gradients, buffers and random state unchanged.
 
-    What is not among its capabilities raises CapabilityError. `params` is a glob of the parameters that a
-    direction is over; None: all that are trainable.
+    A method that is not among the capabilities raises CapabilityError. `params` is a glob that selects the
+    parameters of a direction; None selects all trainable ones.
     """
 
     @property
     def capabilities(self) -> frozenset[Capability]: ...
     @property
     def description(self) -> str:
-        """For people: the library with its version, device and data type."""
+        """For people: the library with its version, the device and the data type."""
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
-        """The operator of a kind, over the parameters whose names match the glob `params`."""
+        """The operator of the given kind, over the parameters whose names match the glob `params`."""
 
     def classifier(self, dtype: str | None = None) -> Classifier:
-        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); dtype: of a copy."""
+        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); `dtype` asks for a copy."""
 
     def loss(self, direction: Array | None = None, params: str | None = None) -> float:
         """The loss over all data at weights + direction (n,) (WEIGHT_LOSS)."""
@@ -224,13 +242,15 @@ class Bound(Protocol):
     def sample_curvature(
         self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
     ) -> Array:
-        """v'H_s v (b,) of each sample's objective over the weights, along the direction v (WEIGHT_LOSS)."""
+        """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS)."""
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
-        """What lies where in a direction (WEIGHT_LOSS)."""
+        """The parameters that make up a direction, in their order (WEIGHT_LOSS)."""
 
 
 class Backend(Protocol):
+    """Binds a problem: checks its model, data and loss, and places them on a device."""
+
     def __call__(
         self, problem: Problem, options: Any, *, device: str | None = None, dtype: str | None = None
     ) -> Bound: ...
@@ -240,19 +260,20 @@ class Backend(Protocol):
 
 
 class Attack(Protocol):
-    """Looks for inputs near x that are classified as something other than y.
+    """Searches for inputs near x that are classified differently from y.
 
-    It grades nothing and counts nothing: the core counts passes, and evaluates what comes back.
+    An attack evaluates and counts nothing: the core counts the passes and evaluates the inputs that it
+        returns.
     """
 
     def __call__(
         self, classifier: Classifier, x: Array, y: Array, options: Any, /, *, eps: float | None, seed: int
     ) -> Array:
-        """Inputs like x (b, d), inside the classifier's bounds.
+        """Perturbed inputs, of the shape of x (b, d) and within the classifier's bounds.
 
         Args:
             x, y: correctly classified inputs and their labels (b,).
-            eps: the radius of the ball around each row of x; None for an attack of goal "min_norm".
+            eps: the radius of the ball around each row of x; None for an attack whose goal is "min_norm".
         """
 
 
@@ -261,11 +282,16 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class AnalysisContext:
-    """What an analysis may use of everything else.
+    """What an analysis may use of the rest of the run.
 
-    `kind` and `params` are those of the operator whose eigenpairs `eigen` holds. `attack` is the core's own,
-    on `bound`; so are `solve` and `load`. `folder` is where the run is written, if it is; `progress` takes
-    a line of text.
+    Attributes:
+        problem, bound: the problem, and the same bound to a backend.
+        eigen: the eigenpairs; there may be fewer than k, and some may not have converged.
+        kind, params: of the operator that `eigen` belongs to.
+        attack, solve, load: the functions of the core; `attack` works on `bound`.
+        seed: of the run.
+        progress: takes a line of text.
+        folder: where the run is written, or None.
     """
 
     problem: Problem
@@ -282,7 +308,7 @@ class AnalysisContext:
 
 
 class Analysis(Protocol):
-    """Yields results, each more complete than the one before; the last one counts.
+    """A generator function that yields results, each more complete than the one before; the last one counts.
 
     `context.eigen` may hold fewer than k pairs, and pairs that did not converge.
     """
@@ -290,85 +316,3 @@ class Analysis(Protocol):
     def __call__(
         self, context: AnalysisContext, options: Any, /
     ) -> Generator[AnalysisResult, None, None]: ...
-
-
-# -- entries: what a plugin's hooks return -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A light record of one thing a plugin brings; nothing is imported until it is used.
-
-    Attributes:
-        name: unique across kinds; what `--solver` and `--set NAME.OPTION=VALUE` take.
-        summary: one line for the listings.
-        load: import string "module:attribute" of the thing itself.
-        options: import string of its options, a frozen dataclass (see `eigencore.options`).
-        needs: what the bound problem must offer.
-        extra: the pip extra that brings what it imports, as in "eigencore[torch]".
-    """
-
-    name: str
-    summary: str
-    load: str
-    options: str | None = None
-    needs: frozenset[Capability] = field(default_factory=frozenset)
-    extra: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProblemEntry(Entry):
-    """`load` is a factory: keywords -> Problem."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackendEntry(Entry):
-    """`load` is a Backend.
-
-    Attributes:
-        kinds: the operators it makes.
-        checkpoints: it reads a problem's checkpoint.
-    """
-
-    kinds: tuple[str, ...]
-    checkpoints: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class SolverEntry(Entry):
-    """`load` is a Solver.
-
-    Attributes:
-        which: the ends of the spectrum it can find.
-        warm_start: it uses a block of start vectors.
-        partial: it yields as it goes; otherwise once, at the end.
-        on_device: it runs where the operator's arrays live; otherwise on the host.
-    """
-
-    which: tuple[str, ...] = ("LM", "LA", "SA", "BE")
-    warm_start: bool = True
-    partial: bool = True
-    on_device: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackEntry(Entry):
-    """`load` is an Attack.
-
-    Attributes:
-        goal: "fixed_eps" or "min_norm".
-        norms: those it can bound, "Linf" and "L2"; its option `norm` chooses where there are two.
-    """
-
-    goal: str
-    norms: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalysisEntry(Entry):
-    """`load` is an Analysis."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommandEntry(Entry):
-    """`load` is a click command."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from eigencore.arrays import device_of, namespace
 from eigencore.errors import UsageError
-from eigencore.interfaces import Array
+from eigencore.space import Array
 
 
 @dataclass(frozen=True)

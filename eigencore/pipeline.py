@@ -6,29 +6,36 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analysing import Chosen, Findings, Planned, find_analyses, plan, run_analyses
-from eigencore.attacking import attack
-from eigencore.defaults import KIND, SOLVER
-from eigencore.encoding import plain
+from eigencore.analyses import Findings, Planned, Selected, find_analyses, plan, run_analyses
+from eigencore.attacks.attack import attack
+from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
-from eigencore.factories import find_factory
-from eigencore.interfaces import AnalysisContext, AttackEntry, Bound, Entry, Problem, SolverEntry
-from eigencore.manifest import about, digest, environment, told_arguments
+from eigencore.interfaces import AnalysisContext, Bound, Problem
 from eigencore.problems import (
     as_problem,
     backend_of,
     bind,
     check_keywords,
+    find_factory,
     make_problem,
     refuse_unknown_kind,
-    resolve_options,
 )
-from eigencore.registry import registry, require
+from eigencore.registry import registry, require, resolve_options
 from eigencore.request import Request
 from eigencore.results import AttackResult, EigenResult, Run, Step
-from eigencore.solving import solve
-from eigencore.storage import check_folder, load, make_folder, save
-from eigencore.watching import interruption
+from eigencore.runs import (
+    about,
+    arguments_as_data,
+    check_folder,
+    digest,
+    environment,
+    load,
+    make_folder,
+    plain,
+    save,
+)
+from eigencore.solving import interruption
+from eigencore.solving.solve import solve
 
 if TYPE_CHECKING:
     import os
@@ -53,8 +60,8 @@ def analyze(
     k: int = 5,
     *,
     backend: str | None = None,
-    solver: str | Solver = SOLVER,
-    kind: str = KIND,
+    solver: str | Solver = DEFAULT_SOLVER,
+    kind: str = DEFAULT_KIND,
     params: str | None = None,
     which: str = "LM",
     tol: float = 1e-3,
@@ -122,7 +129,7 @@ def analyze(
     with interruption() as late:  # once there is something to lose
         manifest = {
             **about(setting.problem, setting.backend, setting.bound, request, eigen, kind, params),
-            "arguments": told_arguments(arguments),
+            "arguments": arguments_as_data(arguments),
             "options": plain({**setting.options, eigen.solver: eigen.options}),
             **environment(operator),
             "digest": identity,
@@ -218,7 +225,7 @@ def _prepare(
     return _Setting(found, None if on is None else on.name, bound, planned, solver_options, attacks, resolved)
 
 
-def _planned(asked: Chosen | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
+def _planned(asked: Selected | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
     try:
         return plan(asked, bound.capabilities, options, name)
     except CapabilityError as error:

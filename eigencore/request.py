@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from eigencore.interfaces import Array, Floats
+    from eigencore.space import Array, Floats
 
 WHICH = {"LM": "largest magnitude", "LA": "largest", "SA": "smallest", "BE": "both ends"}
 
@@ -53,7 +53,7 @@ class Request:
         for name, plain in (("k", int), ("tol", float), ("seed", int)):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
-    def fits(self, n: int) -> None:
+    def check_size(self, n: int) -> None:
         """Raises UsageError where an operator of n rows can't answer this."""
         if self.k > n:
             raise UsageError(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from eigencore.interfaces import Array, Floats
+    from eigencore.space import Array, Floats
 
 
 class Status(StrEnum):

@@ -11,8 +11,8 @@ import click
 
 from eigencore.cli.failures import INTERRUPTED, WORDED, report, report_unwritten
 from eigencore.cli.shell import open_streams, reader_is_gone, termination, unwritten
+from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
-from eigencore.interfaces import CommandEntry
 from eigencore.registry import PluginRecord, Registered, Registry, disable, load, registry
 
 _FILES = {

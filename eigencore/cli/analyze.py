@@ -11,11 +11,18 @@ import click
 
 from eigencore import errors
 from eigencore.cli.completion import folders, lists_of, names
-from eigencore.cli.failures import INTERRUPTED
-from eigencore.cli.flags import json_flag, verbose_flag
-from eigencore.defaults import BACKEND, KIND, PROBLEM, SOLVER
+from eigencore.cli.failures import INTERRUPTED, json_flag, verbose_flag
+from eigencore.entries import (
+    DEFAULT_BACKEND,
+    DEFAULT_KIND,
+    DEFAULT_PROBLEM,
+    DEFAULT_SOLVER,
+    AnalysisEntry,
+    BackendEntry,
+    ProblemEntry,
+    SolverEntry,
+)
 from eigencore.errors import PluginError, UsageError
-from eigencore.interfaces import AnalysisEntry, BackendEntry, ProblemEntry, SolverEntry
 from eigencore.request import WHICH
 from eigencore.results import Status
 
@@ -47,16 +54,16 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 
 @click.command()
-@click.argument("problem", default=PROBLEM, shell_complete=names(ProblemEntry))
+@click.argument("problem", default=DEFAULT_PROBLEM, shell_complete=names(ProblemEntry))
 @click.option(
     "--backend",
     metavar="NAME",
     shell_complete=names(BackendEntry),
-    help=f"What makes the operator.  [default: the problem's own, or {BACKEND}]",
+    help=f"What makes the operator.  [default: the problem's own, or {DEFAULT_BACKEND}]",
 )
 @click.option(
     "--solver",
-    default=SOLVER,
+    default=DEFAULT_SOLVER,
     show_default=True,
     metavar="NAME",
     shell_complete=names(SolverEntry),
@@ -65,7 +72,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.option("-k", type=int, default=5, show_default=True, metavar="K", help="How many eigenpairs.")
 @click.option(
     "--kind",
-    default=KIND,
+    default=DEFAULT_KIND,
     show_default=True,
     metavar="NAME",
     help="Which operator; see `eigen backends NAME`.",
@@ -143,7 +150,7 @@ def analyze(as_json: bool, **asked: Any) -> int:
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
     if as_json:
-        from eigencore.encoding import to_json
+        from eigencore.runs import to_json
 
         sys.stdout.write(to_json(run))
     else:

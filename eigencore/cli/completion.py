@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 from click.shell_completion import CompletionItem
 
-from eigencore.interfaces import Entry
+from eigencore.entries import Entry
 from eigencore.registry import registry
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult
 
 INTERRUPTED = 130
+# The flags that our commands share. A failure may come before they are parsed, so `report` looks for them
+# itself.
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also on failure.")
+verbose_flag = click.option(
+    "--verbose", is_flag=True, expose_value=False, help="On failure, print where it happened too."
+)
 # What click and eigencore raise with something to say; any other exception is a fault.
 WORDED = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
 
@@ -82,9 +88,9 @@ def _told(error: BaseException) -> str:
 def _print_json(failure: _Failure) -> None:
     told = {"error": {"type": failure.type, "message": failure.message, "hint": failure.hint}}
     if failure.partial is not None:
-        from eigencore.encoding import told_result
+        from eigencore.runs import eigen_to_json
 
-        told["partial"] = told_result(failure.partial)
+        told["partial"] = eigen_to_json(failure.partial)
     print(json.dumps(told), flush=True)
 
 

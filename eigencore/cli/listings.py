@@ -11,20 +11,12 @@ from typing import Any
 import click
 
 from eigencore.cli.completion import names
-from eigencore.cli.flags import json_flag, verbose_flag
+from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.tables import Page, page
-from eigencore.discovery import PluginRecord, missing
+from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.errors import UnknownNameError
-from eigencore.interfaces import (
-    AnalysisEntry,
-    AttackEntry,
-    BackendEntry,
-    Entry,
-    ProblemEntry,
-    SolverEntry,
-)
 from eigencore.options import OptionSpec, describe, describe_keywords
-from eigencore.registry import Registered, load, load_options, registry
+from eigencore.registry import PluginRecord, Registered, load, load_options, missing_packages, registry
 
 _IMPORT_STRINGS = ("load", "options")
 
@@ -111,7 +103,7 @@ def _print_plugins(brought: Mapping[PluginRecord, Sequence[Entry]], on: Page) ->
 
 def _missing(record: PluginRecord, entry: Entry) -> list[str]:
     """The packages that the entry needs, and that its extra would bring."""
-    return [] if entry.extra is None else list(missing(record.distribution, entry.extra))
+    return [] if entry.extra is None else list(missing_packages(record.distribution, entry.extra))
 
 
 def _print_all(plural: str, found: Sequence[Registered[Any]], as_json: bool) -> None:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from eigencore.advice import products_ahead
 from eigencore.results import Step
+from eigencore.solving import products_ahead
 
 PER_SECOND = 10
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from eigencore.cli.completion import folders
-from eigencore.cli.flags import json_flag, verbose_flag
+from eigencore.cli.failures import json_flag, verbose_flag
 
 
 @click.command()
@@ -17,8 +17,7 @@ from eigencore.cli.flags import json_flag, verbose_flag
 def show(folder: str, as_json: bool) -> int:
     """Print the run that `eigen analyze --out DIR` saved."""
     from eigencore.cli.screen import print_run
-    from eigencore.encoding import to_json
-    from eigencore.storage import load
+    from eigencore.runs import load, to_json
 
     run = load(folder)
     if as_json:

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eigencore.interfaces import Analysis, AnalysisEntry, Problem
+from eigencore.entries import AnalysisEntry
+from eigencore.interfaces import Analysis, Problem
 from eigencore.registry import registry
 from eigencore.testing import analysis_laws as laws
 from eigencore.testing.analysis_laws import AnalysisLaw

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.encoding import host
 from eigencore.errors import EigencoreError
 from eigencore.results import AnalysisResult, Run
-from eigencore.storage import load, save
+from eigencore.runs import host, load, save
 from eigencore.testing.analysis_subject import AnalysisSubject
 from eigencore.testing.laws import demand
 from eigencore.testing.traces import refuse_global_randomness, refuse_printing

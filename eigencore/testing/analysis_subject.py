@@ -8,14 +8,14 @@ from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any
 
-from eigencore.attacking import attack
-from eigencore.defaults import KIND
-from eigencore.interfaces import Analysis, AnalysisContext, AnalysisEntry, Problem
-from eigencore.problems import bind, find_problem, resolve_options
-from eigencore.registry import load, require
+from eigencore.attacks.attack import attack
+from eigencore.entries import DEFAULT_KIND, AnalysisEntry
+from eigencore.interfaces import Analysis, AnalysisContext, Problem
+from eigencore.problems import bind, find_problem
+from eigencore.registry import load, require, resolve_options
 from eigencore.results import AnalysisResult, EigenResult
-from eigencore.solving import solve
-from eigencore.storage import load as load_run
+from eigencore.runs import load as load_run
+from eigencore.solving.solve import solve
 
 PAIRS = 3
 
@@ -43,7 +43,7 @@ class AnalysisSubject:
             problem=problem,
             bound=bound,
             eigen=self._solved(bound.operator()),
-            kind=KIND,
+            kind=DEFAULT_KIND,
             params=None,
             attack=partial(attack, bound),
             solve=solve,

@@ -19,7 +19,7 @@ from eigencore.testing.traces import refuse_global_randomness, refuse_printing
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Array, Floats
+    from eigencore.space import Array, Floats
     from eigencore.testing.classifiers import Dense
 
 AttackLaw = Callable[[AttackSubject], None]

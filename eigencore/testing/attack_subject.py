@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from eigencore.interfaces import Array, Attack, AttackEntry, Classifier, Objective
+from eigencore.entries import AttackEntry
+from eigencore.interfaces import Attack, Classifier, Objective
 from eigencore.options import resolve
 from eigencore.registry import load, load_options
+from eigencore.space import Array
 from eigencore.testing.classifiers import Dense
 from eigencore.testing.libraries import Library
 from eigencore.testing.subject import StopHere

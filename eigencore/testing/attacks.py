@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from eigencore.interfaces import Attack, AttackEntry
+from eigencore.entries import AttackEntry
+from eigencore.interfaces import Attack
 from eigencore.registry import registry
 from eigencore.testing import attack_laws as laws
 from eigencore.testing.attack_laws import AttackLaw

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from eigencore.interfaces import Backend, Capability, Problem
+from eigencore.entries import Capability
+from eigencore.interfaces import Backend, Problem
 from eigencore.problems import find_problem
 from eigencore.testing import bound_laws, classifier_laws, weight_laws
 from eigencore.testing.bound_subject import BoundSubject

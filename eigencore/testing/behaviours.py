@@ -16,7 +16,7 @@ from eigencore import arrays
 from eigencore.errors import NotFiniteError
 from eigencore.interfaces import Snapshot
 from eigencore.request import Request
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.laws import NOISE, ORTHONORMAL, converges, demand, judge
 from eigencore.testing.libraries import Library
@@ -24,7 +24,7 @@ from eigencore.testing.subject import Failure, StopHere, Subject, Tripwire
 from eigencore.testing.traces import refuse_global_randomness, refuse_printing
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 Behaviour = Callable[[Subject], None]
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
+from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability, MinibatchOperator
+from eigencore.interfaces import MinibatchOperator
 from eigencore.testing.bound_subject import BoundSubject, direction, numbers
 from eigencore.testing.laws import demand
 from eigencore.testing.traces import refuse_global_randomness, refuse_printing
@@ -16,7 +17,7 @@ from eigencore.testing.traces import refuse_global_randomness, refuse_printing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eigencore.interfaces import Array, Floats, Space
+    from eigencore.space import Array, Floats, Space
 
 ROUNDING = 1e3  # in rounding units of what is compared
 DRAWS, SIGMAS = 100, 5.0  # of minibatches

@@ -13,21 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import (
-    Array,
-    Backend,
-    Bound,
-    Capability,
-    Classifier,
-    LinearOperator,
-    Objective,
-    Problem,
-)
+from eigencore.entries import Capability
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
 from eigencore.objectives import DLR, CrossEntropy, Margin
 from eigencore.problems import bind
+from eigencore.space import Array
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats, Space
+    from eigencore.space import Floats, Space
 
 ROWS = 6  # samples that a law of samples looks at
 

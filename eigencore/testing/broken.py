@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, LinearOperator, Snapshot, Solver
+from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.operators import FunctionOperator
+from eigencore.space import Array
 from eigencore.testing.reference import block_krylov
 
 if TYPE_CHECKING:

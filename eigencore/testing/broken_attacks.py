@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, Attack, AttackEntry, Classifier
+from eigencore.entries import AttackEntry
+from eigencore.interfaces import Attack, Classifier
 from eigencore.objectives import Margin
+from eigencore.space import Array
 
 STEPS, HALVINGS = 8, 13
 FIXED = AttackEntry(name="climber", summary="", load="", goal="fixed_eps", norms=("Linf", "L2"))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, Bound, LinearOperator
+from eigencore.interfaces import Bound, LinearOperator
+from eigencore.space import Array
 from eigencore.testing import broken_classifiers
 from eigencore.testing.spoiling import Specimen, like, multiplying, of_curvatures, of_products
 

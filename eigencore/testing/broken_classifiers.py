@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, Bound, Classifier, Objective
+from eigencore.interfaces import Bound, Classifier, Objective
+from eigencore.space import Array
 from eigencore.testing.spoiling import Specimen, like, of_classifiers, of_gradients, of_input_products
 
 # -- samples and logits ------------------------------------------------------------------------------------

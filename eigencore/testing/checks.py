@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eigencore.interfaces import Solver, SolverEntry
+from eigencore.entries import SolverEntry
+from eigencore.interfaces import Solver
 from eigencore.registry import registry
 from eigencore.testing import behaviours, laws
 from eigencore.testing.behaviours import Behaviour

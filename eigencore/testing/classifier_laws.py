@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, Capability, Classifier, Objective
+from eigencore.entries import Capability
+from eigencore.interfaces import Classifier, Objective
 from eigencore.objectives import CrossEntropy
+from eigencore.space import Array
 from eigencore.testing.bound_laws import ROUNDING, same, well_formed
 from eigencore.testing.bound_subject import BoundSubject, direction, rows_like
 from eigencore.testing.differences import is_first_derivative, seen
 from eigencore.testing.laws import demand
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 PAIRS = 3  # of random directions, for a law of products
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import CapabilityError
-from eigencore.interfaces import Array, Objective
+from eigencore.interfaces import Objective
+from eigencore.space import Array
 from eigencore.testing.libraries import Library
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from eigencore.request import Request, precision_floor
 from eigencore.testing.gallery import HOST, Case
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 EPS = float(np.finfo(np.float64).eps)
 

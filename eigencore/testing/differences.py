@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 EPS = float(np.finfo(np.float64).eps)
 TOLERANCE = 2e-3  # how far off a derivative may be, as a part of itself

@@ -18,7 +18,7 @@ from eigencore.request import Request
 from eigencore.testing.libraries import Library
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats
+    from eigencore.space import Array, Floats
 
 HOST = Library("numpy", "float64")
 REFLECTIONS = 2

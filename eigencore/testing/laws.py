@@ -21,7 +21,7 @@ from eigencore.testing.gallery import Case, SpectralOperator
 from eigencore.testing.libraries import Library
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 CAP = 2000  # products that a case may cost
 ORTHONORMAL = 1e3  # largest entry of |V'V - I|, in rounding units

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats
+    from eigencore.space import Array, Floats
 
 # The module to look for, and the namespace that gives its arrays the standard's functions.
 # array-api-strict refuses what only NumPy and PyTorch forgive.

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, LinearOperator, Snapshot
+from eigencore.interfaces import LinearOperator, Snapshot
+from eigencore.space import Array
 
 if TYPE_CHECKING:
     from eigencore.request import Request

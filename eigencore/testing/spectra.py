@@ -12,7 +12,7 @@ from eigencore.request import WHICH
 from eigencore.testing.gallery import TEN, Case, filled, hessian, power_law
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 
 # -- large -------------------------------------------------------------------------------------------------

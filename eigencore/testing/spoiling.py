@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
-from eigencore.interfaces import Array, Backend, Bound, Classifier, LinearOperator, Objective, Problem
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
 from eigencore.problems import bind
+from eigencore.space import Array
 
 T = TypeVar("T")
 Spoil = Callable[[Bound], Bound]

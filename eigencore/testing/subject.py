@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from eigencore.interfaces import Array, LinearOperator, Snapshot, Solver, SolverEntry
+from eigencore.entries import SolverEntry
+from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.options import resolve
 from eigencore.registry import load, load_options
 from eigencore.request import Request
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
+from eigencore.space import Array
 from eigencore.testing.gallery import Case
 from eigencore.testing.laws import CAP, Answer
 from eigencore.testing.libraries import Library

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Array, LinearOperator
+from eigencore.interfaces import LinearOperator
 from eigencore.objectives import CrossEntropy
+from eigencore.space import Array
 from eigencore.testing.bound_laws import ROUNDING, same, well_formed
 from eigencore.testing.bound_subject import BoundSubject, direction, loss_in_logits
 from eigencore.testing.differences import is_second_derivative, seen
 from eigencore.testing.laws import demand
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, Floats
+    from eigencore.interfaces import Bound
+    from eigencore.space import Floats
 
 PARAMETERS = 4  # that a law looks at one by one
 ALONE = 3  # samples that are bound alone

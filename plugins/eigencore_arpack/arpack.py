@@ -30,8 +30,9 @@ from eigencore.interfaces import Snapshot
 from eigencore.options import option
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats, LinearOperator
+    from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
+    from eigencore.space import Floats
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from eigencore_attacks.losses import LOSSES, Loss
 from eigencore_attacks.survivors import Survivors
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Classifier, Floats, Objective
+    from eigencore.interfaces import Classifier, Objective
+    from eigencore.space import Array, Floats
 
 LONGEST = 2.0  # step, in parts of eps
 MOMENTUM = 0.75  # the part of a new step; the rest is of the one before

@@ -10,7 +10,7 @@ import numpy as np
 from eigencore import arrays
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats
+    from eigencore.space import Array, Floats
 
 Norm: TypeAlias = Literal["Linf", "L2"]
 

@@ -26,7 +26,8 @@ from eigencore_attacks.balls import directions, lengths
 from eigencore_attacks.losses import LogOdds
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Classifier, Space
+    from eigencore.interfaces import Classifier
+    from eigencore.space import Array, Space
 
 LAST = 0.01  # the last step, in parts of the first
 BISECTIONS = 10  # a forward pass each

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from eigencore.arrays import namespace
-from eigencore.interfaces import Array, Objective
+from eigencore.interfaces import Objective
 from eigencore.objectives import DLR, Margin, at, but, one_hot, softmax
+from eigencore.space import Array
 
 Loss: TypeAlias = Literal["cross_entropy", "margin", "dlr"]
 

@@ -24,7 +24,8 @@ from eigencore_attacks.losses import LOSSES, Loss
 from eigencore_attacks.survivors import Survivors
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Classifier, Floats, Objective
+    from eigencore.interfaces import Classifier, Objective
+    from eigencore.space import Array, Floats
 
 LONGEST, SHORTEST = 1.0, 0.01  # steps, in parts of eps
 

@@ -11,7 +11,7 @@ from eigencore import arrays
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Array, Space
+    from eigencore.space import Array, Space
 
 
 class Survivors:

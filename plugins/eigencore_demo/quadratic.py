@@ -12,7 +12,7 @@ from eigencore.interfaces import Problem
 from eigencore.operators import FunctionOperator
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 REFLECTIONS = 3
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.interfaces import Array, LinearOperator
+from eigencore.interfaces import LinearOperator
+from eigencore.space import Array
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 
 @dataclass

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
     from eigencore.request import Request
+    from eigencore.space import Floats
     from eigencore_krylov.basis import Basis
 
 ETA = 0.1

@@ -36,7 +36,7 @@ from eigencore_krylov.basis import Basis
 from eigencore_krylov.glance import Glance
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 
 @dataclass(frozen=True)

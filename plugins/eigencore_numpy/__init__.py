@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from eigencore.entries import BackendEntry, ProblemEntry
 from eigencore.hookspecs import hookimpl
-from eigencore.interfaces import BackendEntry, ProblemEntry
 
 
 @hookimpl

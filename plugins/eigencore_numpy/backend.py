@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability, Objective, Parameter, Problem
+from eigencore.interfaces import Objective, Parameter, Problem
 from eigencore_numpy.classifier import TwoLayerClassifier
 from eigencore_numpy.data import Samples, gather, labelled
 from eigencore_numpy.hessian import HessianOperator

@@ -20,7 +20,8 @@ from eigencore import arrays
 from eigencore.request import Request
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats, LinearOperator
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Array, Floats
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,9 @@ from eigencore_power.iteration import (
 )
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, LinearOperator
+    from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
+    from eigencore.space import Array
 
 SLOW = 500  # further products from which on it is said that another solver needs far fewer
 STEPS = 20  # over which a rate is measured

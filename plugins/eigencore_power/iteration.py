@@ -23,7 +23,8 @@ from eigencore_power.blocks import (
 )
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats, LinearOperator
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Array, Floats
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 from eigencore import arrays
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats, LinearOperator
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Floats
     from eigencore_power.blocks import Block
 
 PARTS = np.linspace(1.0, 0.0, 41)

@@ -44,8 +44,9 @@ from eigencore_power.momentum import edge_below_ties, lower_bound
 from eigencore_power.noise import Bearing, bearable, measure
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, LinearOperator
+    from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
+    from eigencore.space import Array
     from eigencore_power.accelerated import AccelPowerOptions
 
 

@@ -31,7 +31,8 @@ from eigencore_power.blocks import Block, complete, multiply, orthonormalise, st
 from eigencore_power.iteration import refuse_foreign
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats, LinearOperator
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Array, Floats
 
 # Times its residual, the guard may still grow: once was wrong in 39 of 1,500 near ties, twice in 6, three
 # times in none.

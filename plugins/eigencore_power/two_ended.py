@@ -32,7 +32,8 @@ from eigencore_power.blocks import Block, complete, multiply, start_block, turn
 from eigencore_power.iteration import refuse_foreign
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats, LinearOperator
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Array, Floats
 
 BOTH = Request(2, "BE")
 TURN = 8  # a product in so many goes to the end that doesn't lead

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from eigencore.entries import AnalysisEntry, Capability
 from eigencore.hookspecs import hookimpl
-from eigencore.interfaces import AnalysisEntry, Capability
 
 
 @hookimpl

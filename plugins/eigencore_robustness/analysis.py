@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError
-from eigencore.interfaces import Capability
 from eigencore_robustness import gates
 from eigencore_robustness.associations import associations
 from eigencore_robustness.curvature import TOL
@@ -28,8 +28,9 @@ from eigencore_robustness.weight_space import loss_along, sample_parts
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import AnalysisContext, Array, Classifier, Floats
+    from eigencore.interfaces import AnalysisContext, Classifier
     from eigencore.results import AnalysisResult
+    from eigencore.space import Array, Floats
     from eigencore_robustness.options import RobustnessOptions
     from eigencore_robustness.samples import Columns
 

@@ -18,7 +18,7 @@ from eigencore_robustness.statistics import (
 )
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 FIRST_ORDER = "r1"
 ESTIMATORS = (FIRST_ORDER, "r1_in_box", "r_cautious")

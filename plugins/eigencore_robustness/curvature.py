@@ -16,7 +16,7 @@ import numpy as np
 from eigencore import arrays
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats, Space
+    from eigencore.space import Array, Floats, Space
 
 TOL = 1e-3  # residual over eigenvalue: the value itself is then right to about its square
 MOST_STEPS = 200

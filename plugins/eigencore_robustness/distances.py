@@ -13,8 +13,8 @@ from eigencore.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eigencore.interfaces import Array, Floats
     from eigencore.results import AttackResult
+    from eigencore.space import Array, Floats
 
 ATTACK, NORM = "ddn", "L2"
 

@@ -9,7 +9,8 @@ from eigencore import arrays
 from eigencore.objectives import Margin
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Classifier
+    from eigencore.interfaces import Classifier
+    from eigencore.space import Array
 
 BISECTIONS = 60  # a step length to a relative 2^-60
 

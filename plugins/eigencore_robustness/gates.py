@@ -17,8 +17,8 @@ import numpy as np
 from eigencore import arrays
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Floats
     from eigencore.results import AttackResult, EigenResult
+    from eigencore.space import Array, Floats
 
 HALF_A_POINT = 0.005 + 1e-9  # a share of 1 in 200 is not exactly that
 

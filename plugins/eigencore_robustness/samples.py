@@ -13,7 +13,8 @@ from eigencore_robustness.curvature import Largest, cautious_radius, is_flat, la
 from eigencore_robustness.first_order import first_order
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Array, Classifier, Floats, Objective
+    from eigencore.interfaces import Classifier, Objective
+    from eigencore.space import Array, Floats
 
 Columns: TypeAlias = "Mapping[str, Floats]"
 

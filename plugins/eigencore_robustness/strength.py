@@ -17,8 +17,9 @@ from eigencore_robustness.samples import batches
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Array, Classifier, Floats
+    from eigencore.interfaces import Classifier
     from eigencore.results import AttackResult
+    from eigencore.space import Array, Floats
 
 ATTACK, NORM = "pgd", "Linf"
 CORNERS = 10  # random corners of the ball

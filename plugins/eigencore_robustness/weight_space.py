@@ -17,8 +17,9 @@ from eigencore_robustness.samples import batches
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eigencore.interfaces import Array, Bound, Floats, Parameter
+    from eigencore.interfaces import Bound, Parameter
     from eigencore.results import EigenResult
+    from eigencore.space import Array, Floats
 
 RISE = 0.1  # what the quadratic model of the loss is to rise by along the first vector
 

@@ -9,8 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability, LinearOperator, Objective, Parameter, Problem
+from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
 from eigencore_torch import guards, linearised
 from eigencore_torch.allocator import keep_freed_memory

@@ -9,8 +9,8 @@ from math import isfinite, prod
 import torch
 from torch import Tensor, nn
 
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UsageError
-from eigencore.interfaces import Capability
 from eigencore_torch.data import Batch, Batches, is_pair, shapes
 from eigencore_torch.risk import in_words
 from eigencore_torch.state import foreign_draws

@@ -9,7 +9,7 @@ from typing import Any
 
 import eigencore
 from eigencore.errors import EigencoreError, ProblemError, UsageError
-from eigencore.factories import find_factory
+from eigencore.problems import find_factory
 
 
 def nothing(folder: Path) -> None: ...

@@ -54,7 +54,7 @@ ROWS = [
     asked("an unknown certificate", "certify", "some", flags=("--certify", "some")),
     solved("an unknown certificate, in Python", "certify is 'some'", "sketch", certify="some"),
     solved("a start of another length", "start", "(4,)", "(9,)", start=np.ones(4)),
-    solved("a start of NaN", "start holds NaN", start=np.full(9, NAN)),
+    solved("a start of NaN", "start contains NaN", start=np.full(9, NAN)),
     solved("a start of zeros", "start is all zeros", start=np.zeros(9)),
     solved("a start that is text", "start", start="random"),
     # -- names

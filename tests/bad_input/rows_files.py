@@ -75,7 +75,7 @@ def torch_save(what: Callable[[], object]) -> Callable[[Path], None]:
 
 
 def _network(**changed: object) -> dict[str, object]:
-    from eigencore.factories import find_factory
+    from eigencore.problems import find_factory
 
     return {**find_factory("made.py:network")().state_dict(), **changed}
 
@@ -99,7 +99,7 @@ def _misspelt() -> dict[str, object]:
 
 
 def _whole_model() -> object:
-    from eigencore.factories import find_factory
+    from eigencore.problems import find_factory
 
     return find_factory("made.py:network")()
 

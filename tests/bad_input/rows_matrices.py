@@ -12,7 +12,7 @@ from rows import Row, made
 
 import eigencore
 from eigencore.errors import NotFiniteError, NotSymmetricError, OperatorError, UsageError
-from eigencore.factories import find_factory
+from eigencore.problems import find_factory
 
 matrix: Callable[..., Row] = partial(
     made, file="matrices.py", flags=("--analyses", "none", "-k", "1"), keywords={"k": 1}

@@ -13,9 +13,9 @@ import numpy as np
 from rows import QUADRATIC, Row
 
 import eigencore
-from eigencore.decoding import from_json
 from eigencore.errors import EigencoreError, ResultError, UsageError
-from eigencore.storage import ARRAYS, RESULT, VECTORS
+from eigencore.runs import from_json
+from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
 
 
 def saved_in(
@@ -140,19 +140,21 @@ ROWS = [
     no_run("a\0b", "no folder a", given="a run in a name with a zero byte"),
     no_run("x" * 300, "no folder xxx", given="a run in too long a name"),
     Row("show without a folder", UsageError, ("DIR",), command=("show",)),
-    damaged("a result cut short", "run:", "no JSON", damage=cut(RESULT)),
+    damaged("a result cut short", "run:", "not JSON", damage=cut(RESULT)),
     damaged("vectors cut short", "run", "can't be read", damage=cut(VECTORS)),
     damaged("no vectors", "run", VECTORS, damage=lambda run: (run / VECTORS).unlink()),
-    damaged("an empty result", "no JSON", damage=lambda run: (run / RESULT).write_text("")),
+    damaged("an empty result", "not JSON", damage=lambda run: (run / RESULT).write_text("")),
     damaged(
         "a result in bytes", "run can't be read", damage=lambda run: (run / RESULT).write_bytes(b"\xff\xfe")
     ),
     damaged(
-        "a foreign result", "no result of eigencore", damage=lambda run: (run / RESULT).write_text('{"a": 1}')
+        "a foreign result",
+        "not a result of eigencore",
+        damage=lambda run: (run / RESULT).write_text('{"a": 1}'),
     ),
     damaged(
         "a result that is a list",
-        "no result of eigencore",
+        "not a result of eigencore",
         damage=lambda run: (run / RESULT).write_text("[]"),
     ),
     damaged(
@@ -186,17 +188,31 @@ ROWS = [
     edited("an eigenvalue too few", "differ in length", edit=lambda told: told["eigenvalues"].pop()),
     edited("a residual too few", "differ in length", edit=lambda told: told["residuals"].pop()),
     edited("exact values too few", "differ in length", edit=lambda told: told["exact"].pop()),
-    edited("a word for an eigenvalue", "incomplete", edit=lambda told: told.update(eigenvalues=["nine", 4])),
-    edited("a word for k", "result.k is 'two'", edit=lambda told: told.update(k="two")),
-    edited("a number for the advice", "result.advice is 3", edit=lambda told: told.update(advice=3)),
-    edited("an unknown status", "'done'", edit=lambda told: told.update(status="done")),
-    edited("a number in the notes", "texts", edit=lambda told: told.update(notes=[3])),
     edited(
-        "a word in the history", "result.seconds is", edit=lambda told: told["history"][0].update(seconds="x")
+        "a word for an eigenvalue",
+        "got `str` - at `$.eigenvalues[0]`",
+        edit=lambda told: told.update(eigenvalues=["nine", 4]),
+    ),
+    edited("a word for k", "Expected `int`, got `str` - at `$.k`", edit=lambda told: told.update(k="two")),
+    edited(
+        "a number for the advice",
+        "Expected `str`, got `int` - at `$.advice`",
+        edit=lambda told: told.update(advice=3),
+    ),
+    edited("an unknown status", "'done'", edit=lambda told: told.update(status="done")),
+    edited(
+        "a number in the notes",
+        "Expected `str`, got `int` - at `$.notes[0]`",
+        edit=lambda told: told.update(notes=[3]),
+    ),
+    edited(
+        "a word in the history",
+        "Expected `float`, got `str` - at `$.history[0].seconds`",
+        edit=lambda told: told["history"][0].update(seconds="x"),
     ),
     edited("no certificate", "certificate", edit=lambda told: told.update(certificate=None)),
     edited("a column that is not there", "'a/x'", edit=lambda told: told.update(analyses={"a": ANALYSIS})),
-    Row("no JSON for from_json", ResultError, ("no JSON",), lambda: from_json("{", np.zeros((1, 1)), {})),
+    Row("no JSON for from_json", ResultError, ("not JSON",), lambda: from_json("{", np.zeros((1, 1)), {})),
     Row(
         "a later schema for from_json",
         ResultError,

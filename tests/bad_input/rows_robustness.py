@@ -18,7 +18,7 @@ from eigencore.errors import (
     UnknownNameError,
     UsageError,
 )
-from eigencore.factories import find_factory
+from eigencore.problems import find_factory
 
 NAN = float("nan")
 

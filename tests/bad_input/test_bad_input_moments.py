@@ -22,7 +22,7 @@ from eigencore.cli import main
 from eigencore.errors import UsageError
 from eigencore.registry import registry
 from eigencore.results import Status
-from eigencore.storage import RESULT
+from eigencore.runs.folder import RESULT
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]

@@ -25,15 +25,14 @@ import eigencore
 from eigencore import cli
 from eigencore.cli.failures import WORDED
 from eigencore.cli.screen import print_run
-from eigencore.decoding import from_json
-from eigencore.encoding import to_json
+from eigencore.entries import Entry
 from eigencore.errors import EigencoreError, ResultError
-from eigencore.factories import find_factory
-from eigencore.interfaces import Entry
 from eigencore.options import OptionSpec, check, describe, option, resolve
+from eigencore.problems import find_factory
 from eigencore.registry import load_options, registry
 from eigencore.results import AnalysisResult, Figure, Run, Table
-from eigencore.storage import ARRAYS, RESULT, VECTORS, load, save
+from eigencore.runs import from_json, load, save, to_json
+from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
 
 TESTS = 7
 EXAMPLES = -(-int(os.environ.get("EIGEN_FUZZ", "1400")) // TESTS)

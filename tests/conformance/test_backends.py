@@ -11,8 +11,9 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, UnknownNameError
-from eigencore.interfaces import Bound, Capability, Problem
+from eigencore.interfaces import Bound, Problem
 from eigencore.objectives import CrossEntropy
 from eigencore.testing import backend_checks, check_backend
 from eigencore.testing.backends import LAWS

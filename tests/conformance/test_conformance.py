@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eigencore.interfaces import SolverEntry
+from eigencore.entries import SolverEntry
 from eigencore.registry import registry
 from eigencore.testing.checks import Check, solver_checks
 from eigencore.testing.libraries import installed

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from eigencore.interfaces import SolverEntry
+from eigencore.entries import SolverEntry
 from eigencore.registry import registry
 from eigencore.results import EigenResult
 from eigencore.testing.gallery import Case, cases

@@ -9,7 +9,7 @@ import io
 import numpy as np
 import pytest
 
-from eigencore.interfaces import AttackEntry
+from eigencore.entries import AttackEntry
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.testing import attack_checks, check_attack
 from eigencore.testing.attack_subject import AttackSubject, curved, flat

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eigencore.interfaces import SolverEntry
+from eigencore.entries import SolverEntry
 from eigencore.results import EigenResult, Status
 from eigencore.testing import checks, laws
 from eigencore.testing.behaviours import DECAY

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eigencore import registry as registry_module
+from eigencore.registry import catalogue as registry_module
 
 HEADER = """
 from eigencore.hookspecs import hookimpl

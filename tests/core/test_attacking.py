@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eigencore import Problem, attack
+from eigencore.entries import Capability
 from eigencore.errors import (
     CapabilityError,
     OptionError,
@@ -18,7 +19,6 @@ from eigencore.errors import (
     UnknownNameError,
     UsageError,
 )
-from eigencore.interfaces import Capability
 from eigencore.testing.attack_subject import Mined, curved
 from eigencore.testing.classifiers import Dense
 from eigencore.testing.libraries import Library, library

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from click.shell_completion import ShellComplete
 
-from eigencore import registry as registry_module
 from eigencore.cli import eigen
+from eigencore.registry import catalogue as registry_module
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
 SHELL = ShellComplete(eigen, {}, "eigen", "_EIGEN_COMPLETE")

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from eigencore.cli import main
-from eigencore.discovery import missing
+from eigencore.registry import missing_packages
 
 REQUIRES = """
 Requires-Dist: click
@@ -37,10 +37,14 @@ def needy(plug):
 
 
 def test_what_is_missing_is_what_an_extra_asks_for_and_is_not_installed(needy):
-    assert missing("plugged-needy", "gpu") == ("Not_There.2", "not-there-1")
-    assert missing("plugged-needy", "docs") == ("not-there-3",)
-    assert missing("plugged_needy", "all") == ("Not_There.2", "not-there-1", "not-there-3")
-    assert missing("plugged-needy", "unheard_of") == missing("no-such-distribution", "gpu") == ()
+    assert missing_packages("plugged-needy", "gpu") == ("Not_There.2", "not-there-1")
+    assert missing_packages("plugged-needy", "docs") == ("not-there-3",)
+    assert missing_packages("plugged_needy", "all") == ("Not_There.2", "not-there-1", "not-there-3")
+    assert (
+        missing_packages("plugged-needy", "unheard_of")
+        == missing_packages("no-such-distribution", "gpu")
+        == ()
+    )
 
 
 def test_the_command_tells_it_once_for_each_extra(needy, capsys):

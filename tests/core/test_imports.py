@@ -1,4 +1,4 @@
-"""Imports point one way, and listing what there is costs no heavy import."""
+"""Imports point one way, without a cycle, and listing what is installed imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,83 +25,154 @@ CORE = folder("eigencore")
 BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencore")
 PLUGINS = {point.value: folder(point.value) for point in BUNDLED}
 
-# From the ground up: a module may import its own layer and those below it.
+# From the bottom up: a module may import its own layer and those below it.
+TOP = {"hookspecs", "entries", "interfaces", "options", "request", "results", "arrays", "objectives"}
 LAYERS = [
-    {"hookspecs", "defaults", "interfaces", "options", "request", "arrays", "objectives", "errors"},
-    {"registry", "discovery", "loading", "operators", "algebra", "results"},
-    {"encoding", "decoding", "storage"},
-    {"problems", "factories", "certificate", "watching", "snapshots", "advice", "manifest"},
-    {"running", "solving", "attacking", "passes", "analysing"},
+    {"errors", "space"} | TOP,
+    {"operators", "registry"},
+    {"problems", "runs", "solving"},
+    {"analyses", "attacks"},
     {"pipeline"},
     {"testing"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-PLUGIN_MAY = LAYERS[0] - {"defaults"} | {"operators", "algebra", "results"}
+PLUGIN_MAY = LAYERS[0] | {"operators", "problems.sharing"}
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "cupy", "sklearn"}
 MAY_USE = {
     "eigencore_torch": {"torch"},
     "eigencore_numpy": {"sklearn"},
     "eigencore_demo": {"torch", "sklearn"},
 }
-HEAVY = ("torch", "numpy", "scipy", "rich", "array_api_compat")
+HEAVY = ("torch", "numpy", "scipy", "rich", "array_api_compat", "msgspec")
 
 
-def imports(path: Path) -> set[str]:
-    """The modules a file imports when it runs, at its top or late; not those for a type checker only."""
+def module_name(path: Path, root: Path) -> str:
+    parts = (root.name, *path.relative_to(root).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, for_checkers: bool = True) -> set[tuple[str, str]]:
+    """What a file imports, at its top or later, as (module, name); also what only a type checker sees.
+
+    Of a package whose names are exported lazily, that is what its stub lists.
+    """
     tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
+    if not for_checkers:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = []
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {(alias.name, "") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            whole = node.module == "eigencore"
-            found |= {f"eigencore.{alias.name}" for alias in node.names} if whole else {str(node.module)}
+            found |= {(str(node.module), alias.name) for alias in node.names}
     return found
 
 
-def of_core(modules: set[str]) -> set[str]:
-    return {module.split(".")[1] for module in modules if module.startswith("eigencore.")}
+def exports(root: Path) -> dict[tuple[str, str], str]:
+    """The module that each lazily exported name comes from, by package and name."""
+    found = {}
+    for stub in root.rglob("__init__.pyi"):
+        package = module_name(stub, root)
+        for node in ast.parse(stub.read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 1, f"{stub}: the stub lists what is inside the package"
+                for alias in node.names:
+                    found[package, alias.name] = f"{package}.{node.module}"
+    return found
 
 
-def files(root: Path) -> dict[Path, set[str]]:
-    found = {path: imports(path) for path in sorted(root.rglob("*.py")) if "scripts" not in path.parts}
+def graph(root: Path, *, for_checkers: bool = True) -> dict[str, set[str]]:
+    """The modules of a package, each with the modules of the package that it imports."""
+    files = {module_name(path, root): path for path in sorted(root.rglob("*.py"))}
+    exported = exports(root)
+    found = {}
+    for module, path in files.items():
+        below = set()
+        for source, name in imports(path, for_checkers=for_checkers):
+            where = exported.get((source, name)) or (
+                f"{source}.{name}" if f"{source}.{name}" in files else source
+            )
+            if where in files:
+                below.add(where)
+        found[module] = below - {module}
     assert found
     return found
 
 
-def test_the_core_imports_downwards_without_a_circle_and_no_plugin():
-    graph: dict[str, set[str]] = {}
-    for path, modules in files(CORE).items():
-        module = path.relative_to(CORE).parts[0].removesuffix(".py")
-        assert not {name for name in modules if name.startswith("eigencore_")}, f"{path} imports a plugin"
-        if module != "__init__":  # the public names, imported late
-            assert module in RANK, f"{module} has no layer: give it one above"
-            graph.setdefault(module, set()).update(of_core(modules) - {module})
-    for module, below in graph.items():
-        above = {name for name in below if RANK[name] > RANK[module]}
+def of_core(path: Path) -> set[str]:
+    """The parts of the core that a plugin's file imports: "arrays", "operators", "problems.sharing"."""
+    parts = set()
+    for source, name in imports(path, for_checkers=False):
+        if source == "eigencore":
+            parts.add(name)
+        elif source.startswith("eigencore."):
+            _, package, *module = source.split(".")
+            parts.add(f"{package}.{module[0]}" if package == "problems" and module else package)
+    return parts
+
+
+@pytest.mark.parametrize("root", [CORE, *PLUGINS.values()], ids=lambda root: root.name)
+def test_there_is_no_cycle_of_imports_also_none_that_only_a_type_checker_sees(root):
+    graphlib.TopologicalSorter(graph(root)).prepare()
+
+
+def test_a_cycle_would_be_found(tmp_path):
+    (tmp_path / "__init__.py").write_text("")
+    name = tmp_path.name
+    (tmp_path / "a.py").write_text(f"from {name}.b import B")
+    (tmp_path / "b.py").write_text(f"if TYPE_CHECKING:\n    from {name} import a")
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph(tmp_path)).prepare()
+
+
+def test_the_core_imports_downwards_and_no_plugin():
+    for path in CORE.rglob("*.py"):
+        plugins = {source for source, _ in imports(path) if source.startswith("eigencore_")}
+        assert not plugins, f"{path} imports a plugin"
+    for module, below in graph(CORE).items():
+        if module == "eigencore":
+            continue
+        part = module.split(".")[1]
+        assert part in RANK, f"{part} has no layer: give it one above"
+        above = {name for name in below if name.count(".") and RANK[name.split(".")[1]] > RANK[part]}
         assert not above, f"{module} imports {above} from above it"
-    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_a_plugin_imports_what_it_may_and_no_other_plugin():
     for plugin, root in PLUGINS.items():
-        for path, modules in files(root).items():
-            packages = {name.split(".")[0] for name in modules}
+        for path in root.rglob("*.py"):
+            packages = {source.split(".")[0] for source, _ in imports(path, for_checkers=False)}
             others = {name for name in packages if name.startswith("eigencore_")} - {plugin}
-            may = {"hookspecs", "interfaces"} if path == root / "__init__.py" else PLUGIN_MAY
+            may = {"hookspecs", "entries", "interfaces"} if path == root / "__init__.py" else PLUGIN_MAY
             assert not others, f"{path} imports {others}"
-            assert of_core(modules) <= may, f"{path} imports {of_core(modules) - may}"
+            assert of_core(path) <= may, f"{path} imports {of_core(path) - may}"
             foreign = packages & FRAMEWORKS - MAY_USE.get(plugin, set())
             assert not foreign, f"{path} imports {foreign}"
 
 
+def test_the_package_reads_as_a_table_of_contents():
+    """At most 14 modules and 9 sub-packages, no module of more than 400 lines, no two classes of one name."""
+    here = [path for path in CORE.iterdir() if path.name != "__pycache__"]
+    assert len([path for path in here if path.suffix == ".py"]) <= 14
+    assert len([path for path in here if path.is_dir()]) <= 9
+    classes: dict[str, Path] = {}
+    for root in (CORE, *PLUGINS.values()):
+        for path in root.rglob("*.py"):
+            text = path.read_text()
+            assert len(text.splitlines()) <= 400, f"{path} is long"
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.ClassDef):
+                    other = classes.setdefault(node.name, path)
+                    assert other == path, f"the class {node.name} is in {other} and {path}"
+
+
 LISTING = """
-from eigencore.interfaces import Entry
+from eigencore.entries import Entry
 from eigencore.registry import registry
 assert len(registry().entries(Entry)) > 5, registry()
 assert {record.status for record in registry().records} == {"loaded"}, registry()
@@ -110,6 +181,6 @@ assert {record.status for record in registry().records} == {"loaded"}, registry(
 
 @pytest.mark.parametrize("code", ["import eigencore", LISTING], ids=["the package", "listing entries"])
 def test_no_heavy_import(code):
-    told = f"import sys\n{code}\nprint([name for name in {HEAVY} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60)
+    script = f"import sys\n{code}\nprint([name for name in {HEAVY} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (ran.stdout.strip(), ran.stderr) == ("[]", "")

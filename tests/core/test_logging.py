@@ -21,7 +21,7 @@ def test_a_solve_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, analyzed: 
     with caplog.at_level(logging.INFO, logger="eigencore"):
         found = eigencore.analyze(MATRIX, k=2).eigen if analyzed else eigencore.solve(MATRIX, k=2)
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("eigencore.solving", logging.INFO)
+    assert (record.name, record.levelno) == ("eigencore.solving.solve", logging.INFO)
     assert record.getMessage().startswith(f"lanczos: {found.advice} ({found.matvecs:g} products, ")
 
 
@@ -51,9 +51,9 @@ def test_an_analysis_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, plug):
             yield
         """,
     )
-    with caplog.at_level(logging.INFO, logger="eigencore.analysing"):
+    with caplog.at_level(logging.INFO, logger="eigencore.analyses.schedule"):
         eigencore.analyze(MATRIX, k=2, analyses="a,b")
-    told = [record.getMessage() for record in caplog.records if record.name == "eigencore.analysing"]
+    told = [record.getMessage() for record in caplog.records if record.name == "eigencore.analyses.schedule"]
     assert told == ["a: done", "b: failed with RuntimeError: unlucky"]
 
 
@@ -73,7 +73,7 @@ def test_what_is_seen_on_stderr(before: str, lines: int):
     ran = subprocess.run([sys.executable, "-c", before + SOLVE], capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (0, "")
     assert len(ran.stderr.splitlines()) == lines
-    assert all(line.startswith("INFO:eigencore.solving:lanczos: ") for line in ran.stderr.splitlines())
+    assert all(line.startswith("INFO:eigencore.solving.solve:lanczos: ") for line in ran.stderr.splitlines())
 
 
 def test_every_logger_is_under_eigencore_and_none_has_a_handler_but_the_null_one():

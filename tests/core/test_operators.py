@@ -10,10 +10,11 @@ import scipy.sparse
 from scipy.sparse import linalg as sparse_linalg
 
 from eigencore import arrays
-from eigencore.algebra import add, congruence, multiply, project, restrict, shift
 from eigencore.errors import OperatorError, UsageError
 from eigencore.interfaces import MinibatchOperator
-from eigencore.operators import FunctionOperator, as_operator, counting
+from eigencore.operators import FunctionOperator, as_operator
+from eigencore.operators.algebra import add, congruence, multiply, project, restrict, shift
+from eigencore.operators.counting import counting
 
 N = 12
 

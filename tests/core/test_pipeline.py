@@ -12,7 +12,6 @@ import pytest
 
 import eigencore
 from eigencore import pipeline
-from eigencore.encoding import to_json
 from eigencore.errors import (
     CapabilityError,
     NotFiniteError,
@@ -27,6 +26,7 @@ from eigencore.interfaces import Problem, Snapshot
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.pipeline import RunInterrupted, analyze
 from eigencore.results import Status
+from eigencore.runs import to_json
 
 SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 45)])
 

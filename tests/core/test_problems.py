@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import eigencore
+from eigencore.entries import Capability
 from eigencore.errors import (
     OptionError,
     PluginError,
@@ -15,7 +16,7 @@ from eigencore.errors import (
     UnknownNameError,
     UsageError,
 )
-from eigencore.interfaces import Capability, MinibatchOperator, Problem
+from eigencore.interfaces import MinibatchOperator, Problem
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.problems import as_problem, backend_of, bind, find_problem, refuse_unknown_kind
 

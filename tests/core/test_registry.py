@@ -17,18 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from eigencore import hookspecs, loading
-from eigencore import registry as registry_module
+from eigencore import hookspecs
+from eigencore.entries import AnalysisEntry, BackendEntry, Capability, Entry, ProblemEntry, SolverEntry
 from eigencore.errors import CapabilityError, PluginError, UnknownNameError, UsageError
-from eigencore.interfaces import (
-    AnalysisEntry,
-    BackendEntry,
-    Capability,
-    Entry,
-    ProblemEntry,
-    SolverEntry,
-)
-from eigencore.registry import PluginRecord, disable, load, load_options, registry, require
+from eigencore.registry import PluginRecord, disable, load, load_options, loading, registry, require
+from eigencore.registry import catalogue as registry_module
 
 BUNDLED = {"arpack", "attacks", "demo", "krylov", "numpy", "power", "robustness", "torch"}
 

@@ -100,15 +100,15 @@ def test_what_cannot_be_asked_for_is_refused(keywords, words):
 
 
 def test_more_than_there_are_is_refused():
-    Request(k=5).fits(5)
+    Request(k=5).check_size(5)
     with pytest.raises(UsageError, match="k is 5, and the operator has 4 eigenvalues") as raised:
-        Request(k=5).fits(4)
+        Request(k=5).check_size(4)
     assert raised.value.hint == "Ask for k <= 4."
 
 
 @pytest.mark.parametrize("start", [np.ones(4), np.ones((4, 1)), np.ones((4, 3))])
 def test_a_start_is_a_vector_or_a_block(start):
-    Request(k=1, start=start).fits(4)
+    Request(k=1, start=start).check_size(4)
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_a_start_is_a_vector_or_a_block(start):
 )
 def test_a_start_of_another_shape_is_refused(start, words):
     with pytest.raises(UsageError) as raised:
-        Request(k=1, start=start).fits(4)
+        Request(k=1, start=start).check_size(4)
     assert words in str(raised.value)

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 import eigencore
-from eigencore import storage
-from eigencore.decoding import from_json
-from eigencore.encoding import plain, to_json
 from eigencore.errors import ResultError, UsageError
 from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
-from eigencore.storage import ARRAYS, RESULT, VECTORS, check_folder, load, save
+from eigencore.runs import check_folder, from_json, load, plain, save, to_json
+from eigencore.runs import folder as storage
+from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
 
 ROWS = (
     Step(1.0, 0.1, (3.0,), 0, 3.0, 0.5, 0),

@@ -21,9 +21,10 @@ from eigencore.errors import (
     UsageError,
 )
 from eigencore.interfaces import Snapshot
-from eigencore.operators import as_operator, counting
+from eigencore.operators import as_operator
+from eigencore.operators.counting import counting
 from eigencore.results import EigenResult, Status
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 
 N = 60
 SPECTRUM = np.concatenate([[40.0, 31, -25, 18, 12], np.linspace(-2, 3, N - 5)])

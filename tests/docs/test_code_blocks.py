@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from eigencore import registry as registry_module
 from eigencore.cli import main
+from eigencore.registry import catalogue as registry_module
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

@@ -12,7 +12,7 @@ import pytest
 import eigencore
 from eigencore import interfaces
 from eigencore.cli import OWN
-from eigencore.interfaces import CommandEntry, Entry, ProblemEntry
+from eigencore.entries import CommandEntry, Entry, ProblemEntry
 from eigencore.options import describe
 from eigencore.registry import load_options, registry
 

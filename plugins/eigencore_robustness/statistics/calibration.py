@@ -15,7 +15,7 @@ from eigencore_robustness.statistics.intervals import EMPTY, RESAMPLES, Interval
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
     from eigencore_robustness.statistics.intervals import Statistic
 
 

@@ -18,7 +18,7 @@ from eigencore.errors import UsageError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
     Indices: TypeAlias = npt.NDArray[np.intp]
     Statistic: TypeAlias = Callable[[Indices], Floats]

@@ -13,7 +13,7 @@ from eigencore_robustness.statistics.intervals import as_columns
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
 
 # Gains that are not worth a column: of the variance of log d, and of the part that the controls leave. The
 # second counts where the controls explain nearly all: from .990 to .996 is .006, and most of what was left.

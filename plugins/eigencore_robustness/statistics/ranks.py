@@ -27,7 +27,7 @@ from eigencore_robustness.statistics.intervals import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import Floats
+    from eigencore.space import Floats
     from eigencore_robustness.statistics.intervals import Indices
 
 # A share of a column's rank variance that counts as none: what is left of one that others determine.

@@ -14,7 +14,7 @@ from eigencore.errors import OptionError, UsageError
 from eigencore.interfaces import Snapshot
 from eigencore.request import Request
 from eigencore.results import Status
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore.testing.gallery import Case, SpectralOperator, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_arpack.arpack import ArpackOptions, arpack

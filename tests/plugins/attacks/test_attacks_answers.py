@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from eigencore import attack
+from eigencore.entries import Capability
 from eigencore.errors import UsageError
-from eigencore.interfaces import Capability
 from eigencore.objectives import CrossEntropy
 from eigencore.testing.classifiers import Dense, distances
 from eigencore.testing.libraries import Library, library

@@ -15,7 +15,7 @@ from eigencore.errors import OptionError, UsageError
 from eigencore.operators import as_operator
 from eigencore.request import Request
 from eigencore.results import Status
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore_krylov.basis import Basis
 from eigencore_krylov.glance import Glance
 from eigencore_krylov.lanczos import LanczosOptions, basis_size, lanczos, restart, ritz

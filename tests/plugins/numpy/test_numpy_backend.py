@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import eigencore
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability, MinibatchOperator
+from eigencore.interfaces import MinibatchOperator
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore_numpy.backend import bind
 from eigencore_numpy.network import TwoLayer

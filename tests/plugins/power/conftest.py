@@ -13,7 +13,7 @@ import pytest
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
-from eigencore.operators import counting
+from eigencore.operators.counting import counting
 from eigencore.request import Request, precision_floor
 from eigencore.testing.gallery import HOST
 

@@ -13,7 +13,7 @@ from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.operators import FunctionOperator
 from eigencore.request import Request
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore.testing.checks import Check, solver_checks
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed

@@ -11,7 +11,8 @@ import pytest
 
 from eigencore import arrays, solve
 from eigencore.errors import UsageError
-from eigencore.operators import as_operator, counting
+from eigencore.operators import as_operator
+from eigencore.operators.counting import counting
 from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed

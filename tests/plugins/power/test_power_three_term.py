@@ -11,7 +11,7 @@ import pytest
 from eigencore import arrays
 from eigencore.errors import OptionError, UsageError
 from eigencore.request import Request
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore.testing.gallery import Case, filled, hessian
 from eigencore.testing.libraries import Library, installed
 from eigencore_power import three_term as module

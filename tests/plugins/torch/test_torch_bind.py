@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability
 from eigencore_torch.backend import TorchOptions, bind
 
 

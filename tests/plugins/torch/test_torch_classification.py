@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, ProblemError, UsageError
-from eigencore.interfaces import Capability
 from eigencore_torch.backend import TorchOptions, bind
 
 WEIGHTS = {Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS}

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from eigencore.errors import ProblemError
 from eigencore.interfaces import Problem
-from eigencore.solving import solve
+from eigencore.solving.solve import solve
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.kernels import twice_differentiable
 

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UsageError
-from eigencore.interfaces import Capability, MinibatchOperator
-from eigencore.operators import counting
+from eigencore.interfaces import MinibatchOperator
+from eigencore.operators.counting import counting
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.sampling import draw, weighed
 

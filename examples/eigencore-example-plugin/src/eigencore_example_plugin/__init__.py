@@ -5,8 +5,7 @@ eigencore imports this module to list what there is; the modules named here are 
 
 from __future__ import annotations
 
-from eigencore.hookspecs import hookimpl
-from eigencore.interfaces import (
+from eigencore.entries import (
     AnalysisEntry,
     BackendEntry,
     Capability,
@@ -14,6 +13,7 @@ from eigencore.interfaces import (
     ProblemEntry,
     SolverEntry,
 )
+from eigencore.hookspecs import hookimpl
 
 
 @hookimpl

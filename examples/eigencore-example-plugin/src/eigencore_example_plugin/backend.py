@@ -7,8 +7,9 @@ from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
+from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Capability, Objective, Parameter, Problem
+from eigencore.interfaces import Objective, Parameter, Problem
 from eigencore.operators import FunctionOperator
 
 from eigencore_example_plugin.softmax import Numbers, SoftmaxRegression, layout

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from eigencore import arrays
 from eigencore.errors import OptionError
-from eigencore.interfaces import Array, LinearOperator, Snapshot
+from eigencore.interfaces import LinearOperator, Snapshot
 from eigencore.options import option
 from eigencore.request import Request, precision_floor
+from eigencore.space import Array
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""What plugins register: light records that name the implementation by an import string.
+
+An entry is returned by a hook (see `eigencore.hookspecs`). Reading entries imports no implementation, so
+listing what is installed stays fast and works when an optional dependency is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+# The entries that are used when the user names none.
+DEFAULT_PROBLEM = "demo:digits"
+DEFAULT_BACKEND = "torch"
+DEFAULT_SOLVER = "lanczos"
+DEFAULT_KIND = "hessian"
+
+
+class Capability(StrEnum):
+    """What a bound problem may offer and an entry may need."""
+
+    PRODUCTS = "products"
+    MINIBATCHES = "minibatches"
+    WEIGHT_LOSS = "weight_loss"
+    LOGITS = "logits"
+    INPUT_GRADIENT = "input_gradient"
+    INPUT_PRODUCTS = "input_products"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A record of one thing that a plugin provides. Its implementation is imported when it is first used.
+
+    Attributes:
+        name: unique across all kinds of entries; `--solver` and `--set NAME.OPTION=VALUE` take it.
+        summary: one line for the listings.
+        load: import string "module:attribute" of the implementation.
+        options: import string of its options, a frozen dataclass (see `eigencore.options`).
+        needs: the capabilities that the bound problem must offer.
+        extra: the bare name of the pip extra that installs what the implementation imports, such as "torch".
+    """
+
+    name: str
+    summary: str
+    load: str
+    options: str | None = None
+    needs: frozenset[Capability] = field(default_factory=frozenset)
+    extra: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemEntry(Entry):
+    """A problem. `load` is a factory: a function that takes keywords and returns a Problem."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendEntry(Entry):
+    """A backend. `load` is an `interfaces.Backend`.
+
+    Attributes:
+        kinds: the kinds of operator that the backend provides.
+        checkpoints: whether the backend can load a problem's checkpoint.
+    """
+
+    kinds: tuple[str, ...]
+    checkpoints: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverEntry(Entry):
+    """An eigensolver. `load` is an `interfaces.Solver`.
+
+    Attributes:
+        which: the ends of the spectrum that the solver can compute.
+        warm_start: whether it uses a block of start vectors.
+        partial: whether it yields snapshots as it proceeds; otherwise it yields one, at the end.
+        on_device: whether it works on the operator's device; otherwise it works on the host.
+
+    Example:
+        from eigencore import SolverEntry, hookimpl
+
+        @hookimpl
+        def eigen_solvers():
+            return [SolverEntry(name="mine", summary="my method", load="my_package.solver:solve")]
+    """
+
+    which: tuple[str, ...] = ("LM", "LA", "SA", "BE")
+    warm_start: bool = True
+    partial: bool = True
+    on_device: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEntry(Entry):
+    """An adversarial attack. `load` is an `interfaces.Attack`.
+
+    Attributes:
+        goal: "fixed_eps" (any adversarial input within a radius) or "min_norm" (the nearest one).
+        norms: the norms that the attack can bound, "Linf" and "L2"; its option `norm` selects one of two.
+    """
+
+    goal: str
+    norms: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisEntry(Entry):
+    """An analysis. `load` is an `interfaces.Analysis`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandEntry(Entry):
+    """A subcommand of `eigen`. `load` is a click command."""

@@ -1,0 +1,10 @@
+"""Symmetric linear operators, in any array library.
+
+- `conversion`: `as_operator` makes an operator of anything that multiplies vectors.
+- `counting`: operators that count their products.
+- `algebra`: sums, multiples, shifts, congruences, projections and restrictions.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

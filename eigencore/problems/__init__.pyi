@@ -1,0 +1,10 @@
+from .binding import OperatorBound as OperatorBound
+from .binding import backend_of as backend_of
+from .binding import bind as bind
+from .binding import operator as operator
+from .binding import refuse_unknown_kind as refuse_unknown_kind
+from .lookup import as_problem as as_problem
+from .lookup import check_keywords as check_keywords
+from .lookup import find_factory as find_factory
+from .lookup import find_problem as find_problem
+from .lookup import make_problem as make_problem

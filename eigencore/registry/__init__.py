@@ -1,0 +1,10 @@
+"""Which plugins are installed, and the entries that they register.
+
+- `discovery`: the plugins, from the metadata of installed distributions; nothing is imported.
+- `loading`: one plugin's hooks, called and checked separately, so that a broken plugin affects no other.
+- `catalogue`: all plugins and their entries by name, and what an entry stands for.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

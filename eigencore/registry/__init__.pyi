@@ -1,0 +1,11 @@
+from .catalogue import DISABLE_VARIABLE as DISABLE_VARIABLE
+from .catalogue import Registered as Registered
+from .catalogue import Registry as Registry
+from .catalogue import disable as disable
+from .catalogue import load as load
+from .catalogue import load_options as load_options
+from .catalogue import registry as registry
+from .catalogue import require as require
+from .catalogue import resolve_options as resolve_options
+from .discovery import PluginRecord as PluginRecord
+from .discovery import missing_packages as missing_packages

@@ -1,0 +1,13 @@
+from .folder import check_folder as check_folder
+from .folder import load as load
+from .folder import make_folder as make_folder
+from .folder import save as save
+from .manifest import about as about
+from .manifest import arguments_as_data as arguments_as_data
+from .manifest import digest as digest
+from .manifest import environment as environment
+from .result_json import eigen_to_json as eigen_to_json
+from .result_json import from_json as from_json
+from .result_json import host as host
+from .result_json import plain as plain
+from .result_json import to_json as to_json

@@ -1,0 +1,116 @@
+"""How a run was made, as plain data: what was asked, what that came to, and by which versions of what."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from eigencore import arrays
+from eigencore.entries import DEFAULT_KIND
+from eigencore.registry import registry
+from eigencore.runs.result_json import host, plain
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Bound, LinearOperator, Problem
+    from eigencore.request import Request
+    from eigencore.results import EigenResult
+
+
+def about(
+    problem: Problem,
+    backend: str | None,
+    bound: Bound,
+    request: Request,
+    eigen: EigenResult,
+    kind: str,
+    params: str | None,
+) -> dict[str, Any]:
+    """What the run is about. Exact values are those of the whole operator, in the request's order."""
+    spectrum = problem.spectrum if kind == DEFAULT_KIND and params is None else None
+    return {
+        "problem": problem.name,
+        "backend": backend,
+        "operator": {
+            "kind": kind,
+            "params": params,
+            "n": eigen.n,
+            "dtype": eigen.dtype,
+            "device": eigen.device,
+        },
+        "exact": None if spectrum is None else plain(spectrum[request.order(spectrum)]),
+        "problem_description": problem.description,
+        "backend_description": bound.description,
+    }
+
+
+def arguments_as_data(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `analyze` in JSON's terms; a problem or solver without a name is told by its type."""
+    told = {name: value for name, value in given.items() if name not in ("out", "progress")}
+    for name in ("problem", "solver"):
+        if not isinstance(told[name], str):
+            told[name] = f"<{type(told[name]).__module__}.{type(told[name]).__qualname__}>"
+    return {name: plain(value) for name, value in told.items()}
+
+
+def digest(problem: Problem) -> str | None:
+    """SHA-256 of what can be read of a problem without running it; equal for equal problems.
+
+    That is the operator's arrays; the model's, where it has a `state_dict()` or is a mapping or sequence of
+    arrays; the checkpoint's bytes; and the data, where it is a list or tuple of arrays rather than a loader.
+    None: none of these.
+    """
+    read = hashlib.sha256()
+    empty = read.hexdigest()
+    for name in ("operator", "model", "data"):
+        for path, array in _arrays_in(getattr(problem, name), name):
+            read.update(f"{path} {array.dtype} {array.shape}\n".encode())
+            read.update(host(array).tobytes())
+    if problem.checkpoint is not None:
+        with open(problem.checkpoint, "rb") as file:
+            read.update(hashlib.file_digest(file, "sha256").digest())
+    return read.hexdigest() if read.hexdigest() != empty else None
+
+
+def environment(operator: LinearOperator) -> dict[str, Any]:
+    """Versions, plugins, device, data type, threads."""
+    library = operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("eigencore", "numpy", "scipy", library)},
+        },
+        "plugins": [plain(record) for record in registry().records],
+        "device": str(operator.device),
+        "dtype": str(operator.dtype),
+        "threads": int(threads) if threads.isdecimal() else os.cpu_count(),
+    }
+
+
+def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if arrays.is_array(part):
+        # Objects and sparse tensors have no bytes to read.
+        if not getattr(part.dtype, "hasobject", False) and not getattr(part, "is_sparse", False):
+            yield path, part
+    elif hasattr(part, "tocoo"):  # SciPy's sparse matrices
+        sparse = part.tocoo()
+        yield from _arrays_in({"row": sparse.row, "col": sparse.col, "data": sparse.data}, path)
+    elif hasattr(part, "state_dict"):
+        yield from _arrays_in(part.state_dict(), path)
+    elif isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from _arrays_in(value, f"{path}.{key}")
+    elif isinstance(part, list | tuple):
+        for index, value in enumerate(part):
+            yield from _arrays_in(value, f"{path}.{index}")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,305 @@
+"""A Run as one JSON object: what `--json` prints, and what `result.json` holds.
+
+NaN and infinity become null. Of the arrays of an analysis only the names are in the object: the arrays
+themselves are in `arrays.npz` beside it. What is read back is validated by msgspec against `ResultDocument`,
+of which `schema` is the JSON schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from eigencore import arrays
+from eigencore.errors import ResultError
+from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
+
+if TYPE_CHECKING:
+    from eigencore.space import Array, Floats
+
+SCHEMA = 1
+
+# -- the object --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OperatorDocument:
+    """The operator: its size, data type and device; kind and parameters where a backend provided it."""
+
+    n: int
+    dtype: str
+    device: str
+    kind: str | None = None
+    params: str | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisDocument:
+    """An AnalysisResult; `columns` are the names of its per-sample arrays."""
+
+    verdict: str
+    title: str
+    numbers: dict[str, Any]
+    tables: dict[str, Table]
+    figures: list[Figure]
+    warnings: list[str]
+    columns: list[str]
+
+
+@dataclass(frozen=True)
+class ArgumentsDocument:
+    """The arguments of `analyze`; the solver's options as they were given are among them."""
+
+    options: dict[str, dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """How the run was made. `options` are the resolved ones of each entry."""
+
+    options: dict[str, dict[str, Any] | None]
+    arguments: ArgumentsDocument = field(default_factory=ArgumentsDocument)
+    failed: dict[str, str] = field(default_factory=dict)
+    problem_description: str | None = None
+    backend_description: str | None = None
+
+
+@dataclass(frozen=True)
+class StepDocument(Step):
+    """A Step, whose values may be null."""
+
+    values: tuple[float | None, ...]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class ResultDocument:
+    """The whole object. Numbers that are not finite are null."""
+
+    schema: int
+    problem: str | None
+    backend: str | None
+    operator: OperatorDocument
+    eigenvalues: list[float | None]
+    solver: str
+    k: int
+    which: str
+    tol: float
+    seed: int
+    status: Status
+    advice: str
+    residuals: list[float | None]
+    converged: list[bool]
+    matvecs: float
+    seconds: float
+    certificate: Certificate
+    notes: list[str]
+    history: list[StepDocument]
+    exact: list[float | None] | None
+    analyses: dict[str, AnalysisDocument]
+    run: RunDocument
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of `result.json`."""
+    return msgspec.json.schema(ResultDocument)
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+# The first level of the object that comes from the manifest; the rest of the manifest is under "run".
+FROM_MANIFEST = ("problem", "backend", "operator", "exact")
+FROM_RESULT = (
+    *("solver", "k", "which", "tol", "seed", "status", "advice", "residuals", "converged"),
+    *("matvecs", "seconds", "certificate", "notes", "history"),
+)
+
+
+def to_json(run: Run) -> str:
+    """The run as JSON in ASCII, one line per key of the object."""
+    lines = (
+        f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in _document(run).items()
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _document(run: Run) -> dict[str, Any]:
+    manifest = run.manifest
+    result = eigen_to_json(run.eigen)
+    return {
+        "schema": SCHEMA,
+        "problem": manifest.get("problem"),
+        "backend": manifest.get("backend"),
+        "operator": plain({**(manifest.get("operator") or {}), **result.pop("operator")}),
+        **result,
+        "exact": plain(manifest.get("exact")),
+        "analyses": {
+            name: {**plain(dataclasses.replace(analysis, columns={})), "columns": list(analysis.columns)}
+            for name, analysis in run.analyses.items()
+        },
+        "run": {
+            **{name: plain(value) for name, value in manifest.items() if name not in FROM_MANIFEST},
+            "options": plain({**manifest.get("options", {}), run.eigen.solver: run.eigen.options}),
+        },
+    }
+
+
+def eigen_to_json(eigen: EigenResult) -> dict[str, Any]:
+    """The eigenpairs without their vectors, as plain data."""
+    return {
+        "operator": {"n": eigen.n, "dtype": eigen.dtype, "device": eigen.device},
+        "eigenvalues": plain(eigen.values),
+        **{name: plain(getattr(eigen, name)) for name in FROM_RESULT},
+    }
+
+
+def plain(value: Any) -> Any:
+    """The value as plain data that JSON can hold.
+
+    Options and arguments may be anything, so that this covers more than msgspec's encoder: keys become text,
+    and an object that JSON cannot hold becomes the name of its type.
+    """
+    if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if arrays.is_array(value):
+        return plain(host(value).tolist())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {part.name: plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
+        return [plain(item) for item in (value if isinstance(value, Sequence) else sorted(value, key=str))]
+    if isinstance(value, PurePath):
+        return str(value)
+    return f"<{type(value).__module__}.{type(value).__qualname__}>"
+
+
+def host(x: Any) -> Any:
+    """An array on the host: a NumPy array unchanged, others in float64.
+
+    Raises:
+        ResultError: it holds Python objects, which only pickle could save.
+    """
+    foreign = arrays.is_array(x) and not isinstance(x, np.ndarray)
+    array = arrays.to_host(x) if foreign else np.asarray(x)
+    if array.dtype.hasobject:
+        raise ResultError(f"an array holds Python objects; expected numbers or text: {x!r:.60}")
+    return array
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def from_json(text: str, vectors: Array, columns: Mapping[str, Any]) -> Run:
+    """The run that `to_json` wrote, with its arrays: those of the analyses by "analysis/column".
+
+    Raises:
+        ResultError: the text is not a result, is damaged, or has a later schema.
+    """
+    read = parse(text)
+    try:
+        return _run(msgspec.convert(read, ResultDocument), read, vectors, columns)
+    except msgspec.ValidationError as error:
+        raise ResultError(f"the result is damaged: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ResultError(f"the result is incomplete: {type(error).__name__}: {error}") from error
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The JSON object of a result. Raises ResultError if the text is not one."""
+    try:
+        read = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ResultError(f"the result is not JSON: {error}") from error
+    if not isinstance(read, dict) or "schema" not in read or "eigenvalues" not in read:
+        raise ResultError("the JSON is not a result of eigencore")
+    if read["schema"] != SCHEMA:
+        raise ResultError(
+            f"the result has schema {read['schema']!r}; this eigencore reads {SCHEMA}",
+            hint="Read it with the eigencore that wrote it, or with a newer one.",
+        )
+    return read
+
+
+def _run(document: ResultDocument, read: dict[str, Any], vectors: Array, columns: Mapping[str, Any]) -> Run:
+    manifest = {**{name: read[name] for name in FROM_MANIFEST}, **read["run"]}
+    options = document.run.options[document.solver]
+    if options is None:
+        raise ValueError(f"the options of {document.solver} are missing")
+    eigen = EigenResult(
+        values=_floats(document.eigenvalues),
+        vectors=vectors,
+        residuals=_floats(document.residuals),
+        converged=np.array(document.converged, dtype=bool),
+        status=document.status,
+        advice=document.advice,
+        matvecs=document.matvecs,
+        seconds=document.seconds,
+        certificate=document.certificate,
+        solver=document.solver,
+        k=document.k,
+        which=document.which,
+        tol=document.tol,
+        seed=document.seed,
+        n=document.operator.n,
+        dtype=document.operator.dtype,
+        device=document.operator.device,
+        history=tuple(_step(row) for row in document.history),
+        notes=tuple(document.notes),
+        options=options,
+    )
+    sizes = {len(x) for x in (eigen.values, eigen.residuals, eigen.converged)}
+    if document.exact is not None:
+        manifest["exact"] = _floats(document.exact).tolist()
+        sizes.add(min(len(document.exact), len(eigen.values)))
+    if len(sizes) > 1:
+        raise ValueError("eigenvalues, residuals, converged or exact values differ in length")
+    analyses = {
+        name: _analysis(result, {column: columns[f"{name}/{column}"] for column in result.columns})
+        for name, result in document.analyses.items()
+    }
+    return Run(eigen, analyses, manifest)
+
+
+def _step(document: StepDocument) -> Step:
+    return Step(**{**vars(document), "values": tuple(_floats(document.values).tolist())})
+
+
+def _analysis(document: AnalysisDocument, columns: Mapping[str, Any]) -> AnalysisResult:
+    if any(len(row) != len(table.columns) for table in document.tables.values() for row in table.rows):
+        raise ValueError("the rows of a table differ in length")
+    return AnalysisResult(
+        verdict=document.verdict,
+        title=document.title,
+        numbers=document.numbers,
+        tables=document.tables,
+        columns=columns,
+        figures=tuple(
+            dataclasses.replace(figure, series={name: _series(x) for name, x in figure.series.items()})
+            for figure in document.figures
+        ),
+        warnings=tuple(document.warnings),
+    )
+
+
+def _series(read: Any) -> Any:
+    series = np.asarray(read)
+    return np.asarray(read, dtype=np.float64) if series.dtype.hasobject else series  # null was NaN
+
+
+def _floats(numbers: Sequence[float | None]) -> Floats:
+    return np.array([math.nan if x is None else x for x in numbers], dtype=np.float64)

@@ -1,0 +1,3 @@
+from .advice import products_ahead as products_ahead
+from .interrupt import interruption as interruption
+from .loop import Progress as Progress

@@ -1,0 +1,304 @@
+"""One solve: consumes a solver's snapshots, stops it, has its answer certified, and describes how it ended.
+
+A solver yields snapshots and knows nothing of budgets. The core may stop it between two snapshots; a solver
+that yields only once can be stopped within a product, by the counting operator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.errors import EigencoreError, PluginError
+from eigencore.interfaces import LinearOperator, Snapshot, Solver
+from eigencore.operators.counting import counting
+from eigencore.request import Request, precision_floor
+from eigencore.results import EigenResult, Status, Step
+from eigencore.solving.advice import Outcome, advise, caveats
+from eigencore.solving.budget import Budget, Ending, Halt
+from eigencore.solving.certificate import Claim, Grade, certify, ungraded
+from eigencore.solving.product_checks import ProductChecks
+
+if TYPE_CHECKING:
+    from eigencore.space import Array
+
+Progress = Callable[[Step], None]
+log = logging.getLogger(__name__)
+
+STATUS = {
+    Ending.PRODUCTS: Status.BUDGET,
+    Ending.TIME: Status.BUDGET,
+    Ending.INTERRUPTED: Status.INTERRUPTED,
+    Ending.STALLED: Status.STAGNATED,
+    Ending.PASSED: Status.STAGNATED,
+    Ending.RETURNED: Status.BREAKDOWN,
+}
+
+
+@dataclass(frozen=True)
+class SelectedSolver:
+    """A solver with its resolved options. `once`: it yields a single snapshot, at the end."""
+
+    name: str
+    solver: Solver
+    options: Any
+    once: bool = False
+
+    def options_as_dict(self) -> dict[str, Any]:
+        return dict(vars(self.options))
+
+    def start(
+        self, operator: LinearOperator, request: Request, state: Any = None
+    ) -> Generator[Snapshot, None, None]:
+        """The solver's generator. Raises PluginError if the solver fails or returns something else."""
+        try:
+            snapshots = self.solver(operator, request, self.options, state=state)
+            if not isinstance(snapshots, Generator):
+                raise TypeError(f"it returned a {type(snapshots).__name__}; expected a generator")
+        except (Exception, SystemExit) as error:
+            raise self.failure(error) from error
+        return snapshots
+
+    def failure(self, error: BaseException) -> PluginError:
+        failure = PluginError(f"the solver {self.name} failed: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure
+
+
+@dataclass
+class Job:
+    """One solve: what was requested, and what has been computed so far."""
+
+    operator: LinearOperator
+    request: Request
+    selected: SelectedSolver
+    budget: Budget
+    level: str
+    progress: Progress | None
+    history: list[Step] = field(default_factory=list)
+    last: Snapshot | None = None
+    claim: Claim = field(init=False)
+    error: EigencoreError | None = None
+
+    def run(self, state: Any) -> EigenResult:
+        """The result, whatever happens; `error` holds what went wrong."""
+        checks = ProductChecks(self.operator)
+        counted = counting(
+            self.operator,
+            before=self.budget.before_product,
+            after=checks.after,
+            after_sample=checks.after_sample,
+        )
+        fresh = counting(self.operator, before=self.budget.before_certificate, after=checks.after)
+        with _closing(self.selected.start(counted, self.request, state)) as snapshots:
+            ending, grade = self._attempt(snapshots, self.request, fresh)
+            if grade.refuted and ending is Ending.PASSED:
+                # The solver's estimates were too low: continue once, at a quarter of the tolerance.
+                stricter = replace(self.request, tol=self.request.tol / 4)
+                if self.selected.once:
+                    snapshots = self.selected.start(counted, replace(stricter, start=self.claim.vectors))
+                ending, grade = self._attempt(snapshots, stricter, fresh)
+        return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs)
+
+    def _attempt(
+        self, snapshots: Generator[Snapshot, None, None], request: Request, fresh: LinearOperator
+    ) -> tuple[Ending, Grade]:
+        """Consumes snapshots until the solve must or may stop, and grades the last one."""
+        ending = Ending.RETURNED
+        try:
+            ending = self._listen(snapshots, request)
+        except Halt as halt:
+            ending, self.error = halt.ending or ending, halt.error
+        except EigencoreError as error:
+            self.error = error
+        except (Exception, SystemExit) as error:
+            self.error = self.selected.failure(error)
+        self.claim = self._claimed()
+        try:
+            return ending, self._grade(ending, fresh)
+        except Halt as halt:
+            ending, self.error = halt.ending or ending, halt.error
+            return ending, self._grade(ending, fresh)
+
+    def _listen(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
+        eps = arrays.eps(self.operator)
+        capped = self.budget.max_matvecs is not None
+        pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.budget.spent)
+        for yielded in snapshots:
+            self.last = snapshot = refuse_malformed(yielded, request.k)
+            thresholds = request.thresholds(snapshot.values, precision_floor(eps, snapshot.norm))
+            passed = snapshot.residuals <= thresholds
+            complete = len(passed) >= request.k
+            with np.errstate(divide="ignore", invalid="ignore"):
+                worst = float(np.max(snapshot.residuals / thresholds, initial=0.0))
+            self._record(snapshot, passed, worst if complete else math.inf)
+            if complete and bool(np.all(passed)):
+                if snapshot.settled:
+                    return Ending.PASSED
+            elif not self.selected.once and pace.stalled(self.budget.spent, len(passed), worst):
+                return Ending.STALLED
+            refusal = None if self.selected.once else self.budget.refusal()
+            if refusal is not None:
+                return refusal
+        return Ending.RETURNED
+
+    def _record(self, snapshot: Snapshot, passed: Any, worst: float) -> None:
+        first = next((i for i, fine in enumerate(passed) if not fine), None)
+        row = Step(
+            matvecs=self.budget.spent,
+            seconds=self.budget.seconds,
+            values=tuple(float(value) for value in snapshot.values),
+            converged=int(np.sum(passed)),
+            value=None if first is None else float(snapshot.values[first]),
+            residual=None if first is None else float(snapshot.residuals[first]),
+            restarts=snapshot.restarts,
+            worst=worst if math.isfinite(worst) else None,
+        )
+        self.history.append(row)
+        log.debug("%g products: %d of %d converged", row.matvecs, row.converged, self.request.k)
+        if self.progress is not None:
+            self.progress(row)
+
+    def _claimed(self) -> Claim:
+        """The last snapshot's pairs, in the request's order. Vectors are formed now, since they expire."""
+        none = Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
+        if self.last is None or len(self.last.values) == 0:
+            return none
+        try:
+            vectors = vectors_of(self.last, self.operator.shape[0])
+        except Exception as error:
+            self.error = self.selected.failure(error)
+            return none
+        if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
+            return none
+        order = self.request.order(self.last.values)
+        if not np.array_equal(order, np.arange(len(self.last.values))):
+            index = self.operator.xp.asarray(order, device=self.operator.device)
+            vectors = self.operator.xp.take(vectors, index, axis=1)
+        return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
+
+    def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
+        claim, eps = self.claim, arrays.eps(self.operator)
+        if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
+            why = "it was interrupted" if ending is Ending.INTERRUPTED else "there was no answer to certify"
+            return ungraded(claim, self.request, eps, why)
+        return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
+
+    def _result(self, ending: Ending, grade: Grade, matvecs: float, certifying: float) -> EigenResult:
+        k, converged = self.request.k, int(np.sum(grade.converged))
+        certificate = replace(grade.certificate, matvecs=certifying)
+        notes = self.last.notes if self.last else ()
+        return EigenResult(
+            values=self.claim.values,
+            vectors=self.claim.vectors,
+            residuals=grade.residuals,
+            converged=grade.converged,
+            status=Status.CONVERGED if converged == k else STATUS[ending],
+            advice=self._advice(ending, grade, matvecs),
+            matvecs=matvecs,
+            seconds=self.budget.seconds,
+            certificate=certificate,
+            solver=self.selected.name,
+            k=k,
+            which=self.request.which,
+            tol=self.request.tol,
+            seed=self.request.seed,
+            n=self.operator.shape[0],
+            dtype=str(self.operator.dtype),
+            device=str(self.operator.device),
+            history=tuple(self.history),
+            notes=(*notes, *caveats(certificate, settled=self.last is None or self.last.settled)),
+            options=self.selected.options_as_dict(),
+            state=self.last.state if self.last else None,
+        )
+
+    def _advice(self, ending: Ending, grade: Grade, matvecs: float) -> str:
+        values = self.claim.values
+        thresholds = self.request.thresholds(values, grade.certificate.floor or 0.0)
+        excess = np.where(grade.converged, -1.0, grade.residuals - thresholds)
+        worst = int(np.argmax(excess)) if len(values) and not np.all(grade.converged) else None
+        return advise(
+            Outcome(
+                ending=ending,
+                refuted=grade.refuted or grade.certificate.contradicted,
+                k=self.request.k,
+                converged=int(np.sum(grade.converged)),
+                tol=self.request.tol,
+                residual=None if worst is None else float(grade.residuals[worst]),
+                threshold=None if worst is None else float(thresholds[worst]),
+                solver=self.selected.name,
+                dtype=str(self.operator.dtype),
+                matvecs=matvecs,
+                seconds=self.budget.seconds,
+                max_matvecs=self.budget.max_matvecs,
+                history=self.history,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _closing(snapshots: Generator[Snapshot, None, None]) -> Iterator[Generator[Snapshot, None, None]]:
+    """Closes a solver at the end; products that it requests while it cleans up may exceed the budget."""
+    try:
+        yield snapshots
+    finally:
+        with contextlib.suppress(Halt):
+            snapshots.close()
+
+
+# -- snapshots: they must be well formed, and they must make progress --------------------------------------
+
+
+def refuse_malformed(snapshot: object, k: int) -> Snapshot:
+    """The snapshot, if it is well formed.
+
+    Raises:
+        TypeError, ValueError: it is not a Snapshot, or its parts do not match each other or the k pairs
+            requested.
+    """
+    if not isinstance(snapshot, Snapshot):
+        raise TypeError(f"it yielded a {type(snapshot).__name__}; expected a Snapshot")
+    shapes = [np.shape(part) for part in (snapshot.values, snapshot.residuals)]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] > k:
+        raise ValueError(
+            f"it yielded values {shapes[0]} and residuals {shapes[1]}; expected at most {k} of each"
+        )
+    if not callable(snapshot.vectors):
+        found = type(snapshot.vectors).__name__
+        raise TypeError(f"its snapshot's vectors are a {found}; expected a function that forms them")
+    return snapshot
+
+
+def vectors_of(snapshot: Snapshot, n: int) -> Array:
+    """The block (n, pairs) that the snapshot forms. Raises ValueError if it has another shape."""
+    vectors, expected = snapshot.vectors(), (n, len(snapshot.values))
+    if tuple(getattr(vectors, "shape", ())) != expected:
+        found = getattr(vectors, "shape", type(vectors).__name__)
+        raise ValueError(f"its snapshot formed vectors {found}; expected {expected}")
+    return vectors
+
+
+@dataclass
+class Pace:
+    """Whether a solver makes progress.
+
+    In every `patience` products it must find another pair, or halve its worst residual relative to the
+    threshold.
+    """
+
+    patience: float
+    at: float
+    pairs: int = 0
+    best: float = math.inf
+
+    def stalled(self, spent: float, pairs: int, worst: float) -> bool:
+        if pairs > self.pairs or worst < self.best / 2:
+            self.pairs, self.best, self.at = pairs, worst, spent
+        return spent - self.at > self.patience

@@ -1,0 +1,84 @@
+"""Checks of the products that an operator returns: their shape, that they are finite, that they are
+symmetric.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eigencore import arrays
+from eigencore.errors import NotFiniteError, NotSymmetricError, OperatorError
+from eigencore.solving.budget import Halt
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Array
+
+
+class ProductChecks:
+    """Requires that every product is finite, and that the first few agree with a symmetric operator.
+
+    For symmetric A, u'Av = v'Au. Rounding violates this by up to 4e-8 of ||A|| in products that are computed
+    in float32, even if they are returned as float64; asymmetric and random operators violate it by far more
+    than the tolerance here.
+    """
+
+    COMPARISONS = 3
+
+    def __init__(self, operator: LinearOperator):
+        self._tolerance = min(max(1e-4, 1000 * arrays.eps(operator)), 0.1)
+        self._copy = operator.xp.asarray
+        self._reference: tuple[Array, Array] | None = None
+        self._compared = 0
+        self._products = 0
+
+    def after_sample(self, V: Array, AV: Array) -> None:
+        """For a minibatch's product, too, which belongs to another operator and is not compared."""
+        self._products += 1 if V.ndim == 1 else V.shape[1]
+        shape = getattr(AV, "shape", None)
+        if shape != V.shape:
+            found = f"is a {type(AV).__name__}" if shape is None else f"has shape {tuple(shape)}"
+            raise Halt(error=OperatorError(f"a product {found}; expected an array {tuple(V.shape)}"))
+        if not arrays.is_finite(AV):
+            raise Halt(error=self._not_finite(V))
+
+    def after(self, V: Array, AV: Array) -> None:
+        """For a product on the full data."""
+        self.after_sample(V, AV)
+        if self._compared < self.COMPARISONS:
+            columns = (V,) if V.ndim == 1 else tuple(V[:, i] for i in range(V.shape[1]))
+            images = (AV,) if V.ndim == 1 else tuple(AV[:, i] for i in range(V.shape[1]))
+            for v, Av in zip(columns, images, strict=True):
+                self._compare(v, Av)
+
+    def _compare(self, v: Array, Av: Array) -> None:
+        if self._reference is None:
+            self._reference = self._copy(v, copy=True), self._copy(Av, copy=True)
+            return
+        if self._compared == self.COMPARISONS:
+            return
+        u, Au = self._reference
+        defect = abs(arrays.scalar(u @ Av) - arrays.scalar(v @ Au))
+        size = arrays.norm(u) * arrays.norm(Av) + arrays.norm(v) * arrays.norm(Au)
+        if defect > self._tolerance * size:
+            raise Halt(
+                error=NotSymmetricError(
+                    f"the operator is not symmetric: relative asymmetry {defect / size:.1e} of u'Av and v'Au",
+                    hint="The solvers need a symmetric operator. A loss that changes from product to product "
+                    "(dropout, a shuffling or augmenting data loader) has the same effect.",
+                )
+            )
+        self._compared += 1
+        if self._compared == self.COMPARISONS:
+            self._reference = None
+
+    def _not_finite(self, V: Array) -> NotFiniteError:
+        if not arrays.is_finite(V):
+            return NotFiniteError(
+                f"product {self._products} was requested of a vector that is not finite",
+                hint="The solver's vectors overflowed: try the solver lanczos, or float64.",
+            )
+        return NotFiniteError(
+            f"product {self._products} is not finite",
+            hint="Look for NaN or infinity in the weights or the data, or for an overflow: try float64.",
+        )

@@ -1,0 +1,138 @@
+"""solve: k eigenpairs of an operator by a solver that is named or given; arguments are checked first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from numbers import Real
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from eigencore import arrays
+from eigencore.entries import DEFAULT_SOLVER, Capability, SolverEntry
+from eigencore.errors import Interrupted, UsageError
+from eigencore.interfaces import LinearOperator, MinibatchOperator, Solver
+from eigencore.operators import as_operator
+from eigencore.registry import load, registry, require, resolve_options
+from eigencore.request import Request
+from eigencore.results import EigenResult
+from eigencore.solving.budget import Budget
+from eigencore.solving.certificate import LEVELS, products_needed
+from eigencore.solving.interrupt import interruption
+from eigencore.solving.loop import Job, Progress, SelectedSolver
+
+if TYPE_CHECKING:
+    from eigencore.space import Array
+
+log = logging.getLogger(__name__)
+
+
+def solve(
+    op: Any,
+    k: int = 5,
+    *,
+    solver: str | Solver = DEFAULT_SOLVER,
+    which: str = "LM",
+    tol: float = 1e-3,
+    seed: int = 0,
+    start: Array | None = None,
+    state: Any = None,
+    max_matvecs: float | None = None,
+    max_seconds: float | None = None,
+    certify: str = "sketch",
+    progress: Progress | None = None,
+    **options: Any,
+) -> EigenResult:
+    """k eigenpairs of a symmetric operator, with a certificate.
+
+    Args:
+        op: anything that `as_operator` takes.
+        k: the number of eigenpairs.
+        solver: a registered name, or a callable that implements `interfaces.Solver`.
+        which: "LM" largest magnitude, "LA" largest, "SA" smallest, "BE" both ends.
+        tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, precision floor).
+        seed: the seed of all random numbers.
+        start: a vector (n,) or block (n, b) to start from.
+        state: `EigenResult.state` of an earlier solve by the same solver, to resume from.
+        max_matvecs: the maximum number of products, including those of the certificate.
+        max_seconds: the maximum time, checked between products.
+        certify: "sketch" (three products), "full" (k products) or "none".
+        progress: called with a Step after every snapshot.
+        **options: options of the solver; `eigen solvers NAME` lists them.
+
+    Raises:
+        UsageError: an argument is invalid; raised before any product.
+        NotFiniteError, NotSymmetricError: the products are not finite or not symmetric; `.partial` holds the
+            result so far.
+        Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds it.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        result = eigencore.solve(np.diag(np.arange(1.0, 101.0)), k=3, which="LA", tol=1e-6)
+        print(result.values, result.certificate.bound)
+    """
+    operator = as_operator(op)
+    request = Request(k, which, tol, seed, _as_start(start, operator))
+    request.check_size(operator.shape[0])
+    selected = _select(solver, options, request, operator)
+    _refuse_bad_limits(max_matvecs, max_seconds, certify)
+    with interruption() as flag:
+        budget = Budget(max_matvecs, max_seconds, products_needed(certify, k), flag)
+        job = Job(operator, request, selected, budget, certify, progress)
+        result = job.run(state)
+    log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
+    if job.error is not None:
+        job.error.partial = result
+        raise job.error
+    if flag.pressed:
+        raise Interrupted(result)
+    return result
+
+
+def _select(
+    solver: str | Solver, options: Mapping[str, Any], request: Request, operator: LinearOperator
+) -> SelectedSolver:
+    if not isinstance(solver, str):
+        if not callable(solver):
+            raise UsageError(f"solver is a {type(solver).__name__}; expected a name or a callable")
+        name = getattr(solver, "__name__", type(solver).__name__)
+        return SelectedSolver(name, solver, SimpleNamespace(**options))
+    entry = registry().find(SolverEntry, solver)
+    if request.which not in entry.which:
+        raise UsageError(
+            f"{entry.name} finds {', '.join(entry.which)} only; which is {request.which}",
+            hint=f"Use the solver {DEFAULT_SOLVER}.",
+        )
+    offered = {Capability.PRODUCTS}
+    if isinstance(operator, MinibatchOperator):
+        offered.add(Capability.MINIBATCHES)
+    require(entry, frozenset(offered), "this operator")
+    resolved = resolve_options(entry, options)
+    own = SimpleNamespace() if resolved is None else resolved
+    return SelectedSolver(entry.name, load(entry), own, once=not entry.partial)
+
+
+def _as_start(start: Any, operator: LinearOperator) -> Array | None:
+    """The start vectors as arrays of the operator; zero or non-finite ones are refused."""
+    if start is None:
+        return None
+    try:
+        block = operator.xp.asarray(start, dtype=operator.dtype, device=operator.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"start is a {type(start).__name__}; expected an array of numbers") from error
+    if not arrays.is_finite(block):
+        raise UsageError("start contains NaN or infinity")
+    if block.ndim in (1, 2) and not bool(operator.xp.any(block != 0)):
+        raise UsageError("start is all zeros; expected a vector with a direction")
+    return block
+
+
+def _refuse_bad_limits(max_matvecs: float | None, max_seconds: float | None, certify: str) -> None:
+    if max_matvecs is not None and not (isinstance(max_matvecs, Real) and max_matvecs >= 1):
+        raise UsageError(f"max_matvecs is {max_matvecs!r}; expected at least 1, or None")
+    if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds > 0):
+        raise UsageError(f"max_seconds is {max_seconds!r}; expected a number above 0, or None")
+    if certify not in LEVELS:
+        raise UsageError(f"certify is {certify!r}; expected one of {', '.join(LEVELS)}")
