@@ -194,7 +194,7 @@ class Classifier(Space, Protocol):
         """The lowest and the highest value that an input may take, if the problem gives them."""
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
-        """The first `most` samples: inputs (N, d) and labels (N,); of the validation data if there are any."""
+        """The first `most` samples: inputs (N, d) and labels (N,); validation data if there are any."""
 
     def logits(self, x: Array, /) -> Array:
         """The logits (b, c) of inputs (b, d)."""
