@@ -11,13 +11,19 @@ timed, so the numbers are the same on every machine.
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 
 from eigencore.solving.solve import solve
-from eigencore.testing.costs import krylov_limit
 from eigencore.testing.gallery import Case
-from eigencore.testing.spectra import bulk_edge_cases, large_cases
+
+# The spectra and the limit belong to the tests of eigencore and are not installed.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from kit.krylov_limit import krylov_limit
+from kit.spectra import bulk_edge_cases, large_cases
 
 STAGES = {
     "until it has converged": {"certify": "none", "glance": False},

@@ -1,132 +1,200 @@
-"""Conformance checks for solvers.
-
-    import pytest
-    from eigencore.testing import solver_checks
-
-    @pytest.mark.parametrize("check", solver_checks("mine", libraries=["numpy-float64", "torch-float32"]))
-    def test_mine(check):
-        check()
-
-The checks are chosen by what the solver's entry declares: the ends of the spectrum it finds, whether it
-starts warm and yields as it goes. There are two kinds. One takes a case of the gallery, and judges the
-answer by every law of `eigencore.testing.laws`; it bears the case's name. The other is a behaviour of
-`eigencore.testing.behaviours`, and bears its name.
-
-A check that can't hold is a known failure and gives its reason. It is run all the same: it is skipped with
-that reason while it fails, and fails when it holds again.
-"""
+"""What the four kits have in common: a check is one law for one subject, which a test runner can call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import inspect
+import unittest
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from types import SimpleNamespace
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from eigencore.entries import SolverEntry
-from eigencore.interfaces import Solver
-from eigencore.registry import registry
-from eigencore.testing import behaviours, laws
-from eigencore.testing.behaviours import Behaviour
-from eigencore.testing.check import Check, run_all, with_known_failures
-from eigencore.testing.gallery import Case, cases
-from eigencore.testing.libraries import library
-from eigencore.testing.subject import Subject
-
-ALWAYS: tuple[Behaviour, ...] = (
-    behaviours.snapshots_are_right,
-    behaviours.errors_come_through,
-    behaviours.closes_quietly,
-    behaviours.budget_at_every_product,
-    behaviours.products_that_are_not_finite,
-    behaviours.certified,
-    behaviours.start_is_left_alone,
-    behaviours.same_seed_same_bits,
-    behaviours.global_randomness_is_left_alone,
-    behaviours.prints_nothing,
-    behaviours.scaled,
-    behaviours.negated,
-)
-IF_PARTIAL: tuple[Behaviour, ...] = (
-    behaviours.yields_after_every_product,
-    behaviours.vectors_outlive_a_product,
-    behaviours.goes_on_from_its_state,
-)
-IF_WARM: tuple[Behaviour, ...] = (
-    behaviours.starts_from_vector_or_block,
-    behaviours.warm_start_pays,
-)
-IF_LARGEST: tuple[Behaviour, ...] = (behaviours.shifted,)
+from eigencore.entries import Entry
+from eigencore.registry import load, registry, resolve_options
 
 
-def solver_checks(
-    solver: str | Solver,
-    *,
-    libraries: Iterable[str] = ("numpy-float64",),
-    entry: SolverEntry | None = None,
-    solves_everything: bool = False,
-    known_failures: Mapping[str, str] | None = None,
-    **options: Any,
-) -> list[Check[Subject]]:
-    """The checks that apply to a solver.
+class Subject(Protocol):
+    """A plugin under test. `where` names what it is tested on: an array library, a precision or a problem."""
 
-    Args:
-        solver: a registered name, or a Solver that is not registered.
-        libraries: names such as "strict-float32" (see `eigencore.testing.libraries`).
-        entry: what the solver declares; left out, what it is registered with, or the defaults of SolverEntry.
-        solves_everything: every case must converge, and not only those that power iteration solves.
-        known_failures: name of a check, or NAME/LIBRARY, with * for any text -> the reason it can't hold.
-        **options: of the solver.
-
-    Raises:
-        ValueError: a library is not installed, or a known failure fits no check.
-    """
-    if entry is None:
-        entry = declared(solver)
-    found = [
-        check
-        for name in libraries
-        for check in _of(Subject(solver, entry, library(name), options), solves_everything)
-    ]
-    return with_known_failures(found, known_failures, entry.name)
+    @property
+    def where(self) -> str: ...
 
 
-def check_solver(solver: str | Solver, **as_for_solver_checks: Any) -> None:
-    """Runs every check that applies, without pytest.
+S = TypeVar("S", bound=Subject)
+E = TypeVar("E", bound=Entry)
+T = TypeVar("T")
+P = ParamSpec("P")
 
-    Raises:
-        AssertionError: with all that failed, and how.
-    """
-    run_all(solver_checks(solver, **as_for_solver_checks))
-
-
-def declared(solver: str | Solver) -> SolverEntry:
-    """The entry that a solver is registered with; for one that isn't, the defaults."""
-    if isinstance(solver, str):
-        return registry().find(SolverEntry, solver)
-    name = getattr(solver, "__name__", type(solver).__name__)
-    return SolverEntry(name=name, summary="", load="")
+Law = Callable[[T], None]
+"""A property that every plugin of a kind must have: a function that raises AssertionError where it fails."""
 
 
-def _of(subject: Subject, solves_everything: bool) -> Iterator[Check[Subject]]:
-    where = str(subject.library)
-    for case in cases():
-        if case.which in subject.entry.which:
-            yield Check(case.name, where, subject, _Answers(case, solves_everything))
-    chosen = ALWAYS
-    chosen += IF_PARTIAL if subject.entry.partial else ()
-    chosen += IF_WARM if subject.entry.warm_start else ()
-    chosen += IF_LARGEST if "LA" in subject.entry.which else ()
-    for behaviour in chosen:
-        yield Check(behaviour.__name__, where, subject, behaviour)
+class BrokenLawError(AssertionError):
+    """At least one law is broken; `laws` has their names."""
+
+    def __init__(self, broken: Mapping[str, str], where: str):
+        super().__init__("\n".join([where, *(f"  {law}: {reason}" for law, reason in broken.items())]))
+        self.laws = tuple(broken)
+
+
+def demand(condition: object, message: str) -> None:
+    """Raises AssertionError with the message unless the condition is true; `python -O` does not remove it."""
+    if not condition:
+        raise AssertionError(message)
+
+
+# -- checks ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """The answer to a case holds every law."""
+class Check(Generic[S]):
+    """One law applied to one subject; call it to run it.
 
-    case: Case
-    solves_everything: bool
+    Attributes:
+        name: the name of the law, or of the case that it is about.
+        subject: the plugin under test.
+        law: raises AssertionError where it fails.
+        known_failure: the reason why the check is expected to fail; None: it is expected to pass.
 
-    def __call__(self, subject: Subject) -> None:
-        ending = laws.converges if self.solves_everything else laws.converges_where_power_iteration_does
-        laws.judge(subject.solve(self.case), laws=(*laws.LAWS, ending))
+    Raises:
+        AssertionError: the check fails, or it is listed as a known failure and passes.
+        unittest.SkipTest: the check is a known failure, or has nothing to examine. pytest skips on it, too.
+    """
+
+    name: str
+    subject: S
+    law: Law[S]
+    known_failure: str | None = None
+
+    @property
+    def __name__(self) -> str:
+        """NAME/WHERE; pytest uses it as the id of the check."""
+        return f"{self.name}/{self.subject.where}"
+
+    def __call__(self) -> None:
+        if self.known_failure is None:
+            self._run()
+            return
+        try:
+            self._run()
+        except AssertionError:
+            raise unittest.SkipTest(f"known failure: {self.known_failure}") from None
+        raise AssertionError(
+            f"{self.name} is listed as a known failure ({self.known_failure}), but it passes: "
+            "remove it from known_failures"
+        )
+
+    def _run(self) -> None:
+        try:
+            self.law(self.subject)
+        except (AssertionError, unittest.SkipTest, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BrokenLawError({"raises_nothing": reason}, self.__name__) from error
+
+
+def checks_of(subject: S, laws: Iterable[Law[S]]) -> list[Check[S]]:
+    """One check per law, named after the law."""
+    return [Check(law.__name__, subject, law) for law in laws]
+
+
+def with_known_failures(
+    checks: list[Check[S]], known_failures: Mapping[str, str] | None, subject: str
+) -> list[Check[S]]:
+    """The checks, with a reason on those whose name or NAME/WHERE matches a pattern of `known_failures`.
+
+    Args:
+        checks: all checks of the subject.
+        known_failures: pattern, with * for any text -> why the check fails.
+        subject: the name of the plugin under test, for the error message.
+
+    Raises:
+        ValueError: a pattern matches no check.
+    """
+    for pattern, reason in (known_failures or {}).items():
+        matches = [
+            fnmatchcase(check.name, pattern) or fnmatchcase(check.__name__, pattern) for check in checks
+        ]
+        if not any(matches):
+            raise ValueError(f"known_failures has {pattern!r}, which matches no check of {subject}")
+        checks = [
+            replace(check, known_failure=reason) if match else check
+            for check, match in zip(checks, matches, strict=True)
+        ]
+    return checks
+
+
+def run_all(checks: Iterable[Check[S]]) -> None:
+    """Runs the checks without pytest.
+
+    Raises:
+        AssertionError: at least one check fails; the message names each of them and gives the reason.
+    """
+    failed = []
+    for check in checks:
+        try:
+            check()
+        except unittest.SkipTest:
+            continue
+        except AssertionError as failure:
+            failed.append(f"{check.__name__}: {failure}")
+    if failed:
+        count = f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed"
+        raise AssertionError("\n".join([count, *failed]))
+
+
+def runner_of(select: Callable[P, list[Check[S]]], example: str) -> Callable[P, None]:
+    """The function `check_KIND` for `KIND_checks`: it takes the same arguments and runs the checks."""
+
+    def run(*arguments: P.args, **keywords: P.kwargs) -> None:
+        run_all(select(*arguments, **keywords))
+
+    run.__name__ = run.__qualname__ = "check_" + select.__name__.removesuffix("_checks")
+    run.__module__ = select.__module__
+    run.__doc__ = f"""Runs every check that `{select.__name__}` returns for these arguments, without pytest.
+
+    Raises:
+        AssertionError: at least one check fails; the message names each of them and gives the reason.
+
+    Example:
+        {example}
+    """
+    vars(run)["__signature__"] = inspect.signature(select).replace(return_annotation=None)
+    return run
+
+
+# -- the plugin under test ---------------------------------------------------------------------------------
+
+
+def declared_entry(kind: type[E], plugin: str | Callable[..., Any], **defaults: Any) -> E:
+    """The entry under which a plugin is registered; for an object that is not registered, one of defaults.
+
+    Args:
+        kind: the class of the entry.
+        plugin: a registered name, or the object itself.
+        **defaults: fields of the entry of an object that is not registered.
+
+    Raises:
+        UnknownNameError: no entry of that kind has this name.
+    """
+    if isinstance(plugin, str):
+        return registry().find(kind, plugin)
+    name = getattr(plugin, "__name__", type(plugin).__name__)
+    return kind(name=name, summary="", load="", **defaults)
+
+
+def loaded(plugin: str | Callable[..., Any], entry: Entry, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The plugin itself and its options.
+
+    The options of a registered plugin are resolved as in the core, and None where it declares none; those of
+    an object that is not registered are taken as they are.
+
+    Raises:
+        PluginError: the plugin cannot be imported.
+        OptionError, UnknownNameError: the plugin does not have such an option, or the value is invalid.
+    """
+    if isinstance(plugin, str):
+        return load(entry), resolve_options(entry, options)
+    return plugin, SimpleNamespace(**options)

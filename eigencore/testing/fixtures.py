@@ -1,7 +1,11 @@
-"""The pytest plugin: a fixture for tests that run on every array library.
+"""A pytest plugin with one fixture, for tests that run on every array library.
 
-pytest imports this file in every project of an environment that has eigencore; so it imports nothing heavy,
-and looks for the libraries only where a test asks for the fixture.
+A project that wants it says so in the conftest.py at the root of its tests:
+
+    pytest_plugins = ["eigencore.testing.fixtures"]
+
+pytest imports this module before any test; so it imports nothing heavy, and looks for the array libraries
+only where a test requests the fixture.
 """
 
 from __future__ import annotations
@@ -16,7 +20,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def array_library(request: pytest.FixtureRequest) -> Library:
-    """Every array library that is installed, in float64 and float32 (`eigencore.testing.libraries`)."""
+    """Each installed array library, in float64 and float32 (`eigencore.testing.libraries`).
+
+    Example:
+        def test_zeros(array_library):
+            assert array_library.xp.zeros(3, dtype=array_library.dtype).shape == (3,)
+    """
     library: Library = request.param
     return library
 

@@ -1,7 +1,7 @@
-"""Matrices of prescribed spectrum, with every eigenvalue known exactly.
+"""Matrices of prescribed spectrum: every eigenvalue is known exactly.
 
 A = Q diag(spectrum) Q' with Q a product of two Householder reflections: a product costs a few passes over
-the vector, in any array library, and the exact one can be had in float64 on the host beside it.
+the vector, in any array library, and the exact product is available in float64 on the host for comparison.
 """
 
 from __future__ import annotations
@@ -26,14 +26,22 @@ REFLECTIONS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A spectrum, and what is asked of it.
+    """A spectrum and a request for some of its eigenvalues.
 
     Attributes:
-        name: what a test is called after.
+        name: part of the ids of tests that use the case.
         spectrum: all n eigenvalues, float64, in any order.
         k, which, tol: the request; `tol` is meant for float64 (see `tol_in`).
-        start: a start vector (n,) in the eigenbasis, in the order of the spectrum; None: the solver's own.
-        rotated: False leaves A diagonal, with products that are exact.
+        start: a start vector (n,) in the eigenbasis, in the order of the spectrum; None: a random one.
+        rotated: False leaves A diagonal, so that products are exact.
+
+    Example:
+        import numpy as np
+        from eigencore.testing.gallery import Case
+
+        case = Case("two-outliers", np.append(np.linspace(-1, 1, 98), [9.0, -8.0]), k=2)
+        assert case.wanted.tolist() == [9.0, -8.0]
+        product = case.operator().matvec(np.ones(100))
     """
 
     name: str
@@ -53,29 +61,31 @@ class Case:
 
     @property
     def norm(self) -> float:
-        """||A||."""
+        """The spectral norm ||A||."""
         return float(np.max(np.abs(self.spectrum)))
 
     @property
     def wanted(self) -> Floats:
-        """The exact eigenvalues that answer the request, in its order."""
+        """The exact eigenvalues that answer the request, in the order of the request."""
         return self.spectrum[Request(self.k, self.which).order(self.spectrum)]
 
     def tol_in(self, library: Library) -> float:
-        """The tolerance to ask for: no finer than products of that precision can show."""
+        """The tolerance to request: no finer than products in the precision of the library can show."""
         return max(self.tol, 1e3 * library.eps)
 
     def operator(self, library: Library = HOST) -> SpectralOperator:
-        """A in an array library, with its own count of products."""
+        """A in an array library, with a product counter of its own."""
         return SpectralOperator(self, library)
 
     def exact(self, library: Library = HOST) -> SpectralOperator:
-        """What `operator(library)` would be without rounding: its numbers, on the host in float64."""
+        """`operator(library)` without rounding: the eigenvalues as the library stores them, on the host in
+        float64.
+        """
         spectrum = arrays.to_host(library.array(self.spectrum))
         return SpectralOperator(replace(self, spectrum=spectrum), HOST)
 
     def start_in(self, library: Library) -> Array | None:
-        """The start vector (n,) in the basis that a solver works in."""
+        """The start vector (n,) in the basis in which a solver works."""
         return None if self.start is None else self.operator(library).from_eigenbasis(self.start)
 
     @cached_property
@@ -84,7 +94,7 @@ class Case:
 
 
 class SpectralOperator:
-    """A case's matrix. `products` counts the products it was really asked for, whoever asked."""
+    """The matrix of a case. `products` counts every product, including those that bypass another counter."""
 
     def __init__(self, case: Case, library: Library):
         self.shape = (case.n, case.n)
@@ -112,14 +122,14 @@ class SpectralOperator:
         return V
 
     def from_eigenbasis(self, coordinates: Floats) -> Array:
-        """Q x for coordinates x (n,) in the order of the case's spectrum."""
+        """Q x for coordinates x (n,) in the order of the spectrum of the case."""
         v = self._library.array(coordinates[self._basis.shuffle])
         for u, scale in zip(reversed(self._reflectors), reversed(self._basis.scales), strict=True):
             v = _reflect(u, scale, v)
         return v
 
     def to_eigenbasis(self, v: Array) -> Floats:
-        """Q' v, on the host, in the order of the case's spectrum."""
+        """Q' v on the host, in the order of the spectrum of the case."""
         for u, scale in zip(self._reflectors, self._basis.scales, strict=True):
             v = _reflect(u, scale, v)
         coordinates = np.empty(self.shape[0])
@@ -128,9 +138,9 @@ class SpectralOperator:
 
 
 class _Basis:
-    """Q = H_1 H_2 P: reflections H = I - scale u u', then a shuffle of the eigenvalues.
+    """Q = H_1 H_2 P: two reflections H = I - scale u u' and a permutation P of the eigenvalues.
 
-    The entries of u are float32 numbers, so that every precision works on the same Q.
+    The entries of u are float32 numbers, so that Q is the same in every precision.
     """
 
     def __init__(self, n: int, rotated: bool):
@@ -150,7 +160,7 @@ def _reflect(u: Array, scale: float, V: Array) -> Array:
 
 
 def hessian(n: int, outliers: Any, bulk: tuple[float, float] = (-1.0, 2.5), seed: int = 0) -> Floats:
-    """Outliers over a heavy-tailed bulk of both signs, as a network's Hessian has it."""
+    """Outliers over a heavy-tailed bulk of both signs, like the spectrum of a network's Hessian."""
     outliers = np.asarray(outliers, dtype=np.float64)
     drawn = np.random.default_rng([seed, n]).standard_t(3, 4 * n + 100) / 3
     inside = drawn[(drawn > bulk[0]) & (drawn < bulk[1])]
@@ -158,13 +168,13 @@ def hessian(n: int, outliers: Any, bulk: tuple[float, float] = (-1.0, 2.5), seed
 
 
 def filled(n: int, top: Any, low: float = -1.0, high: float = 1.0) -> Floats:
-    """The given eigenvalues over a bulk evenly spread from low to high."""
+    """The given eigenvalues over a bulk that is evenly spaced from low to high."""
     top = np.asarray(top, dtype=np.float64)
     return np.concatenate([top, np.linspace(low, high, n - len(top))])
 
 
 def power_law(n: int, exponent: float) -> Floats:
-    """100, and from there down as i^-exponent."""
+    """The eigenvalues 100 i^-exponent for i = 1, ..., n."""
     return np.asarray(100.0 / np.arange(1.0, n + 1) ** exponent)
 
 
@@ -172,7 +182,7 @@ TEN = np.geomspace(100.0, 5.0, 10)
 
 
 def cases() -> tuple[Case, ...]:
-    """The small ones, for conformance: every trap that a symmetric eigenproblem has, n from 1 to 400."""
+    """The small cases of the solver kit: the difficulties of symmetric eigenproblems, n from 1 to 400."""
     return tuple(_cases())
 
 
@@ -229,5 +239,5 @@ def _cases() -> Iterator[Case]:
 
 
 def _ones(n: int, count: int) -> Floats:
-    """1 in the first places, else 0."""
+    """A vector (n,) with 1 in the first `count` places and 0 elsewhere."""
     return np.where(np.arange(n) < count, 1.0, 0.0)

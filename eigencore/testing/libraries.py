@@ -1,4 +1,4 @@
-"""The array libraries that solvers are tested on: NumPy, array-api-strict and PyTorch, in two precisions."""
+"""The array libraries that plugins are tested on: NumPy, array-api-strict and PyTorch, in two precisions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
 
-# The module to look for, and the namespace that gives its arrays the standard's functions.
-# array-api-strict refuses what only NumPy and PyTorch forgive.
+# The module to look for, and the namespace with the functions of the array API standard for its arrays.
+# array-api-strict refuses calls outside the standard that NumPy and PyTorch accept.
 _NAMESPACES = {
     "numpy": ("numpy", "array_api_compat.numpy"),
     "strict": ("array_api_strict", "array_api_strict"),
@@ -21,7 +21,14 @@ _NAMESPACES = {
 
 @dataclass(frozen=True)
 class Library:
-    """An array library in one precision, as in "torch-float32"; imported on first use."""
+    """An array library in one precision, such as "torch-float32"; imported on first use.
+
+    Example:
+        import numpy as np
+        from eigencore.testing.libraries import Library
+
+        x = Library("numpy", "float32").array(np.ones(3))
+    """
 
     name: str
     precision: str
@@ -42,24 +49,29 @@ class Library:
         return float(self.xp.finfo(self.dtype).eps)
 
     def array(self, x: Floats) -> Array:
-        """A host array as an array of this library."""
+        """A host array as an array of this library and precision."""
         return self.xp.asarray(x, dtype=self.dtype)
 
 
 def library(name: str) -> Library:
-    """The library of a name such as "strict-float32".
+    """The library that has a name such as "strict-float32".
 
     Raises:
-        ValueError: there is none of that name, or it is not installed.
+        ValueError: no library has this name, or it is not installed.
+
+    Example:
+        from eigencore.testing.libraries import library
+
+        assert library("numpy-float64").eps < 1e-15
     """
     found = {str(one): one for one in installed()}
     if name not in found:
-        raise ValueError(f"no array library {name!r} is installed; there is: {', '.join(found)}")
+        raise ValueError(f"no array library named {name!r} is installed; available: {', '.join(found)}")
     return found[name]
 
 
 def installed() -> tuple[Library, ...]:
-    """Those that can be imported; looks, and imports none."""
+    """Every library that is installed, in both precisions; none of them is imported."""
     return tuple(
         Library(name, precision)
         for name, (module, _) in _NAMESPACES.items()

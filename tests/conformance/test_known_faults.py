@@ -1,4 +1,4 @@
-"""Faults that packages of this kind have had, each as a law that holds here: named after what went wrong."""
+"""Faults that similar packages have had, each as a test that it does not occur here."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power")
 
 
 def spectral(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A dense symmetric matrix (n, n) of that spectrum."""
+    """A dense symmetric matrix (n, n) with this spectrum."""
     n = len(values)
     Q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))
     return (Q * values) @ Q.T
 
 
 def dense(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
-    """The Hessian of the mean cross-entropy over the parameters, from differentiating all of it at once."""
+    """The dense Hessian of the mean cross-entropy over the parameters, computed by PyTorch in one call."""
     names = [name for name, _ in model.named_parameters()]
     sizes = [parameter.numel() for parameter in model.parameters()]
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
@@ -34,7 +34,7 @@ def dense(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
 
 
 def formed(model: nn.Module, data: list[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
-    """What the operator is, column by column."""
+    """The matrix of the operator, column by column."""
     A = eigencore.operator(model, data, nn.CrossEntropyLoss())
     return A.matmat(torch.eye(A.shape[0], dtype=torch.float64)).numpy()
 
@@ -52,7 +52,7 @@ def network(*inner: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("solver", ["lanczos", "arpack"])
-def test_thirty_eigenvalues_have_no_ghosts(solver):
+def test_none_of_thirty_eigenvalues_is_spurious(solver):
     """Without full reorthogonalisation Lanczos finds its first eigenvalues again, from k = 25 or so."""
     values = np.concatenate([np.geomspace(100, 1, 40), np.linspace(-0.5, 0.5, 360)])
     found = eigencore.solve(spectral(values), k=30, solver=solver, tol=1e-8)
@@ -61,7 +61,7 @@ def test_thirty_eigenvalues_have_no_ghosts(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_both_signs_come_in_the_order_of_magnitude(solver):
+def test_eigenvalues_of_both_signs_are_ordered_by_magnitude(solver):
     values = np.concatenate([[10, -9, 8, -7], np.linspace(-3, 3, 60)])
     found = eigencore.solve(spectral(values), k=4, solver=solver, tol=1e-7)
     assert np.allclose(found.values, [10, -9, 8, -7], rtol=1e-9)
@@ -69,14 +69,14 @@ def test_both_signs_come_in_the_order_of_magnitude(solver):
 
 @pytest.mark.parametrize("momentum", [0.5, 4.0])
 def test_the_value_under_momentum_is_the_eigenvalue(momentum):
-    """The norm of an iterate under momentum is no eigenvalue: the Rayleigh quotient is."""
+    """Under momentum the norm of an iterate is not an eigenvalue; its Rayleigh quotient is."""
     values = np.concatenate([[10, 5], np.linspace(-3, 3, 60)])
     found = eigencore.solve(spectral(values), k=1, solver="accel_power", momentum=momentum, tol=1e-8)
     assert found.values[0] == pytest.approx(10, rel=1e-10)
 
 
-def test_a_short_last_batch_counts_by_its_samples(samples):
-    """The mean of the batches' means is another Hessian: here the last of three batches has 5 samples."""
+def test_a_short_last_batch_is_weighted_by_its_samples(samples):
+    """The mean over the means of batches is another Hessian; here the last of three batches has 5 samples."""
     x, y = samples
     model = network()
     batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 37, 16)]

@@ -1,5 +1,5 @@
-"""Many spectra, on all array libraries in turn: no solver is ever wrong in what it calls converged, and
-`lanczos` says where it may have missed something."""
+"""Many spectra, on all array libraries in turn: what a solver reports as converged is never wrong, and
+`lanczos` reports where it may have missed an eigenvalue."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import functools
 from dataclasses import dataclass, replace
 
 import pytest
+from kit.spectra import large_cases, random_cases
 
 from eigencore.entries import SolverEntry
 from eigencore.registry import registry
 from eigencore.results import EigenResult
+from eigencore.testing.checks import BrokenLawError
 from eigencore.testing.gallery import Case, cases
 from eigencore.testing.laws import LAWS, BrokenLawError, converges, judge
 from eigencore.testing.libraries import installed
-from eigencore.testing.spectra import large_cases, random_cases
-from eigencore.testing.subject import Subject
+from eigencore.testing.solvers.answer_laws import LAWS, converges, judge
+from eigencore.testing.solvers.subject import SolverSubject
 
 pytestmark = pytest.mark.slow
 
@@ -24,17 +26,17 @@ CAP = 600
 SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power")
 
 
-def subject(solver: str, turn: int) -> Subject:
+def subject(solver: str, turn: int) -> SolverSubject:
     libraries = installed()
-    return Subject(solver, registry().find(SolverEntry, solver), libraries[turn % len(libraries)])
+    return SolverSubject(solver, registry().find(SolverEntry, solver), libraries[turn % len(libraries)])
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one spectrum: the laws that its answer breaks, and whether it is called shown."""
+    """The laws that the answer to one spectrum breaks, how, and whether it excludes repeated eigenvalues."""
 
     broken: tuple[str, ...]
-    told: str
+    message: str
     shown: bool
 
 
@@ -50,37 +52,39 @@ def verdict(solver: str, turn: int, case: Case) -> Verdict:
     try:
         answer = chosen.solve(case, max_matvecs=CAP, certify="sketch", seed=turn)
     except Exception as error:
-        told = f"{case} on {chosen.library}: {type(error).__name__}: {error}"
-        return Verdict(("raises_nothing",), told, shown=False)
+        message = f"{case} on {chosen.library}: {type(error).__name__}: {error}"
+        return Verdict(("raises_nothing",), message, shown=False)
     try:
         judge(answer)
     except BrokenLawError as failure:
-        return Verdict(failure.laws, str(failure), says_it_is_shown(answer.result))
-    return Verdict((), "", says_it_is_shown(answer.result))
+        return Verdict(failure.laws, str(failure), excludes_repeated_eigenvalues(answer.result))
+    return Verdict((), "", excludes_repeated_eigenvalues(answer.result))
 
 
-def says_it_is_shown(result: EigenResult) -> bool:
-    """Copies are excluded, at the confidence that it tells, and nothing is left open."""
+def excludes_repeated_eigenvalues(result: EigenResult) -> bool:
+    """Repeated eigenvalues are excluded at the reported confidence, and no question remains open."""
     notes = " ".join(result.notes)
     return "copies excluded" in notes and "not shown" not in notes and "isn't shown" not in notes
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_no_answer_breaks_a_law(solver: str) -> None:
-    """Missing is not among them: a single vector can't see copies, and only `lanczos` looks for them."""
-    wrong = [one.told for one in verdicts(solver) if set(one.broken) - {"nothing_missed"}]
+    """A missed eigenvalue does not count: a single vector cannot find repetitions of an eigenvalue, and only
+    `lanczos` searches for them.
+    """
+    wrong = [one.message for one in verdicts(solver) if set(one.broken) - {"no_missed_eigenvalue"}]
     assert not wrong, "\n".join([f"{len(wrong)} of {SPECTRA}", *wrong[:5]])
 
 
-def test_at_most_one_in_a_hundred_shown_answers_misses() -> None:
+def test_at_most_one_in_a_hundred_answers_that_exclude_repetitions_misses_one() -> None:
     shown = [one for one in verdicts("lanczos") if one.shown]
-    missed = [one.told for one in shown if "nothing_missed" in one.broken]
+    missed = [one.message for one in shown if "no_missed_eigenvalue" in one.broken]
     assert len(shown) >= SPECTRA / 2
     assert len(missed) <= len(shown) / 100, "\n".join([f"{len(missed)} of {len(shown)}", *missed])
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_lanczos_misses_none_on_the_gallery(seed: int) -> None:
+def test_lanczos_misses_no_eigenvalue_on_the_gallery(seed: int) -> None:
     wrong = []
     for turn, case in enumerate(cases()):
         answer = subject("lanczos", turn + seed).solve(case, certify="sketch", seed=seed)
@@ -91,8 +95,10 @@ def test_lanczos_misses_none_on_the_gallery(seed: int) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_lanczos_seldom_misses_on_large_spectra() -> None:
-    """It excludes copies at 90 %, so that a draw in some hundreds may miss one; it breaks no other law."""
+def test_lanczos_rarely_misses_an_eigenvalue_on_large_spectra() -> None:
+    """It excludes repeated eigenvalues at 90 %, so that one run in some hundreds may miss one; it breaks no
+    other law.
+    """
     runs, missed, wrong = 0, [], []
     for seed in range(10):
         for turn, case in enumerate(large_cases()):
@@ -101,6 +107,6 @@ def test_lanczos_seldom_misses_on_large_spectra() -> None:
             try:
                 judge(answer, laws=(*LAWS, converges))
             except BrokenLawError as failure:
-                (missed if failure.laws == ("nothing_missed",) else wrong).append(str(failure))
+                (missed if failure.laws == ("no_missed_eigenvalue",) else wrong).append(str(failure))
     assert not wrong, "\n".join(wrong)
     assert len(missed) <= runs / 100, "\n".join(missed)

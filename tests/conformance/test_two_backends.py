@@ -1,4 +1,4 @@
-"""One softplus network in float64 on both backends: the same study, sample by sample."""
+"""One softplus network in float64 on both backends gives the same study, sample by sample."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_gradients_and_products_agree(bounds, objective):
     ],
     ids=str,
 )
-def test_every_attack_does_the_same_from_the_same_starts(bounds, attack, options):
+def test_every_attack_finds_the_same_from_the_same_starts(bounds, attack, options):
     mine, theirs = (
         eigencore.attack(bound, attack, images=IMAGES, seed=3, **options) for bound in bounds.values()
     )

@@ -19,8 +19,7 @@ from eigencore.errors import (
     UnknownNameError,
     UsageError,
 )
-from eigencore.testing.attack_subject import Mined, curved
-from eigencore.testing.classifiers import Dense
+from eigencore.testing.attacks.classifiers import Dense, FailingClassifier, curved
 from eigencore.testing.libraries import Library, library
 
 NUMPY = library("numpy-float64")
@@ -44,7 +43,7 @@ def bound(classifier: Dense) -> Any:
     return bound_to(classifier)
 
 
-UNTOUCHED = bound_to(Mined(curved(NUMPY), 0))  # raises in its first pass
+UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first pass
 
 
 # -- what is refused before any pass -----------------------------------------------------------------------
@@ -222,7 +221,7 @@ def test_batches_have_random_numbers_of_their_own(bound: Any, classifier: Dense)
 
 def test_ctrl_c_passes_through(classifier: Dense) -> None:
     with pytest.raises(KeyboardInterrupt):
-        attack(bound_to(Mined(classifier, 5, KeyboardInterrupt)), "pgd", eps=0.1)
+        attack(bound_to(FailingClassifier(classifier, 5, KeyboardInterrupt)), "pgd", eps=0.1)
 
 
 def test_logits_that_are_not_finite(classifier: Dense) -> None:

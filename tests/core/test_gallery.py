@@ -1,4 +1,4 @@
-"""The gallery's matrices have the eigenvalues it tells, on every array library; their costs are right."""
+"""The matrices of the gallery have the stated eigenvalues on every array library; their costs are right."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
+from kit.krylov_limit import krylov_limit
+from kit.spectra import FAMILIES, bulk_edge_cases, large_cases, random_cases
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator
 from eigencore.operators import as_operator
-from eigencore.testing.costs import krylov_limit, power_cost
 from eigencore.testing.gallery import HOST, TEN, Case, cases, filled, hessian
 from eigencore.testing.libraries import Library
-from eigencore.testing.spectra import FAMILIES, bulk_edge_cases, large_cases, random_cases
+from eigencore.testing.solvers.answer_laws import power_cost
 
 CASES = cases()
 SMALL = Case("small", filled(40, [5.0, -4.0, 3.0]), 2)
@@ -35,13 +36,13 @@ def test_the_matrix_has_the_spectrum(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_is_the_same_on_every_library(case: Case, array_library: Library) -> None:
+def test_the_matrix_is_the_same_on_every_library(case: Case, array_library: Library) -> None:
     A, exact = dense(case.operator(array_library)), dense(case.exact(array_library))
     assert np.max(np.abs(A - exact)) <= 4 * array_library.eps * case.norm
     assert np.max(np.abs(exact - dense(case.operator()))) <= array_library.eps * case.norm
 
 
-def test_it_is_no_diagonal_matrix_in_disguise() -> None:
+def test_the_matrix_is_diagonal_only_if_it_is_not_rotated() -> None:
     A = dense(SMALL.operator())
     assert np.linalg.norm(A - np.diag(np.diag(A))) > 0.1 * np.linalg.norm(A)
     plain = dense(Case("diagonal", SMALL.spectrum, rotated=False).operator())
@@ -56,7 +57,7 @@ def test_vector_and_block_products_agree(array_library: Library) -> None:
         assert np.allclose(AV[:, i], arrays.to_host(operator.matvec(V[:, i])), atol=40 * array_library.eps)
 
 
-def test_products_are_counted_by_the_column(array_library: Library) -> None:
+def test_the_product_of_a_block_counts_once_per_column(array_library: Library) -> None:
     operator = SMALL.operator(array_library)
     assert as_operator(operator) is operator
     operator.matvec(array_library.array(np.ones(SMALL.n)))
@@ -73,7 +74,7 @@ def test_to_the_eigenbasis_and_back(array_library: Library) -> None:
     assert np.allclose(Av, SMALL.spectrum * x, atol=100 * array_library.eps)
 
 
-# -- what is asked -----------------------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_to_the_eigenbasis_and_back(array_library: Library) -> None:
         ("BE", 5, [4.0, 1.0, 0.5, -3.0, -4.0]),
     ],
 )
-def test_the_wanted_values_in_their_order(which: str, k: int, wanted: list[float]) -> None:
+def test_the_wanted_values_are_in_the_order_of_the_request(which: str, k: int, wanted: list[float]) -> None:
     assert Case("one", np.array([0.5, -3.0, 4.0, 1.0, -4.0]), k, which).wanted.tolist() == wanted
 
 
@@ -102,7 +103,7 @@ def test_the_wanted_values_are_the_outermost(case: Case) -> None:
         assert np.array_equal(size[case.which](case.wanted), np.sort(sizes)[::-1][: case.k])
 
 
-def test_the_gallery_holds_what_it_should() -> None:
+def test_the_gallery_covers_every_end_and_the_extreme_sizes() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names)
     assert 30 <= len(names) <= 60
@@ -112,7 +113,7 @@ def test_the_gallery_holds_what_it_should() -> None:
     assert any(case.norm == 0 for case in CASES)
 
 
-def test_a_start_that_misses_the_answer_has_no_part_of_it() -> None:
+def test_a_start_that_misses_the_answer_is_orthogonal_to_it() -> None:
     (case,) = (case for case in CASES if case.name == "start-misses-the-answer")
     assert case.start is not None
     assert not np.any(case.start[np.isin(case.spectrum, case.wanted[:1])])
@@ -151,8 +152,8 @@ def test_a_krylov_space_closes_at_the_number_of_distinct_values(
 
 
 def test_the_limit_is_that_of_the_matrix_itself() -> None:
-    """Beside an independent run: a dense basis of the Krylov space, orthogonalised at once."""
-    case = Case("beside", hessian(60, TEN[:4]), 3, tol=1e-6)
+    """Compared with an independent run: a dense basis of the Krylov space, orthogonalised in one step."""
+    case = Case("independent", hessian(60, TEN[:4]), 3, tol=1e-6)
     A = dense(case.operator())
     x = np.random.default_rng(5).standard_normal(case.n)
     for m in itertools.count(case.k):
@@ -168,7 +169,7 @@ def test_the_limit_is_that_of_the_matrix_itself() -> None:
     assert krylov_limit(case, seed=5) == m
 
 
-def test_the_limit_knows_no_scale_but_knows_tol_and_k() -> None:
+def test_the_limit_depends_on_tol_and_k_but_not_on_the_scale() -> None:
     limit = krylov_limit(SMALL)
     assert limit is not None
     for c in (1e-30, 1e30):
@@ -180,8 +181,8 @@ def test_the_limit_knows_no_scale_but_knows_tol_and_k() -> None:
     assert krylov_limit(SMALL, most=limit - 1) is None
 
 
-def test_the_limit_waits_for_copies() -> None:
-    """The second 10 comes by rounding, well after the 7 in its place would have passed."""
+def test_the_limit_includes_repeated_eigenvalues() -> None:
+    """Rounding brings the second 10, well after the 7 would have passed in its place."""
     single = krylov_limit(Case("single", filled(200, [10, 7, 5]), 2))
     double = krylov_limit(Case("double", filled(200, [10, 10, 7, 5]), 2))
     assert single is not None
@@ -189,8 +190,8 @@ def test_the_limit_waits_for_copies() -> None:
     assert double > single + 5
 
 
-def test_power_iteration_costs_what_it_costs() -> None:
-    """Beside the plain iteration itself, which starts nearer than in the worst case."""
+def test_the_cost_of_power_iteration_bounds_a_plain_iteration() -> None:
+    """Compared with the iteration itself, whose start is closer to the answer than in the worst case."""
     case = Case("power", filled(100, [10.0], -8.0, 8.0), 1, tol=1e-6)
     A = dense(case.operator())
     v, steps = np.random.default_rng(0).standard_normal(case.n), 0
@@ -203,12 +204,12 @@ def test_power_iteration_costs_what_it_costs() -> None:
     assert steps <= power_cost(case) <= 2 * steps
 
 
-def test_power_iteration_has_no_price_where_it_finds_nothing() -> None:
+def test_the_cost_of_power_iteration_is_infinite_where_it_finds_no_answer() -> None:
     for spectrum, which in (([2, -2, 1], "LM"), ([2, 0, 0], "LM"), ([3, 2, 1], "LA")):
         assert power_cost(Case("never", np.array(spectrum, dtype=float), 2, which)) == np.inf
 
 
-# -- many --------------------------------------------------------------------------------------------------
+# -- large and random cases --------------------------------------------------------------------------------
 
 
 def test_the_large_cases() -> None:
@@ -221,12 +222,12 @@ def test_the_large_cases() -> None:
     assert sum(limit is not None and limit >= 8 for limit in limits) >= 80
 
 
-def test_the_cases_at_the_edge_of_a_bulk_cost_much() -> None:
+def test_the_cases_at_the_edge_of_a_bulk_are_expensive() -> None:
     limits = [krylov_limit(case) for case in bulk_edge_cases()]
     assert np.median([limit for limit in limits if limit is not None]) > 60
 
 
-def test_random_cases_are_what_their_seed_says() -> None:
+def test_random_cases_depend_on_the_seed_only() -> None:
     one, same, other = (list(random_cases(30, seed)) for seed in (0, 0, 1))
     for case, again, differs in zip(one, same, other, strict=True):
         assert np.array_equal(case.spectrum, again.spectrum)
@@ -235,7 +236,7 @@ def test_random_cases_are_what_their_seed_says() -> None:
     assert [case.name for case in random_cases(10)] == [case.name for case in one[:10]]
 
 
-def test_random_cases_cover_what_they_say() -> None:
+def test_random_cases_cover_every_request_and_family() -> None:
     drawn = list(random_cases(400))
     assert {case.which for case in drawn} == {"LM", "LA", "SA", "BE"}
     assert {case.k for case in drawn} == set(range(1, 21))

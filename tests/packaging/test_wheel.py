@@ -47,8 +47,8 @@ eigencore.eigsh  # type: ignore[attr-defined]
 EVERY_KIT = """
 import importlib, pkgutil
 import eigencore.testing as kit
-for module in pkgutil.iter_modules(kit.__path__):
-    importlib.import_module(f"eigencore.testing.{module.name}")
+for module in pkgutil.walk_packages(kit.__path__, "eigencore.testing."):
+    importlib.import_module(module.name)
 assert all(callable(getattr(kit, name)) for name in kit.__all__)
 """
 
@@ -58,6 +58,20 @@ def test_it_holds_the_core_and_the_plugins_each_with_its_types(wheel: Path) -> N
     packages = {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")}
     assert packages == {"eigencore", *PLUGINS.values()}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
+
+
+def test_it_has_no_plugin_that_is_broken_on_purpose(wheel: Path) -> None:
+    names = ZipFile(wheel).namelist()
+    assert "eigencore/testing/solvers/checks.py" in names
+    assert not [name for name in names if "broken" in name or {"tests", "kit"} & set(name.split("/"))]
+
+
+def test_it_registers_no_pytest_plugin(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (entry_points,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+        text = archive.read(entry_points).decode()
+    assert "[eigencore]" in text
+    assert "pytest" not in text
 
 
 def test_the_command_says_what_there_is_and_what_extras_would_bring(bare) -> None:
@@ -112,10 +126,14 @@ def test_the_kits_need_no_pytorch(bare) -> None:
 
 
 def test_the_core_passes_its_tests_away_from_the_checkout(bare, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "tests" / "core", tmp_path / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("core", "kit"):
+        compiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "tests" / folder, tmp_path / folder, ignore=compiled)
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)  # opts in to the fixture of eigencore
     asked = PROJECT["tool"]["pytest"]["ini_options"]
     lines = [
         f"addopts = {asked['addopts']}",
+        "pythonpath = .",  # the tests import kit
         *(f"{name} = {asked[name][0]}" for name in ("filterwarnings", "markers")),
     ]
     (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", *lines]))

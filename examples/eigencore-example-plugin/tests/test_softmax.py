@@ -14,7 +14,7 @@ from eigencore_example_plugin.softmax import SoftmaxRegression
 
 @pytest.mark.parametrize(
     "check",
-    backend_checks(make) + backend_checks(make(samples=40), dtype="float32"),
+    backend_checks("softmax", make) + backend_checks("softmax", make(samples=40), dtype="float32"),
     ids=lambda c: c.__name__,
 )
 def test_conforms(check):

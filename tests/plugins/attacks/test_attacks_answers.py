@@ -13,7 +13,7 @@ from eigencore import attack
 from eigencore.entries import Capability
 from eigencore.errors import UsageError
 from eigencore.objectives import CrossEntropy
-from eigencore.testing.classifiers import Dense, distances
+from eigencore.testing.attacks.classifiers import Dense, distances
 from eigencore.testing.libraries import Library, library
 from eigencore_attacks.apgd import begun, checked, checkpoints
 from eigencore_attacks.pgd import PGDOptions, step_sizes

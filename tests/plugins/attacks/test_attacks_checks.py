@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from eigencore.testing import attack_checks
-from eigencore.testing.attack_subject import AttackSubject
-from eigencore.testing.check import Check
+from eigencore.testing.attacks.subject import AttackSubject
+from eigencore.testing.checks import Check
 from eigencore.testing.libraries import installed
 
 STRICT = [str(one) for one in installed() if one.name == "strict"]

@@ -7,7 +7,7 @@ import pytest
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
-from eigencore.testing.classifiers import Dense
+from eigencore.testing.attacks.classifiers import Dense
 from eigencore.testing.libraries import Library, library
 from eigencore_attacks.balls import Ball, directions
 from eigencore_attacks.losses import LOSSES, LogOdds

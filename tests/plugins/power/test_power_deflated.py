@@ -14,7 +14,8 @@ from eigencore.errors import UsageError
 from eigencore.operators import FunctionOperator
 from eigencore.request import Request
 from eigencore.solving.solve import solve
-from eigencore.testing.checks import Check, solver_checks
+from eigencore.testing import solver_checks
+from eigencore.testing.checks import Check
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_power.accelerated import AccelPowerOptions, accel_power

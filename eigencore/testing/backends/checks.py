@@ -1,0 +1,133 @@
+"""Selects the conformance checks that apply to a backend.
+
+The capabilities of the bound problem decide. Each check is a law of `operator_laws`, `weight_laws` or
+`classifier_laws` and has its name. Derivatives are compared with finite differences in float64, and numbers
+in another precision with those in float64. The problem should be small and not trained to the end: where all
+gradients are zero, the checks have nothing to examine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from eigencore.entries import Capability
+from eigencore.interfaces import Backend, Problem
+from eigencore.problems import find_problem
+from eigencore.testing.backends import classifier_laws, operator_laws, weight_laws
+from eigencore.testing.backends.subject import BackendSubject
+from eigencore.testing.checks import Check, Law, checks_of, runner_of, with_known_failures
+
+# The laws that hold for a bound problem that offers all of these capabilities.
+IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]], ...] = (
+    (
+        frozenset({Capability.PRODUCTS}),
+        (
+            operator_laws.products_are_well_formed,
+            operator_laws.products_are_linear,
+            operator_laws.products_are_symmetric,
+            operator_laws.block_products_equal_single_products,
+            operator_laws.results_are_reproducible,
+            operator_laws.two_binds_agree,
+            operator_laws.agrees_with_float64,
+            operator_laws.invalid_requests_are_refused,
+            operator_laws.global_random_state_is_unchanged,
+            operator_laws.prints_nothing,
+        ),
+    ),
+    (frozenset({Capability.MINIBATCHES}), (operator_laws.minibatches_are_unbiased,)),
+    (
+        frozenset({Capability.WEIGHT_LOSS}),
+        (
+            weight_laws.layout_covers_the_vector,
+            weight_laws.loss_is_evaluated_at_the_weights,
+            weight_laws.products_match_differences_of_the_loss,
+            weight_laws.parameters_are_blocks_of_the_whole,
+        ),
+    ),
+    (
+        frozenset({Capability.LOGITS}),
+        (
+            classifier_laws.samples_are_well_formed,
+            classifier_laws.few_samples_are_the_first,
+            classifier_laws.logits_are_well_formed,
+            classifier_laws.rows_are_independent,
+            classifier_laws.float64_is_available,
+            classifier_laws.arguments_are_not_modified,
+        ),
+    ),
+    (
+        frozenset({Capability.INPUT_GRADIENT}),
+        (classifier_laws.values_are_those_of_the_objective, classifier_laws.gradients_match_differences),
+    ),
+    (
+        frozenset({Capability.INPUT_PRODUCTS}),
+        (
+            classifier_laws.input_products_are_linear,
+            classifier_laws.input_products_are_symmetric,
+            classifier_laws.input_products_match_differences_of_gradients,
+            classifier_laws.earlier_products_stay_valid,
+        ),
+    ),
+    (
+        frozenset({Capability.WEIGHT_LOSS, Capability.LOGITS}),
+        (
+            weight_laws.sample_curvature_is_well_formed,
+            weight_laws.sample_curvature_is_that_of_the_sample_alone,
+            weight_laws.sample_curvatures_add_up_to_the_operator,
+            weight_laws.sample_curvature_agrees_along_one_parameter,
+        ),
+    ),
+)
+
+
+def backend_checks(
+    backend: str | Backend | None,
+    problem: str | Problem | Callable[[], Problem],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    known_failures: Mapping[str, str] | None = None,
+    **options: Any,
+) -> list[Check[BackendSubject]]:
+    """The checks that apply to a backend, on a problem that is bound here, once.
+
+    A known failure is run as well: it is skipped with its reason while it fails, and fails once it passes.
+
+    Args:
+        backend: a registered name, or a Backend that is not registered; None: the problem's own.
+        problem: a registered name, a Problem, or a function that returns one.
+        device, dtype: where and in which precision the problem is bound.
+        known_failures: name of a check or NAME/WHERE, with * for any text -> why the check fails.
+        **options: options of the backend.
+
+    Raises:
+        EigencoreError: the backend cannot bind the problem.
+        UnknownNameError: no backend or problem has this name.
+        ValueError: the problem is an operator, which no backend binds, or a known failure matches no check.
+
+    Example:
+        import pytest
+        from eigencore.testing import backend_checks
+
+        @pytest.mark.parametrize("check", backend_checks("numpy", "demo:digits-numpy"))
+        def test_conforms(check):
+            check()
+    """
+    if isinstance(problem, str):
+        problem = find_problem(problem)
+    elif not isinstance(problem, Problem):
+        problem = problem()
+    if problem.operator is not None:
+        raise ValueError("the problem is an operator and needs no backend; expected one with a model")
+    subject = BackendSubject(backend, problem, device, dtype, options)
+    laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
+    return with_known_failures(checks_of(subject, laws), known_failures, "this backend")
+
+
+check_backend = runner_of(
+    backend_checks,
+    example="""from eigencore.testing import check_backend
+
+        check_backend("numpy", "demo:digits-numpy", dtype="float64")""",
+)

@@ -1,0 +1,260 @@
+"""The laws of the classifier of a bound problem: samples, logits, gradients and products over the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.entries import Capability
+from eigencore.interfaces import Classifier, Objective
+from eigencore.objectives import CrossEntropy
+from eigencore.space import Array
+from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_well_formed
+from eigencore.testing.backends.differences import check_first_derivative, skip_unless_any
+from eigencore.testing.backends.subject import BackendSubject, direction, rows_like
+from eigencore.testing.checks import demand
+
+if TYPE_CHECKING:
+    from eigencore.space import Floats
+
+PAIRS = 3  # of random directions, for a law about derivatives
+
+
+# -- samples and logits ------------------------------------------------------------------------------------
+
+
+def samples_are_well_formed(subject: BackendSubject) -> None:
+    """Inputs are rows within the bounds, and labels are integers below the number of classes."""
+    classifier = subject.classifier
+    x, y = classifier.samples()
+    N, d = y.shape[0], int(np.prod(classifier.shape))
+    demand(N >= 1, "there are no samples")
+    demand_well_formed(x, (N, d), classifier, "samples")
+    demand(classifier.xp.isdtype(y.dtype, "integral"), f"labels are {y.dtype}; expected integers")
+    low, high = int(classifier.xp.min(y)), int(classifier.xp.max(y))
+    demand(
+        low >= 0 and high < classifier.classes,
+        f"labels from {low} to {high} for {classifier.classes} classes",
+    )
+    expected = subject.problem.bounds
+    demand(classifier.bounds == expected, f"the bounds are {classifier.bounds}; expected {expected}")
+    if classifier.bounds is not None:
+        (low_x, high_x), slack = classifier.bounds, arrays.eps(classifier) * max(map(abs, classifier.bounds))
+        least, most = float(classifier.xp.min(x)), float(classifier.xp.max(x))
+        within = low_x - slack <= least and most <= high_x + slack
+        demand(within, f"inputs lie from {least} to {most}; the bounds are {classifier.bounds}")
+
+
+def few_samples_are_the_first(subject: BackendSubject) -> None:
+    """samples(most) returns the first ones of all samples, and all where there are fewer."""
+    x, y = (arrays.to_host(part) for part in subject.classifier.samples())
+    for most in sorted({1, min(3, len(y)), len(y), len(y) + 5}):
+        few, labels = (arrays.to_host(part) for part in subject.classifier.samples(most))
+        demand(len(few) == min(most, len(x)), f"samples({most}) returned {len(few)} of {len(x)} samples")
+        demand(np.array_equal(few, x[:most]), f"the inputs of samples({most}) are not the first ones of all")
+        demand(
+            np.array_equal(labels, y[:most]), f"the labels of samples({most}) are not the first ones of all"
+        )
+
+
+def logits_are_well_formed(subject: BackendSubject) -> None:
+    """One finite number for each sample and class."""
+    classifier = subject.classifier
+    x, _ = subject.samples()
+    shape = (x.shape[0], classifier.classes)
+    demand_well_formed(classifier.logits(x), shape, classifier, "logits")
+
+
+def rows_are_independent(subject: BackendSubject) -> None:
+    """A sample has the same logits, gradient, product and curvature alone, among others and in any order."""
+    x, y = subject.samples()
+    v = rows_like(x, subject.classifier, 40)
+    for name, compute in _by_row(subject, direction(subject.operator, 41)).items():
+        whole = arrays.to_host(compute(x, y, v))
+        for chosen in ([0], list(range(x.shape[0]))[::-1], [x.shape[0] - 1, 0]):
+            some = (_rows(part, chosen, subject.classifier) for part in (x, y, v))
+            what = f"{name} of the rows {chosen}, computed separately and together with all rows,"
+            own = arrays.to_host(compute(*some))
+            demand_close(own, whole[chosen], arrays.eps(subject.classifier), what)
+
+
+def _by_row(subject: BackendSubject, along: Array) -> dict[str, Callable[[Array, Array, Array], Array]]:
+    """What is computed for each row: name -> a function of x, y and a direction v over the inputs."""
+    classifier, objective = subject.classifier, CrossEntropy()
+    computed: dict[str, Callable[[Array, Array, Array], Array]] = {
+        "logits": lambda x, y, v: classifier.logits(x)
+    }
+    if subject.offers(Capability.INPUT_GRADIENT):
+        computed["values"] = lambda x, y, v: classifier.value_and_grad(objective, x, y)[0]
+        computed["gradients"] = lambda x, y, v: classifier.value_and_grad(objective, x, y)[1]
+    if subject.offers(Capability.INPUT_PRODUCTS):
+        computed["products"] = lambda x, y, v: classifier.input_products(objective, x, y)(v)
+    if subject.offers(Capability.WEIGHT_LOSS):
+        computed["curvatures"] = lambda x, y, v: subject.bound.sample_curvature(objective, along, x, y)
+    return computed
+
+
+def _rows(x: Array, chosen: list[int], classifier: Classifier) -> Array:
+    return classifier.xp.take(x, classifier.xp.asarray(chosen, device=classifier.device), axis=0)
+
+
+def float64_is_available(subject: BackendSubject) -> None:
+    """classifier("float64") is float64 throughout, and agrees with the classifier in its own precision."""
+    classifier, exact = subject.classifier, subject.bound.classifier("float64")
+    demand(arrays.eps(exact) < 1e-15, f'classifier("float64") has the data type {exact.dtype}')
+    x, y = subject.samples(exact)
+    demand_well_formed(x, tuple(x.shape), exact, "samples")
+    logits = exact.logits(x)
+    demand_well_formed(logits, (x.shape[0], exact.classes), exact, "logits")
+    if subject.offers(Capability.INPUT_GRADIENT):
+        for part in exact.value_and_grad(CrossEntropy(), x, y):
+            demand_well_formed(part, tuple(part.shape), exact, "value_and_grad")
+    own = classifier.logits(subject.samples()[0])
+    expected = arrays.zeros((1,), classifier).dtype
+    demand(
+        own.dtype == expected,
+        f'after classifier("float64"), the logits of the first one are {own.dtype}; expected {expected}',
+    )
+    what = "the logits in its own precision and in float64"
+    demand_close(arrays.to_host(own), arrays.to_host(logits), arrays.eps(classifier), what)
+
+
+def arguments_are_not_modified(subject: BackendSubject) -> None:
+    """Inputs, labels and directions belong to the caller and are not written to."""
+    x, y = subject.samples()
+    v, along = rows_like(x, subject.classifier, 42), direction(subject.operator, 41)
+    given = [x, y, v, along]
+    kept = [arrays.to_host(one) for one in given]
+    for compute in _by_row(subject, along).values():
+        compute(x, y, v)
+    subject.operator.matvec(along)
+    if subject.offers(Capability.WEIGHT_LOSS):
+        subject.bound.loss(along)
+    for name, one, before in zip(("x", "y", "v", "the direction"), given, kept, strict=True):
+        demand(np.array_equal(arrays.to_host(one), before), f"{name} was overwritten")
+
+
+# -- gradients ---------------------------------------------------------------------------------------------
+
+
+def values_are_those_of_the_objective(subject: BackendSubject) -> None:
+    """value_and_grad returns the value that the objective has at the logits."""
+    classifier, (x, y) = subject.classifier, subject.samples()
+    for objective in subject.objectives():
+        value, gradient = classifier.value_and_grad(objective, x, y)
+        demand_well_formed(value, (x.shape[0],), classifier, "values")
+        demand_well_formed(gradient, tuple(x.shape), classifier, "gradients")
+        logits = classifier.logits(x)
+        # A margin is a difference of logits, and has their rounding error.
+        scale = arrays.eps(classifier) * max(1.0, float(classifier.xp.max(classifier.xp.abs(logits))))
+        error = float(np.max(np.abs(arrays.to_host(value) - arrays.to_host(objective.value(logits, y)))))
+        demand(
+            error <= ROUNDING * scale,
+            f"the values of {objective} differ by {error:.2g} from its values at the logits",
+        )
+
+
+def gradients_match_differences(subject: BackendSubject) -> None:
+    """The gradient of each sample along a direction is the rate at which its objective changes."""
+    classifier = subject.exact.classifier()
+    x, y = subject.samples(classifier)
+    changed = []
+    for objective in subject.objectives():
+        gradient = arrays.to_host(classifier.value_and_grad(objective, x, y)[1])
+        for seed in range(PAIRS):
+            v = _scaled_rows(x, classifier, 50 + seed)
+            slopes = np.sum(gradient * arrays.to_host(v), axis=1)
+
+            def value(t: float, v: Array = v, objective: Objective = objective) -> Floats:
+                return arrays.to_host(objective.value(classifier.logits(x + t * v), y))
+
+            size = float(classifier.xp.max(classifier.xp.abs(classifier.logits(x))))
+            changed.append(check_first_derivative(slopes, value, size, f"gradients of {objective}"))
+    skip_unless_any(changed, "gradients")
+
+
+# -- products ----------------------------------------------------------------------------------------------
+
+
+def input_products_are_linear(subject: BackendSubject) -> None:
+    """The map of products of each objective is linear."""
+    classifier, (x, y) = subject.classifier, subject.samples()
+    eps = arrays.eps(classifier)
+    for objective in subject.objectives():
+        product = classifier.input_products(objective, x, y)
+        u, v = rows_like(x, classifier, 60), rows_like(x, classifier, 61)
+        Hu, Hv = product(u), product(v)
+        demand_well_formed(Hu, tuple(x.shape), classifier, "an input product")
+        together = arrays.to_host(product(2 * u - 3 * v))
+        demand_close(
+            together, arrays.to_host(2 * Hu - 3 * Hv), eps, f"H(2u - 3v) and 2Hu - 3Hv of {objective}"
+        )
+
+
+def input_products_are_symmetric(subject: BackendSubject) -> None:
+    """For each sample, u'Hv equals v'Hu."""
+    classifier, (x, y) = subject.classifier, subject.samples()
+    for objective in subject.objectives():
+        product = classifier.input_products(objective, x, y)
+        u, v = (arrays.to_host(rows_like(x, classifier, seed)) for seed in (62, 63))
+        Hu, Hv = (arrays.to_host(product(arrays.from_host(one, classifier))) for one in (u, v))
+        difference = np.abs(np.sum(u * Hv, axis=1) - np.sum(v * Hu, axis=1))
+        size = np.linalg.norm(u, axis=1) * np.linalg.norm(Hv, axis=1)
+        size = size + np.linalg.norm(v, axis=1) * np.linalg.norm(Hu, axis=1)
+        # Relative to the largest sample: the products of a Hessian of zeros are rounding errors only.
+        allowed = ROUNDING * arrays.eps(classifier) * float(np.max(size))
+        demand(
+            np.all(difference <= allowed),
+            f"u'Hv and v'Hu of {objective} differ by {difference}; allowed is {allowed:.2g}",
+        )
+
+
+def input_products_match_differences_of_gradients(subject: BackendSubject) -> None:
+    """u'Hv is the rate at which the gradient along u changes in the direction v."""
+    classifier = subject.exact.classifier()
+    x, y = subject.samples(classifier)
+    changed = []
+    for objective in subject.objectives():
+        product = classifier.input_products(objective, x, y)
+        for seed in range(PAIRS):
+            v = _scaled_rows(x, classifier, 70 + seed)
+            u = arrays.to_host(_scaled_rows(x, classifier, 80 + seed))
+            slopes = np.sum(u * arrays.to_host(product(v)), axis=1)
+
+            def slope(t: float, u: Floats = u, v: Array = v, objective: Objective = objective) -> Floats:
+                gradient = classifier.value_and_grad(objective, x + t * v, y)[1]
+                return np.asarray(np.sum(u * arrays.to_host(gradient), axis=1))
+
+            size = float(classifier.xp.max(classifier.xp.abs(classifier.logits(x))))
+            changed.append(check_first_derivative(slopes, slope, size, f"input products of {objective}"))
+    skip_unless_any(changed, "input products")
+
+
+def earlier_products_stay_valid(subject: BackendSubject) -> None:
+    """A map of products gives the same result again, even after maps of other samples and objectives."""
+    classifier, (x, y) = subject.classifier, subject.samples()
+    v = rows_like(x, classifier, 90)
+    product = classifier.input_products(CrossEntropy(), x, y)
+    first = arrays.to_host(product(v))
+    demand_close(arrays.to_host(product(v)), first, arrays.eps(classifier), "two products of one map")
+    order = list(range(x.shape[0]))[::-1]
+    others = classifier.input_products(
+        subject.objectives()[-1], _rows(x, order, classifier) / 2, _rows(y, order, classifier)
+    )
+    others(v)
+    demand_close(
+        arrays.to_host(product(v)),
+        first,
+        arrays.eps(classifier),
+        "products of one map before and after another was made",
+    )
+
+
+def _scaled_rows(x: Array, classifier: Classifier, seed: int) -> Array:
+    """Random rows, scaled by the largest number of the inputs."""
+    v = rows_like(x, classifier, seed)
+    size = float(classifier.xp.max(classifier.xp.abs(x)))
+    return v * (size or 1.0)

@@ -1,0 +1,154 @@
+"""The laws of a bound problem and its operator: products, minibatches, reproducibility, invalid requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.entries import Capability
+from eigencore.errors import CapabilityError, UnknownNameError, UsageError
+from eigencore.interfaces import MinibatchOperator
+from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
+from eigencore.testing.backends.subject import BackendSubject, direction, numbers
+from eigencore.testing.checks import demand
+from eigencore.testing.side_effects import refuse_global_randomness, refuse_printing
+
+if TYPE_CHECKING:
+    from eigencore.space import Floats
+
+DRAWS, SIGMAS = 100, 5.0  # of minibatches
+
+
+# -- the operator ------------------------------------------------------------------------------------------
+
+
+def products_are_well_formed(subject: BackendSubject) -> None:
+    """The product of a vector is a vector in the operator's space, and that of a block is a block."""
+    A = subject.operator
+    n = A.shape[0]
+    demand(n >= 1 and A.shape == (n, n), f"the operator has shape {A.shape}; expected a square one")
+    v = direction(A, 0)
+    demand_well_formed(A.matvec(v), (n,), A, "a product")
+    for columns in (1, 3):
+        V = A.xp.stack([v] * columns, axis=1)
+        demand_well_formed(A.matmat(V), (n, columns), A, f"the product of {columns} vectors")
+
+
+def products_are_linear(subject: BackendSubject) -> None:
+    A, eps = subject.operator, arrays.eps(subject.operator)
+    u, v = direction(A, 1), direction(A, 2)
+    together = arrays.to_host(A.matvec(2 * u - 3 * v))
+    demand_close(together, arrays.to_host(2 * A.matvec(u) - 3 * A.matvec(v)), eps, "A(2u - 3v) and 2Au - 3Av")
+    demand(not np.any(arrays.to_host(A.matvec(0 * u))), "the product of zeros is not zero")
+
+
+def products_are_symmetric(subject: BackendSubject) -> None:
+    """u'Av = v'Au, also for vectors in the range of the operator: where n is large, random ones are almost
+    orthogonal to it.
+    """
+    A, eps = subject.operator, arrays.eps(subject.operator)
+    pairs = [(A.matvec(direction(A, 3)), A.matvec(direction(A, 4))), (direction(A, 5), direction(A, 6))]
+    for u, v in pairs:
+        Au, Av = A.matvec(u), A.matvec(v)
+        one, other = arrays.scalar(u @ Av), arrays.scalar(v @ Au)
+        size = arrays.norm(u) * arrays.norm(Av) + arrays.norm(v) * arrays.norm(Au)
+        demand(abs(one - other) <= ROUNDING * eps * size, f"u'Av is {one:.6g}, but v'Au is {other:.6g}")
+
+
+def block_products_equal_single_products(subject: BackendSubject) -> None:
+    """The product of a block has the products of its columns."""
+    A, eps = subject.operator, arrays.eps(subject.operator)
+    vectors = [direction(A, seed) for seed in (7, 8, 9)]
+    block = arrays.to_host(A.matmat(A.xp.stack(vectors, axis=1)))
+    single = np.stack([arrays.to_host(A.matvec(v)) for v in vectors], axis=1)
+    demand_close(block, single, eps, "the product of a block and the products of its columns")
+
+
+def minibatches_are_unbiased(subject: BackendSubject) -> None:
+    """The mean of v'Av over minibatches is that of the whole operator, within five standard errors."""
+    A, eps = subject.operator, arrays.eps(subject.operator)
+    demand(
+        isinstance(A, MinibatchOperator),
+        "the capability minibatches is offered, but the operator has no method minibatch",
+    )
+    assert isinstance(A, MinibatchOperator)
+    v = A.matvec(direction(A, 10))
+    v = v / arrays.norm(v)
+    whole = arrays.scalar(v @ A.matvec(v))
+    found = []
+    for step in range(DRAWS):
+        sample, share = A.minibatch(step, 0)
+        demand(0 < share <= 1, f"the share of a minibatch is {share}; expected more than 0 and at most 1")
+        found.append(arrays.scalar(v @ sample.matvec(v)))
+    again = arrays.scalar(v @ A.minibatch(0, 0)[0].matvec(v))
+    demand(
+        abs(again - found[0]) <= ROUNDING * eps * abs(found[0]),
+        "the same step and seed give two different minibatches",
+    )
+    mean, standard_error = float(np.mean(found)), float(np.std(found)) / DRAWS**0.5
+    allowed = SIGMAS * standard_error + ROUNDING * eps * abs(whole)
+    demand(
+        abs(mean - whole) <= allowed,
+        f"the mean of v'Av over {DRAWS} minibatches is {mean:.6g}, that of the whole operator {whole:.6g}; "
+        f"allowed is a difference of {allowed:.2g}",
+    )
+
+
+# -- the bound problem -------------------------------------------------------------------------------------
+
+
+def results_are_reproducible(subject: BackendSubject) -> None:
+    """Everything that is computed again, after everything else was computed, is the same."""
+    _agree(numbers(subject.bound), numbers(subject.bound), subject, "two computations")
+
+
+def two_binds_agree(subject: BackendSubject) -> None:
+    """A problem that is bound twice gives the same numbers."""
+    _agree(numbers(subject.bound), numbers(subject.bind()), subject, "two binds")
+
+
+def agrees_with_float64(subject: BackendSubject) -> None:
+    """Half of the digits of its own precision are those of float64."""
+    own, exact = numbers(subject.bound), numbers(subject.exact)
+    demand(own.keys() == exact.keys(), f"it offers {list(own)}, but {list(exact)} in float64")
+    for name, expected in exact.items():
+        error, size = np.linalg.norm(own[name] - expected), np.linalg.norm(expected)
+        allowed = 10 * arrays.eps(subject.operator) ** 0.5
+        demand(
+            error <= allowed * size,
+            f"the {name} differs from float64 by {error / size:.2g} of its size; allowed is {allowed:.2g}",
+        )
+
+
+def invalid_requests_are_refused(subject: BackendSubject) -> None:
+    """An unknown kind or parameter raises, and so does everything outside the offered capabilities."""
+    demand_error(lambda: subject.bound.operator("no-such-kind"), UsageError)
+    v = direction(subject.operator, 11)
+    if subject.offers(Capability.WEIGHT_LOSS):
+        demand_error(lambda: subject.bound.operator(params="no/such/parameter"), UnknownNameError)
+        demand_error(lambda: subject.bound.layout("no/such/parameter"), UnknownNameError)
+        demand_error(lambda: subject.bound.loss(v, "no/such/parameter"), UnknownNameError)
+    else:
+        demand_error(subject.bound.layout, CapabilityError)
+        demand_error(lambda: subject.bound.loss(v), CapabilityError)
+    if not subject.offers(Capability.LOGITS):
+        demand_error(subject.bound.classifier, CapabilityError)
+
+
+def global_random_state_is_unchanged(subject: BackendSubject) -> None:
+    """Binding and computing leave the shared random generators as they were."""
+    numbers(subject.bound)  # the first time, reading the data may import modules that draw numbers
+    refuse_global_randomness(lambda: numbers(subject.bind()))
+
+
+def prints_nothing(subject: BackendSubject) -> None:
+    """Binding and computing print nothing."""
+    refuse_printing(lambda: numbers(subject.bind()))
+
+
+def _agree(one: dict[str, Floats], other: dict[str, Floats], subject: BackendSubject, what: str) -> None:
+    demand(one.keys() == other.keys(), f"{what} offer different things: {list(one)} and {list(other)}")
+    for name, expected in one.items():
+        demand_close(expected, other[name], arrays.eps(subject.operator), f"the {name}: {what}")

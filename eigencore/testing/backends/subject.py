@@ -1,0 +1,135 @@
+"""The backend under test: a problem, or one of its samples, bound in its own precision or in float64."""
+
+from __future__ import annotations
+
+import math
+import unittest
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.entries import Capability
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
+from eigencore.objectives import DLR, CrossEntropy, Margin
+from eigencore.problems import bind
+from eigencore.space import Array
+
+if TYPE_CHECKING:
+    from eigencore.space import Floats, Space
+
+ROWS = 6  # samples that a law about samples examines
+
+
+@dataclass(frozen=True)
+class BackendSubject:
+    """A problem bound on a backend. `bound` and the properties after it are computed once for all checks."""
+
+    backend: str | Backend | None
+    problem: Problem
+    device: str | None = None
+    dtype: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        return self.bound.description.replace(" ", "-")
+
+    def bind(self, *, dtype: str | None = None, **changed: Any) -> Bound:
+        """Binds the problem again, with other fields of the problem or in another precision."""
+        problem, dtype = replace(self.problem, **changed), dtype or self.dtype
+        if self.backend is None or isinstance(self.backend, str):
+            return bind(problem, backend=self.backend, device=self.device, dtype=dtype, **self.options)
+        return self.backend(problem, SimpleNamespace(**self.options), device=self.device, dtype=dtype)
+
+    @cached_property
+    def bound(self) -> Bound:
+        return self.bind()
+
+    @cached_property
+    def exact(self) -> Bound:
+        """The problem bound in float64, where finite differences have enough digits."""
+        return self.bind(dtype="float64")
+
+    @cached_property
+    def operator(self) -> LinearOperator:
+        return self.bound.operator()
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        return self.bound.classifier()
+
+    def samples(self, classifier: Classifier | None = None) -> tuple[Array, Array]:
+        """The first ROWS samples and their labels."""
+        return (classifier or self.classifier).samples(ROWS)
+
+    def offers(self, *capabilities: Capability) -> bool:
+        return set(capabilities) <= self.bound.capabilities
+
+    def objectives(self) -> tuple[Objective, ...]:
+        return objectives_of(self.classifier)
+
+
+def objectives_of(classifier: Classifier) -> tuple[Objective, ...]:
+    """The objectives that are defined for its logits: DLR needs three classes."""
+    return (CrossEntropy(), Margin(), *([DLR()] if classifier.classes >= 3 else []))
+
+
+def direction(operator: LinearOperator, seed: int) -> Array:
+    """A random vector (n,) of norm 1."""
+    v = arrays.random_normal(np.random.default_rng(seed), (operator.shape[0],), operator)
+    return v / arrays.norm(v)
+
+
+def rows_like(x: Array, space: Space, seed: int) -> Array:
+    """Random normal numbers in the shape of x."""
+    return arrays.random_normal(np.random.default_rng(seed), tuple(x.shape), space)
+
+
+def loss_in_logits(bound: Bound) -> tuple[Objective, float]:
+    """The objective whose mean or sum over the samples is the loss of a bound problem, and 1/N or 1.
+
+    Raises:
+        unittest.SkipTest: the loss is not the mean or sum of an objective of eigencore.objectives.
+    """
+    classifier, loss = bound.classifier(), bound.loss()
+    x, y = classifier.samples()
+    logits = classifier.logits(x)
+    for objective in objectives_of(classifier):
+        total = float(np.sum(arrays.to_host(objective.value(logits, y))))
+        for scale in (1 / y.shape[0], 1.0):
+            if math.isclose(loss, scale * total, rel_tol=1e3 * arrays.eps(classifier)):
+                return objective, scale
+    raise unittest.SkipTest(
+        "the loss of the problem is not the mean or sum of an objective of eigencore.objectives"
+    )
+
+
+def numbers(bound: Bound) -> dict[str, Floats]:
+    """One result of each kind that a bound problem offers, on the host; the arguments are always the same."""
+    calls: dict[str, Callable[[], Array | float]] = {}
+    offered, operator = bound.capabilities, bound.operator()
+    v = direction(operator, 1)
+    calls["product"] = lambda: operator.matvec(v)
+    if Capability.WEIGHT_LOSS in offered:
+        calls["loss"] = lambda: bound.loss(v)
+    if Capability.LOGITS in offered:
+        classifier = bound.classifier()
+        x, y = classifier.samples(ROWS)
+        calls["logits"] = lambda: classifier.logits(x)
+        if Capability.INPUT_GRADIENT in offered:
+            calls["input gradient"] = lambda: classifier.value_and_grad(CrossEntropy(), x, y)[1]
+        if Capability.INPUT_PRODUCTS in offered:
+            u = rows_like(x, classifier, 2)
+            calls["input product"] = lambda: classifier.input_products(CrossEntropy(), x, y)(u)
+        if Capability.WEIGHT_LOSS in offered:
+            calls["sample curvature"] = lambda: bound.sample_curvature(CrossEntropy(), v, x, y)
+    return {name: _on_host(call()) for name, call in calls.items()}
+
+
+def _on_host(x: Array | float) -> Floats:
+    return np.array(x) if isinstance(x, float) else arrays.to_host(x)

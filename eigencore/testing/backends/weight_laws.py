@@ -1,0 +1,162 @@
+"""The laws over the weights of a bound problem: its loss, its layout, and the curvature of each sample."""
+
+from __future__ import annotations
+
+import glob
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.interfaces import LinearOperator
+from eigencore.objectives import CrossEntropy
+from eigencore.space import Array
+from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_well_formed
+from eigencore.testing.backends.differences import check_second_derivative, skip_unless_any
+from eigencore.testing.backends.subject import BackendSubject, direction, loss_in_logits
+from eigencore.testing.checks import demand
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Bound
+    from eigencore.space import Floats
+
+PARAMETERS = 4  # that a law examines one by one
+ALONE = 3  # samples that are bound alone
+
+
+def layout_covers_the_vector(subject: BackendSubject) -> None:
+    """Every weight belongs to exactly one parameter, in the order of the vector; norms are not negative."""
+    layout, n = subject.bound.layout(), subject.operator.shape[0]
+    next_index = 0
+    for name, where, norm in layout:
+        demand(where.start == next_index, f"{name} starts at {where.start}; expected {next_index}")
+        demand(where.stop > next_index and where.step in (None, 1), f"{name} has the slice {where}")
+        demand(norm >= 0 and math.isfinite(norm), f"{name} has a norm of {norm}")
+        next_index = where.stop
+    demand(next_index == n, f"the layout ends at {next_index}; a direction has {n} numbers")
+    names = [one.name for one in layout]
+    demand(len(set(names)) == len(names), f"a name occurs twice in the layout: {names}")
+
+
+def loss_is_evaluated_at_the_weights(subject: BackendSubject) -> None:
+    """A finite float, which a direction of zeros does not change and a random direction does."""
+    bound, v = subject.bound, direction(subject.operator, 20)
+    here, zeros, there = bound.loss(), bound.loss(0 * v), bound.loss(v)
+    for loss in (here, zeros, there):
+        demand(
+            isinstance(loss, float) and math.isfinite(loss), f"the loss is {loss!r}; expected a finite float"
+        )
+    demand(
+        abs(here - zeros) <= ROUNDING * arrays.eps(subject.operator) * abs(here),
+        f"the loss is {here} at the weights, but {zeros} along a direction of zeros",
+    )
+    demand(there != here, f"the loss is {here} at the weights and also along a random direction from them")
+
+
+def products_match_differences_of_the_loss(subject: BackendSubject) -> None:
+    """v'Av is the second derivative of the loss along v: random directions, and one of large curvature."""
+    bound = subject.exact
+    A = bound.operator()
+    large = direction(A, 21)
+    for _ in range(3):
+        product = A.matvec(large)
+        large = product / max(arrays.norm(product), np.finfo(np.float64).tiny)
+    changed = []
+    for v in (large, direction(A, 22), direction(A, 23), direction(A, 24) + large):
+
+        def loss(t: float, v: Array = v) -> Floats:
+            return np.array(bound.loss(t * v))
+
+        curvature = np.array(arrays.scalar(v @ A.matvec(v)))
+        changed.append(check_second_derivative(curvature, loss, 1.0, "v'Av"))
+    skip_unless_any(changed, "the loss")
+
+
+def parameters_are_blocks_of_the_whole(subject: BackendSubject) -> None:
+    """One parameter has its block of the operator, its norm, and the loss along its part of a direction."""
+    bound, eps = subject.bound, arrays.eps(subject.operator)
+    for name, where, norm in bound.layout()[:PARAMETERS]:
+        params = glob.escape(name)
+        A = bound.operator(params=params)
+        (own,) = bound.layout(params)
+        length = where.stop - where.start
+        demand(A.shape[0] == length, f"{name} has {length} weights, but its operator has {A.shape[0]} rows")
+        demand((own.name, own.where) == (name, slice(0, length)), f"the layout of {name} on its own is {own}")
+        demand(
+            math.isclose(own.norm, norm, rel_tol=ROUNDING * eps),
+            f"{name} has the norm {own.norm} on its own and {norm} in the whole layout",
+        )
+        v = direction(A, 25)
+        whole = arrays.write(arrays.zeros(subject.operator.shape[:1], A), where, v)
+        product = arrays.to_host(subject.operator.matvec(whole))[where]
+        what = f"the product over {name} and that of its block of the whole operator"
+        demand_close(arrays.to_host(A.matvec(v)), product, eps, what)
+        one, other = bound.loss(v, params), bound.loss(whole)
+        demand(
+            math.isclose(one, other, rel_tol=ROUNDING * eps),
+            f"the loss along a direction in {name} is {one} on its own and {other} in the whole vector",
+        )
+
+
+def sample_curvature_is_well_formed(subject: BackendSubject) -> None:
+    """One finite number per sample."""
+    x, y = subject.samples()
+    for objective in subject.objectives():
+        curvature = subject.bound.sample_curvature(objective, direction(subject.operator, 26), x, y)
+        demand_well_formed(curvature, (x.shape[0],), subject.operator, f"sample_curvature of {objective}")
+
+
+def sample_curvature_is_that_of_the_sample_alone(subject: BackendSubject) -> None:
+    """It is v'Av of the operator of a problem that has this sample only."""
+    classifier = subject.exact.classifier()
+    x, y = classifier.samples(ALONE)
+    for i in range(x.shape[0]):
+        alone = _bound_to_one_sample(
+            subject, classifier.xp.reshape(x[i : i + 1], (1, *classifier.shape)), y[i : i + 1]
+        )
+        objective, _ = loss_in_logits(alone)
+        A = alone.operator()
+        v = direction(A, 27)
+        reported = arrays.to_host(subject.exact.sample_curvature(objective, v, x, y))[i]
+        _demand_curvature(float(reported), A, v, f"sample {i} alone")
+
+
+def sample_curvatures_add_up_to_the_operator(subject: BackendSubject) -> None:
+    """Their mean over all data, or their sum where the loss is a sum, is v'Av."""
+    bound = subject.bind(dtype="float64", validation=None)
+    objective, scale = loss_in_logits(bound)
+    x, y = bound.classifier().samples()
+    A = bound.operator()
+    v = direction(A, 28)
+    each = arrays.to_host(bound.sample_curvature(objective, v, x, y))
+    _demand_curvature(scale * float(np.sum(each)), A, v, "all samples together")
+
+
+def sample_curvature_agrees_along_one_parameter(subject: BackendSubject) -> None:
+    """Along a direction in one parameter it is that along the whole direction which is zero elsewhere."""
+    bound, eps = subject.bound, arrays.eps(subject.operator)
+    x, y = subject.samples()
+    for name, where, _ in bound.layout()[:PARAMETERS]:
+        v = direction(bound.operator(params=glob.escape(name)), 29)
+        whole = arrays.write(arrays.zeros(subject.operator.shape[:1], subject.operator), where, v)
+        one, other = (
+            arrays.to_host(bound.sample_curvature(CrossEntropy(), along, x, y, params))
+            for along, params in ((v, glob.escape(name)), (whole, None))
+        )
+        what = f"sample curvatures along a direction in {name}, on its own and in the whole vector,"
+        demand_close(one, other, eps, what)
+
+
+def _bound_to_one_sample(subject: BackendSubject, x: Array, y: Array) -> Bound:
+    return subject.bind(
+        dtype="float64", data=[(x, y)], validation=None, weight=None, reduction="mean", description=""
+    )
+
+
+def _demand_curvature(reported: float, A: LinearOperator, v: Array, what: str) -> None:
+    expected, size = arrays.scalar(v @ A.matvec(v)), arrays.norm(A.matvec(v))
+    demand(
+        abs(reported - expected) <= 1e-8 * size,
+        f"{what}: the sample curvature is {reported:.8g}; that of the operator is {expected:.8g}",
+    )

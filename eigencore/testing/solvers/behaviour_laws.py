@@ -1,0 +1,263 @@
+"""The laws of behaviour: what holds of every solver beyond one answer."""
+
+from __future__ import annotations
+
+import contextlib
+import unittest
+from collections import deque
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.errors import NotFiniteError
+from eigencore.interfaces import Snapshot
+from eigencore.request import Request
+from eigencore.solving.solve import solve
+from eigencore.testing.checks import demand
+from eigencore.testing.gallery import Case, filled
+from eigencore.testing.libraries import Library
+from eigencore.testing.side_effects import (
+    InjectedInterrupt,
+    refuse_global_randomness,
+    refuse_printing,
+    refuse_swallowed_errors,
+)
+from eigencore.testing.solvers.answer_laws import ORTHONORMAL, converges, judge
+from eigencore.testing.solvers.subject import NOISE, FailingOperator, SolverSubject
+
+if TYPE_CHECKING:
+    from eigencore.space import Floats
+
+# Long enough for a restart of most methods, short enough to be stopped at every product.
+DECAY = Case("decay", 0.8 ** np.arange(100.0), 4)
+ENDS = Case("ends", filled(100, [10.0, 8.0, 7.0, -6.0, -5.5]), 3)
+PRODUCTS = 60
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------
+
+
+def snapshots_are_correct(subject: SolverSubject) -> None:
+    """Each snapshot, when it is yielded, has at most k pairs in the order of the request."""
+    operator = FailingOperator(DECAY, subject.library)
+    for snapshot in islice(subject.snapshots(DECAY, operator), PRODUCTS):
+        _judge_snapshot(snapshot, subject.library, f"after {operator.products} products")
+
+
+def yields_after_every_product(subject: SolverSubject) -> None:
+    """At most one call of the operator between two snapshots, so that the solver can be stopped anywhere."""
+    operator = FailingOperator(DECAY, subject.library)
+    before = 0
+    for _ in islice(subject.snapshots(DECAY, operator), PRODUCTS):
+        demand(
+            operator.calls <= before + 1,
+            f"{operator.calls - before} calls of the operator between two snapshots; expected at most 1",
+        )
+        before = operator.calls
+
+
+def vectors_stay_valid_during_the_next_product(subject: SolverSubject) -> None:
+    """The vectors of a snapshot are still right when the product after it does not return.
+
+    A solver that restarts in place must yield again between the restart and the next product.
+    """
+    for last in range(1, PRODUCTS):
+        operator = FailingOperator(DECAY, subject.library, last)
+        yielded: deque[Snapshot] = deque(maxlen=1)
+        with contextlib.suppress(InjectedInterrupt):
+            yielded.extend(islice(subject.snapshots(DECAY, operator), 2 * PRODUCTS))
+        for snapshot in yielded:
+            _judge_snapshot(snapshot, subject.library, f"stopped during product {last + 1}")
+
+
+def errors_propagate(subject: SolverSubject) -> None:
+    """An error of the operator is not swallowed: it may be the end of the budget, or memory that ran out."""
+
+    def run(error: type[BaseException]) -> None:
+        operator = FailingOperator(DECAY, subject.library, last=3, error=error)
+        for _ in islice(subject.snapshots(DECAY, operator), PRODUCTS):
+            pass
+
+    refuse_swallowed_errors(run, "by the operator")
+
+
+def makes_no_product_when_closed(subject: SolverSubject) -> None:
+    """Closed between two products, the generator ends without another product."""
+    for yields in (1, 2, 5):
+        operator = FailingOperator(DECAY, subject.library)
+        snapshots = subject.snapshots(DECAY, operator)
+        for _ in islice(snapshots, yields):
+            pass
+        before = operator.products
+        snapshots.close()
+        demand(operator.products == before, f"{operator.products - before} products after it was closed")
+
+
+def _judge_snapshot(snapshot: Snapshot, library: Library, when: str) -> None:
+    values, rounding = snapshot.values, library.eps * DECAY.norm
+    demand(len(values) <= DECAY.k, f"{when}: {len(values)} values; {DECAY.k} were requested")
+    demand(np.all(np.isfinite(values)), f"{when}: values are not finite: {values}")
+    in_order = np.array_equal(values[Request(DECAY.k, DECAY.which).order(values)], values)
+    demand(in_order, f"{when}: {values} are not in the order of {DECAY.which}")
+    shape = snapshot.residuals.shape
+    demand(shape == values.shape, f"{when}: residuals have shape {shape}; expected {values.shape}")
+    demand(np.all(snapshot.residuals >= 0), f"{when}: residuals are negative or NaN: {snapshot.residuals}")
+    most = DECAY.norm + NOISE * rounding
+    demand(snapshot.norm <= most, f"{when}: the norm is {snapshot.norm}; ||A|| is {DECAY.norm}")
+    V = arrays.to_host(snapshot.vectors())
+    expected = (DECAY.n, len(values))
+    demand(V.shape == expected, f"{when}: vectors have shape {V.shape}; expected {expected}")
+    defect = float(np.max(np.abs(V.T @ V - np.eye(len(values))), initial=0.0))
+    demand(defect <= ORTHONORMAL * library.eps, f"{when}: |V'V - I| reaches {defect:.1e}")
+    R = DECAY.exact(library).matmat(V) - V * values
+    errors = np.abs(np.sum(V * R, axis=0))
+    allowed = np.maximum(np.linalg.norm(R, axis=0) / 10, NOISE * rounding)
+    demand(
+        np.all(errors <= allowed),
+        f"{when}: values differ from the Rayleigh quotients of their vectors by {errors}",
+    )
+
+
+# -- how a run ends ----------------------------------------------------------------------------------------
+
+
+def is_correct_at_every_budget(subject: SolverSubject) -> None:
+    """Stopped by the budget after any product, the result has correct pairs or none; the budget is kept."""
+    most = subject.solve(DECAY).operator.products
+    for budget in range(1, min(most, PRODUCTS) + 1):
+        answer = subject.solve(DECAY, max_matvecs=budget)
+        spent = answer.operator.products
+        demand(spent <= budget, f"{spent} products were made; the budget is {budget}")
+        judge(answer, f"stopped after {budget} products")
+
+
+def non_finite_products_are_reported(subject: SolverSubject) -> None:
+    """A product of NaN raises NotFiniteError and never leads to an answer."""
+    operator = FailingOperator(DECAY, subject.library, last=3, error=None)
+    raised = "nothing"
+    try:
+        solve(operator, DECAY.k, solver=subject.solver, **subject.options)
+    except Exception as error:
+        raised = type(error).__name__
+    expected = NotFiniteError.__name__
+    demand(raised == expected, f"the fourth product was NaN; expected {expected}, but {raised} was raised")
+
+
+def is_correct_under_a_certificate(subject: SolverSubject) -> None:
+    """The laws of an answer hold with a certificate as they do without."""
+    for case in (DECAY, ENDS):
+        for level in ("sketch", "full"):
+            answer = subject.solve(case, certify=level)
+            judge(answer, f"{case}, certificate {level}")
+
+
+def continues_from_its_state(subject: SolverSubject) -> None:
+    """Stopped half way, it continues from its state: correct, for about as many products as in one run."""
+    whole = subject.solve(DECAY)
+    converges(whole)
+    half = subject.solve(DECAY, max_matvecs=whole.operator.products // 2)
+    if half.result.state is None:
+        raise unittest.SkipTest("the solver has no state to continue from")
+    before = half.vectors.copy()
+    rest = subject.solve(DECAY, state=half.result.state)
+    judge(rest, "continued from its state")
+    converges(rest)
+    both, one = half.operator.products + rest.operator.products, whole.operator.products
+    demand(both <= one + DECAY.k, f"{both} products in two runs, {one} in one run")
+    same = np.array_equal(arrays.to_host(half.result.vectors), before)
+    demand(same, "continuing changed the vectors of the result that it started from")
+
+
+# -- start vectors and random numbers ----------------------------------------------------------------------
+
+
+def warm_start_saves_products(subject: SolverSubject) -> None:
+    """Started from the answer, it finds the same answer for fewer products."""
+    cold = subject.solve(DECAY)
+    converges(cold)
+    warm = subject.solve(DECAY, start=cold.result.vectors)
+    judge(warm, "started from the answer")
+    converges(warm)
+    before, now = cold.operator.products, warm.operator.products
+    demand(now < before, f"{now} products when started from the answer, {before} from a random start")
+
+
+def start_is_not_modified(subject: SolverSubject) -> None:
+    """The start vector or block belongs to the caller and is not written to."""
+    for shape in ((DECAY.n,), (DECAY.n, DECAY.k)):
+        start = subject.library.array(np.random.default_rng(1).standard_normal(shape))
+        before = arrays.to_host(start)
+        for _ in islice(subject.snapshots(DECAY, DECAY.operator(subject.library), start), PRODUCTS):
+            pass
+        same = np.array_equal(arrays.to_host(start), before)
+        demand(same, f"the start of shape {shape} was overwritten")
+
+
+def starts_from_vector_or_block(subject: SolverSubject) -> None:
+    """The answer is right from any start vector and from a block of any number of them."""
+    for shape in ((DECAY.n,), (DECAY.n, 1), (DECAY.n, DECAY.k), (DECAY.n, 3 * DECAY.k)):
+        start = subject.library.array(np.random.default_rng(1).standard_normal(shape))
+        answer = subject.solve(DECAY, start=start)
+        judge(answer, f"started from an array of shape {shape}")
+        converges(answer)
+
+
+def same_seed_same_bits(subject: SolverSubject) -> None:
+    """Two runs with the same seed give identical numbers."""
+    one, other = (subject.solve(DECAY, seed=3) for _ in range(2))
+    for name, same in (
+        ("values", np.array_equal(one.result.values, other.result.values)),
+        ("vectors", np.array_equal(one.vectors, other.vectors)),
+        ("numbers of products", one.operator.products == other.operator.products),
+    ):
+        demand(same, f"{name} differ between two runs with the same seed")
+
+
+def global_random_state_is_unchanged(subject: SolverSubject) -> None:
+    """It draws from generators of its own, which the request seeds."""
+    refuse_global_randomness(lambda: subject.solve(DECAY))
+
+
+def prints_nothing(subject: SolverSubject) -> None:
+    """What a solver reports goes into the notes of a snapshot."""
+    refuse_printing(lambda: subject.solve(DECAY))
+
+
+# -- related matrices --------------------------------------------------------------------------------------
+
+
+def values_scale_with_the_matrix(subject: SolverSubject) -> None:
+    """c A has c times the values, for the same products: no threshold is absolute. c is a power of two."""
+    one = subject.solve(DECAY)
+    for c in (2.0**40, 2.0**-40):
+        other = subject.solve(replace(DECAY, name=f"{c:.0e} decay", spectrum=c * DECAY.spectrum))
+        judge(other)
+        _agree(other.result.values / c, one.result.values, one.slack)
+        products = one.operator.products, other.operator.products
+        demand(products[0] == products[1], f"{products[0]} products for A, {products[1]} for {c:.0e} A")
+
+
+def values_change_sign_with_the_matrix(subject: SolverSubject) -> None:
+    """-A has the values of A with the opposite sign."""
+    for which, opposite in (("LM", "LM"), ("LA", "SA")):
+        if {which, opposite} <= set(subject.entry.which):
+            one = subject.solve(replace(ENDS, which=which))
+            other = subject.solve(replace(ENDS, name="-ends", spectrum=-ENDS.spectrum, which=opposite))
+            judge(other)
+            _agree(-other.result.values, one.result.values, one.slack + other.slack)
+
+
+def values_shift_with_the_matrix(subject: SolverSubject) -> None:
+    """A + s I has the values of A plus s."""
+    one = subject.solve(replace(ENDS, which="LA"))
+    other = subject.solve(replace(ENDS, name="ends + 50", spectrum=ENDS.spectrum + 50, which="LA"))
+    judge(other)
+    _agree(other.result.values - 50, one.result.values, one.slack + other.slack)
+
+
+def _agree(values: Floats, expected: Floats, slack: Floats) -> None:
+    demand(len(values) == len(expected), f"{len(values)} values; expected {len(expected)}")
+    demand(np.all(np.abs(values - expected) <= slack), f"the values are {values}; expected {expected}")

@@ -1,0 +1,230 @@
+"""The bundled backends pass every check of `eigencore.testing`; each broken one is caught by its law."""
+
+from __future__ import annotations
+
+import functools
+import unittest
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from kit.broken_backends import SPECIMENS, doubles_the_product
+from kit.broken_classifiers import negates_the_gradient
+from kit.faults import BackendSpecimen, with_attributes
+
+from eigencore.entries import Capability
+from eigencore.errors import CapabilityError, UnknownNameError
+from eigencore.interfaces import Bound, Problem
+from eigencore.objectives import CrossEntropy
+from eigencore.testing import backend_checks, check_backend
+from eigencore.testing.backends.checks import IF_OFFERED
+from eigencore.testing.backends.differences import (
+    check_first_derivative,
+    check_second_derivative,
+    skip_unless_any,
+)
+from eigencore.testing.checks import Check
+from eigencore_numpy.network import TwoLayer
+
+D, H, C, SIZES = 6, 5, 4, (7, 5, 3)
+
+
+def arrays_of(seed: int = 0) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
+    """The weights of two layers and labelled samples in ragged batches."""
+    rng = np.random.default_rng(seed)
+    weights = [rng.standard_normal(shape) for shape in ((H, D), H, (C, H), C)]
+    return weights, [(rng.standard_normal((size, D)), rng.integers(0, C, size)) for size in SIZES]
+
+
+def on_numpy(activation: str = "softplus", **changed: object) -> Problem:
+    weights, data = arrays_of()
+    made = {"model": TwoLayer(*weights, activation), "data": data, "loss": CrossEntropy(), "backend": "numpy"}
+    return Problem(**(made | changed))  # type: ignore[arg-type]
+
+
+def on_torch(activation: str = "softplus", **changed: object) -> Problem:
+    """The same network and samples."""
+    torch = pytest.importorskip("torch")
+    (W1, b1, W2, b2), data = arrays_of()
+    between = {"softplus": torch.nn.Softplus, "relu": torch.nn.ReLU}[activation]()
+    model = torch.nn.Sequential(torch.nn.Linear(D, H), between, torch.nn.Linear(H, C)).double()
+    for layer, W, b in ((model[0], W1, b1), (model[2], W2, b2)):
+        layer.weight.data, layer.bias.data = torch.from_numpy(W), torch.from_numpy(b)
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in data]
+    made = {"model": model, "data": batches, "loss": torch.nn.CrossEntropyLoss(), "backend": "torch"}
+    return Problem(**(made | changed))  # type: ignore[arg-type]
+
+
+def few_digits() -> Problem:
+    """demo:digits with some of its training images, in small ragged batches, and some of its test images."""
+    from eigencore_demo.digits import make
+
+    problem = make()
+    (x, y), *_ = problem.data
+    ((held_out, labels),) = problem.validation
+    data = [(x[:16], y[:16]), (x[16:24], y[16:24]), (x[24:30], y[24:30])]
+    return replace(problem, data=data, validation=[(held_out[:40], labels[:40])])
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "numpy-softplus": on_numpy,
+    "numpy-relu": functools.partial(on_numpy, "relu"),
+    "numpy-sum": functools.partial(on_numpy, reduction="sum"),
+    "numpy-bounds": functools.partial(on_numpy, bounds=(-4.0, 4.0), validation=arrays_of(1)[1]),
+    "torch-softplus": on_torch,
+    "torch-relu": functools.partial(on_torch, "relu"),
+    "torch-bounds": functools.partial(on_torch, bounds=(-4.0, 4.0)),
+}
+EVERY_LAW = [law.__name__ for _, laws in IF_OFFERED for law in laws]
+
+
+@functools.cache
+def checks_of(name: str, dtype: str) -> dict[str, Check]:
+    return {check.name: check for check in backend_checks(None, PROBLEMS[name], dtype=dtype)}
+
+
+@pytest.mark.parametrize("law", EVERY_LAW)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_bundled_backend_conforms(name: str, dtype: str, law: str) -> None:
+    checks_of(name, dtype)[law]()
+
+
+@functools.cache
+def checks_of_digits(name: str) -> dict[str, Check]:
+    problem = few_digits if name == "demo:digits" else name
+    return {check.name: check for check in backend_checks(None, problem)}
+
+
+@pytest.mark.parametrize("law", EVERY_LAW)
+@pytest.mark.parametrize("name", ["demo:digits", pytest.param("demo:digits-numpy", marks=pytest.mark.slow)])
+def test_the_demos_conform(name: str, law: str) -> None:
+    checks_of_digits(name)[law]()
+
+
+# -- broken backends are caught ----------------------------------------------------------------------------
+
+
+@functools.cache
+def caught(specimen: BackendSpecimen) -> dict[str, str]:
+    """The name of each check that the specimen fails -> its message."""
+    found = {}
+    for check in backend_checks(specimen.backend, on_numpy, dtype=specimen.dtype):
+        try:
+            check()
+        except unittest.SkipTest:
+            continue
+        except AssertionError as failure:
+            found[check.name] = str(failure)
+    return found
+
+
+@pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
+def test_a_broken_backend_is_caught(specimen: BackendSpecimen, capsys: pytest.CaptureFixture[str]) -> None:
+    found = caught(specimen)
+    assert specimen.caught_by in found
+    assert "raises_nothing" not in found[specimen.caught_by]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_backend_without_a_fault_is_not_caught(dtype: str) -> None:
+    assert not caught(BackendSpecimen(lambda bound: bound, "", dtype))
+
+
+def test_every_law_catches_a_specimen() -> None:
+    assert {specimen.caught_by for specimen in SPECIMENS} == set(EVERY_LAW)
+
+
+# -- selection and messages of the checks ------------------------------------------------------------------
+
+
+def only_products(bound: Bound) -> Bound:
+    def refuse(*arguments: object) -> NoReturn:
+        raise CapabilityError("it offers products only")
+
+    offered = frozenset({Capability.PRODUCTS})
+    return with_attributes(bound, capabilities=offered, classifier=refuse, loss=refuse, layout=refuse)
+
+
+def test_the_checks_follow_the_capabilities() -> None:
+    few = backend_checks(BackendSpecimen(only_products, "").backend, on_numpy)
+    assert {check.name for check in few} == {law.__name__ for law in IF_OFFERED[0][1]}
+    for check in few:
+        check()
+    assert {check.name for check in backend_checks(None, on_numpy)} == set(EVERY_LAW)
+    assert set(Capability) == set().union(*(needs for needs, _ in IF_OFFERED))
+
+
+def test_a_classifier_that_is_not_offered_and_does_not_raise_is_caught() -> None:
+    """Its classifier and loss return where they have to raise."""
+    products = frozenset({Capability.PRODUCTS})
+    backend = BackendSpecimen(lambda bound: with_attributes(bound, capabilities=products), "").backend
+    (check,) = (
+        one for one in backend_checks(backend, on_numpy) if one.name == "invalid_requests_are_refused"
+    )
+    with pytest.raises(AssertionError, match="nothing was raised; expected CapabilityError"):
+        check()
+
+
+def test_a_problem_that_is_an_operator_is_refused() -> None:
+    with pytest.raises(ValueError, match="is an operator and needs no backend; expected one with a model"):
+        backend_checks(None, Problem(operator=np.diag([3.0, 2.0, 1.0])))
+
+
+def test_a_problem_is_given_by_name_as_a_function_or_as_itself() -> None:
+    for problem in ("demo:digits-numpy", on_numpy, on_numpy()):
+        assert backend_checks("numpy", problem)
+    with pytest.raises(UnknownNameError):
+        backend_checks("nampy", on_numpy)
+
+
+def test_check_backend_names_every_failed_check() -> None:
+    check_backend("numpy", on_numpy)
+    with pytest.raises(
+        AssertionError, match=r"checks failed\n(.*\n)*.*differences_of_the_loss/numpy-[\d.]+-cpu-float64: "
+    ):
+        check_backend(BackendSpecimen(doubles_the_product, "").backend, on_numpy)
+
+
+def test_a_known_failure_is_skipped_with_its_reason() -> None:
+    known = {"gradients_match_differences": "its gradient has the wrong sign"}
+    backend = BackendSpecimen(negates_the_gradient, "").backend
+    (check,) = (one for one in backend_checks(backend, on_numpy, known_failures=known) if one.known_failure)
+    with pytest.raises(unittest.SkipTest, match="its gradient has the wrong sign"):
+        check()
+    with pytest.raises(ValueError, match="'gradient'"):
+        backend_checks("numpy", on_numpy, known_failures={"gradient": "misspelt"})
+
+
+# -- finite differences ------------------------------------------------------------------------------------
+
+
+def test_a_derivative_with_an_error_of_a_hundredth_is_wrong() -> None:
+    def f(t: float) -> np.ndarray:
+        return np.exp(t * np.array([1.0, 2.0]))
+
+    right = np.array([1.0, 2.0])
+    assert check_first_derivative(right, f, 1.0, "f")
+    assert check_second_derivative(right**2, f, 1.0, "f")
+    message = r"f: .* was reported; finite differences give .*\(1 of 2 values are wrong\)"
+    for factor in (0.99, 1.01, -1.0, 0.0, np.nan):
+        for check, derivative in ((check_first_derivative, right), (check_second_derivative, right**2)):
+            with pytest.raises(AssertionError, match=message):
+                check(derivative * np.array([1.0, factor]), f, 1.0, "f")
+
+
+def test_a_kink_within_large_steps_does_not_matter() -> None:
+    def f(t: float) -> np.ndarray:
+        return np.array([max(t, 3e-6) + 10 * t])
+
+    assert check_first_derivative(np.array([10.0]), f, 1.0, "f")
+
+
+def test_a_function_that_does_not_change_shows_nothing() -> None:
+    flat = check_first_derivative(np.zeros(2), lambda t: np.ones(2), 1.0, "f")
+    assert not flat
+    with pytest.raises(unittest.SkipTest, match="f: nothing changes"):
+        skip_unless_any([flat], "f")
+    skip_unless_any([flat, True], "f")

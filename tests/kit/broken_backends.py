@@ -1,0 +1,191 @@
+"""Backends that are broken on purpose, each in one way and named after it, and the law that detects each.
+
+The faults here concern operators and weights; those of classifiers are in `broken_classifiers`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.interfaces import Bound, LinearOperator
+from eigencore.space import Array
+from kit import broken_classifiers
+from kit.faults import (
+    BackendSpecimen,
+    fault_in_curvatures,
+    fault_in_products,
+    with_attributes,
+    with_changed_products,
+)
+
+# -- operators ---------------------------------------------------------------------------------------------
+
+
+@fault_in_products
+def returns_columns(A: LinearOperator, product: Array) -> Array:
+    return product[:, None]
+
+
+@fault_in_products
+def adds_a_constant(A: LinearOperator, product: Array) -> Array:
+    return product + 1e-3
+
+
+@fault_in_products
+def reverses_the_rows(A: LinearOperator, product: Array) -> Array:
+    """An asymmetric operator: the rows of the Hessian in reverse order."""
+    return A.xp.flip(product)
+
+
+@fault_in_products
+def doubles_the_product(A: LinearOperator, product: Array) -> Array:
+    """The Hessian of another loss than the reported one."""
+    return 2 * product
+
+
+@fault_in_products
+def is_inaccurate_below_float64(A: LinearOperator, product: Array) -> Array:
+    """A relative error of a hundredth in every precision but float64."""
+    return product if arrays.eps(A) < 1e-10 else 1.01 * product
+
+
+@fault_in_products
+def draws_from_the_global_generator(A: LinearOperator, product: Array) -> Array:
+    return product + 0 * float(np.random.standard_normal())
+
+
+@fault_in_products
+def prints(A: LinearOperator, product: Array) -> Array:
+    print("a product")
+    return product
+
+
+def shrinks_with_every_product(bound: Bound) -> Bound:
+    """Every product is slightly smaller than the one before."""
+    made = itertools.count()
+    return fault_in_products(lambda A, product: product * 0.999 ** next(made))(bound)
+
+
+_BINDS = itertools.count(1)
+
+
+def rescales_at_every_bind(bound: Bound) -> Bound:
+    """Every bind has another scale."""
+    scale = next(_BINDS)
+    return fault_in_products(lambda A, product: scale * product)(bound)
+
+
+def repeats_the_first_column(bound: Bound) -> Bound:
+    """The product of a block repeats that of its first column."""
+
+    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        A = bound.operator(kind, params)
+        return with_attributes(A, matmat=lambda V: A.xp.stack([A.matvec(V[:, 0])] * V.shape[1], axis=1))
+
+    return with_attributes(bound, operator=operator)
+
+
+def scales_minibatches_by_their_share(bound: Bound) -> Bound:
+    """A minibatch is scaled by its share, so that it does not estimate the whole operator."""
+
+    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        A: Any = bound.operator(kind, params)
+
+        def minibatch(step: int, seed: int, batches: int = 1) -> tuple[Any, float]:
+            sample, share = A.minibatch(step, seed, batches)
+            return with_changed_products(sample, lambda A, product: share * product), share
+
+        return with_attributes(A, minibatch=minibatch)
+
+    return with_attributes(bound, operator=operator)
+
+
+def accepts_any_name(bound: Bound) -> Bound:
+    return with_attributes(
+        bound, operator=lambda kind="hessian", params=None: bound.operator("hessian", params)
+    )
+
+
+def doubles_blocks_of_parameters(bound: Bound) -> Bound:
+    """The operator over some parameters is twice the block of the whole operator."""
+
+    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        scale = 1 if params is None else 2
+        return with_changed_products(bound.operator(kind, params), lambda A, product: scale * product)
+
+    return with_attributes(bound, operator=operator)
+
+
+# -- weights -----------------------------------------------------------------------------------------------
+
+
+def places_all_parameters_at_the_start(bound: Bound) -> Bound:
+    """The slice of every parameter starts at zero."""
+
+    def layout(params: str | None = None) -> Any:
+        parts = bound.layout(params)
+        return tuple(one._replace(where=slice(0, one.where.stop - one.where.start)) for one in parts)
+
+    return with_attributes(bound, layout=layout)
+
+
+def ignores_the_direction_of_the_loss(bound: Bound) -> Bound:
+    """The loss ignores its direction."""
+    return with_attributes(bound, loss=lambda direction=None, params=None: bound.loss())
+
+
+@fault_in_curvatures
+def keeps_an_extra_dimension(curvature: Array, params: str | None) -> Array:
+    return curvature[:, None]
+
+
+@fault_in_curvatures
+def divides_by_the_batch_size(curvature: Array, params: str | None) -> Array:
+    """The curvature of the mean over the batch."""
+    return curvature / curvature.shape[0]
+
+
+@fault_in_curvatures
+def flips_the_sign(curvature: Array, params: str | None) -> Array:
+    return -curvature
+
+
+@fault_in_curvatures
+def drops_the_last_sample(curvature: Array, params: str | None) -> Array:
+    """The last sample of a large batch has a curvature of zero."""
+    b = curvature.shape[0]
+    return arrays.write(curvature, b - 1, 0.0) if b > 3 else curvature
+
+
+@fault_in_curvatures
+def doubles_the_curvature_of_parameters(curvature: Array, params: str | None) -> Array:
+    return curvature if params is None else 2 * curvature
+
+
+SPECIMENS = (
+    BackendSpecimen(returns_columns, "products_are_well_formed"),
+    BackendSpecimen(adds_a_constant, "products_are_linear"),
+    BackendSpecimen(reverses_the_rows, "products_are_symmetric"),
+    BackendSpecimen(repeats_the_first_column, "block_products_equal_single_products"),
+    BackendSpecimen(scales_minibatches_by_their_share, "minibatches_are_unbiased"),
+    BackendSpecimen(shrinks_with_every_product, "results_are_reproducible"),
+    BackendSpecimen(rescales_at_every_bind, "two_binds_agree"),
+    BackendSpecimen(is_inaccurate_below_float64, "agrees_with_float64", "float32"),
+    BackendSpecimen(accepts_any_name, "invalid_requests_are_refused"),
+    BackendSpecimen(draws_from_the_global_generator, "global_random_state_is_unchanged"),
+    BackendSpecimen(prints, "prints_nothing"),
+    BackendSpecimen(places_all_parameters_at_the_start, "layout_covers_the_vector"),
+    BackendSpecimen(ignores_the_direction_of_the_loss, "loss_is_evaluated_at_the_weights"),
+    BackendSpecimen(doubles_the_product, "products_match_differences_of_the_loss"),
+    BackendSpecimen(doubles_blocks_of_parameters, "parameters_are_blocks_of_the_whole"),
+    BackendSpecimen(keeps_an_extra_dimension, "sample_curvature_is_well_formed"),
+    BackendSpecimen(divides_by_the_batch_size, "sample_curvature_is_that_of_the_sample_alone"),
+    BackendSpecimen(flips_the_sign, "sample_curvature_is_that_of_the_sample_alone"),
+    BackendSpecimen(drops_the_last_sample, "sample_curvatures_add_up_to_the_operator"),
+    BackendSpecimen(doubles_the_curvature_of_parameters, "sample_curvature_agrees_along_one_parameter"),
+    *broken_classifiers.SPECIMENS,
+)

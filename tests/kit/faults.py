@@ -1,0 +1,121 @@
+"""Faults for backends: each turns a correct bound problem into one that differs in a single respect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
+from eigencore.problems import bind
+from eigencore.space import Array
+
+T = TypeVar("T")
+Fault = Callable[[Bound], Bound]
+
+
+@dataclass(frozen=True)
+class BackendSpecimen:
+    """A fault, the law that detects it, and a precision in which it is detected."""
+
+    fault: Fault
+    caught_by: str
+    dtype: str = "float64"
+
+    def __str__(self) -> str:
+        return self.fault.__name__
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the problem itself, with the fault."""
+
+        def backend(
+            problem: Problem, options: Any, *, device: str | None = None, dtype: str | None = None
+        ) -> Bound:
+            return self.fault(bind(problem, device=device, dtype=dtype))
+
+        return backend
+
+
+def with_attributes(original: T, **changed: Any) -> T:
+    """A copy of an object in which some attributes are replaced."""
+    attributes = {name: getattr(original, name) for name in dir(original) if not name.startswith("_")}
+    return cast(T, SimpleNamespace(**(attributes | changed)))
+
+
+def fault_in_products(change: Callable[[LinearOperator, Array], Array]) -> Fault:
+    """Changes each product of the operator: change(operator, product)."""
+
+    def fault(bound: Bound) -> Bound:
+        def operator(kind: str = "hessian", params: str | None = None) -> Any:
+            return with_changed_products(bound.operator(kind, params), change)
+
+        return with_attributes(bound, operator=operator)
+
+    fault.__name__ = change.__name__
+    return fault
+
+
+def with_changed_products(A: LinearOperator, change: Callable[[LinearOperator, Array], Array]) -> Any:
+    """A copy of an operator in which each product is changed."""
+
+    def matvec(v: Array) -> Array:
+        return change(A, A.matvec(v))
+
+    def matmat(V: Array) -> Array:
+        return A.xp.stack([matvec(V[:, i]) for i in range(V.shape[1])], axis=1)
+
+    return with_attributes(A, matvec=matvec, matmat=matmat)
+
+
+def fault_in_classifier(change: Callable[[Classifier], Any]) -> Fault:
+    """Changes the classifier in every precision."""
+
+    def fault(bound: Bound) -> Bound:
+        return with_attributes(bound, classifier=lambda dtype=None: change(bound.classifier(dtype)))
+
+    fault.__name__ = change.__name__
+    return fault
+
+
+def fault_in_input_products(change: Callable[[Classifier, Array, Array], Array]) -> Fault:
+    """Changes the products of each map over the inputs: change(classifier, v, product)."""
+
+    def changed(classifier: Classifier) -> Any:
+        def input_products(objective: Objective, x: Array, y: Array) -> Callable[[Array], Array]:
+            product = classifier.input_products(objective, x, y)
+            return lambda v: change(classifier, v, product(v))
+
+        return with_attributes(classifier, input_products=input_products)
+
+    changed.__name__ = change.__name__
+    return fault_in_classifier(changed)
+
+
+def fault_in_curvatures(change: Callable[[Array, str | None], Array]) -> Fault:
+    """Changes the curvatures of the samples: change(curvature, params)."""
+
+    def fault(bound: Bound) -> Bound:
+        def sample_curvature(
+            objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+        ) -> Array:
+            return change(bound.sample_curvature(objective, direction, x, y, params), params)
+
+        return with_attributes(bound, sample_curvature=sample_curvature)
+
+    fault.__name__ = change.__name__
+    return fault
+
+
+def fault_in_gradients(change: Callable[[Array, Array], tuple[Array, Array]]) -> Fault:
+    """Changes the values and gradients of the classifier: change(value, gradient)."""
+
+    def changed(classifier: Classifier) -> Any:
+        def value_and_grad(objective: Objective, x: Array, y: Array) -> tuple[Array, Array]:
+            return change(*classifier.value_and_grad(objective, x, y))
+
+        return with_attributes(classifier, value_and_grad=value_and_grad)
+
+    changed.__name__ = change.__name__
+    return fault_in_classifier(changed)
