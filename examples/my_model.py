@@ -1,13 +1,14 @@
-"""Which eigenvalues has the Hessian of a model of my own?
+"""What are the top eigenvalues of the Hessian of my own model?
 
     eigen analyze examples/my_model.py:make
-    eigen analyze examples/my_model.py:make -k 10 --params '0.*'      # of the first layer only
+    eigen analyze examples/my_model.py:make -k 10 --params '0.*'      # first layer only
     eigen analyze examples/my_model.py:make --set problem.width=64 --set problem.steps=0
     eigen analyze examples/my_model.py:make --set problem.checkpoint=weights.pt
 
 The command calls a function, here `make`, that returns a model, its data and its loss. Its keywords are set
-by --set problem.NAME=VALUE; annotations and defaults say what they may be. `checkpoint` is a keyword of every
-problem: what torch.save(model.state_dict(), "weights.pt") wrote takes the place of the weights made here.
+with --set problem.NAME=VALUE; their annotations and defaults determine the allowed values. Every problem also
+has the keyword `checkpoint`: a file written by torch.save(model.state_dict(), "weights.pt"), whose weights
+replace those of the model.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ import eigencore
 
 
 def make(width: int = 32, steps: int = 200) -> eigencore.Problem:
-    """A small network that tells malignant tumours from benign ones by 30 measurements of cell nuclei."""
+    """A small network that classifies tumours as malignant or benign from 30 measurements of cell nuclei."""
     x, y = tumours()
-    with torch.random.fork_rng():  # a factory should not move anybody's random state
+    with torch.random.fork_rng():  # so that the caller's random state does not change
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Linear(30, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2)
         )
     train(model, x, y, steps)
 
-    # Whatever can be iterated again and again will do, a DataLoader without shuffling too. The operator is
-    # that of the loss over all data at once, however they are cut up: the last batch has 57.
+    # The data can be anything that can be iterated many times, such as a DataLoader without shuffling. The
+    # operator is that of the loss over all data and does not depend on the batches, which may have unequal
+    # sizes: the last one here has 57 samples.
     batches = list(zip(x.split(128), y.split(128), strict=True))
     return eigencore.Problem(
         model=model,
@@ -42,12 +44,13 @@ def make(width: int = 32, steps: int = 200) -> eigencore.Problem:
 
 
 def tumours() -> tuple[torch.Tensor, torch.Tensor]:
-    """Measurements (569, 30), each of mean 0 and variance 1, and labels (569,)."""
+    """Measurements (569, 30), standardised to mean 0 and variance 1, and labels (569,)."""
     x, y = load_breast_cancer(return_X_y=True)
     return torch.tensor(StandardScaler().fit_transform(x), dtype=torch.float32), torch.tensor(y)
 
 
 def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> None:
+    """Trains on all data at once with AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
     for _ in range(steps):
         optimizer.zero_grad()

@@ -1,9 +1,9 @@
-"""Can I try a solver of my own, and is it right?
+"""How do I write my own solver, and how do I test it?
 
     python examples/own_solver.py
 
-A solver is a generator that yields what it has after every product. It prints nothing, counts nothing and
-knows no budget: whoever asks it for the next snapshot does, and grades its answer with fresh products.
+A solver is a generator that yields a snapshot after every product. It does not print, count products or know
+the budget. The core does all this, and certifies the result with fresh products.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ from eigencore.testing import check_solver, solver_checks
 def subspace_iteration(
     operator: eigencore.LinearOperator, request: eigencore.Request, options: Any, *, state: Any = None
 ) -> Iterator[eigencore.Snapshot]:
-    """Multiply a block, make it orthonormal, and again; Ritz pairs are its best approximations (Saad,
-    Numerical methods for large eigenvalue problems, 2011, chapter 5).
+    """Subspace iteration: repeatedly multiply a block by the operator and orthonormalise it.
+
+    The approximations are the Ritz pairs of the block (Saad, Numerical methods for large eigenvalue problems,
+    2011, chapter 5).
     """
     n, k, xp = operator.shape[0], request.k, operator.xp
-    # Some more vectors than pairs: convergence goes by the gap to the first one that is not in the block.
+    # More vectors than pairs: convergence depends on the gap to the first eigenvalue outside the block.
     width = min(n, k + options.spare)
     V = arrays.random_normal(np.random.default_rng(request.seed), (n, width), operator)
     while True:
         V = xp.linalg.qr(V)[0]
         AV = operator.matmat(V)
-        # Ritz pairs of the block: eigenpairs of V'AV, a small matrix, which is solved on the host.
+        # Ritz pairs of the block: the eigenpairs of V'AV, a small matrix that is solved on the host.
         small = arrays.to_host(V.T @ AV)
         values, rotation = np.linalg.eigh((small + small.T) / 2)
-        wanted = request.order(values)  # the k wanted ones, in the order that was asked for
-        turn = arrays.from_host(rotation[:, wanted], operator)
-        X, AX = V @ turn, AV @ turn
-        errors = AX - X * arrays.from_host(values[wanted], operator)
-        residuals = arrays.to_host(xp.linalg.vector_norm(errors, axis=0))
+        wanted = request.order(values)  # the k requested values, in the requested order
+        Q = arrays.from_host(rotation[:, wanted], operator)
+        X, AX = V @ Q, AV @ Q
+        R = AX - X * arrays.from_host(values[wanted], operator)
+        residuals = arrays.to_host(xp.linalg.vector_norm(R, axis=0))
         yield eigencore.Snapshot(
             values=values[wanted],
             residuals=residuals,
@@ -50,32 +52,34 @@ def subspace_iteration(
 
 
 def main() -> None:
-    A = np.cov(load_digits().data.T)  # of the 64 pixels of handwritten digits
+    """Compares the solver with `lanczos`, and runs the conformance checks on it."""
+    A = np.cov(load_digits().data.T)  # the covariance of the 64 pixels of handwritten digits
 
-    # As it is, in place of a name. Keywords that `solve` doesn't know are its options.
-    mine = eigencore.solve(A, k=3, solver=subspace_iteration, tol=1e-6, spare=5)
-    best = eigencore.solve(A, k=3, solver="lanczos", tol=1e-6)
-    print(mine.values.round(3), mine.advice)
-    print(f"{mine.matvecs:.0f} products; lanczos takes {best.matvecs:.0f}")
+    # `solver` accepts a function instead of a name. Keywords that `solve` does not have become its options.
+    own = eigencore.solve(A, k=3, solver=subspace_iteration, tol=1e-6, spare=5)
+    lanczos = eigencore.solve(A, k=3, solver="lanczos", tol=1e-6)
+    print(own.values.round(3), own.advice)
+    print(f"{own.matvecs:.0f} products; lanczos needs {lanczos.matvecs:.0f}")
 
-    # What has to hold of it: spectra that are traps, budgets, seeds, errors, other array libraries. The
-    # entry says what it claims, and so which checks apply: largest magnitudes only, no use of a start block.
-    claims = eigencore.SolverEntry(
+    # The conformance checks cover difficult spectra, budgets, seeds, errors and other array libraries. The
+    # entry declares what the solver supports, which determines the checks that apply. This solver finds only
+    # the eigenvalues of largest magnitude, and does not use start vectors.
+    entry = eigencore.SolverEntry(
         name="subspace_iteration",
-        summary="multiplies a block, again and again",
+        summary="subspace iteration: multiplies and orthonormalises a block",
         load="own_solver:subspace_iteration",
         which=("LM",),
         warm_start=False,
     )
-    asked = {
-        "entry": claims,
+    arguments = {
+        "entry": entry,
         "libraries": ["numpy-float64", "torch-float32"],
-        # What the checks brought to light, left for another day; they fail once it is mended.
-        "known_failures": {"scale-1e*30/torch-float32": "squares of such numbers are out of float32's range"},
+        # A limitation that the checks revealed. They fail when a known failure no longer occurs.
+        "known_failures": {"scale-1e*30/torch-float32": "the squares of such numbers overflow float32"},
         "spare": 5,
     }
-    check_solver(subspace_iteration, **asked)  # raises with all that fail, and how
-    names = [check.name for check in solver_checks(subspace_iteration, **asked)]
+    check_solver(subspace_iteration, **arguments)  # raises an error that details every failed check
+    names = [check.name for check in solver_checks(subspace_iteration, **arguments)]
     print(f"{len(names)} checks: {', '.join(names[:3])}, ...")
 
 

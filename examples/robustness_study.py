@@ -1,9 +1,10 @@
-"""Which images is my network easily fooled on, and what tells them before an attack does?
+"""On which images is my network easily fooled, and what predicts this without an attack?
 
     python examples/robustness_study.py
 
-Needs pandas. The network is that of demo:digits: with ReLU its loss is curved over the input, its margins are
-not. `make` of eigencore_demo.mnist in place of this one studies a network with smooth margins.
+This example needs pandas. The network is that of demo:digits. It uses ReLU, so its loss has curvature with
+respect to the input, but its margins do not. To study a network with smooth margins, import `make` from
+eigencore_demo.mnist instead.
 """
 
 from __future__ import annotations
@@ -11,24 +12,25 @@ from __future__ import annotations
 import eigencore
 from eigencore_demo.digits import make
 
-IMAGES = 150  # the first test images; 200 or more are needed before small effects can show
+IMAGES = 150  # the first test images; small effects become detectable with 200 or more
 
 
 def main() -> None:
+    """Attacks the network, runs the robustness analysis, and prints what it finds."""
     problem = make()
     bound = eigencore.bind(problem)
 
-    # An attack by itself. The core evaluates what it returns, whatever the attack thinks of it.
+    # An attack on its own. The core evaluates the inputs that the attack returns.
     for eps in (0.0, 0.05, 0.1, 0.2):
         attacked = eigencore.attack(bound, "pgd", eps=eps, images=IMAGES, norm="Linf")
         print(f"accuracy under PGD, Linf {eps:4.2f}: {attacked.accuracy:6.1%}, {attacked.backward} gradients")
 
-    # The smallest L2 perturbation that DDN finds for each image: upper bounds of the true ones.
+    # The smallest L2 perturbation that DDN finds for each image: an upper bound of the true smallest one.
     smallest = eigencore.attack(bound, "ddn", images=IMAGES, steps=300)
 
-    # What the command does: eigenpairs of the Hessian over the weights, then first order and curvature of
-    # each image. Without `distances` the analysis runs DDN itself. They may come from any attack and any
-    # library, one for each image in the same order, inf where none was found.
+    # The same as the command: eigenpairs of the Hessian over the weights, then the first-order estimate and
+    # the curvature of each image. Without `distances`, the analysis runs DDN itself. Distances may come from
+    # any attack and any library: one per image in the same order, inf if no adversarial example was found.
     run = eigencore.analyze(
         problem,
         k=2,
@@ -38,18 +40,18 @@ def main() -> None:
     found = run.analyses["robustness"]
     print(found.verdict)
 
-    # The verdict's words depend on these: where one fails, the attack is not to be trusted.
-    for gate, outcome, seen in found.tables["gates"].rows:
-        print(f"  {outcome} {gate}: {seen}")
+    # The verdict depends on these quality checks: if one fails, the distances are not reliable.
+    for gate, outcome, finding in found.tables["gates"].rows:
+        print(f"  {outcome} {gate}: {finding}")
 
-    # All that was measured of each image, a row an image. Curvature is that of the correctly classified ones.
+    # All measurements, one row per image. Curvature is measured on correctly classified images.
     frame = found.to_pandas()
     correct = frame[frame.correct]
     columns = ["r1", "margin", "gradient_norm", "loss", "lambda_max", "weight_curvature"]
     ranks = correct[columns].corrwith(correct.distance, method="spearman")
     print("rank correlation with the smallest perturbation:")
     print(ranks.round(3).to_string())
-    print("the images that need the least:")
+    print("the images with the smallest perturbations:")
     print(
         correct.nsmallest(3, "distance")[["sample", "label", "distance", "r1"]]
         .round(3)

@@ -1,11 +1,11 @@
-"""How does the largest eigenvalue go while a network learns, and what does starting warm save?
+"""How does the largest eigenvalue change during training, and how many products does a warm start save?
 
     python examples/training_run.py
 
-Gradient descent at the rate lr is stable along a direction of curvature lambda only where lambda < 2/lr. In
-training lambda_1 rises to 2/lr and then stays about there (Cohen et al., Gradient descent on neural networks
-typically occurs at the edge of stability, ICLR 2021). Each checkpoint is solved twice: from a random vector,
-and from the eigenvector of the checkpoint before.
+Gradient descent with learning rate lr is stable along a direction of curvature lambda only if lambda < 2/lr.
+During training, lambda_1 rises to 2/lr and then stays near it (Cohen et al., Gradient descent on neural
+networks typically occurs at the edge of stability, ICLR 2021). Each checkpoint is solved twice: with a cold
+start from a random vector, and with a warm start from the eigenvector of the previous checkpoint.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ RATE, STEPS, CHECKPOINTS = 0.5, 50, 12
 
 
 def main() -> None:
+    """Trains a network, solves at every checkpoint, and prints the eigenvalues and the products."""
     x, y = digits()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
 
-    before = None  # the eigenvector of the checkpoint before
+    previous = None  # the eigenvector of the previous checkpoint
     products = {"cold": 0.0, "warm": 0.0}
     print("step    loss   lambda_1   2/lr   products cold, warm")
     for checkpoint in range(CHECKPOINTS):
-        # An operator belongs to the weights of its time: once they change it refuses to multiply, and so each
-        # checkpoint gets its own. The model is as it was after every solve, gradients and all.
+        # An operator is valid for the weights at the time it was made, and raises an error once they change,
+        # so each checkpoint gets its own operator. A solve leaves the model and its gradients unchanged.
         A = eigencore.operator(model, [(x, y)], squared_error)
         cold = eigencore.solve(A, k=1)
-        warm = eigencore.solve(A, k=1, start=before)
-        before = warm.vectors
-        if checkpoint > 0:  # there was nothing to start the first one from
+        warm = eigencore.solve(A, k=1, start=previous)
+        previous = warm.vectors
+        if checkpoint > 0:  # the first checkpoint has no previous eigenvector
             products["cold"] += cold.matvecs
             products["warm"] += warm.matvecs
         loss = squared_error(model(x), y).item()
@@ -53,13 +54,14 @@ def main() -> None:
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """A thousand handwritten digits (1000, 64), less their mean, and their labels as 0 and 1 (1000, 10)."""
+    """A thousand handwritten digits (1000, 64), centred, and their one-hot labels (1000, 10)."""
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images[:1000] / 16, dtype=torch.float32)
     return x - x.mean(0), nn.functional.one_hot(torch.tensor(labels[:1000]), 10).float()
 
 
 def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Half the squared error, averaged over the samples."""
     return (outputs - targets).square().sum(dim=1).mean() / 2
 
 

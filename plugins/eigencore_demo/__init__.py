@@ -1,4 +1,4 @@
-"""Problems that need no download."""
+"""Demo problems that need no download."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def eigen_problems() -> list[ProblemEntry]:
         ),
         ProblemEntry(
             name="demo:mnist",
-            summary="a small trained CNN, smooth, on 5,000 images of MNIST",
+            summary="a small trained CNN with a smooth activation, on 5,000 images of MNIST",
             load="eigencore_demo.mnist:make",
             extra="all",
         ),
         ProblemEntry(
             name="demo:mnist-robust",
-            summary="the same network, adversarially trained",
+            summary="the network of demo:mnist, adversarially trained",
             load="eigencore_demo.mnist:make_robust",
             extra="all",
         ),
         ProblemEntry(
             name="demo:quadratic",
-            summary="a quadratic with a Hessian-like spectrum that is known exactly",
+            summary="a quadratic with a Hessian-like spectrum and known eigenvalues",
             load="eigencore_demo.quadratic:make",
         ),
     ]

@@ -1,4 +1,4 @@
-"""A small trained CNN on real handwritten digits: 1,797 images of 8x8 pixels that scikit-learn brings."""
+"""A small CNN trained on the 1,797 handwritten digits of 8x8 pixels that scikit-learn includes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from eigencore.interfaces import Problem
+from eigencore.problems.sharing import handwritten_digits
 from eigencore_demo.shipped import shipped_problem
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ TRAINING = 1437
 
 
 def make() -> Problem:
-    """The problem `demo:digits`; its weights were made by `python -m eigencore_demo.train_digits`.
+    """The problem `demo:digits`, with weights from `python -m eigencore_demo.train_digits`.
 
     Raises:
         PluginError: PyTorch or scikit-learn is missing.
@@ -28,19 +27,15 @@ def make() -> Problem:
 
 
 def images() -> tuple[Tensor, Tensor]:
-    """All images (1797, 1, 8, 8), pixels from 0 to 1, and their labels, shuffled; the training ones first."""
+    """Images (1797, 1, 8, 8) with pixels from 0 to 1, and labels, shuffled; the first are for training."""
     import torch
-    from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    # This old generator is the one whose numbers NumPy promises never to change.
-    order = np.random.RandomState(0).permutation(len(digits.target))
-    x = torch.from_numpy((digits.images[order] / 16).astype(np.float32))
-    return x[:, None], torch.from_numpy(digits.target[order].astype(np.int64))
+    x, y = map(torch.from_numpy, handwritten_digits())
+    return x[:, None], y
 
 
 def network() -> nn.Module:
-    """The network, on the meta device: shapes without numbers, so that no random state is touched."""
+    """The network on the meta device, where it has shapes but no numbers and draws no random numbers."""
     import torch
     from torch import nn
 

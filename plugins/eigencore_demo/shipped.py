@@ -1,4 +1,4 @@
-"""A network shipped with its weights, as a problem: images in batches, the accuracy measured."""
+"""Problems from networks that are shipped with trained weights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from eigencore.errors import PluginError
 from eigencore.interfaces import Problem
+from eigencore.problems.sharing import requires_extras, split_batches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,35 +27,32 @@ def shipped_problem(
     training: int,
     note: str = "",
 ) -> Problem:
-    """The problem of a network that has learned the first `training` images; the others are for validation.
+    """The problem of a network that was trained on the first `training` images and is validated on the rest.
 
     Args:
-        images: makes all images (N, 1, h, w), pixels from 0 to 1, and their labels (N,).
-        network: makes the network, on the meta device.
-        weights: the .npz file of its state, an array a name.
-        note: what else to say of it in its description.
+        images: returns all images (N, 1, h, w), with pixels from 0 to 1, and their labels (N,).
+        network: returns the network on the meta device.
+        weights: the .npz file of the network's state, one array per name.
+        note: an additional remark for the problem's description.
 
     Raises:
-        PluginError: a package that these need is missing.
+        PluginError: a required package is missing.
     """
-    try:
+    with requires_extras(name, "torch,demo"):
         import torch
         from torch import nn
 
         x, y = images()
         model = network()
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        raise PluginError(f"{name} needs {missing}", hint='pip install "eigencore[torch,demo]"') from error
     with np.load(weights, allow_pickle=False) as saved:
-        # Assigned, not copied: the network has no storage of its own yet.
+        # assign=True, because parameters on the meta device have no storage to copy into.
         model.load_state_dict({key: torch.from_numpy(saved[key]) for key in saved}, assign=True)
     model.eval()
     held_out = x[training:], y[training:]
     with torch.no_grad():
         correct = float((model(held_out[0]).argmax(1) == held_out[1]).float().mean())
     size = sum(parameter.numel() for parameter in model.parameters())
-    told = [
+    parts = [
         f"CNN, {size:,} weights",
         f"{training:,} images of {x.shape[2]}x{x.shape[3]}",
         *([note] if note else []),
@@ -63,16 +60,12 @@ def shipped_problem(
     ]
     return Problem(
         model=model,
-        data=batches(x[:training], y[:training]),
+        data=split_batches(x[:training], y[:training], BATCH),
         loss=nn.CrossEntropyLoss(),
         validation=[held_out],
         bounds=(0.0, 1.0),
         name=name,
         reduction="mean",
         backend="torch",
-        description=" · ".join(told),
+        description=" · ".join(parts),
     )
-
-
-def batches(x: Tensor, y: Tensor) -> list[Images]:
-    return [(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)]

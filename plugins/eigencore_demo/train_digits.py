@@ -1,8 +1,8 @@
-"""Trains the network of `demo:digits` and writes its weights, in half a minute:
+"""Trains the network of `demo:digits` and writes its weights (half a minute):
 
     python -m eigencore_demo.train_digits
 
-The same PyTorch on the same kind of processor writes the same file.
+With the same version of PyTorch on the same type of processor, the file is identical.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ EPOCHS, BATCH, RATE = 60, 64, 3e-3
 
 
 def train(epochs: int = EPOCHS) -> nn.Module:
+    """The network after training on the training images."""
     x, y = images()
     return fit(network(), x[:TRAINING], y[:TRAINING], epochs=epochs, batch=BATCH, rate=RATE)
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # so that sums are taken in one order
+    """Trains, saves, and prints the loss and accuracy on the training and test images."""
+    torch.set_num_threads(1)  # so that sums are always evaluated in the same order
     model = train()
     save(model, WEIGHTS)
     x, y = images()

@@ -1,4 +1,4 @@
-"""How the networks of the demos were trained: AdamW on the cross-entropy, its rate falling to zero."""
+"""How the demo networks were trained: AdamW on the cross-entropy, its learning rate decaying to zero."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    # (model, x, y, share of the training that is over) -> x to learn from in place of x
-    Disturbance: TypeAlias = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+    # (model, x, y, fraction of the training that is complete) -> inputs that replace x
+    Perturbation: TypeAlias = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 def fit(
@@ -27,11 +27,19 @@ def fit(
     batch: int,
     rate: float,
     seed: int = 0,
-    disturb: Disturbance | None = None,
+    perturb: Perturbation | None = None,
 ) -> nn.Module:
-    """The model, which is on the meta device, after training from weights that the seed draws.
+    """The model after training from random initial weights.
 
-    What is left of an epoch after its last whole batch is not used in it.
+    The incomplete batch at the end of an epoch is left out.
+
+    Args:
+        model: a network on the meta device.
+        x, y: training images and their labels.
+        batch: the number of images per step.
+        rate: the maximum learning rate.
+        seed: the seed of the initial weights and of the order of the images.
+        perturb: changes the images of a batch before each step.
     """
     torch.manual_seed(seed)
     model = model.to_empty(device="cpu")
@@ -46,8 +54,8 @@ def fit(
     for _ in range(epochs):
         for chosen in torch.randperm(len(x))[: per_epoch * batch].reshape(-1, batch):
             inputs, labels = x[chosen], y[chosen]
-            if disturb is not None:
-                inputs = disturb(model, inputs, labels, step / steps)
+            if perturb is not None:
+                inputs = perturb(model, inputs, labels, step / steps)
             optimizer.zero_grad()
             torch.autograd.backward(cross_entropy(model(inputs), labels))
             optimizer.step()
@@ -57,12 +65,13 @@ def fit(
 
 
 def save(model: nn.Module, path: Path) -> None:
+    """Writes the model's state to a compressed .npz file, one array per name."""
     np.savez_compressed(path, **{name: weight.numpy() for name, weight in model.state_dict().items()})
 
 
 @torch.no_grad()
 def report(model: nn.Module, x: Tensor, y: Tensor) -> str:
-    """The loss and accuracy on these images, in words."""
+    """The loss and accuracy on these images, as text."""
     logits = model(x)
     correct = (logits.argmax(1) == y).float().mean()
     return f"loss {float(cross_entropy(logits, y)):.4f}, accuracy {100 * float(correct):.1f} %"

@@ -1,4 +1,4 @@
-"""The NumPy backend: a classifier of two layers, its derivatives written by hand."""
+"""The NumPy backend: two-layer classifiers with analytic derivatives, and a demo problem without PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def eigen_backends() -> list[BackendEntry]:
     return [
         BackendEntry(
             name="numpy",
-            summary="NumPy: the Hessian of a two-layer classifier's loss, derivatives by hand",
+            summary="NumPy: the loss Hessian of a two-layer classifier, with analytic derivatives",
             load="eigencore_numpy.backend:bind",
             kinds=("hessian",),
         )

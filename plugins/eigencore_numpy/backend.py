@@ -1,4 +1,4 @@
-"""A problem on NumPy: a two-layer network, its data and an objective, looked over."""
+"""The NumPy backend: validates a two-layer network, its data and its objective, and binds them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ import numpy as np
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Objective, Parameter, Problem
+from eigencore.problems.sharing import (
+    DTYPES,
+    check_cpu,
+    check_dtype,
+    check_kind,
+    check_objective,
+    check_reduction,
+)
 from eigencore_numpy.classifier import TwoLayerClassifier
-from eigencore_numpy.data import Samples, gather, labelled
-from eigencore_numpy.hessian import HessianOperator
+from eigencore_numpy.data import Samples, as_labelled_rows, gather
+from eigencore_numpy.hessian import TwoLayerHessian
 from eigencore_numpy.layout import select
 from eigencore_numpy.network import ACTIVATIONS, PARAMETERS, Numbers, Pass, TwoLayer
 
 KINDS = ("hessian",)
-DTYPES = ("float32", "float64")
 
 
 class NumpyBound:
-    """A problem on NumPy. Weights and data are copies: what becomes of the originals doesn't reach it."""
+    """A problem bound to NumPy; see `eigencore.interfaces.Bound`.
 
-    capabilities = frozenset(Capability)  # all there are
+    Weights and data are copied, so later changes to the originals have no effect.
+    """
+
+    capabilities = frozenset(Capability)
 
     def __init__(self, problem: Problem, network: TwoLayer):
         self._problem, self._network = problem, network
@@ -32,44 +42,65 @@ class NumpyBound:
 
     @property
     def description(self) -> str:
+        """The library with its version, the device and the data type."""
         return f"numpy {'.'.join(np.__version__.split('.')[:2])} cpu {self._network.dtype}"
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> HessianOperator:
-        """The Hessian of the loss over all data, over the parameters that match the glob `params`.
+    def operator(self, kind: str = "hessian", params: str | None = None) -> TwoLayerHessian:
+        """The Hessian of the loss over all data, with respect to the parameters that match `params`.
+
+        Args:
+            params: a glob of parameter names; None selects all parameters.
 
         Raises:
-            UnknownNameError: of a kind or parameter.
+            UnknownNameError: there is no such kind of operator, or no parameter matches.
         """
-        if kind not in KINDS:
-            raise UnknownNameError("kind of operator", kind, KINDS)
+        check_kind(kind, KINDS)
         layout = select(self._network, params)
-        return HessianOperator(layout, self._loss, self._data, self._share)
+        return TwoLayerHessian(layout, self._loss, self._data, self._sample_weights)
 
     def classifier(self, dtype: str | None = None) -> TwoLayerClassifier:
-        kind = self._network.dtype if dtype is None else _dtype(dtype)
-        network, samples = self._network.astype(kind), self._samples.astype(kind)
+        """The network as a classifier of the validation data, or of the data if there are none.
+
+        Raises:
+            UsageError: the data type is not available.
+        """
+        chosen = self._network.dtype if dtype is None else _dtype(dtype)
+        network, samples = self._network.astype(chosen), self._samples.astype(chosen)
         return TwoLayerClassifier(network, samples, self._problem.bounds)
 
     def loss(self, direction: Numbers | None = None, params: str | None = None) -> float:
+        """The loss over all data, at the weights plus `direction` (n,) if that is given.
+
+        Raises:
+            UnknownNameError: no parameter matches `params`.
+            UsageError: the direction has another shape.
+        """
         network = self._network
         if direction is not None:
-            step = select(network, params).direction(direction)
-            network = network.each(lambda name, weights: weights + getattr(step, name))
+            step = select(network, params).unflatten(direction)
+            network = network.map(lambda name, weights: weights + getattr(step, name))
         values = self._loss.value(network.logits(self._data.x), self._data.y)
-        return float(np.sum(self._share * values, dtype=np.float64))
+        return float(np.sum(self._sample_weights * values, dtype=np.float64))
 
     def sample_curvature(
         self, objective: Objective, direction: Numbers, x: Numbers, y: Numbers, params: str | None = None
     ) -> Numbers:
-        v = select(self._network, params).direction(direction)
-        return Pass(self._network, objective, *labelled(self._network, x, y)).weight_curvature(v)
+        """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,).
+
+        Raises:
+            UnknownNameError: no parameter matches `params`.
+            UsageError: direction, inputs or labels have another shape.
+        """
+        v = select(self._network, params).unflatten(direction)
+        return Pass(self._network, objective, *as_labelled_rows(self._network, x, y)).weight_curvature(v)
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
-        return select(self._network, params).told()
+        """The name, position and norm of each parameter that matches `params`."""
+        return select(self._network, params).parameters()
 
     @property
-    def _share(self) -> Numbers:
-        """What each sample counts in the loss (N,)."""
+    def _sample_weights(self) -> Numbers:
+        """The weight of each sample in the loss (N,)."""
         N = len(self._data.x)
         return np.full(N, 1 if self._problem.reduction == "sum" else 1 / N, self._network.dtype)
 
@@ -83,49 +114,63 @@ class NumpyBound:
 def bind(
     problem: Problem, options: None = None, *, device: str | None = None, dtype: str | None = None
 ) -> NumpyBound:
-    """The problem on NumPy: a TwoLayer, batches (x, y), and a loss with derivatives in logit space.
+    """Binds a problem to NumPy.
 
     The operator is that of the mean over all samples, or of their sum with reduction="sum".
 
     Args:
-        device: "cpu", if anything.
-        dtype: "float32" or "float64"; None: the weights' own.
+        problem: a TwoLayer as the model, batches (x, y), and an `eigencore.interfaces.Objective` as the loss.
+        device: "cpu" or None.
+        dtype: "float32" or "float64"; None keeps the data type of the weights.
+
+    Returns:
+        The bound problem.
 
     Raises:
-        ProblemError: model, data or loss can't be used.
-        UsageError: there is no such device, dtype or reduction.
+        ProblemError: the model, data or loss is not valid.
+        UsageError: the device, data type or reduction is not available.
+
+    Example:
+        import numpy as np
+
+        from eigencore import Problem
+        from eigencore.objectives import CrossEntropy
+        from eigencore_numpy.backend import bind
+        from eigencore_numpy.network import TwoLayer
+
+        network = TwoLayer(np.ones((4, 5)), np.zeros(4), np.ones((3, 4)), np.zeros(3))
+        data = [(np.ones((9, 5)), np.arange(9) % 3)]
+        bound = bind(Problem(model=network, data=data, loss=CrossEntropy()))
+        print(bound.operator().shape, bound.loss())
     """
-    if device not in (None, "cpu"):
-        raise UsageError(f"device is {device!r}; the backend numpy works on the cpu", hint="Leave it out.")
-    if problem.reduction not in ("infer", "mean", "sum"):
-        raise UsageError(f"reduction is {problem.reduction!r}; expected 'infer', 'mean' or 'sum'")
+    check_cpu(device, "numpy")
+    check_reduction(problem.reduction)
     if problem.weight is not None:
         raise UsageError(
-            "weight has no meaning for a loss that is a number for each sample", hint="Leave it out."
+            "weight does not apply to an objective, which returns one number per sample",
+            hint="Leave weight out.",
         )
-    missing = [name for name in ("value", "grad", "hvp") if not callable(getattr(problem.loss, name, None))]
-    if missing:
-        raise ProblemError(
-            f"the loss, a {type(problem.loss).__name__}, has no {', '.join(missing)}; expected an Objective",
-            hint="Give eigencore.objectives.CrossEntropy(), or one of your own (eigencore.interfaces).",
-        )
-    return NumpyBound(problem, _placed(problem.model, dtype))
+    check_objective(problem.loss)
+    return NumpyBound(problem, _validated(problem.model, dtype))
 
 
-def _placed(model: Any, dtype: str | None) -> TwoLayer:
-    """A copy of the model in the data type, looked over."""
+def _validated(model: Any, dtype: str | None) -> TwoLayer:
+    """A copy of the model in the data type, after its weights have been checked."""
     if not isinstance(model, TwoLayer):
         raise ProblemError(
             f"the model is a {type(model).__name__}; expected an eigencore_numpy.network.TwoLayer",
-            hint="Other models need another backend, such as torch.",
+            hint="Use another backend for other models, such as torch.",
         )
     if model.activation not in ACTIVATIONS:
         raise UnknownNameError("activation", str(model.activation), ACTIVATIONS)
     given = {name: np.asarray(getattr(model, name)) for name in PARAMETERS}
-    _refuse_shapes({name: weights.shape for name, weights in given.items()})
+    _check_shapes({name: weights.shape for name, weights in given.items()})
     own = np.result_type(*given.values())
     if own.kind not in "fiu" or (dtype is None and str(own) not in DTYPES):
-        raise ProblemError(f"the weights are {own}; expected {' or '.join(DTYPES)}", hint="Give dtype=...")
+        raise ProblemError(
+            f"the weights are {own}; expected {' or '.join(DTYPES)}",
+            hint="Convert them with dtype='float32' or dtype='float64'.",
+        )
     for name, weights in given.items():
         if count := int(np.sum(~np.isfinite(weights))):
             raise ProblemError(
@@ -135,17 +180,18 @@ def _placed(model: Any, dtype: str | None) -> TwoLayer:
     return TwoLayer(**given, activation=model.activation).astype(own if dtype is None else _dtype(dtype))
 
 
-def _refuse_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
     if len(shapes["W1"]) == 2 and len(shapes["W2"]) == 2:
         (h, d), (c, _) = shapes["W1"], shapes["W2"]
-        fit = {"W1": (h, d), "b1": (h,), "W2": (c, h), "b2": (c,)}
-        if shapes == fit and h and d and c:
+        consistent = {"W1": (h, d), "b1": (h,), "W2": (c, h), "b2": (c,)}
+        if shapes == consistent and h and d and c:
             return
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    raise ProblemError(f"the weights don't fit together: {told}; expected (h, d), (h,), (c, h) and (c,)")
+    given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    raise ProblemError(
+        f"the shapes of the weights are inconsistent: {given}; expected (h, d), (h,), (c, h) and (c,)"
+    )
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    if str(name) not in DTYPES:
-        raise UsageError(f"dtype is {name!r}; expected {' or '.join(DTYPES)}")
+    check_dtype(str(name))
     return np.dtype(name)

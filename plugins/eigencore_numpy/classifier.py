@@ -1,4 +1,4 @@
-"""A two-layer network as a classifier, in logit space and over its inputs."""
+"""A two-layer network as a classifier: its logits, and derivatives with respect to its inputs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import array_api_compat.numpy as xp
 
 from eigencore.errors import UsageError
 from eigencore.interfaces import Objective
-from eigencore_numpy.data import Samples, labelled, rows
+from eigencore_numpy.data import Samples, as_labelled_rows, as_rows
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
 
 class TwoLayerClassifier:
-    """Inputs are rows (b, d), labels (b,); everything comes back in the network's data type."""
+    """Takes inputs as rows (b, d) and labels (b,), and returns arrays in the network's data type."""
 
     xp = xp
     device = "cpu"
@@ -23,25 +23,29 @@ class TwoLayerClassifier:
         self.dtype, self.shape, self.classes = network.dtype, samples.shape, network.classes
 
     def samples(self, most: int | None = None) -> tuple[Numbers, Numbers]:
-        # Copies: an attack may write into what it is given.
+        """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""
+        # Copies: an attack may write into its inputs.
         return self._samples.x[:most].copy(), self._samples.y[:most].copy()
 
     def logits(self, x: Numbers, /) -> Numbers:
-        return self._network.logits(rows(self._network, x))
+        """The logits (b, c) for inputs (b, d)."""
+        return self._network.logits(as_rows(self._network, x))
 
     def value_and_grad(self, objective: Objective, x: Numbers, y: Numbers, /) -> tuple[Numbers, Numbers]:
+        """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
         passed = self._pass(objective, x, y)
         return passed.values(), passed.input_gradient()
 
     def input_products(self, objective: Objective, x: Numbers, y: Numbers, /) -> Callable[[Numbers], Numbers]:
+        """A function from rows v (b, d) to each sample's Hessian over its input, times its row of v."""
         passed, shape = self._pass(objective, x, y), x.shape
 
         def product(v: Numbers) -> Numbers:
             if v.shape != shape:
-                raise UsageError(f"vectors of shape {v.shape}; expected {shape}, a row for each sample")
-            return passed.input_product(rows(self._network, v))
+                raise UsageError(f"vectors of shape {v.shape}; expected {shape}, one row per sample")
+            return passed.input_product(as_rows(self._network, v))
 
         return product
 
     def _pass(self, objective: Objective, x: Numbers, y: Numbers) -> Pass:
-        return Pass(self._network, objective, *labelled(self._network, x, y))
+        return Pass(self._network, objective, *as_labelled_rows(self._network, x, y))

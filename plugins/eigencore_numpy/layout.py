@@ -1,60 +1,67 @@
-"""Which weights are looked at, and where each lies in the flat vector."""
+"""The parameters that an operator covers, and their positions in its flat vectors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from itertools import accumulate, pairwise
 
 import numpy as np
 
-from eigencore.errors import UnknownNameError, UsageError
+from eigencore.errors import UsageError
 from eigencore.interfaces import Parameter
+from eigencore.problems.sharing import flat_slices, select_names
 from eigencore_numpy.network import PARAMETERS, Numbers, TwoLayer
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The chosen parameters of a network, one after the other in a flat vector of n numbers."""
+class TwoLayerLayout:
+    """The selected parameters of a network, one after the other in a flat vector of n numbers.
+
+    Attributes:
+        network: the network whose parameters these are.
+        slices: the position of each selected parameter in a flat vector, by name.
+    """
 
     network: TwoLayer
     slices: dict[str, slice]
 
     @property
     def n(self) -> int:
+        """The length of a flat vector."""
         return int(max(where.stop for where in self.slices.values()))
 
-    def direction(self, v: Numbers) -> TwoLayer:
-        """A flat vector (n,) as a direction in all weights, zero in those that aren't chosen."""
+    def unflatten(self, v: Numbers) -> TwoLayer:
+        """A flat vector (n,) as a direction over all weights, zero in the parameters that are not selected.
+
+        Raises:
+            UsageError: the vector has another shape.
+        """
         v = np.asarray(v, dtype=self.network.dtype)
         if v.shape != (self.n,):
             raise UsageError(f"a direction of shape {v.shape}; expected ({self.n},)")
-        return self.network.each(
+        return self.network.map(
             lambda name, weights: (
                 v[self.slices[name]].reshape(weights.shape) if name in self.slices else np.zeros_like(weights)
             )
         )
 
-    def flat(self, direction: TwoLayer) -> Numbers:
-        """The chosen part of a direction or gradient, (n,)."""
+    def flatten(self, direction: TwoLayer) -> Numbers:
+        """The selected parameters of a direction or gradient as a flat vector (n,)."""
         return np.concatenate([getattr(direction, name).reshape(-1) for name in self.slices])
 
-    def told(self) -> tuple[Parameter, ...]:
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The name, position and norm of each selected parameter."""
         return tuple(
             Parameter(name, where, float(np.linalg.norm(getattr(self.network, name))))
             for name, where in self.slices.items()
         )
 
 
-def select(network: TwoLayer, pattern: str | None = None) -> Layout:
-    """The parameters whose name matches the glob `pattern` (None: all of them).
+def select(network: TwoLayer, pattern: str | None = None) -> TwoLayerLayout:
+    """The parameters whose names match a glob pattern; None selects all of them.
 
     Raises:
-        UnknownNameError: no parameter matches; the nearest names are told.
+        UnknownNameError: no parameter matches; the hint suggests the nearest names.
     """
-    chosen = [name for name in PARAMETERS if pattern is None or fnmatchcase(name, pattern)]
-    if not chosen:
-        raise UnknownNameError("parameter", str(pattern), PARAMETERS)
-    ends = accumulate((getattr(network, name).size for name in chosen), initial=0)
-    slices = [slice(start, end) for start, end in pairwise(ends)]
-    return Layout(network, dict(zip(chosen, slices, strict=True)))
+    names = select_names(PARAMETERS, pattern)
+    slices = flat_slices(getattr(network, name).size for name in names)
+    return TwoLayerLayout(network, dict(zip(names, slices, strict=True)))

@@ -37,7 +37,7 @@ def test_what_it_brings_is_listed(extended) -> None:
     assert re.search(r"^  example +loaded +eigencore-example-plugin 0\.1\.0 +davidson, ", told, re.MULTILINE)
     for listing, name in BROUGHT.items():
         assert re.search(rf"^  {name} .* example$", extended.run("eigen", listing).stdout, re.MULTILINE)
-    assert re.search(r"^  race +which of some solvers", extended.run("eigen", "--help").stdout, re.MULTILINE)
+    assert re.search(r"^  race +compares solvers by", extended.run("eigen", "--help").stdout, re.MULTILINE)
     assert "--set davidson.basis=VALUE" in extended.run("eigen", "solvers", "davidson").stdout
 
 

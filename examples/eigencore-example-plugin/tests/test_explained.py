@@ -7,7 +7,7 @@ from eigencore.testing import analysis_checks
 
 
 @pytest.mark.parametrize("check", analysis_checks("explained"))
-def test_the_kit(check):
+def test_conforms(check):
     check()
 
 
@@ -27,16 +27,16 @@ def test_the_share_is_that_of_the_spectrum():
     assert f"{100 * found.numbers['share']:.1f} %" in found.verdict
 
 
-def test_more_probes_know_it_better():
+def test_more_probes_reduce_the_standard_error():
     spectrum = np.linspace(1, 2, 100)
     few, many = explained(spectrum, 3, 5), explained(spectrum, 3, 500)
     assert many.numbers["standard_error"] < few.numbers["standard_error"] / 3
 
 
-def test_where_all_is_found_all_is_explained():
+def test_all_eigenpairs_explain_everything():
     assert explained(np.array([3.0, 2.0, 1.0]), 3, 2).numbers["share"] == pytest.approx(1)
 
 
-def test_without_a_converged_pair_it_says_so():
+def test_without_a_converged_pair_it_fails_with_a_reason():
     run = eigencore.analyze("demo:quadratic", max_matvecs=6, certify="none", analyses="explained")
     assert "no eigenpair has converged" in run.manifest["failed"]["explained"]

@@ -12,6 +12,6 @@ def test_the_fewest_products_come_first(capsys):
     assert all(line.endswith("converged") for line in lines)
 
 
-def test_a_misspelt_solver_is_told(capsys):
+def test_a_misspelt_solver_is_reported_with_the_nearest_name(capsys):
     assert main(["race", "example:clusters", "davidsen"]) == 2
     assert "Did you mean davidson?" in capsys.readouterr().err

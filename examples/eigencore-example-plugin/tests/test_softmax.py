@@ -14,8 +14,8 @@ from eigencore_example_plugin.softmax import SoftmaxRegression
 
 @pytest.mark.parametrize(
     "check",
-    backend_checks("softmax", make) + backend_checks("softmax", make(samples=40), dtype="float32"),
-    ids=lambda c: c.__name__,
+    backend_checks(make) + backend_checks(make(samples=40), dtype="float32"),
+    ids=lambda check: check.__name__,
 )
 def test_conforms(check):
     check()
@@ -27,14 +27,15 @@ def test_the_top_eigenvalues_are_those_of_the_dense_hessian():
     p = np.exp(problem.model.logits(x))
     p /= p.sum(axis=1, keepdims=True)
     x1 = np.hstack([x, np.ones((len(x), 1))])
-    # The mean over the samples of (diag(p) - p p') ⊗ (x, 1)(x, 1)'; the order of the weights is no matter.
+    # The mean over the samples of (diag(p) - p p') ⊗ (x, 1)(x, 1)'. The order of the weights differs
+    # from the backend's, which does not change the eigenvalues.
     curvature = np.einsum("ia,ab->iab", p, np.eye(3)) - np.einsum("ia,ib->iab", p, p)
     dense = np.einsum("iab,ij,ik->ajbk", curvature, x1, x1).reshape(27, 27) / len(x)
     found = eigencore.analyze("example:clusters", 4, solver="davidson", tol=1e-8, analyses="none").eigen
     assert found.values == pytest.approx(np.linalg.eigvalsh(dense)[::-1][:4], rel=1e-6)
 
 
-def test_attacks_and_other_analyses_work_on_it():
+def test_attacks_and_other_analyses_work_on_this_backend():
     bound = eigencore.bind(make())
     attacked = eigencore.attack(bound, "pgd", eps=0.5, norm="L2")
     assert attacked.accuracy < 1 - np.mean(~attacked.correct)
@@ -43,24 +44,24 @@ def test_attacks_and_other_analyses_work_on_it():
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changes", "message"),
     [
         ({"model": "linear"}, "the model is a str; expected a SoftmaxRegression"),
-        ({"loss": print}, "expected an Objective"),
+        ({"loss": print}, "without value, grad, hvp; expected an Objective"),
         ({"data": []}, "the data are empty"),
         ({"data": [(np.ones((2, 5)), [0, 1])]}, r"batch 0 have shape \(2, 5\); expected \(b, 8\)"),
-        ({"data": [(np.ones((2, 8)), [0, 3])]}, "not 2 numbers from 0 to 2"),
+        ({"data": [(np.ones((2, 8)), [0, 3])]}, "not 2 integers from 0 to 2"),
         ({"data": [np.ones((2, 8))]}, r"batch 0 is a ndarray; expected a pair \(x, y\)"),
         ({"model": SoftmaxRegression(np.ones((3, 8)), np.ones(1))}, r"W \(3, 8\) and b \(1,\)"),
         ({"weight": len}, "mean over all samples"),
     ],
 )
-def test_what_it_cannot_bind_is_refused(changed, words):
-    with pytest.raises(ProblemError, match=words):
-        eigencore.bind(replace(make(), **changed))
+def test_an_invalid_problem_is_refused(changes, message):
+    with pytest.raises(ProblemError, match=message):
+        eigencore.bind(replace(make(), **changes))
 
 
-def test_an_unknown_device_or_type_is_refused():
-    for asked in ({"device": "cuda"}, {"dtype": "float16"}):
+def test_an_unavailable_device_or_data_type_is_refused():
+    for requested in ({"device": "cuda"}, {"dtype": "float16"}):
         with pytest.raises(UsageError, match=r"cuda|float16"):
-            eigencore.bind(make(), **asked)
+            eigencore.bind(make(), **requested)

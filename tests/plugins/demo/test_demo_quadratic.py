@@ -1,4 +1,4 @@
-"""The quadratic: its spectrum is what it says, and its products are those of that matrix."""
+"""The quadratic: its spectrum is exact, and its products are those of that matrix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_products_of_vectors_and_blocks_agree():
     np.testing.assert_allclose(operator.matmat(V), columns, rtol=0, atol=1e-13)
 
 
-def test_it_is_shaped_like_a_hessian():
+def test_the_spectrum_resembles_that_of_a_hessian():
     values = make().spectrum
     assert len(values) == 2000
     assert (values[:10] >= 4).all()
@@ -34,7 +34,7 @@ def test_it_is_shaped_like_a_hessian():
     assert np.median(np.abs(values)) < 0.2
 
 
-def test_the_seed_turns_the_vectors_and_keeps_the_values():
+def test_the_seed_changes_the_vectors_and_keeps_the_values():
     first, same, other = make(n=40), make(n=40, seed=0), make(n=40, seed=1)
     v = np.ones(40)
     np.testing.assert_array_equal(first.operator.matvec(v), same.operator.matvec(v))
@@ -43,7 +43,7 @@ def test_the_seed_turns_the_vectors_and_keeps_the_values():
 
 
 def test_eigenvectors_are_spread_over_the_coordinates():
-    """A solver that starts from a coordinate vector must not be handed the answer."""
+    """A solver that starts from a coordinate vector must not start at the solution."""
     _, vectors = np.linalg.eigh(make(n=60).operator.matmat(np.eye(60)))
     assert np.abs(vectors[:, -10:]).max() < 0.999
 
@@ -57,10 +57,10 @@ def test_its_keywords_can_be_set_from_the_command_line():
 
 
 @pytest.mark.parametrize("keywords", [{"n": 0}, {"outliers": -1}, {"seed": -1}, {"n": 5, "outliers": 6}])
-def test_what_is_out_of_range_is_refused(keywords):
+def test_arguments_out_of_range_are_refused(keywords):
     with pytest.raises(OptionError, match="problem"):
         make(**keywords)
 
 
-def test_the_description_tells_what_was_asked():
+def test_the_description_reports_the_arguments():
     assert make(n=1234, outliers=3).description.startswith("quadratic of 1,234 weights · 3 outliers")

@@ -1,4 +1,4 @@
-"""Derivatives by hand, held to finite differences and to dense Hessians in float64."""
+"""Analytic derivatives, compared with finite differences and dense Hessians in float64."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ def difference(f, at, v, step=STEP):
 
 
 def jacobian(f, at):
-    """d f / d at, a column for each number of `at`."""
+    """d f / d at, with one column for each entry of `at`."""
     return np.stack([difference(f, at, e) for e in np.eye(len(at))], axis=-1)
 
 
-def gradient_at(problem, together):
+def gradient_at(problem, all_samples):
     """The gradient of the mean loss as a function of the flat weights."""
-    x, y = together(problem)
+    x, y = all_samples(problem)
     layout = select(problem.model)
-    share = np.full(len(y), 1 / len(y))
+    sample_weights = np.full(len(y), 1 / len(y))
 
     def gradient(w):
-        passed = Pass(layout.direction(w), problem.loss, x, y, share)
-        return layout.flat(passed.weight_gradient())
+        passed = Pass(layout.unflatten(w), problem.loss, x, y, sample_weights)
+        return layout.flatten(passed.weight_gradient())
 
-    return gradient, layout.flat(problem.model)
+    return gradient, layout.flatten(problem.model)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_an_activation_comes_with_its_derivatives(name):
-    f, slope, bend = ACTIVATIONS[name]
+def test_the_derivatives_of_an_activation_are_correct(name):
+    f, df, ddf = ACTIVATIONS[name]
     a = np.array([-40.0, -3.0, -0.5, 0.25, 2.0, 40.0])
-    np.testing.assert_allclose(slope(a), difference(f, a, 1.0), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(bend(a), difference(slope, a, 1.0), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(df(a), difference(f, a, 1.0), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ddf(a), difference(df, a, 1.0), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_an_activation_neither_overflows_nor_widens(name):
+def test_an_activation_does_not_overflow_and_keeps_its_data_type(name):
     a = np.array([-1e4, -200, 0, 200, 1e4], dtype=np.float32)
     for part in ACTIVATIONS[name]:
         assert part(a).dtype == np.float32
@@ -66,30 +66,30 @@ def test_an_activation_neither_overflows_nor_widens(name):
 # -- over the weights --------------------------------------------------------------------------------------
 
 
-def test_the_weight_gradient_is_the_slope_of_the_loss(problem, together):
+def test_the_weight_gradient_is_the_derivative_of_the_loss(problem, all_samples):
     bound = bind(problem)
-    gradient, w = gradient_at(problem, together)
-    slope = jacobian(lambda d: np.array(bound.loss(d)), np.zeros_like(w))
-    np.testing.assert_allclose(gradient(w), slope, rtol=0, atol=1e-9)
+    gradient, w = gradient_at(problem, all_samples)
+    expected = jacobian(lambda d: np.array(bound.loss(d)), np.zeros_like(w))
+    np.testing.assert_allclose(gradient(w), expected, rtol=0, atol=1e-9)
 
 
-def test_the_operator_is_the_dense_hessian(problem, together):
-    gradient, w = gradient_at(problem, together)
+def test_the_operator_is_the_dense_hessian(problem, all_samples):
+    gradient, w = gradient_at(problem, all_samples)
     operator = bind(problem).operator()
     dense = operator.matmat(np.eye(len(w)))
     np.testing.assert_allclose(dense, jacobian(gradient, w), rtol=0, atol=1e-8)
     np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-14)
 
 
-def test_any_objective_is_a_loss(problem, objective, together):
+def test_any_objective_can_be_the_loss(problem, objective, all_samples):
     problem = Problem(model=problem.model, data=problem.data, loss=objective)
-    gradient, w = gradient_at(problem, together)
+    gradient, w = gradient_at(problem, all_samples)
     dense = bind(problem).operator().matmat(np.eye(len(w)))
     np.testing.assert_allclose(dense, jacobian(gradient, w), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("params", [*PARAMETERS, "W*", "?2"])
-def test_params_choose_a_block_of_it(params, problem):
+def test_params_select_a_block_of_the_hessian(params, problem):
     bound = bind(problem)
     whole = bound.operator().matmat(np.eye(bound.operator().shape[0]))
     where = {name: place for name, place, _ in bound.layout()}
@@ -98,36 +98,36 @@ def test_params_choose_a_block_of_it(params, problem):
     np.testing.assert_allclose(block, whole[np.ix_(kept, kept)], rtol=0, atol=1e-15)
 
 
-def test_sample_curvature_is_the_second_derivative_of_each_objective(problem, objective, together):
-    x, y = together(problem)
+def test_sample_curvature_is_the_second_derivative_of_each_objective(problem, objective, all_samples):
+    x, y = all_samples(problem)
     bound, layout = bind(problem), select(problem.model)
     v = np.random.default_rng(1).standard_normal(layout.n)
-    w = layout.flat(problem.model)
+    w = layout.flatten(problem.model)
 
     def values(t):
-        moved = layout.direction(w + t * v)
+        moved = layout.unflatten(w + t * v)
         return objective.value(TwoLayer.logits(moved, x), y)
 
     step = 1e-4
     second = (values(step) + values(-step) - 2 * values(0)) / step**2
-    told = bound.sample_curvature(objective, v, x, y)
-    np.testing.assert_allclose(told, second, rtol=1e-5, atol=1e-5)
+    found = bound.sample_curvature(objective, v, x, y)
+    np.testing.assert_allclose(found, second, rtol=1e-5, atol=1e-5)
 
 
-def test_sample_curvatures_of_the_loss_have_the_operators_as_their_mean(problem, together):
+def test_the_mean_of_the_sample_curvatures_is_that_of_the_operator(problem, all_samples):
     bound = bind(problem)
     for params in (None, "W1", "?2"):
         operator = bound.operator(params=params)
         v = np.random.default_rng(2).standard_normal(operator.shape[0])
-        each = bound.sample_curvature(problem.loss, v, *together(problem), params=params)
+        each = bound.sample_curvature(problem.loss, v, *all_samples(problem), params=params)
         assert each.mean() == pytest.approx(v @ operator.matvec(v), rel=1e-12)
 
 
 # -- over the input ----------------------------------------------------------------------------------------
 
 
-def test_input_gradients_are_the_slopes_of_the_values(problem, objective, together):
-    x, y = together(problem)
+def test_input_gradients_are_the_derivatives_of_the_values(problem, objective, all_samples):
+    x, y = all_samples(problem)
     classifier = bind(problem).classifier()
     value, gradient = classifier.value_and_grad(objective, x, y)
     np.testing.assert_array_equal(value, objective.value(classifier.logits(x), y))
@@ -139,13 +139,13 @@ def test_input_gradients_are_the_slopes_of_the_values(problem, objective, togeth
     np.testing.assert_allclose(np.sum(gradient * v, axis=1), difference(values, x, v), rtol=1e-6, atol=1e-8)
 
 
-def test_input_products_are_those_of_the_dense_hessians(problem, objective, together):
-    x, y = together(problem)
+def test_input_products_are_those_of_dense_hessians(problem, objective, all_samples):
+    x, y = all_samples(problem)
     classifier = bind(problem).classifier()
     product = classifier.input_products(objective, x, y)
     basis = np.eye(x.shape[1])
     dense = np.stack([product(np.broadcast_to(e, x.shape)) for e in basis], axis=-1)
-    slopes = np.stack(
+    differences = np.stack(
         [
             difference(
                 lambda x: classifier.value_and_grad(objective, x, y)[1], x, np.broadcast_to(e, x.shape)
@@ -154,11 +154,11 @@ def test_input_products_are_those_of_the_dense_hessians(problem, objective, toge
         ],
         axis=-1,
     )
-    np.testing.assert_allclose(dense, slopes, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(dense, differences, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(dense, dense.transpose(0, 2, 1), rtol=1e-10, atol=1e-12)
 
 
-def test_the_margin_of_relu_has_no_curvature_over_the_input(small, together):
+def test_the_margin_of_relu_has_no_curvature_over_the_input(small, all_samples):
     problem = small("relu")
-    product = bind(problem).classifier().input_products(Margin(), *together(problem))
+    product = bind(problem).classifier().input_products(Margin(), *all_samples(problem))
     assert not product(np.ones((15, 6))).any()

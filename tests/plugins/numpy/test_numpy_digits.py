@@ -1,4 +1,4 @@
-"""The digits without PyTorch: real data, a network that has learned them, and the script of its weights."""
+"""The digits without PyTorch: real data, a trained network, and the script that trained it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_is_found_by_name(problem):
     assert (found.name, found.description) == (problem.name, problem.description)
 
 
-def test_data_are_in_ragged_batches_within_their_bounds(problem):
+def test_data_are_in_batches_of_unequal_size_within_their_bounds(problem):
     assert [len(y) for _, y in problem.data] == [256] * 5 + [157]
     ((x, y),) = problem.validation
     assert (x.shape, x.dtype, y.dtype) == ((360, 8, 8), np.float32, np.int64)
@@ -36,7 +36,7 @@ def test_data_are_in_ragged_batches_within_their_bounds(problem):
     assert (every.min(), every.max()) == problem.bounds
 
 
-def test_training_and_test_images_share_none_and_have_all_classes(problem):
+def test_training_and_test_images_are_disjoint_and_have_all_classes(problem):
     training = {x.tobytes() for batch, _ in problem.data for x in batch}
     ((held_out, labels),) = problem.validation
     assert not training & {x.tobytes() for x in held_out}
@@ -49,7 +49,7 @@ def test_the_network_has_learned_and_its_loss_has_converged(problem):
     x, y = classifier.samples()
     assert classifier.shape == (8, 8)
     assert (classifier.logits(x).argmax(1) == y).mean() >= 0.97
-    assert 0.005 < bound.loss() < 0.05  # not so small that curvature is gone
+    assert 0.005 < bound.loss() < 0.05  # not so small that the curvature vanishes
 
 
 def test_the_description_is_computed(problem):
@@ -62,24 +62,24 @@ def test_the_description_is_computed(problem):
     )
 
 
-def test_the_top_of_its_spectrum_is_that_of_float64(problem):
+def test_the_top_eigenvalues_in_float32_are_those_of_float64(problem):
     few = replace(problem, data=problem.data[-1:])
-    shown, exact = (
+    found, exact = (
         eigencore.analyze(few, k=3, solver="lanczos", dtype=dtype, analyses="none").eigen
         for dtype in ("float32", "float64")
     )
-    assert shown.status == exact.status == "converged"
-    np.testing.assert_allclose(shown.values, exact.values, rtol=1e-4)
+    assert found.status == exact.status == "converged"
+    np.testing.assert_allclose(found.values, exact.values, rtol=1e-4)
 
 
-def test_a_missing_package_is_told_with_its_extra(monkeypatch):
+def test_a_missing_package_is_reported_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(PluginError, match="needs sklearn") as caught:
         digits.make()
     assert "eigencore[demo]" in caught.value.hint
 
 
-def test_it_takes_neither_torch_nor_another_plugin():
+def test_it_imports_neither_torch_nor_another_plugin():
     code = (
         "import sys, eigencore_numpy.digits, eigencore_numpy.backend;"
         "bound = eigencore_numpy.backend.bind(eigencore_numpy.digits.make()); bound.operator();"
@@ -103,10 +103,10 @@ def test_training_is_reproducible(tmp_path):
 
 @pytest.mark.slow
 def test_the_script_makes_a_network_like_the_shipped_one(problem):
-    """Bit for bit only with the same libraries and processor; as good on any."""
-    made = train_digits.train()
+    """Bitwise equality requires the same libraries and processor; the quality is the same on any."""
+    trained = train_digits.train()
     ((x, y),) = problem.validation
     x = x.reshape(len(x), -1)
-    assert (made.logits(x).argmax(1) == y).mean() >= 0.97
-    shipped, again = (CrossEntropy().value(net.logits(x), y).mean() for net in (problem.model, made))
+    assert (trained.logits(x).argmax(1) == y).mean() >= 0.97
+    shipped, again = (CrossEntropy().value(net.logits(x), y).mean() for net in (problem.model, trained))
     assert again == pytest.approx(shipped, abs=0.01)

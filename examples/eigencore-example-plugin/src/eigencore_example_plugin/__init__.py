@@ -1,6 +1,7 @@
 """A solver, a backend with a problem, an analysis and a command.
 
-eigencore imports this module to list what there is; the modules named here are imported when they are used.
+eigencore imports this module to list the entries, so it imports nothing heavy. The modules that the entries
+name are imported only when they are used.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def eigen_solvers() -> list[SolverEntry]:
     return [
         SolverEntry(
             name="davidson",
-            summary="block Davidson: the basis grows by the residuals of the pairs that are not there yet",
+            summary="block Davidson: expands the basis by the residuals of unconverged pairs",
             load="eigencore_example_plugin.davidson:davidson",
             options="eigencore_example_plugin.davidson:DavidsonOptions",
         )
@@ -33,7 +34,7 @@ def eigen_backends() -> list[BackendEntry]:
     return [
         BackendEntry(
             name="softmax",
-            summary="softmax regression in NumPy, derivatives by hand",
+            summary="softmax regression in NumPy, with analytic derivatives",
             load="eigencore_example_plugin.backend:bind",
             kinds=("hessian",),
         )
@@ -69,7 +70,7 @@ def eigen_commands() -> list[CommandEntry]:
     return [
         CommandEntry(
             name="race",
-            summary="which of some solvers takes the fewest products",
+            summary="compares solvers by the number of products they need",
             load="eigencore_example_plugin.race:race",
         )
     ]

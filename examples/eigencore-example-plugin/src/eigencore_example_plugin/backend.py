@@ -1,4 +1,4 @@
-"""The backend `softmax`: a softmax regression bound to its data, over its weights and over its inputs."""
+"""The backend `softmax`: binds a softmax regression to its data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 from eigencore.entries import Capability
-from eigencore.errors import ProblemError, UnknownNameError, UsageError
+from eigencore.errors import ProblemError
 from eigencore.interfaces import Objective, Parameter, Problem
 from eigencore.operators import FunctionOperator
+from eigencore.problems.sharing import check_cpu, check_dtype, check_kind, check_objective
 
 from eigencore_example_plugin.softmax import Numbers, SoftmaxRegression, layout
 
@@ -20,34 +21,33 @@ Samples = tuple[Numbers, Numbers]
 def bind(
     problem: Problem, options: None = None, *, device: str | None = None, dtype: str | None = None
 ) -> SoftmaxBound:
-    """The problem on this backend: a SoftmaxRegression, batches (x, y), and an Objective as its loss.
+    """Binds a problem whose model is a SoftmaxRegression.
+
+    Args:
+        problem: the model, batches (x, y), and an `eigencore.interfaces.Objective` as the loss.
+        device: "cpu" or None.
+        dtype: "float32" or "float64"; None keeps the data type of the weights.
 
     Raises:
-        ProblemError: model, data or loss can't be used.
-        UsageError: there is no such device or dtype.
+        ProblemError: the model, data or loss is not valid.
+        UsageError: the device or data type is not available.
     """
     model = problem.model
     if not isinstance(model, SoftmaxRegression):
         raise ProblemError(f"the model is a {type(model).__name__}; expected a SoftmaxRegression")
     if model.W.ndim != 2 or model.b.shape != model.W.shape[:1]:
         raise ProblemError(f"W {model.W.shape} and b {model.b.shape}; expected (c, d) and (c,)")
-    if not all(hasattr(problem.loss, name) for name in ("value", "grad", "hvp")):
-        raise ProblemError(
-            f"the loss is a {type(problem.loss).__name__}; expected an Objective",
-            hint="Give eigencore.objectives.CrossEntropy().",
-        )
+    check_objective(problem.loss)
     if problem.weight is not None or problem.reduction not in ("infer", "mean", "sum"):
-        raise ProblemError("the backend softmax takes the loss's mean over all samples, or reduction='sum'")
-    if device not in (None, "cpu"):
-        raise UsageError(f"device is {device!r}; the backend softmax works on the cpu")
+        raise ProblemError("the backend softmax supports only the mean over all samples, or reduction='sum'")
+    check_cpu(device, "softmax")
     dtype = dtype or str(model.W.dtype)
-    if dtype not in ("float32", "float64"):
-        raise UsageError(f"dtype is {dtype!r}; expected float32 or float64")
+    check_dtype(dtype)
     return SoftmaxBound(problem, model.astype(dtype))
 
 
 class SoftmaxBound:
-    """All that a bound problem can offer but minibatches; see `eigencore.interfaces.Bound`."""
+    """A bound problem with every capability except minibatches; see `eigencore.interfaces.Bound`."""
 
     capabilities = frozenset(Capability) - {Capability.MINIBATCHES}
 
@@ -55,47 +55,53 @@ class SoftmaxBound:
         self._problem, self._model = problem, model
         self._objective: Objective = problem.loss
         self._x, self._y = gather(problem.data, model)
-        self._share = 1.0 if problem.reduction == "sum" else 1 / len(self._y)
+        self._sample_weight = 1.0 if problem.reduction == "sum" else 1 / len(self._y)
 
     @property
     def description(self) -> str:
+        """The library with its version, the device and the data type."""
         return f"numpy {np.__version__} cpu {self._model.W.dtype}"
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> FunctionOperator:
-        if kind != "hessian":
-            raise UnknownNameError("kind of operator", kind, ("hessian",))
-        chosen, logits = layout(self._model, params), self._model.logits(self._x)
+        """The Hessian of the loss over all data, with respect to the parameters that match `params`."""
+        check_kind(kind, ("hessian",))
+        selected, logits = layout(self._model, params), self._model.logits(self._x)
 
         def product(v: Numbers) -> Numbers:
-            change = self._objective.hvp(logits, self._y, chosen.step(v).logits(self._x)) * self._share
-            return chosen.flat(SoftmaxRegression(change.T @ self._x, change.sum(axis=0)))
+            change = selected.unflatten(v).logits(self._x)
+            g = self._objective.hvp(logits, self._y, change) * self._sample_weight
+            return selected.flatten(SoftmaxRegression(g.T @ self._x, g.sum(axis=0)))
 
-        return FunctionOperator(product, chosen.n, xp=xp, dtype=self._model.W.dtype, device="cpu")
+        return FunctionOperator(product, selected.n, xp=xp, dtype=self._model.W.dtype, device="cpu")
 
     def loss(self, direction: Numbers | None = None, params: str | None = None) -> float:
+        """The loss over all data, at the weights plus `direction` (n,) if that is given."""
         model = self._model
         if direction is not None:
-            model = model.plus(layout(model, params).step(direction))
+            model = model.plus(layout(model, params).unflatten(direction))
         values = self._objective.value(model.logits(self._x), self._y)
-        return self._share * float(np.sum(values, dtype=np.float64))
+        return self._sample_weight * float(np.sum(values, dtype=np.float64))
 
     def sample_curvature(
         self, objective: Objective, direction: Numbers, x: Numbers, y: Numbers, params: str | None = None
     ) -> Numbers:
-        change = layout(self._model, params).step(direction).logits(x)
+        """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,)."""
+        change = layout(self._model, params).unflatten(direction).logits(x)
         return np.asarray(np.sum(change * objective.hvp(self._model.logits(x), y, change), axis=1))
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+        """The name, position and norm of each parameter that matches `params`."""
         return layout(self._model, params).parameters
 
     def classifier(self, dtype: str | None = None) -> SoftmaxClassifier:
+        """The model as a classifier of the validation data, or of the data if there are none."""
         model = self._model.astype(dtype or self._model.W.dtype)
         data = self._problem.data if self._problem.validation is None else self._problem.validation
         return SoftmaxClassifier(model, gather(data, model), self._problem.bounds)
 
 
 class SoftmaxClassifier:
-    """See `eigencore.interfaces.Classifier`."""
+    """The model as a classifier; see `eigencore.interfaces.Classifier`."""
 
     xp, device = xp, "cpu"
 
@@ -105,26 +111,30 @@ class SoftmaxClassifier:
         self.shape = (d,)
 
     def samples(self, most: int | None = None) -> Samples:
+        """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""
         x, y = self._samples
         return x[:most].copy(), y[:most].copy()
 
     def logits(self, x: Numbers, /) -> Numbers:
+        """The logits (b, c) for inputs (b, d)."""
         return self._model.logits(x)
 
     def value_and_grad(self, objective: Objective, x: Numbers, y: Numbers, /) -> tuple[Numbers, Numbers]:
+        """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
         logits = self.logits(x)
         return objective.value(logits, y), objective.grad(logits, y) @ self._model.W
 
     def input_products(self, objective: Objective, x: Numbers, y: Numbers, /) -> Callable[[Numbers], Numbers]:
+        """A function from rows v (b, d) to each sample's Hessian over its input, times its row of v."""
         logits, W = self.logits(x), self._model.W
         return lambda v: objective.hvp(logits, y, v @ W.T) @ W
 
 
 def gather(data: Iterable[Any], model: SoftmaxRegression) -> Samples:
-    """The samples of all batches (x, y), as rows in the model's data type and labels.
+    """The samples of all batches (x, y): inputs (N, d) in the model's data type, and labels (N,).
 
     Raises:
-        ProblemError: a batch is not of inputs and labels that fit the model.
+        ProblemError: there are no batches, or a batch does not consist of inputs and labels that fit the model.
     """
     classes, d = model.W.shape
     xs, ys = [], []
@@ -136,7 +146,7 @@ def gather(data: Iterable[Any], model: SoftmaxRegression) -> Samples:
             raise ProblemError(f"the inputs of batch {index} have shape {x.shape}; expected (b, {d})")
         if y.shape != x.shape[:1] or not np.all(np.isin(y, np.arange(classes))):
             raise ProblemError(
-                f"the labels of batch {index} are not {len(x)} numbers from 0 to {classes - 1}"
+                f"the labels of batch {index} are not {len(x)} integers from 0 to {classes - 1}"
             )
         xs.append(x)
         ys.append(y.astype(np.int64))

@@ -1,7 +1,7 @@
-"""Block Davidson without a preconditioner: the basis grows by the residuals of the pairs that are still open.
+"""Block Davidson without a preconditioner: expands a basis by the residuals of the unconverged pairs.
 
-Crouzeix, Philippe & Sadkane, The Davidson method, SIAM J. Sci. Comput. 15 (1994) 62-76, with the identity for
-a preconditioner. Two bases of m vectors are held: it is written to be read, not to be fast.
+Source: Crouzeix, Philippe & Sadkane, The Davidson method, SIAM J. Sci. Comput. 15 (1994) 62-76, with the
+identity as the preconditioner. The solver stores two bases of m vectors, for readability rather than speed.
 """
 
 from __future__ import annotations
@@ -22,88 +22,100 @@ from eigencore.space import Array
 
 @dataclass(frozen=True)
 class DavidsonOptions:
+    """The options of the solver `davidson`."""
+
     basis: int | None = option(
         None,
         low=2,
-        help="vectors of the basis before its better half is kept; none: the larger of 4k and 20",
-        when="raise it where gaps are small; lower it to save memory",
+        help="maximum number of basis vectors before a restart that keeps half; none: the larger of 4k and 20",
+        when="raise it if gaps between eigenvalues are small; lower it to save memory",
     )
 
 
 @dataclass(frozen=True)
-class Block:
-    """Orthonormal columns V and their products AV, both (n, j), in the operator's own arrays."""
+class DavidsonBasis:
+    """Orthonormal columns V and their products AV, both (n, j), as arrays of the operator's library."""
 
     V: Array
     AV: Array
 
     @property
     def size(self) -> int:
+        """The number of columns, j."""
         return int(self.V.shape[1])
 
-    def turned(self, rotation: npt.NDArray[Any], operator: LinearOperator) -> Block:
-        """V Q and AV Q, for Q on the host."""
+    def rotated(self, rotation: npt.NDArray[Any], operator: LinearOperator) -> DavidsonBasis:
+        """V Q and AV Q, for a matrix Q (j, l) on the host."""
         Q = arrays.from_host(rotation, operator)
-        return Block(self.V @ Q, self.AV @ Q)
+        return DavidsonBasis(self.V @ Q, self.AV @ Q)
 
-    def grown(self, W: Array, operator: LinearOperator) -> Block:
-        """With the directions of W, which cost a product each."""
-        W, xp = orthonormal(W, operator, against=self.V), operator.xp
-        return Block(xp.concat([self.V, W], axis=1), xp.concat([self.AV, operator.matmat(W)], axis=1))
+    def expanded(self, W: Array, operator: LinearOperator) -> DavidsonBasis:
+        """The basis with the directions of W (n, l) added, at a cost of one product per direction."""
+        W, xp = orthonormalize(W, operator, against=self.V), operator.xp
+        return DavidsonBasis(xp.concat([self.V, W], axis=1), xp.concat([self.AV, operator.matmat(W)], axis=1))
 
 
 def davidson(
-    operator: LinearOperator, request: Request, options: DavidsonOptions, *, state: Block | None = None
+    operator: LinearOperator,
+    request: Request,
+    options: DavidsonOptions,
+    *,
+    state: DavidsonBasis | None = None,
 ) -> Generator[Snapshot, None, None]:
-    """The solver: see `eigencore.interfaces.Solver`."""
+    """The solver; see `eigencore.interfaces.Solver`."""
     n, k = operator.shape[0], request.k
-    most = basis_size(options.basis, k, n)
-    basis = begin(operator, request) if state is None else state
+    max_size = basis_size(options.basis, k, n)
+    basis = initial_basis(operator, request) if state is None else state
     while True:
-        # Rayleigh-Ritz: the projected problem is small, and solved on the host in float64.
+        # Rayleigh-Ritz. The projected problem is small, so it is solved on the host in float64.
         projected = arrays.to_host(basis.V.T @ basis.AV)
         values, rotation = np.linalg.eigh((projected + projected.T) / 2)
         wanted = request.order(values)
-        pairs = basis.turned(rotation[:, wanted], operator)
+        pairs = basis.rotated(rotation[:, wanted], operator)
         R = pairs.AV - pairs.V * arrays.from_host(values[wanted], operator)
-        told = snapshot(basis, pairs, values, wanted, R)
-        yield told
+        current = snapshot(basis, pairs, values, wanted, R)
+        yield current
         if basis.size == n:
             return
-        floor = precision_floor(arrays.eps(operator), told.norm)
-        is_open = told.residuals > request.thresholds(told.values, floor)
-        # Whoever asks on though all have passed wants them better.
-        chosen = np.flatnonzero(is_open) if np.any(is_open) else np.arange(k)
-        directions = operator.xp.stack([R[:, int(i)] for i in chosen[: n - basis.size]], axis=1)
-        if basis.size + k > most and most < n:
-            better = replace(request, k=most // 2).order(values)
-            basis = basis.turned(rotation[:, better], operator)
-        basis = basis.grown(directions, operator)
+        floor = precision_floor(arrays.eps(operator), current.norm)
+        unconverged = current.residuals > request.thresholds(current.values, floor)
+        # If another snapshot is requested although all pairs have converged, all of them are improved.
+        expand_by = np.flatnonzero(unconverged) if np.any(unconverged) else np.arange(k)
+        directions = operator.xp.stack([R[:, int(i)] for i in expand_by[: n - basis.size]], axis=1)
+        if basis.size + k > max_size and max_size < n:
+            kept = replace(request, k=max_size // 2).order(values)
+            basis = basis.rotated(rotation[:, kept], operator)
+        basis = basis.expanded(directions, operator)
 
 
-def basis_size(asked: int | None, k: int, n: int) -> int:
-    """Raises OptionError where half of it would not hold the wanted pairs."""
-    if asked is not None and asked < min(2 * k, n):
-        raise OptionError(f"davidson.basis is {asked}; k = {k} needs a basis of at least {min(2 * k, n)}")
-    return min(n, max(4 * k, 20) if asked is None else asked)
+def basis_size(requested: int | None, k: int, n: int) -> int:
+    """The maximum number of basis vectors for k pairs in dimension n.
+
+    Raises:
+        OptionError: half of the requested basis would not hold k pairs.
+    """
+    if requested is not None and requested < min(2 * k, n):
+        raise OptionError(f"davidson.basis is {requested}; k = {k} needs a basis of at least {min(2 * k, n)}")
+    return min(n, max(4 * k, 20) if requested is None else requested)
 
 
-def begin(operator: LinearOperator, request: Request) -> Block:
-    """k columns: those that are given to start from, and random ones for the missing."""
+def initial_basis(operator: LinearOperator, request: Request) -> DavidsonBasis:
+    """A basis of k columns: the request's start vectors, completed by random ones."""
     n, k = operator.shape[0], request.k
     start = arrays.random_normal(np.random.default_rng(request.seed), (n, k), operator)
     if request.start is not None:
         given = operator.xp.reshape(request.start, (n, -1))
         width = min(k, given.shape[1])
         start = operator.xp.concat([given[:, :width], start[:, width:]], axis=1)
-    V = orthonormal(start, operator)
-    return Block(V, operator.matmat(V))
+    V = orthonormalize(start, operator)
+    return DavidsonBasis(V, operator.matmat(V))
 
 
-def orthonormal(W: Array, operator: LinearOperator, against: Array | None = None) -> Array:
-    """As many orthonormal columns as W has, which span it beside `against`, and are orthogonal to that.
+def orthonormalize(W: Array, operator: LinearOperator, against: Array | None = None) -> Array:
+    """Orthonormal columns, as many as W has, that are orthogonal to `against` and span W together with it.
 
-    Where W is in the span of `against` but for rounding, the rounding is taken, and made orthogonal in turn.
+    If W is in the span of `against` up to rounding, its rounding errors are used as directions. The repeated
+    passes make these orthogonal too.
     """
     for _ in range(3):
         if against is not None:
@@ -113,8 +125,13 @@ def orthonormal(W: Array, operator: LinearOperator, against: Array | None = None
 
 
 def snapshot(
-    basis: Block, pairs: Block, values: npt.NDArray[Any], wanted: npt.NDArray[Any], R: Array
+    basis: DavidsonBasis,
+    pairs: DavidsonBasis,
+    values: npt.NDArray[Any],
+    wanted: npt.NDArray[Any],
+    R: Array,
 ) -> Snapshot:
+    """The wanted Ritz pairs, with residual vectors R (n, k), as the core expects them."""
     return Snapshot(
         values=values[wanted],
         residuals=np.array([arrays.norm(R[:, i]) for i in range(pairs.size)]),

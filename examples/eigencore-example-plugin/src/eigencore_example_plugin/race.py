@@ -1,4 +1,4 @@
-"""eigen race: which of some solvers takes the fewest products?"""
+"""The command `eigen race`, which compares solvers by the number of products they need."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ import eigencore
 @click.command()
 @click.argument("problem")
 @click.argument("solvers", nargs=-1, required=True)
-@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="How many eigenpairs.")
-@click.option("--tol", type=float, default=1e-3, show_default=True, metavar="T", help="As in eigen analyze.")
+@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="Number of eigenpairs.")
+@click.option(
+    "--tol",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    metavar="T",
+    help="Relative tolerance, as in eigen analyze.",
+)
 def race(problem: str, solvers: tuple[str, ...], k: int, tol: float) -> None:
-    """The products that each of SOLVERS takes for the top eigenpairs of PROBLEM, the fewest first."""
+    """Print the number of products that each of SOLVERS needs for the top eigenpairs of PROBLEM.
+
+    The solver with the fewest products comes first, and solvers that did not converge come last.
+    """
     runs = [
         eigencore.analyze(problem, k, solver=solver, tol=tol, analyses="none").eigen for solver in solvers
     ]

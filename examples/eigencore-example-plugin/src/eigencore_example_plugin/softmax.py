@@ -1,78 +1,73 @@
 """Softmax regression: logits z = W x + b, linear in the weights and in the input.
 
-So a step in the weights, W' x + b', is the change of the logits itself, and all curvature is the loss's own:
-its derivatives with respect to the logits, which an `eigencore.interfaces.Objective` gives, are all it takes.
+A step (W', b') in the weights therefore changes the logits by exactly W' x + b', and all curvature comes from
+the loss. Its derivatives with respect to the logits are given by an `eigencore.interfaces.Objective`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from eigencore.errors import UnknownNameError
 from eigencore.interfaces import Parameter
+from eigencore.problems.sharing import flat_slices, select_names
 
 Numbers: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class SoftmaxRegression:
-    """W (c, d) and b (c,): the weights, or a step in them."""
+    """Weights W (c, d) and biases b (c,). The same class also holds a step in these, or a gradient."""
 
     W: Numbers
     b: Numbers
 
     def logits(self, x: Numbers) -> Numbers:
-        """(N, c), for inputs (N, d)."""
+        """The logits (N, c) for inputs (N, d)."""
         return np.asarray(x @ self.W.T + self.b)
 
     def plus(self, step: SoftmaxRegression) -> SoftmaxRegression:
+        """The model after a step in the weights."""
         return SoftmaxRegression(self.W + step.W, self.b + step.b)
 
     def astype(self, dtype: npt.DTypeLike) -> SoftmaxRegression:
-        """A copy."""
+        """A copy in another data type."""
         return SoftmaxRegression(np.array(self.W, dtype=dtype), np.array(self.b, dtype=dtype))
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The chosen parameters of a model, one after the other in a flat vector."""
+class SoftmaxLayout:
+    """The selected parameters of a model, one after the other in a flat vector of n numbers."""
 
     model: SoftmaxRegression
     parameters: tuple[Parameter, ...]
 
     @property
     def n(self) -> int:
+        """The length of a flat vector."""
         return int(self.parameters[-1].where.stop)
 
-    def step(self, v: Numbers) -> SoftmaxRegression:
-        """A flat vector (n,) as a step, which is zero in the parameters that are not chosen."""
+    def unflatten(self, v: Numbers) -> SoftmaxRegression:
+        """A flat vector (n,) as a step, which is zero in the parameters that are not selected."""
         parts = {"W": np.zeros_like(self.model.W), "b": np.zeros_like(self.model.b)}
         for name, where, _ in self.parameters:
             parts[name] = v[where].reshape(parts[name].shape)
         return SoftmaxRegression(**parts)
 
-    def flat(self, gradient: SoftmaxRegression) -> Numbers:
-        """The chosen part of a gradient, (n,)."""
-        return np.concatenate([getattr(gradient, one.name).reshape(-1) for one in self.parameters])
+    def flatten(self, gradient: SoftmaxRegression) -> Numbers:
+        """The selected parameters of a gradient as a flat vector (n,)."""
+        return np.concatenate([getattr(gradient, name).reshape(-1) for name, _, _ in self.parameters])
 
 
-def layout(model: SoftmaxRegression, params: str | None = None) -> Layout:
-    """The parameters whose names match the glob `params`; None: both.
+def layout(model: SoftmaxRegression, params: str | None = None) -> SoftmaxLayout:
+    """The parameters whose names match the glob `params`; None selects both.
 
     Raises:
-        UnknownNameError: neither does.
+        UnknownNameError: no parameter matches.
     """
-    parameters: list[Parameter] = []
-    for name in ("W", "b"):
-        weights = getattr(model, name)
-        if params is None or fnmatchcase(name, params):
-            start = parameters[-1].where.stop if parameters else 0
-            where = slice(start, start + weights.size)
-            parameters.append(Parameter(name, where, float(np.linalg.norm(weights))))
-    if not parameters:
-        raise UnknownNameError("parameter", str(params), ("W", "b"))
-    return Layout(model, tuple(parameters))
+    weights = {name: getattr(model, name) for name in select_names(("W", "b"), params)}
+    slices = flat_slices(array.size for array in weights.values())
+    norms = (float(np.linalg.norm(array)) for array in weights.values())
+    return SoftmaxLayout(model, tuple(map(Parameter, weights, slices, norms)))

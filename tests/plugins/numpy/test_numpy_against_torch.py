@@ -1,4 +1,4 @@
-"""The same softplus network on NumPy and on PyTorch: one set of numbers."""
+"""The same softplus network on NumPy and on PyTorch gives the same numbers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ OBJECTIVES = [CrossEntropy(), Margin(), Margin(against=3), DLR()]
 TORCH_NAMES = {"W1": "0.weight", "b1": "0.bias", "W2": "2.weight", "b2": "2.bias"}
 
 
-def close(one, other, what, tolerance=1e-9):
+def assert_close(one, other, what, tolerance=1e-9):
     one, other = to_host(one), to_host(other)
-    off, size = np.linalg.norm(one - other), np.linalg.norm(other)
-    assert off <= tolerance * size, f"{what}: {off / size:.1e} apart"
+    difference, size = np.linalg.norm(one - other), np.linalg.norm(other)
+    assert difference <= tolerance * size, f"{what}: relative difference {difference / size:.1e}"
 
 
 @pytest.fixture(scope="module")
 def pair():
-    """`demo:digits-numpy`, some of its samples, on both backends in float64."""
+    """`demo:digits-numpy` with some of its samples, on both backends in float64."""
     problem = make()
     data, validation = problem.data[-1:], [(problem.validation[0][0][:40], problem.validation[0][1][:40])]
     model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Softplus(), torch.nn.Linear(64, 10))
@@ -49,20 +49,20 @@ def pair():
 
 @pytest.fixture
 def directions(pair):
-    """The same random direction over all weights, and over those of the second layer."""
+    """A random direction over all weights, and one over the weights of the second layer."""
     n, part = pair[0].operator().shape[0], pair[0].operator(params="?2").shape[0]
     rng = np.random.default_rng(0)
     return {None: rng.standard_normal(n), "2": rng.standard_normal(part)}
 
 
-def over(params):
-    """The glob of each backend's names."""
+def patterns(params):
+    """The glob for the parameter names of each backend."""
     return (None, None) if params is None else ("?2", "2.*")
 
 
 @pytest.mark.parametrize("params", [None, "2"])
-def test_layouts_agree_but_for_names(params, pair):
-    ours, theirs = (bound.layout(glob) for bound, glob in zip(pair, over(params), strict=True))
+def test_layouts_agree_except_for_names(params, pair):
+    ours, theirs = (bound.layout(glob) for bound, glob in zip(pair, patterns(params), strict=True))
     assert [TORCH_NAMES[one.name] for one in ours] == [one.name for one in theirs]
     assert [one.where for one in ours] == [one.where for one in theirs]
     assert [one.norm for one in ours] == pytest.approx([one.norm for one in theirs], rel=1e-12)
@@ -72,9 +72,9 @@ def test_layouts_agree_but_for_names(params, pair):
 def test_the_operators_and_losses_agree(params, pair, directions):
     v = directions[params]
     ours, theirs = pair
-    mine, other = over(params)
+    mine, other = patterns(params)
     product = theirs.operator(params=other).matvec(torch.from_numpy(v))
-    close(ours.operator(params=mine).matvec(v), product, "products")
+    assert_close(ours.operator(params=mine).matvec(v), product, "products")
     for scale in (0.0, 1e-3, 0.3):
         loss = theirs.loss(torch.from_numpy(scale * v), other)
         assert ours.loss(scale * v, mine) == pytest.approx(loss, rel=1e-8)
@@ -86,16 +86,16 @@ def test_the_operators_and_losses_agree(params, pair, directions):
 def test_sample_curvatures_agree(params, objective, pair, directions):
     v = directions[params]
     (x, y), (tx, ty) = (bound.classifier().samples() for bound in pair)
-    mine, other = over(params)
-    told = pair[1].sample_curvature(objective, torch.from_numpy(v), tx, ty, other)
-    close(pair[0].sample_curvature(objective, v, x, y, mine), told, "sample curvatures", 1e-8)
+    mine, other = patterns(params)
+    expected = pair[1].sample_curvature(objective, torch.from_numpy(v), tx, ty, other)
+    assert_close(pair[0].sample_curvature(objective, v, x, y, mine), expected, "sample curvatures", 1e-8)
 
 
 def test_samples_and_logits_agree(pair):
     (x, y), (tx, ty) = (bound.classifier().samples() for bound in pair)
-    close(x, tx, "inputs")
+    assert_close(x, tx, "inputs")
     assert y.tolist() == ty.tolist()
-    close(pair[0].classifier().logits(x), pair[1].classifier().logits(tx), "logits")
+    assert_close(pair[0].classifier().logits(x), pair[1].classifier().logits(tx), "logits")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
@@ -103,8 +103,8 @@ def test_values_gradients_and_input_products_agree(objective, pair):
     ours, theirs = (bound.classifier() for bound in pair)
     (x, y), (tx, ty) = ours.samples(), theirs.samples()
     mine, other = ours.value_and_grad(objective, x, y), theirs.value_and_grad(objective, tx, ty)
-    close(mine[0], other[0], "values")
-    close(mine[1], other[1], "gradients")
+    assert_close(mine[0], other[0], "values")
+    assert_close(mine[1], other[1], "gradients")
     v = np.random.default_rng(1).standard_normal(x.shape)
     product = theirs.input_products(objective, tx, ty)(torch.from_numpy(v))
-    close(ours.input_products(objective, x, y)(v), product, "input products")
+    assert_close(ours.input_products(objective, x, y)(v), product, "input products")

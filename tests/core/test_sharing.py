@@ -1,0 +1,298 @@
+"""What backends share: unbiased and reproducible draws, layouts, argument checks, and the digits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from itertools import product
+from math import prod
+
+import numpy as np
+import pytest
+
+from eigencore.errors import PluginError, ProblemError, UnknownNameError, UsageError
+from eigencore.objectives import CrossEntropy
+from eigencore.problems.sharing import (
+    Minibatch,
+    check_cpu,
+    check_dtype,
+    check_kind,
+    check_objective,
+    check_reduction,
+    check_reiterable,
+    draw_minibatch,
+    fixed_permutation,
+    flat_slices,
+    handwritten_digits,
+    matching_names,
+    requires_extras,
+    select_names,
+    split_batches,
+    weight_minibatch,
+)
+
+WEIGHTS = (7.0, 5.0, 3.0)
+NAMES = ["embed.weight", "layer.0.weight", "layer.0.bias", "head.weight"]
+
+
+def estimate(minibatch: Minibatch, values: tuple[float, ...]) -> float:
+    """The estimate of sum_b w_b values_b that a minibatch gives."""
+    return sum(factor * WEIGHTS[b] * values[b] for b, factor in minibatch.factors.items())
+
+
+# -- minibatches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_the_expectation_of_the_estimate_is_the_sum_over_all_batches(batches):
+    values, total = (1.0, -2.0, 10.0), sum(WEIGHTS)
+    draws = list(product(range(3), repeat=batches))
+    probabilities = [prod(WEIGHTS[b] / total for b in draw) for draw in draws]
+    estimates = [estimate(weight_minibatch(Counter(draw), WEIGHTS), values) for draw in draws]
+    expected = sum(w * value for w, value in zip(WEIGHTS, values, strict=True))
+    assert np.dot(probabilities, estimates) == pytest.approx(expected, rel=1e-14)
+    assert max(estimates) - min(estimates) > 1  # or any factors would pass
+
+
+def test_draws_have_probabilities_proportional_to_the_weights():
+    draws = 4000
+    counts = Counter(next(iter(draw_minibatch(WEIGHTS, step, 0, 1).factors)) for step in range(draws))
+    for b, weight in enumerate(WEIGHTS):
+        p = weight / sum(WEIGHTS)
+        assert abs(counts[b] - draws * p) <= 4.5 * np.sqrt(draws * p * (1 - p))
+
+
+def test_the_mean_of_many_draws_converges_to_the_sum():
+    values = (1.0, -2.0, 10.0)
+    estimates = [estimate(draw_minibatch(WEIGHTS, step, 1, 2), values) for step in range(4000)]
+    expected = sum(w * value for w, value in zip(WEIGHTS, values, strict=True))
+    assert abs(np.mean(estimates) - expected) <= 4.5 * np.std(estimates) / np.sqrt(4000)
+
+
+def test_step_and_seed_determine_the_draw():
+    weights = tuple(range(1, 50))
+    assert draw_minibatch(weights, 3, 7, 5) == draw_minibatch(weights, 3, 7, 5)
+    drawn = {tuple(draw_minibatch(weights, step, seed, 5).factors) for step in range(4) for seed in range(4)}
+    assert len(drawn) == 16
+
+
+def test_draws_are_the_same_in_every_version():
+    """A change of these numbers would change the results of stochastic solvers."""
+    assert draw_minibatch([256, 256, 157], 0, 0, 4).factors == {1: 669 / (4 * 256), 0: 3 * 669 / (4 * 256)}
+    assert list(draw_minibatch(range(1, 50), 3, 7, 5).factors) == [48, 46, 23, 41, 31]
+
+
+def test_the_draw_does_not_use_the_global_random_state():
+    before = np.random.get_state()[1].copy()
+    draw_minibatch(WEIGHTS, 0, 0, 5)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])
+
+
+def test_shares_add_up_and_a_batch_drawn_twice_counts_once():
+    assert sum(weight_minibatch({b: 1}, WEIGHTS).share for b in range(3)) == pytest.approx(1)
+    assert weight_minibatch({0: 2}, WEIGHTS) == weight_minibatch({0: 1}, WEIGHTS)
+    assert weight_minibatch({0: 3, 1: 1, 2: 4}, WEIGHTS).share == 1
+    assert 0 < draw_minibatch(WEIGHTS, 0, 0, 100).share <= 1
+
+
+def test_batches_of_weight_zero_are_never_drawn():
+    drawn = {b for step in range(50) for b in draw_minibatch([1, 0, 1], step, 0, 2).factors}
+    assert drawn == {0, 2}
+
+
+@pytest.mark.parametrize("arguments", [{"batches": 0}, {"step": -1}, {"seed": -1}])
+def test_invalid_draws_are_refused(arguments):
+    with pytest.raises(UsageError, match="expected batches of at least 1, and step and seed of at least 0"):
+        draw_minibatch(WEIGHTS, **({"step": 0, "seed": 0, "batches": 1} | arguments))
+
+
+@pytest.mark.parametrize("weights", [[], [0, 0]])
+def test_data_without_weight_are_refused(weights):
+    with pytest.raises(ProblemError, match="data is empty, or every batch has weight zero"):
+        draw_minibatch(weights, 0, 0, 1)
+
+
+# -- the layout of parameters ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[], [5], [3, 1, 4, 1], [2, 0, 3]])
+def test_slices_cover_the_flat_vector_without_overlap(sizes):
+    slices = flat_slices(iter(sizes))
+    assert [where.stop - where.start for where in slices] == sizes
+    positions = np.concatenate([np.arange(sum(sizes))[where] for where in slices] or [np.arange(0)])
+    np.testing.assert_array_equal(positions, np.arange(sum(sizes)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "selected"),
+    [
+        (None, NAMES),
+        ("*", NAMES),
+        ("layer.*", NAMES[1:3]),
+        ("*.weight", [NAMES[0], NAMES[1], NAMES[3]]),
+        ("head.weight", NAMES[3:]),
+        ("h???.[wb]*", NAMES[3:]),
+    ],
+)
+def test_a_pattern_selects_names_in_their_order(pattern, selected):
+    assert select_names(iter(NAMES), pattern) == selected
+    assert matching_names(iter(NAMES), pattern) == selected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("head.wieght", "head.weight"),
+        ("layers.*", "layer.*"),
+        ("layer.0", "layer.0.*"),
+        ("layer.1.*", "layer.0.*"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_reported_with_the_nearest_names(pattern, near):
+    with pytest.raises(UnknownNameError, match="there is no parameter named") as caught:
+        select_names(NAMES, pattern)
+    assert "Did you mean" in caught.value.hint
+    assert near in caught.value.hint
+    assert matching_names(NAMES, pattern) == []
+
+
+def test_patterns_distinguish_capital_letters():
+    with pytest.raises(UnknownNameError):
+        select_names(NAMES, "HEAD.*")
+
+
+# -- argument checks ---------------------------------------------------------------------------------------
+
+
+def test_available_values_are_accepted():
+    check_kind("hessian", ("hessian", "ggn"))
+    for device in (None, "cpu"):
+        check_cpu(device, "mine")
+    for dtype in ("float32", "float64"):
+        check_dtype(dtype)
+    for reduction in ("infer", "mean", "sum"):
+        check_reduction(reduction)
+    check_objective(CrossEntropy())
+
+
+class WithoutProducts:
+    def value(self, logits, y): ...
+    def grad(self, logits, y): ...
+
+
+@pytest.mark.parametrize(
+    ("check", "error", "message"),
+    [
+        (
+            lambda: check_kind("hesian", ["hessian"]),
+            UnknownNameError,
+            r"named 'hesian'\nDid you mean hessian",
+        ),
+        (lambda: check_dtype("half"), UsageError, "dtype is 'half'; expected float32 or float64"),
+        (
+            lambda: check_cpu("cuda", "mine"),
+            UsageError,
+            "device is 'cuda'; the backend mine runs only on the",
+        ),
+        (lambda: check_reduction("median"), UsageError, "reduction is 'median'; expected 'infer', 'mean' or"),
+        (lambda: check_objective(print), ProblemError, "without value, grad, hvp; expected an Objective"),
+        (lambda: check_objective(WithoutProducts()), ProblemError, "a WithoutProducts without hvp; expected"),
+    ],
+    ids=["kind", "dtype", "device", "reduction", "function", "incomplete objective"],
+)
+def test_other_values_are_refused(check, error, message):
+    with pytest.raises(error, match=message) as caught:
+        check()
+    assert caught.value.hint or error is UsageError
+
+
+class Indexed:
+    def __getitem__(self, index):
+        return [1, 2][index]
+
+
+class IterationCounter:
+    """Data that count how often an iteration was started."""
+
+    started = 0
+
+    def __iter__(self):
+        IterationCounter.started += 1
+        return iter([])
+
+
+@pytest.mark.parametrize(
+    "data", [[], (1, 2), Indexed(), IterationCounter(), range(3)], ids=lambda d: type(d).__name__
+)
+def test_data_that_can_be_iterated_many_times_are_accepted(data):
+    check_reiterable(data)
+    assert IterationCounter.started == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (3, "validation is a int, which can't be iterated; expected batches"),
+        (None, "validation is a NoneType, which can't be iterated"),
+        ("batches", "validation is a str, which can't be iterated"),
+        (iter([1]), "validation is a list_iterator, which can be iterated only once; expected data that can"),
+        ((x for x in "ab"), "validation is a generator, which can be iterated only once"),
+    ],
+    ids=["number", "None", "text", "iterator", "generator"],
+)
+def test_data_that_cannot_be_iterated_many_times_are_refused(data, message):
+    with pytest.raises(ProblemError, match=message) as caught:
+        check_reiterable(data, "validation", "a list or a loader")
+    assert caught.value.hint.startswith("Give a list or a loader")
+
+
+# -- demo data ---------------------------------------------------------------------------------------------
+
+
+def test_a_missing_package_is_reported_with_the_extras_that_install_it():
+    with (
+        pytest.raises(PluginError, match=r"^demo:mine needs not_there\n") as caught,
+        requires_extras("demo:mine", "torch,demo"),
+    ):
+        raise ModuleNotFoundError("No module named 'not_there.inner'", name="not_there.inner")
+    assert caught.value.hint == 'pip install "eigencore[torch,demo]"'
+    with pytest.raises(ValueError, match="other"), requires_extras("demo:mine", "demo"):
+        raise ValueError("other errors pass through")
+
+
+def test_the_digits_are_those_of_scikit_learn_in_a_fixed_order():
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, y = handwritten_digits()
+    assert (x.shape, x.dtype, y.shape, y.dtype) == ((1797, 8, 8), np.float32, (1797,), np.int64)
+    assert (x.min(), x.max()) == (0, 1)
+    again, _ = handwritten_digits()
+    np.testing.assert_array_equal(x, again)
+    digits = datasets.load_digits()
+    order = fixed_permutation(1797)
+    np.testing.assert_array_equal(16 * x, digits.images[order])
+    np.testing.assert_array_equal(y, digits.target[order])
+
+
+def test_the_permutation_is_fixed():
+    assert fixed_permutation(8).tolist() == [6, 2, 1, 7, 3, 0, 5, 4]
+    assert sorted(fixed_permutation(100)) == list(range(100))
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(0, []), (4, [4]), (5, [4, 1]), (12, [4, 4, 4])])
+def test_batches_are_consecutive_and_complete(n, sizes):
+    x, y = np.arange(2 * n).reshape(n, 2), np.arange(n)
+    batches = split_batches(x, y, 4)
+    assert [len(labels) for _, labels in batches] == sizes
+    if n:
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in batches]), x)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in batches]), y)
+
+
+def test_importing_the_module_imports_no_framework():
+    code = (
+        "import sys, eigencore.sharing; "
+        "print(*{'torch', 'sklearn', 'scipy', 'array_api_compat'} & sys.modules.keys())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
