@@ -1,4 +1,4 @@
-"""Which weights an operator is over."""
+"""Selecting the weights that an operator is over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.params import select
 
 
-def test_a_glob_chooses_a_diagonal_block(small, hessian):
+def test_a_glob_selects_a_diagonal_block(small, hessian):
     whole, last = hessian(small()), hessian(small(), "2.*")
     torch.testing.assert_close(last, whole[35:, 35:], rtol=0, atol=1e-12)
     biases = hessian(small(), "*.bias")
@@ -19,11 +19,11 @@ def test_a_glob_chooses_a_diagonal_block(small, hessian):
     torch.testing.assert_close(biases, whole[where][:, where], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("pattern", "near"), [("2.wieght", "2.weight"), ("layer.*", "2.*"), ("0", "0.*")])
-def test_a_glob_that_matches_nothing_names_what_is_near(pattern, near, small):
+@pytest.mark.parametrize(("pattern", "nearest"), [("2.wieght", "2.weight"), ("layer.*", "2.*"), ("0", "0.*")])
+def test_a_glob_that_matches_nothing_names_the_nearest_parameters(pattern, nearest, small):
     with pytest.raises(UnknownNameError, match="no parameter") as caught:
         bind(small(), TorchOptions()).operator(params=pattern)
-    assert near in caught.value.hint
+    assert nearest in caught.value.hint
 
 
 def test_a_glob_that_matches_frozen_parameters_only(small):
@@ -46,7 +46,7 @@ def test_tied_parameters_are_counted_once_and_found_under_each_name():
     assert select(Tied(), "head.*").names == ("embed.weight", "head.bias")
 
 
-def test_splitting_and_adding_are_each_others_inverse():
+def test_splitting_and_adding_are_inverses():
     model = nn.Sequential(nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last), nn.Linear(3, 4))
     layout = select(model)
     v = torch.arange(float(layout.n))
@@ -60,7 +60,7 @@ def test_splitting_and_adding_are_each_others_inverse():
 
 
 def test_flat_vectors_have_the_order_of_parameters_to_vector(small):
-    """So that PyTorch's own helper turns an eigenvector into weights."""
+    """PyTorch's own helper can therefore turn an eigenvector into weights."""
     problem = small()
     layout = select(problem.model)
     out = torch.zeros(layout.n, dtype=torch.float64)
