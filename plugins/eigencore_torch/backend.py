@@ -1,10 +1,10 @@
-"""A problem on PyTorch: its model, data and loss placed, looked over, and made into operators."""
+"""The backend's entry point: a problem is checked, bound to PyTorch, and turned into operators."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,152 +13,200 @@ from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
-from eigencore_torch import guards, linearised
-from eigencore_torch.allocator import keep_freed_memory
-from eigencore_torch.classification import Classification, bounds_of, examine
+from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.classification import Classification, checked_bounds, find_classification
 from eigencore_torch.classifier import TorchClassifier
-from eigencore_torch.data import Batches, parts, shapes
+from eigencore_torch.double_backward import uncompiled
+from eigencore_torch.fingerprints import WeightFingerprint
+from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
-from eigencore_torch.kernels import uncompiled
 from eigencore_torch.params import select
-from eigencore_torch.placing import Placed, place
-from eigencore_torch.reduction import Inference, Reduction
-from eigencore_torch.risk import BatchLoss, Risk, in_words, modules_of
-from eigencore_torch.state import Weights, untouched
-from eigencore_torch.weight_space import SAMPLES_AT_ONCE, WITHOUT_THIRD_DERIVATIVE, moved, sample_curvature
+from eigencore_torch.placement import PlacedLoss, place
+from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
+from eigencore_torch.reduction import Reduction, ReductionInference
+from eigencore_torch.risk import Risk
+from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
 
 KINDS = ("hessian",)
 
 
 @dataclass(frozen=True)
 class TorchOptions:
+    """The options of the PyTorch backend.
+
+    Example:
+        import eigencore
+        import torch
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        bound = eigencore.bind(problem, backend="torch", microbatch=4, memory="1GiB")
+    """
+
     check: bool = option(
         True,
-        help="look at data, loss and weights before the first product",
-        when="turn it off where passes over the data are dear and the problem is known to be sound",
+        help="check the data, the loss and the weights before the first product",
+        when="turn it off if passes over the data are expensive and the problem is known to be sound",
     )
     memory: str = option(
         "auto",
-        help="memory for what products share: auto (half of what is free), none, or a size such as 2GiB",
-        when="lower it where memory runs out, raise it where it is free: a product from scratch costs more",
+        help="memory for the gradient graphs that products reuse: auto (half of the free memory), none, or a "
+        "size such as 2GiB",
+        when="lower it if memory runs out, raise it if memory is free: a product without kept graphs is more "
+        "expensive",
     )
     microbatch: int | None = option(
         None,
         low=1,
-        help="samples that go through the model at once: larger batches are split, for the same operator",
-        when="set it where a batch and its gradient's graph don't fit into the device's memory",
+        help="largest number of samples per forward pass; larger batches are split, which does not change "
+        "the operator",
+        when="set it if a batch and its gradient graph do not fit into the device's memory",
     )
 
 
 class TorchBound:
-    """A problem on PyTorch, at the weights that its model or checkpoint had when this was made."""
+    """A problem bound to PyTorch, at the weights that its model or checkpoint had at the time of binding.
 
-    def __init__(self, problem: Problem, placed: Placed, options: TorchOptions):
+    Example:
+        import eigencore
+        import torch
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        bound = eigencore.bind(problem, backend="torch")
+        hessian = bound.operator(params="weight")
+        direction = torch.ones(hessian.shape[0])
+        loss = bound.loss(0.1 * direction, params="weight")
+    """
+
+    def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
         self._problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
-        self._bounds = bounds_of(problem.bounds)
+        self._bounds = checked_bounds(problem.bounds)
         self._layout = select(placed.loss.model)
         self._device = self._layout.device
         self._batches = Batches(problem.data, self._device, placed.dtype)
-        self._weights = Weights(modules_of(placed.loss))
+        self._weights = WeightFingerprint(placed.loss.modules)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        found = self._classification
+        """What this problem offers; the first call reads the first batch of its samples."""
         always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
-        return always | found.capabilities if isinstance(found, Classification) else always
+        outcome = self._classification
+        return always | outcome.capabilities if isinstance(outcome, Classification) else always
 
     @property
     def description(self) -> str:
+        """The version of PyTorch, the device, the data type and the origin of the weights."""
         version = ".".join(torch.__version__.split(".")[:2])
-        made = f"torch {version} {self._device} {str(self._layout.dtype).removeprefix('torch.')}"
-        return f"{made}, {self._placed.note}" if self._placed.note else made
+        place = f"torch {version} {self._device} {type_name(self._layout.dtype)}"
+        return f"{place}, {self._placed.note}" if self._placed.note else place
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
-        """The Hessian of the loss over all data, over the trainable parameters that match the glob `params`.
+        """The Hessian (n, n) of the loss over all data, over n trainable weights.
+
+        Args:
+            params: a glob of parameter names; None selects all trainable parameters.
 
         Raises:
-            UnknownNameError: of a kind or parameter.
-            ProblemError: what the guards found (only the first time).
+            UnknownNameError: the kind or the parameter is unknown.
+            ProblemError: a check failed; the checks run at the first call only.
         """
         if kind not in KINDS:
             raise UnknownNameError("kind of operator", kind, KINDS)
         layout = select(self._loss.model, params)
-        memory = linearised.budget(self._options.memory, self._device)
+        memory = memory_budget(self._options.memory, self._device)
         return HessianOperator(self._risk, layout, memory)
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
-        """The network as a classifier, its samples from the validation data where there are any.
+        """The network as a classifier, with samples from the validation data, or else from the data.
+
+        Args:
+            dtype: "float32" or "float64" for a copy of that type; None for the type of the operator.
 
         Raises:
-            CapabilityError: the problem is no classification of floating inputs; it says why.
-            UsageError: there is no such dtype.
+            CapabilityError: the problem is not a classification with floating-point inputs; the message says
+                why.
+            UsageError: the data type is unknown.
             ProblemError: the weights changed, or the model can't be copied.
         """
-        found = self._classified()
-        self._weights.refuse_changed()
-        placed = place(self._loss, None, dtype, None)
-        model = placed.loss.model
-        weights = self._weights if model is self._loss.model else Weights([model])
-        return TorchClassifier(model, found, self._samples(model), self._bounds, weights)
+        classification = self._require_classification()
+        self._weights.check_unchanged()
+        model = place(self._loss, None, dtype, None).loss.model
+        weights = self._weights if model is self._loss.model else WeightFingerprint([model])
+        return TorchClassifier(model, classification, self._samples(model), self._bounds, weights)
 
     def loss(self, direction: Tensor | None = None, params: str | None = None) -> float:
-        """The loss over all data, at weights + direction (n,).
+        """The loss over all data at weights + direction (n,).
+
+        Args:
+            params: a glob of the parameter names that the direction is over; None: all trainable parameters.
 
         Raises:
-            UnknownNameError, UsageError: no parameter matches, or the direction is no vector over those.
-            ProblemError: what the guards found (only the first time), or the loss failed.
+            UnknownNameError, UsageError: no parameter matches, or the direction is not a vector over them.
+            ProblemError: a check failed (at the first call only), or the loss failed.
         """
         layout, risk = select(self._loss.model, params), self._risk
-        with risk.session(), nullcontext() if direction is None else moved(layout, direction):
+        with risk.session(), nullcontext() if direction is None else shifted_weights(layout, direction):
             return risk.value()
 
     def sample_curvature(
         self, objective: Objective, direction: Tensor, x: Tensor, y: Tensor, params: str | None = None
     ) -> Tensor:
-        """v'H_s v (b,) over the weights, of each sample's objective along the direction v (n,).
+        """v'H_s v (b,) for each sample s: the curvature of its objective along the direction v (n,).
+
+        H_s is the Hessian of the sample's objective with respect to the weights.
 
         Args:
-            x: inputs (b, d), of any floating type.
+            x: inputs (b, d) of any floating-point type.
+            y: labels (b,).
+            params: a glob of the parameter names that the direction is over; None: all trainable parameters.
 
         Raises:
-            CapabilityError: the problem is no classification.
-            UnknownNameError, UsageError: as of `loss`.
+            CapabilityError: the problem is not a classification.
+            UnknownNameError, UsageError: no parameter matches, or a shape is wrong.
             ProblemError: the weights changed, or the model failed.
         """
-        found, layout = self._classified(), select(self._loss.model, params)
-        if not found.fits(x) or y.shape != x.shape[:1]:
-            raise UsageError(f"samples are {shapes((x, y))}; expected inputs (b, {found.d}) and labels (b,)")
-        inputs = x.detach().to(self._device, self._layout.dtype).reshape(-1, *found.shape)
-        most = self._options.microbatch or SAMPLES_AT_ONCE
-        self._weights.refuse_changed()
+        classification, layout = self._require_classification(), select(self._loss.model, params)
+        if not classification.is_rows(x) or y.shape != x.shape[:1]:
+            raise UsageError(
+                f"samples are {describe((x, y))}; expected inputs (b, {classification.d}) and labels (b,)"
+            )
+        inputs = x.detach().to(self._device, self._layout.dtype).reshape(-1, *classification.shape)
+        samples_per_pass = self._options.microbatch or SAMPLES_PER_PASS
+        self._weights.check_unchanged()
         with (
-            untouched([self._loss.model], self._device, None),
-            in_words("the samples' curvature failed", hint=WITHOUT_THIRD_DERIVATIVE),
+            preserve_state([self._loss.model], self._device, None),
+            explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
             return sample_curvature(
-                self._loss.model, layout, objective, direction, inputs, y.to(self._device), most
+                self._loss.model, layout, objective, direction, inputs, y.to(self._device), samples_per_pass
             )
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
-        """Where each parameter lies in a direction, and its norm."""
+        """Each selected parameter with its slice of a direction (n,) and the norm of its weights."""
         layout = select(self._loss.model, params)
         norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
         return tuple(map(Parameter, layout.names, layout.slices, norms))
 
-    def _classified(self) -> Classification:
-        found = self._classification
-        if isinstance(found, Classification):
-            return found
-        raise CapabilityError(f"this problem is no classifier: {found.message}", hint=found.hint)
+    def _require_classification(self) -> Classification:
+        outcome = self._classification
+        if isinstance(outcome, Classification):
+            return outcome
+        raise CapabilityError(f"this problem offers no classifier: {outcome.message}", hint=outcome.hint)
 
     @cached_property
     def _classification(self) -> Classification | EigencoreError:
-        """What kind of a classification the problem is, or why it is none."""
+        """The kind of classification that the problem is, or the error that says why it is not one."""
         try:
-            with in_words("its samples can't be looked at"):
+            with explain_errors("reading the samples failed"):
                 samples = self._samples(self._loss.model)
-                with untouched([self._loss.model], self._device, samples.data):
-                    return examine(self._loss.model, samples)
+                with preserve_state([self._loss.model], self._device, samples.data):
+                    return find_classification(self._loss.model, samples)
         except EigencoreError as error:
             return error
 
@@ -168,35 +216,36 @@ class TorchBound:
 
     @cached_property
     def _risk(self) -> Risk:
-        self._weights.refuse_changed()
-        with untouched(modules_of(self._loss), self._device, self._batches.data):
-            reduction = self._reduction()
-        most = self._options.microbatch
-        return Risk(self._loss, self._batches, reduction, self._weights, self._device, most)
+        self._weights.check_unchanged()
+        with preserve_state(self._loss.modules, self._device, self._batches.data):
+            reduction = self._checked_reduction()
+        return Risk(
+            self._loss, self._batches, reduction, self._weights, self._device, self._options.microbatch
+        )
 
-    def _reduction(self) -> Reduction:
-        known, most = _declared(self._problem), self._options.microbatch
-        # One sample doesn't tell what two together do.
-        most = None if most is None else max(most, 2)
-        inference = Inference(self._loss, known)
+    def _checked_reduction(self) -> Reduction:
+        """The reduction, after the problem has been checked if the option `check` is on."""
+        declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
+        # A mean and a sum can't be distinguished on single samples.
+        microbatch = None if microbatch is None else max(microbatch, 2)
+        inference = ReductionInference(self._loss, declared)
         if self._options.check:
-            guards.examine(
+            check_problem(
                 self._loss,
                 self._batches,
-                most=most,
-                weigh=None if known is None else known.weigh,
-                look=inference.look if known is None or most is not None else None,
-                left=self._placed.left,
+                microbatch=microbatch,
+                batch_weight=None if declared is None else declared.batch_weight,
+                observe=inference.observe if declared is None or microbatch is not None else None,
+                original_parameters=self._placed.original_parameters,
             )
-        elif known is None:
-            self._infer(inference, most)
-        return known or inference.result()
+        elif declared is None:
+            self._infer_from_few_batches(inference, microbatch)
+        return declared or inference.result()
 
-    def _infer(self, inference: Inference, most: int | None) -> None:
-        """From the first batches alone."""
+    def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):
-            for piece in parts(batch, index, most):
-                inference.look(piece, index, self._loss(piece, index))
+            for part in split_batch(batch, index, microbatch):
+                inference.observe(part, index, self._loss(part, index))
                 if inference.rule is not None:
                     return
 
@@ -204,18 +253,29 @@ class TorchBound:
 def bind(
     problem: Problem, options: TorchOptions, *, device: str | None = None, dtype: str | None = None
 ) -> TorchBound:
-    """The problem on PyTorch.
+    """The problem, bound to PyTorch.
 
-    The model that was given is never changed: where device, dtype or a checkpoint ask for something else, or
-    its weights are of 16 bits, a copy is used.
+    The given model is never changed. A copy is used if the device, the data type or a checkpoint requires it,
+    or if the weights have 16 bits.
 
     Args:
-        device: where to work; None: where the model is.
-        dtype: "float32" or "float64"; None: the model's own, and float32 for weights of 16 bits.
+        device: where to compute, such as "cpu" or "cuda"; None: where the model is.
+        dtype: "float32" or "float64"; None: the model's own type, or float32 for weights of 16 bits.
 
     Raises:
-        ProblemError: model, data, loss or checkpoint can't be used.
-        UsageError: there is no such device, dtype or checkpoint.
+        ProblemError: the model, data, loss or checkpoint is unusable.
+        UsageError: the device, data type or checkpoint does not exist.
+
+    Example:
+        import torch
+        from eigencore import Problem
+        from eigencore_torch.backend import TorchOptions, bind
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        hessian = bind(problem, TorchOptions(), dtype="float64").operator()
+        product = hessian.matvec(torch.ones(15, dtype=torch.float64))
     """
     model, loss = problem.model, problem.loss
     if not isinstance(model, nn.Module):
@@ -223,26 +283,40 @@ def bind(
     if not callable(loss):
         raise ProblemError(
             f"the loss is a {type(loss).__name__}; expected a function",
-            hint="Give loss(outputs, y) for batches (x, y), or loss(model, batch) for any others.",
+            hint="Give loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.",
         )
-    _declared(problem)
-    linearised.budget(options.memory, torch.device("cpu"))
+    _declared_reduction(problem)
+    memory_budget(options.memory, torch.device("cpu"))
     model = uncompiled(model)
-    guards.refuse_layers(model)
+    check_layers(model)
     placed = place(BatchLoss(model, loss), device, dtype, problem.checkpoint)
-    guards.refuse_weights(placed.loss.model)
-    keep_freed_memory()
+    check_weights(placed.loss.model)
+    _retain_freed_memory()
     return TorchBound(problem, placed, options)
 
 
-def _declared(problem: Problem) -> Reduction | None:
-    """The reduction as far as the problem says it."""
+def _declared_reduction(problem: Problem) -> Reduction | None:
+    """The reduction that the problem declares; None if it is to be inferred."""
     if problem.reduction not in ("infer", "mean", "sum"):
         raise UsageError(f"reduction is {problem.reduction!r}; expected 'infer', 'mean' or 'sum'")
     if problem.weight is not None:
         if problem.reduction == "sum":
-            raise UsageError("reduction='sum' and weight were both given", hint="A sum needs no weight.")
+            raise UsageError(
+                "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs none."
+            )
         return Reduction("mean", problem.weight)
     if problem.reduction == "infer":
         return None
     return Reduction("mean" if problem.reduction == "mean" else "sum")
+
+
+@cache
+def _retain_freed_memory() -> None:
+    """Makes the C library keep freed blocks of up to 32 MiB in the process, for the next batch.
+
+    glibc returns freed blocks of more than 128 KiB to the system and gets them again page by page, which took
+    a tenth to a fifth of a small network's product. It raises that threshold to the size of the largest block
+    that it sees freed, and this is the largest size that it takes into account. Other allocators are not
+    affected.
+    """
+    torch.empty(2**25 - 2**13, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Weights from a file that training wrote, read without running anything that is in it."""
+"""Loading weights from a checkpoint file into a model, without running any code that the file contains."""
 
 from __future__ import annotations
 
@@ -13,32 +13,36 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError, UsageError
-from eigencore_torch.risk import in_words
+from eigencore_torch.user_errors import explain_errors
 
-# Where training scripts put the weights that they save beside other things.
+# The keys under which training scripts save the weights together with other things.
 _KEYS = ("state_dict", "model_state_dict", "model")
-_SAVE = "Save the weights alone: torch.save(model.state_dict(), FILE)."
+_SAVE_HINT = "Save only the weights: torch.save(model.state_dict(), FILE)."
+_SETTINGS_HINT = "Build the model with the settings that it was trained with."
 
 
 def load(model: nn.Module, file: str | Path) -> None:
-    """Gives the model the weights and buffers that torch.save wrote: a state_dict, or a dict with one.
+    """Loads the weights and buffers of a file written by torch.save: a state_dict, or a dict with one.
 
     Raises:
-        UsageError: there is no such file.
-        ProblemError: it is no checkpoint, holds Python objects or NaN, or does not fit the model.
+        UsageError: the file does not exist.
+        ProblemError: the file is not a checkpoint, contains Python objects or NaN, or does not match the
+            model.
     """
     path = Path(file)
     if not path.is_file():
         raise UsageError(
-            f"{path} is a folder" if path.is_dir() else f"there is no file {path}",
-            hint=f"A checkpoint is a file that torch.save made; paths are seen from {Path.cwd()}.",
+            f"{path} is a folder; expected a checkpoint file"
+            if path.is_dir()
+            else f"the checkpoint file {path} does not exist",
+            hint=f"Give a file written by torch.save; relative paths are resolved from {Path.cwd()}.",
         )
     weights = _state_dict(_read(path), path)
     known = model.state_dict()
     weights = _without_prefix(weights, known)
     _refuse_shapes(weights, known, path)
     _refuse_not_finite(weights, path)
-    with in_words(f"{path} can't be loaded into the model"):
+    with explain_errors(f"{path} can't be loaded into the model"):
         missing, unexpected = model.load_state_dict(weights, strict=False)
     _refuse_names(missing, unexpected, path)
 
@@ -46,38 +50,43 @@ def load(model: nn.Module, file: str | Path) -> None:
 def _read(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what fails is told below
+            warnings.simplefilter("ignore")  # failures are reported below
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ProblemError(f"{path} can't be read: {error.strerror}") from error
     except Exception as error:
-        # Its own message is a screen of advice on how to run what is in there.
-        if (found := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))) is not None:
+        # PyTorch's own message is a screen of advice on how to run the code in the file.
+        if (global_name := re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))) is not None:
             raise ProblemError(
-                f"{path} holds Python objects beside its weights ({found[1]}), and reading those could run "
-                "any code",
-                hint=_SAVE,
+                f"{path} contains Python objects besides the weights ({global_name[1]}), and loading them "
+                "could run arbitrary code",
+                hint=_SAVE_HINT,
             ) from error
         raise ProblemError(
-            f"{path} is no checkpoint that PyTorch can read, or not a whole one",
-            hint="Give a file that torch.save made.",
+            f"{path} is not a checkpoint that PyTorch can read, or it is incomplete",
+            hint="Give a file written by torch.save.",
         ) from error
 
 
-def _state_dict(read: Any, path: Path) -> dict[str, Any]:
-    """What was read, or what stands under one of the usual keys."""
-    if isinstance(read, Mapping):
-        for one in (*(read.get(key) for key in _KEYS), read):
-            if isinstance(one, Mapping) and any(isinstance(value, Tensor) for value in one.values()):
-                return {str(key): value for key, value in one.items()}
-    what = f"the keys {_few(map(str, read))}" if isinstance(read, Mapping) else f"a {type(read).__name__}"
+def _state_dict(loaded: Any, path: Path) -> dict[str, Any]:
+    """The loaded object, or what it has under one of the usual keys."""
+    if isinstance(loaded, Mapping):
+        for candidate in (*(loaded.get(key) for key in _KEYS), loaded):
+            if isinstance(candidate, Mapping) and any(isinstance(x, Tensor) for x in candidate.values()):
+                return {str(key): value for key, value in candidate.items()}
+    keys = isinstance(loaded, Mapping)
+    content = f"the keys {_abbreviated(map(str, loaded))}" if keys else f"a {type(loaded).__name__}"
     raise ProblemError(
-        f"{path} holds {what}; expected a state_dict, or one under {', '.join(_KEYS)}", hint=_SAVE
+        f"{path} contains {content}; expected a state_dict, or a dict with one under {', '.join(_KEYS)}",
+        hint=_SAVE_HINT,
     )
 
 
 def _without_prefix(weights: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """Without a prefix that all share, DataParallel's "module." say, where that makes them the model's."""
+    """The weights without a prefix that all names share, if that makes the names those of the model.
+
+    DataParallel, for example, adds the prefix "module.".
+    """
     bare = {name.partition(".")[2]: value for name, value in weights.items()}
     shared = len({name.partition(".")[0] for name in weights}) == 1
     return bare if shared and bare.keys() == set(known) != weights.keys() else weights
@@ -85,12 +94,12 @@ def _without_prefix(weights: dict[str, Any], known: Iterable[str]) -> dict[str, 
 
 def _refuse_shapes(weights: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> None:
     for name in filter(weights.__contains__, known):
-        ours, theirs = (getattr(x[name], "shape", None) for x in (known, weights))
-        if ours is not None and ours != theirs:
-            told = "no tensor" if theirs is None else tuple(theirs)
+        expected, given = (getattr(x[name], "shape", None) for x in (known, weights))
+        if expected is not None and expected != given:
+            actual = "is not a tensor" if given is None else f"has shape {tuple(given)}"
             raise ProblemError(
-                f"{name} is {told} in {path}, and {tuple(ours)} in the model",
-                hint="Make the model with the settings that it was trained with.",
+                f"{name} {actual} in {path}; expected {tuple(expected)} as in the model",
+                hint=_SETTINGS_HINT,
             )
 
 
@@ -98,27 +107,25 @@ def _refuse_not_finite(weights: Mapping[str, Any], path: Path) -> None:
     for name, value in weights.items():
         if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ProblemError(
-                f"{name} has NaN or infinite numbers in {path}",
-                hint="Take a checkpoint from before the training diverged.",
+                f"{name} contains NaN or infinite values in {path}",
+                hint="Use a checkpoint from before the training diverged.",
             )
 
 
 def _refuse_names(missing: list[str], unexpected: list[str], path: Path) -> None:
     if not missing and not unexpected:
         return
-    told = [f"lacks {_few(missing)}"] * bool(missing)
-    told += [f"has {_few(unexpected)}, which the model has not"] * bool(unexpected)
-    near = ((name, get_close_matches(name, unexpected, n=1, cutoff=0.5)) for name in missing)
-    pairs = [f"{match[0]} for {name}" for name, match in near if match]
+    differences = [f"lacks {_abbreviated(missing)}"] * bool(missing)
+    differences += [f"has {_abbreviated(unexpected)}, which the model does not have"] * bool(unexpected)
+    nearest = ((name, get_close_matches(name, unexpected, n=1, cutoff=0.5)) for name in missing)
+    pairs = [f"{match[0]} for {name}" for name, match in nearest if match]
     raise ProblemError(
-        f"{path} does not fit the model: it {' and '.join(told)}",
-        hint=f"Nearest: {_few(pairs)}."
-        if pairs
-        else "Make the model with the settings that it was trained with.",
+        f"{path} does not match the model: it {' and '.join(differences)}",
+        hint=f"Check the names; the closest are {_abbreviated(pairs)}." if pairs else _SETTINGS_HINT,
     )
 
 
-def _few(names: Iterable[str]) -> str:
-    all_of_them = list(names)
-    more = f" and {len(all_of_them) - 3} more" if len(all_of_them) > 4 else ""
-    return ", ".join(all_of_them[: 3 if more else 4]) + more
+def _abbreviated(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 4 else ""
+    return ", ".join(listed[: 3 if more else 4]) + more

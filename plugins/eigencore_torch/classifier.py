@@ -1,7 +1,8 @@
-"""A network as a classifier: its logits, and their derivatives over the input, a whole batch at once.
+"""A network as a classifier: its logits, and their derivatives over the input, for a whole batch at once.
 
-In evaluation mode no sample knows the others, so that one backward pass from a batch gives each sample's own
-gradient, and one more through that gradient's graph each sample's own Hessian product.
+In evaluation mode each sample's logits are independent of the other samples. One backward pass from a batch
+therefore gives each sample's own gradient, and one more through that gradient's graph gives each sample's own
+Hessian product.
 """
 
 from __future__ import annotations
@@ -15,21 +16,40 @@ from torch import Tensor, nn
 
 from eigencore.errors import CapabilityError, ProblemError, UsageError
 from eigencore.interfaces import Objective
-from eigencore_torch.classification import Classification, collect
-from eigencore_torch.data import Batches, shapes
-from eigencore_torch.risk import WITHOUT_SECOND_DERIVATIVE, in_words
-from eigencore_torch.state import Weights, untouched
+from eigencore_torch.batches import Batches, describe
+from eigencore_torch.classification import Classification, collect_samples
+from eigencore_torch.fingerprints import WeightFingerprint
+from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
 
 
 class TorchClassifier:
-    """The logits of a model (b, c) for inputs in rows (b, d), at the weights it had when it was bound.
+    """The logits (b, c) of a model for inputs in rows (b, d), at the weights it had when it was bound.
 
-    Every call raises UsageError for inputs that are no such rows, and ProblemError where the weights changed
+    Every method raises UsageError for inputs that are not such rows, and ProblemError if the weights changed
     or the model failed.
 
     Args:
-        batches: where its samples come from.
-        weights: those of the model, to be told from what they are later.
+        classification: what the model takes and returns.
+        batches: the data that the samples come from.
+        bounds: the lowest and highest value that an input may take, or None.
+        weights: the fingerprint of the model's weights.
+
+    Attributes:
+        shape: the shape of one input; d is the number of its values.
+        classes: the number of classes c.
+
+    Example:
+        import eigencore
+        import torch
+        from eigencore.objectives import CrossEntropy
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        classifier = eigencore.bind(problem, backend="torch").classifier()
+        x, y = classifier.samples()
+        value, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
     """
 
     xp = xp
@@ -37,43 +57,71 @@ class TorchClassifier:
     def __init__(
         self,
         model: nn.Module,
-        found: Classification,
+        classification: Classification,
         batches: Batches,
         bounds: tuple[float, float] | None,
-        weights: Weights,
+        weights: WeightFingerprint,
     ):
-        self._model, self._found, self._batches, self._weights = model, found, batches, weights
-        self.shape, self.classes, self.bounds = found.shape, found.classes, bounds
+        self._model, self._classification = model, classification
+        self._batches, self._weights = batches, weights
+        self.shape, self.classes, self.bounds = classification.shape, classification.classes, bounds
         self.dtype, self.device = batches.dtype, batches.device
 
     def samples(self, most: int | None = None) -> tuple[Tensor, Tensor]:
-        with untouched([], self.device, self._batches.data):
-            return collect(self._batches, self._found, self.bounds, most)
+        """The first `most` samples, as inputs (N, d) and labels (N,); None takes all samples.
+
+        Raises:
+            UsageError: `most` is below 1.
+            ProblemError: there are no samples, or inputs or labels are invalid. The message names the batch.
+        """
+        with preserve_state([], self.device, self._batches.data):
+            return collect_samples(self._batches, self._classification, self.bounds, most)
 
     def logits(self, x: Tensor, /) -> Tensor:
+        """The logits (b, c) for inputs x (b, d)."""
         with self._session(), torch.no_grad():
-            return self._forward(self._rows(x))
+            return self._forward(self._checked_rows(x))
 
     def value_and_grad(self, objective: Objective, x: Tensor, y: Tensor, /) -> tuple[Tensor, Tensor]:
-        self._refuse_unless(self._found.gradient, "once")
+        """Each sample's objective (b,) and its gradient (b, d) with respect to that sample's input.
+
+        Args:
+            x: inputs (b, d).
+            y: labels (b,).
+
+        Raises:
+            CapabilityError: the logits can't be differentiated with respect to the input.
+        """
+        self._require(self._classification.gradient, "once")
         with self._session():
-            rows = self._rows(x).requires_grad_()
+            rows = self._checked_rows(x).requires_grad_()
             logits = self._forward(rows)
             at = logits.detach()
             (gradient,) = torch.autograd.grad(logits, rows, objective.grad(at, y))
             return objective.value(at, y), gradient
 
     def input_products(self, objective: Objective, x: Tensor, y: Tensor, /) -> Callable[[Tensor], Tensor]:
-        self._refuse_unless(self._found.products, "twice")
-        with self._session(WITHOUT_SECOND_DERIVATIVE):
-            rows = self._rows(x).requires_grad_()
+        """The Hessians of the samples' objectives with respect to their inputs, as a map of rows (b, d).
+
+        The map keeps the gradient's graph, which its products share.
+
+        Args:
+            x: inputs (b, d).
+            y: labels (b,).
+
+        Raises:
+            CapabilityError: the logits can't be differentiated twice with respect to the input.
+        """
+        self._require(self._classification.products, "twice")
+        with self._session(SECOND_DERIVATIVE_HINT):
+            rows = self._checked_rows(x).requires_grad_()
             logits = self._forward(rows)
             (gradient,) = torch.autograd.grad(logits, rows, objective.grad(logits, y), create_graph=True)
 
         def product(v: Tensor) -> Tensor:
-            with self._session(WITHOUT_SECOND_DERIVATIVE):
-                direction = self._rows(v, len(rows))
-                # A gradient that does not depend on the input, as behind a rounding or of a linear network.
+            with self._session(SECOND_DERIVATIVE_HINT):
+                direction = self._checked_rows(v, len(rows))
+                # The gradient does not depend on the input behind a rounding, or if the network is linear.
                 if not gradient.requires_grad:
                     return torch.zeros_like(direction)
                 (out,) = torch.autograd.grad(
@@ -85,37 +133,40 @@ class TorchClassifier:
 
     @contextmanager
     def _session(self, hint: str | None = None) -> Iterator[None]:
-        self._weights.refuse_moved()
+        self._weights.check_versions()
         with (
-            untouched([self._model], self.device, None, foreign=self._found.draws),
-            in_words("the network failed", hint=hint, memory="Give fewer samples at once."),
+            preserve_state(
+                [self._model], self.device, None, host_generators=self._classification.uses_host_generators
+            ),
+            explain_errors("the network failed", hint=hint, memory_hint="Pass fewer samples at once."),
         ):
             yield
 
-    def _refuse_unless(self, possible: bool, times: str) -> None:
+    def _require(self, possible: bool, times: str) -> None:
         if not possible:
             raise CapabilityError(
-                f"the logits can't be differentiated {times} over the input",
-                hint="Look for detach(), .data, no_grad() or an operation without derivative in the model.",
+                f"the logits can't be differentiated {times} with respect to the input",
+                hint="Look for detach(), .data, no_grad() or an operation without a derivative in the model.",
             )
 
-    def _rows(self, x: Tensor, count: int | None = None) -> Tensor:
-        """x without what it carries of graphs; `count` of them, where that is given."""
-        if not self._found.fits(x) or x.dtype != self.dtype or count not in (None, len(x)):
+    def _checked_rows(self, x: Tensor, count: int | None = None) -> Tensor:
+        """The rows x (b, d) without their graph; if `count` is given, b must be equal to it."""
+        if not self._classification.is_rows(x) or x.dtype != self.dtype or count not in (None, len(x)):
             raise UsageError(
-                f"a classifier was given {shapes(x)}; expected rows {self.dtype} "
-                f"({'b' if count is None else count}, {self._found.d})"
+                f"the classifier received {describe(x)}; expected rows of {self.dtype} in the shape "
+                f"({'b' if count is None else count}, {self._classification.d})"
             )
-        # What was made in inference mode can have no graph.
+        # A tensor made in inference mode can't be part of a graph; its clone can.
         return x.clone() if x.is_inference() else x.detach()
 
     def _forward(self, rows: Tensor) -> Tensor:
-        # Cloned: a network may work on its input in place.
+        # Cloned, since a network may modify its input in place.
         logits: Tensor = self._model(rows.clone().reshape(-1, *self.shape))
         if logits.shape != (len(rows), self.classes):
             raise ProblemError(
-                f"the network gave {tuple(logits.shape)} for {len(rows)} inputs; expected "
+                f"the network returned shape {tuple(logits.shape)} for {len(rows)} inputs; expected "
                 f"({len(rows)}, {self.classes})",
-                hint="A squeeze() without a dimension drops that of the samples where there is one.",
+                hint="Look for a squeeze() without a dimension: it also drops the dimension of the samples "
+                "if there is only one.",
             )
         return logits

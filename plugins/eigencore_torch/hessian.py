@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import array_api_compat.torch as xp
 import torch
@@ -13,28 +14,47 @@ from torch import Tensor
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator
-from eigencore_torch.data import size
-from eigencore_torch.linearised import Linearised, bytes_kept
+from eigencore_torch.batches import SAME_DATA_HINT, sample_count
+from eigencore_torch.gradient_graph import GradientGraph, graph_bytes
 from eigencore_torch.params import Layout
-from eigencore_torch.risk import WITHOUT_SECOND_DERIVATIVE, Risk, Term, in_words
+from eigencore_torch.risk import Risk, Term
 from eigencore_torch.sampling import Sample, draw
+from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
+
+# Graphs with their weights in the sum, and whether each is used again afterwards.
+_WeightedGraphs: TypeAlias = Iterator[tuple[GradientGraph, float, bool]]
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """The graph of a term, without its data."""
+class _KeptGraph:
+    """The gradient graph of a term, without the term's data."""
 
     index: int
     last: bool
     weight: float
-    linearised: Linearised
+    graph: GradientGraph
 
 
 class HessianOperator:
-    """A symmetric operator on flat vectors (n,), n the number of chosen weights.
+    """The Hessian as a symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
-    A product is a pass over all batches. The gradient graphs of the first batches are kept from the first
-    product on, as many as fit into `memory` bytes; they die with the operator.
+    A product is one pass over all batches. During the first product, the gradient graphs of the first batches
+    are kept for later products, as many as fit into the memory budget; they are freed with the operator.
+
+    Args:
+        risk: the loss over all data.
+        layout: the parameters that the Hessian is taken over.
+        memory: the memory budget for kept graphs in bytes; 0 keeps none.
+
+    Example:
+        import eigencore
+        import torch
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        hessian = eigencore.bind(problem, backend="torch").operator()
+        product = hessian.matvec(torch.ones(15))
     """
 
     xp = xp
@@ -43,48 +63,60 @@ class HessianOperator:
         self._risk, self._layout = risk, layout
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
-        self._kept: list[_Kept] = []  # of the first terms
+        self._kept: list[_KeptGraph] = []  # of the first terms
         self._all_kept = False
-        self._room = float(memory)  # 0: no more graphs are kept
-        self._bytes_a_sample: float | None = None
-        self._total: float | None = None
+        self._memory_left = float(memory)  # at 0 no more graphs are kept
+        self._bytes_per_sample: float | None = None
+        self._total_weight: float | None = None
 
     def matvec(self, v: Tensor, /) -> Tensor:
+        """H v (n,) for v (n,); raises the same errors as `matmat`."""
         return self.matmat(v[:, None])[:, 0]
 
     def matmat(self, V: Tensor, /) -> Tensor:
-        """H V for V (n, b); the gradient of a batch without a kept graph is taken once for all columns.
+        """H V (n, b) for V (n, b).
+
+        The gradient of a batch without a kept graph is computed once for all columns.
 
         Raises:
+            UsageError: V has another shape.
             ProblemError: weights or data changed since the problem was bound, or double backward failed.
         """
-        return self._multiply(V, self._graphs(), self._divisor)
+        return self._multiply(V, self._graphs(), self._checked_divisor)
 
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
-        """The Hessian of some batches, drawn with replacement by weight, and their share of all weight.
+        """The Hessian of some batches, drawn with replacement by weight, and their share of the total weight.
 
-        Over the draws its mean is the whole Hessian. Kept graphs are used, none are added, and so a product
-        costs its share of a full one or less. What that leaves out: data that are no list are walked over as
-        far as the last batch drawn, and once to the end at the first call.
+        Its mean over all draws is the Hessian over all data. Kept graphs are used but none are added, so that
+        a product costs at most its share of a full product. That does not include reading the data: data that
+        are not a list are iterated up to the last batch drawn, and once completely at the first call.
+
+        Args:
+            step, seed: determine the draw.
+            batches: how many batches to draw.
+
+        Raises:
+            UsageError: `batches` is below 1, or `step` or `seed` is negative.
+            ProblemError: weights or data changed since the problem was bound.
         """
         with self._risk.session():
             sample = draw(self._risk.batch_weights, step, seed, batches)
             return self._sampled(sample), sample.share
 
     def _sampled(self, sample: Sample) -> LinearOperator:
-        kept = self._kept_whole(sample.factors)
+        kept = self._completely_kept(sample.factors)
         fetched = self._risk.terms_of(sample.factors.keys() - kept.keys())
-        total = self._risk.total(sum(self._risk.batch_weights))
+        divisor = self._risk.divisor(sum(self._risk.batch_weights))
 
-        def graphs() -> Iterator[tuple[Linearised, float, bool]]:
+        def graphs() -> _WeightedGraphs:
             for index, factor in sample.factors.items():
                 for one in kept.get(index, ()):
-                    yield one.linearised, factor * one.weight, True
+                    yield one.graph, factor * one.weight, True
                 for term in fetched.get(index, ()):
-                    yield self._linearise(term), factor * term.weight, False
+                    yield self._graph(term), factor * term.weight, False
 
         def matmat(V: Tensor) -> Tensor:
-            return self._multiply(V, graphs(), lambda weights: total)
+            return self._multiply(V, graphs(), lambda total_weight: divisor)
 
         return FunctionOperator(
             lambda v: matmat(v[:, None])[:, 0],
@@ -95,72 +127,70 @@ class HessianOperator:
             matmat=matmat,
         )
 
-    def _multiply(
-        self,
-        V: Tensor,
-        graphs: Iterator[tuple[Linearised, float, bool]],
-        divisor: Callable[[float], float],
-    ) -> Tensor:
-        """The weighted sum of the graphs' products, over the divisor that their total weight asks for.
-
-        A graph comes with its weight, and whether it is used again.
-        """
+    def _multiply(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
+        """The weighted sum of the graphs' products with V, over the divisor for their total weight."""
         if V.ndim != 2 or V.shape[0] != self.shape[0]:
-            raise UsageError(f"a block of shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
-        total = 0.0
-        with self._risk.session(), in_words("the Hessian product failed", hint=WITHOUT_SECOND_DERIVATIVE):
+            raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
+        total_weight = 0.0
+        with self._risk.session(), explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
             out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
-            for linearised, weight, kept in graphs:
-                total += weight
+            for graph, weight, kept in graphs:
+                total_weight += weight
                 for j in range(len(out)):
-                    pieces = linearised.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
+                    pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
                     self._layout.add(out[j], pieces, weight)
-            out /= divisor(total)
+            out /= divisor(total_weight)
         return out.T
 
-    def _graphs(self) -> Iterator[tuple[Linearised, float, bool]]:
+    def _graphs(self) -> _WeightedGraphs:
+        """The graphs of all terms: the kept ones, then new ones, which are kept while memory is left."""
         for one in self._kept[:]:
-            yield one.linearised, one.weight, True
+            yield one.graph, one.weight, True
         if self._all_kept:
             return
         for term in islice(self._risk.terms(), len(self._kept), None):
-            kept = self._fits(term)
-            linearised = self._linearise(term)
-            if kept:
-                self._kept.append(_Kept(term.index, term.last, term.weight, linearised))
-            yield linearised, term.weight, kept
-        self._all_kept = self._room > 0
+            keep = self._reserve_memory(term)
+            graph = self._graph(term)
+            if keep:
+                self._kept.append(_KeptGraph(term.index, term.last, term.weight, graph))
+            yield graph, term.weight, keep
+        self._all_kept = self._memory_left > 0
 
-    def _kept_whole(self, wanted: Container[int]) -> dict[int, list[_Kept]]:
-        """The kept graphs of those batches all of whose parts are kept."""
-        whole: dict[int, list[_Kept]] = {
+    def _completely_kept(self, wanted: Container[int]) -> dict[int, list[_KeptGraph]]:
+        """The kept graphs of the wanted batches, for those batches whose parts are all kept."""
+        complete: dict[int, list[_KeptGraph]] = {
             one.index: [] for one in self._kept if one.last and one.index in wanted
         }
         for one in self._kept:
-            if one.index in whole:
-                whole[one.index].append(one)
-        return whole
+            if one.index in complete:
+                complete[one.index].append(one)
+        return complete
 
-    def _linearise(self, term: Term) -> Linearised:
-        return Linearised(self._risk.loss(term.batch, term.index), self._layout)
+    def _graph(self, term: Term) -> GradientGraph:
+        return GradientGraph(self._risk.loss(term.batch, term.index), self._layout)
 
-    def _fits(self, term: Term) -> bool:
-        """Whether this term's graph is kept. Those kept come first, so that the rest can be walked over."""
-        if self._room <= 0:
+    def _reserve_memory(self, term: Term) -> bool:
+        """Whether this term's graph fits into the memory left, which is reduced by its estimated size.
+
+        Once a graph does not fit, none is kept any more: the kept graphs are always those of the first terms,
+        so that the iteration over the data can continue after them.
+        """
+        if self._memory_left <= 0:
             return False
-        samples = size(term.batch) or 1
-        if self._bytes_a_sample is None:
-            kept = bytes_kept(lambda: self._linearise(term), self._layout)
-            self._bytes_a_sample = kept / samples
-        self._room -= samples * self._bytes_a_sample
-        return self._room > 0
+        samples = sample_count(term.batch) or 1
+        if self._bytes_per_sample is None:
+            self._bytes_per_sample = graph_bytes(lambda: self._graph(term), self._layout) / samples
+        self._memory_left -= samples * self._bytes_per_sample
+        return self._memory_left > 0
 
-    def _divisor(self, weights: float) -> float:
-        total = self._risk.total(weights)
-        if self._total is not None and abs(weights - self._total) > 1e-9 * self._total:
+    def _checked_divisor(self, total_weight: float) -> float:
+        divisor = self._risk.divisor(total_weight)
+        known = self._total_weight
+        if known is not None and abs(total_weight - known) > 1e-9 * known:
             raise ProblemError(
-                f"the data changed between products: they weighed {self._total:g}, and now {weights:g}",
-                hint="Give data that are the same at each walk, such as a list of batches.",
+                f"the data changed between products: their total weight was {known:g} and is now "
+                f"{total_weight:g}",
+                hint=SAME_DATA_HINT,
             )
-        self._total = weights
-        return total
+        self._total_weight = total_weight
+        return divisor

@@ -1,4 +1,4 @@
-"""The loss and each sample's curvature along a direction over the weights."""
+"""The loss at shifted weights, and each sample's curvature along a direction in weight space."""
 
 from __future__ import annotations
 
@@ -11,25 +11,21 @@ from torch.func import functional_call
 
 from eigencore.errors import UsageError
 from eigencore.interfaces import Objective
-from eigencore_torch.data import shapes
+from eigencore_torch.batches import describe
 from eigencore_torch.params import Layout
 
-SAMPLES_AT_ONCE = 64
-WITHOUT_THIRD_DERIVATIVE = (
-    "It takes the third derivative of every operation in the model; PyTorch may have none of the one that it "
-    "names: write that with simpler operations."
-)
+SAMPLES_PER_PASS = 64
 
 
 @contextmanager
-def moved(layout: Layout, direction: Tensor) -> Iterator[None]:
-    """The weights are those of the layout plus the direction (n,) inside, and the very same afterwards.
+def shifted_weights(layout: Layout, direction: Tensor) -> Iterator[None]:
+    """Adds a direction (n,) to the weights of the layout inside, and restores the same weights afterwards.
 
     Raises:
-        UsageError: the direction is no flat vector of the layout.
+        UsageError: the direction is not a flat vector of the layout.
     """
-    pieces = split(layout, direction)
-    # Not added in place: the weights' version counters stay, by which graphs and operators know them.
+    pieces = _pieces(layout, direction)
+    # Not added in place, so that the version counters, by which graphs and operators detect changes, stay.
     before = [p.data for p in layout.parameters]
     try:
         for p, piece in zip(layout.parameters, pieces, strict=True):
@@ -47,56 +43,62 @@ def sample_curvature(
     direction: Tensor,
     x: Tensor,
     y: Tensor,
-    most: int = SAMPLES_AT_ONCE,
+    samples_per_pass: int = SAMPLES_PER_PASS,
 ) -> Tensor:
     """v'H_s v (b,), the second derivative of each sample's objective along the direction v (n,).
 
     With z' and z'' the first and second derivatives of the logits along v, it is z'' . grad + z' . Hess z',
-    grad and Hess those of the objective in logit space.
+    where grad and Hess are those of the objective in logit space.
 
     Args:
-        x: inputs as the model takes them.
-        most: samples that go through the model at once.
+        x: inputs (b, ...) in the shape that the model takes.
+        y: labels (b,).
+        samples_per_pass: the largest number of samples in a forward pass.
 
     Raises:
-        UsageError: the direction is no flat vector of the layout.
+        UsageError: the direction is not a flat vector of the layout.
     """
-    along = dict(zip(layout.names, split(layout, direction), strict=True))
-    bent = []
-    for inputs, labels in zip(torch.split(x, most), torch.split(y, most), strict=True):
+    along = dict(zip(layout.names, _pieces(layout, direction), strict=True))
+    curvatures = []
+    for inputs, labels in zip(
+        torch.split(x, samples_per_pass), torch.split(y, samples_per_pass), strict=True
+    ):
         z, first, second = _logits_along(model, along, inputs)
-        both = second * objective.grad(z, labels) + first * objective.hvp(z, labels, first)
-        bent.append(both.sum(dim=1))
-    return torch.cat(bent)
+        terms = second * objective.grad(z, labels) + first * objective.hvp(z, labels, first)
+        curvatures.append(terms.sum(dim=1))
+    return torch.cat(curvatures)
 
 
 def _logits_along(model: nn.Module, along: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The logits (b, c), and their first and second derivatives at t = 0 of the weights w + t v.
 
-    By backward passes alone: <z, u> is linear in u, so that the derivative over u of its derivative over t is
-    z', and of its second one z''. Forward over forward would take half the time, and is wrong by up to 100 %
-    with LayerNorm and InstanceNorm (seen in PyTorch 2.13).
+    Only backward passes are used: <z, u> is linear in u, so that the derivative with respect to u of its
+    first derivative with respect to t is z', and that of its second derivative is z''. Forward over forward
+    would take half the time, and is wrong by up to 100 % with LayerNorm and InstanceNorm (seen in PyTorch
+    2.13).
     """
     weights = {name: p.detach() for name, p in model.named_parameters()}
     t = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
     at = {name: w + t * along[name] if name in along else w for name, w in weights.items()}
-    # Cloned: a network may work on its input in place.
+    # Cloned, since a network may modify its input in place.
     z: Tensor = functional_call(model, at, (x.clone(),))
     u = torch.ones_like(z, requires_grad=True)
-    slope = _over(t, z, u, create_graph=True)
-    bend = _over(t, slope, create_graph=True)
-    return z.detach(), _over(u, slope, retain_graph=True), _over(u, bend)
+    slope = _derivative(t, z, u, create_graph=True)
+    second_slope = _derivative(t, slope, create_graph=True)
+    return z.detach(), _derivative(u, slope, retain_graph=True), _derivative(u, second_slope)
 
 
-def _over(x: Tensor, y: Tensor, u: Tensor | None = None, **graph: bool) -> Tensor:
-    """The derivative of y over x, pulled back from u; zeros where y does not depend on x."""
+def _derivative(x: Tensor, y: Tensor, u: Tensor | None = None, **graph: bool) -> Tensor:
+    """The derivative of <y, u>, or of a scalar y, with respect to x; zeros if y does not depend on x."""
     if not y.requires_grad:
         return torch.zeros_like(x)
     return torch.autograd.grad(y, x, u, materialize_grads=True, **graph)[0]
 
 
-def split(layout: Layout, direction: Tensor) -> list[Tensor]:
-    """The direction in pieces as the parameters."""
+def _pieces(layout: Layout, direction: Tensor) -> list[Tensor]:
+    """The direction as one piece per parameter, on the device of the parameters."""
     if not (isinstance(direction, Tensor) and direction.shape == (layout.n,)):
-        raise UsageError(f"the direction is {shapes(direction)}; expected a number per weight, ({layout.n},)")
+        raise UsageError(
+            f"the direction is {describe(direction)}; expected one value per weight, ({layout.n},)"
+        )
     return layout.split(direction.detach().to(layout.device))

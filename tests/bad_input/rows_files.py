@@ -151,20 +151,24 @@ ROWS = [
     made_of("operator_and_checkpoint", "checkpoint has no meaning", error=UsageError),
     made_of("on_an_unknown_backend", "tensorflow", "torch", error=UnknownNameError),
     # -- checkpoints
-    checkpoint("no checkpoint", "no file weights.pt", error=UsageError),
+    checkpoint("no checkpoint", "the checkpoint file weights.pt does not exist", error=UsageError),
     checkpoint(
         "a folder for a checkpoint",
-        "weights.pt is a folder",
+        "weights.pt is a folder; expected a checkpoint file",
         error=UsageError,
         prepare=lambda folder: (folder / "weights.pt").mkdir(),
     ),
-    checkpoint("an empty checkpoint", "weights.pt is no checkpoint", prepare=write(b"")),
-    checkpoint("a foreign checkpoint", "weights.pt is no checkpoint", prepare=write(b"PK\x03\x04 a picture")),
-    checkpoint("a checkpoint of a list", "weights.pt holds a list", prepare=torch_save(lambda: [1, 2])),
+    checkpoint("an empty checkpoint", "weights.pt is not a checkpoint", prepare=write(b"")),
+    checkpoint(
+        "a foreign checkpoint", "weights.pt is not a checkpoint", prepare=write(b"PK\x03\x04 a picture")
+    ),
+    checkpoint("a checkpoint of a list", "weights.pt contains a list", prepare=torch_save(lambda: [1, 2])),
     checkpoint(
         "a checkpoint of a whole model", "Python objects", "state_dict", prepare=torch_save(_whole_model)
     ),
-    checkpoint("a checkpoint of other shapes", "head.bias is (4,)", "(3,)", prepare=torch_save(_other_shape)),
+    checkpoint(
+        "a checkpoint of other shapes", "head.bias has shape (4,)", "(3,)", prepare=torch_save(_other_shape)
+    ),
     checkpoint("a checkpoint of other names", "head.bias", "tail.bias", prepare=torch_save(_misspelt)),
-    checkpoint("a checkpoint with NaN", "head.bias has NaN", prepare=torch_save(_nan)),
+    checkpoint("a checkpoint with NaN", "head.bias contains NaN", prepare=torch_save(_nan)),
 ]

@@ -1,4 +1,4 @@
-"""Small problems on every device there is."""
+"""Small problems, on every available device."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def weight_norm():
     return nn.Sequential(*layers)
 
 
-# What makes a network, and the shape of its inputs.
+# A function that builds a network, and the shape of the network's inputs.
 NETWORKS = {
     "softplus": (lambda: nn.Sequential(nn.Linear(4, 6), nn.Softplus(), nn.Linear(6, 3)), (4,)),
     "linear": (lambda: nn.Linear(4, 3), (4,)),
@@ -91,7 +91,7 @@ def classifying(request):
 
 @pytest.fixture
 def small():
-    """Makes a classifier of 59 weights and 15 samples in ragged batches; any field can be replaced."""
+    """Makes a classification with 59 weights and 15 samples in unequal batches; fields can be replaced."""
 
     def make(sizes=(7, 5, 3), dtype=torch.float64, **fields):
         with torch.random.fork_rng([]):
@@ -107,7 +107,7 @@ def small():
 
 @pytest.fixture
 def hessian():
-    """The matrix of a problem's operator."""
+    """Forms the matrix of a problem's operator."""
 
     def form(problem, params=None, *, device=None, dtype=None, **options):
         bound = bind(problem, TorchOptions(**options), device=device, dtype=dtype)

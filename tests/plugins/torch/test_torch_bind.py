@@ -1,4 +1,4 @@
-"""Where a problem is put, and what a bound one says of itself."""
+"""Binding: the device, the data type and the description of a bound problem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_description_names_version_device_and_type(small, device):
     assert bound.capabilities == set(Capability)
 
 
-def test_another_type_is_for_a_copy(small, hessian):
+def test_another_type_is_computed_on_a_copy(small, hessian):
     problem = small(dtype=torch.float32)
     exact = hessian(problem, dtype="float64")
     assert exact.dtype == torch.float64
@@ -27,7 +27,7 @@ def test_another_type_is_for_a_copy(small, hessian):
     torch.testing.assert_close(hessian(problem).double(), exact, rtol=0, atol=1e-5)
 
 
-def test_the_models_own_type_and_place_need_no_copy(small):
+def test_the_models_own_type_and_device_need_no_copy(small):
     problem = small()
     operator = bind(problem, TorchOptions(), device="cpu", dtype="float64").operator()
     with torch.no_grad():
@@ -36,7 +36,7 @@ def test_the_models_own_type_and_place_need_no_copy(small):
         operator.matvec(torch.ones(59, dtype=torch.float64))
 
 
-def test_what_the_loss_holds_goes_along(small, hessian):
+def test_tensors_held_by_the_loss_are_converted_too(small, hessian):
     weighted = small(
         dtype=torch.float32, loss=nn.CrossEntropyLoss(torch.tensor([1.0, 2, 5])), reduction="mean"
     )
@@ -63,8 +63,8 @@ HALVES = [torch.float16, torch.bfloat16]
 
 
 @pytest.mark.parametrize("kind", HALVES)
-def test_every_number_of_16_bits_is_one_of_float32(kind):
-    """Why a copy has the same weights."""
+def test_float32_represents_every_16_bit_number(kind):
+    """This is why a copy has the same weights."""
     numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(kind)
     finite = numbers[torch.isfinite(numbers)]
     assert len(finite) > 60_000
@@ -73,7 +73,7 @@ def test_every_number_of_16_bits_is_one_of_float32(kind):
 
 
 @pytest.mark.parametrize("kind", HALVES)
-def test_16_bit_weights_are_copied_to_float32_and_that_is_told(kind, small, hessian):
+def test_16_bit_weights_are_copied_to_float32_and_the_description_says_so(kind, small, hessian):
     problem, exact = small(dtype=torch.float32), small(dtype=torch.float32)
     problem.model.to(kind)
     exact.model.load_state_dict(problem.model.state_dict())
@@ -87,8 +87,8 @@ def test_16_bit_weights_are_copied_to_float32_and_that_is_told(kind, small, hess
 
 
 @pytest.mark.parametrize("kind", HALVES)
-def test_16_bit_data_and_buffers_go_along(kind, small, hessian):
-    def made(dtype):
+def test_16_bit_data_and_buffers_are_converted_too(kind, small, hessian):
+    def problem_of(dtype):
         norm = nn.BatchNorm1d(3)
         norm.running_var.mul_(3)
         with torch.random.fork_rng([]):
@@ -96,7 +96,7 @@ def test_16_bit_data_and_buffers_go_along(kind, small, hessian):
             model = nn.Sequential(nn.Linear(4, 3), norm).to(kind).to(dtype)
         return small(model=model, data=[(x.to(kind).to(dtype), y) for x, y in small().data])
 
-    torch.testing.assert_close(hessian(made(kind)), hessian(made(torch.float32)), rtol=0, atol=0)
+    torch.testing.assert_close(hessian(problem_of(kind)), hessian(problem_of(torch.float32)), rtol=0, atol=0)
 
 
 def test_16_bit_weights_among_wider_ones_take_the_widest_type(small, hessian):
@@ -118,31 +118,33 @@ def test_16_bit_weights_among_wider_ones_take_the_widest_type(small, hessian):
 def test_8_bit_weights_are_refused(small):
     model = nn.Sequential(nn.Linear(4, 3))
     model[0].weight = nn.Parameter(model[0].weight.detach().to(torch.float8_e4m3fn))
-    for asked in ({}, {"dtype": "float32"}):
-        with pytest.raises(ProblemError, match=r"0\.weight is float8_e4m3fn, which is for storing") as caught:
-            bind(small(model=model), TorchOptions(), **asked)
+    for keywords in ({}, {"dtype": "float32"}):
+        with pytest.raises(
+            ProblemError, match=r"0\.weight is float8_e4m3fn, a type for storing weights"
+        ) as caught:
+            bind(small(model=model), TorchOptions(), **keywords)
         assert "scales" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    "asked", [{"dtype": "float16"}, {"dtype": "single"}, {"device": "gpu"}, {"device": "mps"}]
+    "keywords", [{"dtype": "float16"}, {"dtype": "single"}, {"device": "gpu"}, {"device": "mps"}]
 )
-def test_types_and_places_that_are_not_there(asked, small):
+def test_unknown_types_and_devices_are_refused(keywords, small):
     with pytest.raises(UsageError, match="expected"):
-        bind(small(), TorchOptions(), **asked)
+        bind(small(), TorchOptions(), **keywords)
 
 
-def test_a_card_that_is_not_there(small):
-    with pytest.raises(UsageError, match="PyTorch sees"):
+def test_a_missing_cuda_device_is_refused(small):
+    with pytest.raises(UsageError, match="device is 'cuda:99'; CUDA devices that PyTorch finds: "):
         bind(small(), TorchOptions(), device="cuda:99")
 
 
-def test_types_as_pytorch_writes_them(small):
+def test_a_torch_dtype_is_accepted(small):
     bound = bind(small(), TorchOptions(), device="cpu", dtype=torch.float32)
     assert bound.description.endswith("float32")
 
 
-def test_mixed_types_are_held_by_the_wider(small, hessian):
+def test_mixed_types_use_the_wider_type(small, hessian):
     class Mixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -156,14 +158,14 @@ def test_mixed_types_are_held_by_the_wider(small, hessian):
     torch.testing.assert_close(found, found.T, rtol=0, atol=1e-6)
 
 
-def test_a_model_that_cannot_be_copied_says_so(small):
+def test_a_model_that_cannot_be_copied_is_refused(small):
     problem = small()
     problem.model.extra = problem.model[0].weight * 2  # a tensor with a graph
     with pytest.raises(ProblemError, match="can't be copied"):
         bind(problem, TorchOptions(), dtype="float32")
 
 
-# -- what torch.compile made -------------------------------------------------------------------------------
+# -- models compiled by torch.compile --------------------------------------------------------------------
 
 
 def compiled_whole(model):
@@ -193,7 +195,7 @@ class Plain(nn.Module):
 
 @pytest.mark.parametrize("compile_", [compiled_whole, compiled_in_place, compiled_part])
 def test_compiled_models_run_uncompiled(compile_, small, hessian):
-    """What is compiled can't be differentiated twice."""
+    """Compiled code can't be differentiated twice."""
     model = Plain().double()
     expected, model = hessian(small(model=model)), compile_(model)
     x, y = small().data[0]
@@ -215,7 +217,7 @@ def test_a_compiled_loss_runs_uncompiled(small, hessian):
     torch.testing.assert_close(hessian(small(loss=loss)), hessian(small(loss=plain)), rtol=0, atol=1e-12)
 
 
-def test_a_compiled_model_has_its_own_names_and_stays_compiled(small):
+def test_a_compiled_model_keeps_its_parameter_names_and_stays_compiled(small):
     calls = []
 
     def backend(graph, inputs):
@@ -231,6 +233,6 @@ def test_a_compiled_model_has_its_own_names_and_stays_compiled(small):
     assert len(calls) == 1
 
 
-def test_other_kinds_are_unknown(small):
+def test_other_kinds_of_operator_are_refused(small):
     with pytest.raises(UnknownNameError, match="kind of operator"):
         bind(small(), TorchOptions()).operator("fisher")

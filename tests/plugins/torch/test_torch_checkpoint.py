@@ -1,4 +1,4 @@
-"""A checkpoint's weights stand for the model's own, which stays as it is; what is no checkpoint is told."""
+"""Checkpoints: their weights replace the model's own in a copy; other files raise errors that say why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eigencore_torch.backend import TorchOptions, bind
 
 @pytest.fixture
 def trained(small):
-    """The same network with other weights."""
+    """The network of `small` with other weights."""
     model = small().model
     with torch.no_grad():
         for parameter in model.parameters():
@@ -59,12 +59,12 @@ def test_the_operator_is_that_of_the_checkpoints_weights(wrap, small, trained, s
     assert float((hessian(small()) - expected).abs().max()) > 0.01
 
 
-def test_whose_weights_these_are_is_told(small, trained, save):
+def test_the_description_names_the_checkpoint(small, trained, save):
     bound = bind(small(checkpoint=save(trained.state_dict(), "epoch 9.pt")), TorchOptions())
     assert bound.description.endswith("float64, weights of epoch 9.pt")
 
 
-def test_the_given_model_may_go_on_training(small, trained, save):
+def test_the_given_model_can_be_trained_further(small, trained, save):
     problem = small(checkpoint=save(trained.state_dict()))
     operator = bind(problem, TorchOptions()).operator()
     v = torch.ones(59, dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_the_given_model_may_go_on_training(small, trained, save):
     torch.testing.assert_close(operator.matvec(v), before, rtol=0, atol=0)
 
 
-def test_buffers_come_along(small, save, hessian):
+def test_buffers_are_loaded_too(small, save, hessian):
     def model():
         return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
 
@@ -84,7 +84,7 @@ def test_buffers_come_along(small, save, hessian):
     torch.testing.assert_close(found, hessian(small(model=seen)), rtol=0, atol=0)
 
 
-def test_digits_that_the_models_type_lacks_are_not_lost(small, trained, save, hessian):
+def test_digits_beyond_the_models_own_type_are_kept(small, trained, save, hessian):
     """The checkpoint is read after the change of type."""
     expected, file = hessian(small(model=trained)), save(trained.state_dict())
     single = small(dtype=torch.float32, checkpoint=file)
@@ -96,7 +96,7 @@ def test_digits_that_the_models_type_lacks_are_not_lost(small, trained, save, he
     torch.testing.assert_close(hessian(halved), hessian(wide), rtol=0, atol=0)
 
 
-def test_a_method_of_the_model_as_loss_goes_along(small, save, hessian):
+def test_a_loss_that_is_a_method_of_the_model_uses_the_copy(small, save, hessian):
     class Own(nn.Module):
         def __init__(self, body):
             super().__init__()
@@ -114,7 +114,7 @@ def test_a_method_of_the_model_as_loss_goes_along(small, save, hessian):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_a_loss_that_holds_on_to_the_given_model_is_refused(small, trained, save, hessian):
+def test_a_loss_that_refers_to_the_given_model_is_refused(small, trained, save, hessian):
     problem = small()
 
     def decayed(outputs, y):
@@ -124,12 +124,12 @@ def test_a_loss_that_holds_on_to_the_given_model_is_refused(small, trained, save
     assert hessian(small(model=problem.model, loss=decayed)).trace() > hessian(problem).trace()
     for way in ({"dtype": "float32"}, {}):
         held = small(model=problem.model, loss=decayed, checkpoint=save(trained.state_dict()))
-        with pytest.raises(ProblemError, match="uses weights of the model that was given") as caught:
+        with pytest.raises(ProblemError, match="uses the weights of the given model") as caught:
             bind(held, TorchOptions(), **way).operator()
         assert "loss(model, batch)" in caught.value.hint
 
 
-# -- what is no checkpoint ---------------------------------------------------------------------------------
+# -- files that are not checkpoints ------------------------------------------------------------------------
 
 
 def refused(problem, match, error=ProblemError):
@@ -138,9 +138,10 @@ def refused(problem, match, error=ProblemError):
     return caught.value.hint
 
 
-def test_files_that_are_not_there(small, tmp_path):
-    assert "paths are seen from" in refused(small(checkpoint="gone.pt"), "no file gone.pt", UsageError)
-    refused(small(checkpoint=str(tmp_path)), "is a folder", UsageError)
+def test_files_that_do_not_exist(small, tmp_path):
+    hint = refused(small(checkpoint="gone.pt"), "the checkpoint file gone.pt does not exist", UsageError)
+    assert "relative paths are resolved from" in hint
+    refused(small(checkpoint=str(tmp_path)), "is a folder; expected a checkpoint file", UsageError)
 
 
 JUNK = {
@@ -152,16 +153,18 @@ JUNK = {
 
 
 @pytest.mark.parametrize("name", JUNK)
-def test_files_that_are_no_checkpoint(name, small, tmp_path):
+def test_files_that_are_not_checkpoints(name, small, tmp_path):
     file = tmp_path / name
     file.write_bytes(JUNK[name])
-    refused(small(checkpoint=str(file)), f"{name} (is no checkpoint that PyTorch can read|holds a list)")
+    refused(
+        small(checkpoint=str(file)), f"{name} (is not a checkpoint that PyTorch can read|contains a list)"
+    )
 
 
-def test_a_file_that_was_cut_off(small, trained, save):
+def test_a_truncated_file(small, trained, save):
     file = Path(save(trained.state_dict()))
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    refused(small(checkpoint=str(file)), "is no checkpoint that PyTorch can read, or not a whole one")
+    refused(small(checkpoint=str(file)), "is not a checkpoint that PyTorch can read, or it is incomplete")
 
 
 class Evil:
@@ -169,27 +172,29 @@ class Evil:
         return sys.exit, (3,)
 
 
-@pytest.mark.parametrize("beside", [Evil(), np.float64(0.5), nn.Linear(2, 2)], ids=["evil", "numpy", "model"])
-def test_python_objects_are_not_run(beside, small, trained, save):
-    file = save({"state_dict": trained.state_dict(), "beside": beside})
+@pytest.mark.parametrize("extra", [Evil(), np.float64(0.5), nn.Linear(2, 2)], ids=["evil", "numpy", "model"])
+def test_python_objects_are_not_run(extra, small, trained, save):
+    file = save({"state_dict": trained.state_dict(), "extra": extra})
     hint = refused(
-        small(checkpoint=file), r"holds Python objects beside its weights \(.*\), and reading those"
+        small(checkpoint=file), r"contains Python objects besides the weights \(.*\), and loading them"
     )
     assert "torch.save(model.state_dict(), FILE)" in hint
 
 
 def test_a_file_without_weights(small, save):
     refused(
-        small(checkpoint=save({"epoch": 3, "lr": 0.1})), "holds the keys epoch, lr; expected a state_dict"
+        small(checkpoint=save({"epoch": 3, "lr": 0.1})), "contains the keys epoch, lr; expected a state_dict"
     )
-    refused(small(checkpoint=save([1.0])), "holds a list; expected a state_dict")
+    refused(small(checkpoint=save([1.0])), "contains a list; expected a state_dict")
 
 
 def test_names_that_do_not_fit(small, trained, save):
     state = trained.state_dict()
     state["2.wieght"] = state.pop("2.weight")
-    hint = refused(small(checkpoint=save(state)), r"lacks 2.weight and has 2.wieght, which the model has not")
-    assert hint == "Nearest: 2.wieght for 2.weight."
+    hint = refused(
+        small(checkpoint=save(state)), r"lacks 2.weight and has 2.wieght, which the model does not have"
+    )
+    assert hint == "Check the names; the closest are 2.wieght for 2.weight."
     wide = nn.Sequential(*(nn.Linear(2, 2) for _ in range(5)))
     refused(
         small(model=wide, checkpoint=save({"zz": torch.ones(2)})), "lacks 0.weight, .* and 7 more and has zz"
@@ -200,7 +205,7 @@ def test_shapes_that_do_not_fit(small, save):
     other = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 3))
     hint = refused(
         small(checkpoint=save(other.state_dict())),
-        r"is \(.*9.*\) in .*weights.pt, and \(.*7.*\) in the model",
+        r"has shape \(.*9.*\) in .*weights.pt; expected \(.*7.*\) as in the model",
     )
     assert "settings" in hint
 
@@ -208,7 +213,7 @@ def test_shapes_that_do_not_fit(small, save):
 def test_numbers_that_are_not_finite(small, trained, save):
     state = trained.state_dict()
     state["2.bias"][1] = torch.nan
-    assert "diverged" in refused(small(checkpoint=save(state)), "2.bias has NaN or infinite numbers in")
+    assert "diverged" in refused(small(checkpoint=save(state)), "2.bias contains NaN or infinite values in")
 
 
 def test_a_model_that_cannot_be_copied(small, trained, save):
@@ -217,7 +222,7 @@ def test_a_model_that_cannot_be_copied(small, trained, save):
     assert "load_state_dict" in refused(problem, "can't be copied")
 
 
-# -- from the command --------------------------------------------------------------------------------------
+# -- on the command line -----------------------------------------------------------------------------------
 
 FILE = """
 import torch
@@ -256,7 +261,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def analyzed(folder, capsys):
-    """Runs `eigen analyze`: its exit code, and what it says in JSON."""
+    """Runs `eigen analyze`; returns its exit code and its JSON output."""
 
     def run(*arguments):
         code = main(["analyze", "-k", "2", "--analyses", "none", "--json", *arguments])
@@ -266,37 +271,37 @@ def analyzed(folder, capsys):
 
 
 @pytest.mark.parametrize("factory", ["make", "parts", "own"])
-def test_from_the_command(factory, analyzed, trained, save):
+def test_on_the_command_line(factory, analyzed, trained, save):
     file = save(trained.state_dict())
     code, plain = analyzed(f"nets.py:{factory}")
     assert code == 0
-    code, told = analyzed(f"nets.py:{factory}", "--set", f"problem.checkpoint={file}")
+    code, output = analyzed(f"nets.py:{factory}", "--set", f"problem.checkpoint={file}")
     assert code == 0
-    assert told["eigenvalues"] != plain["eigenvalues"]
-    assert told["run"]["digest"] != plain["run"]["digest"]
-    assert told["run"]["options"]["problem"] == {"checkpoint": file}
+    assert output["eigenvalues"] != plain["eigenvalues"]
+    assert output["run"]["digest"] != plain["run"]["digest"]
+    assert output["run"]["options"]["problem"] == {"checkpoint": file}
     _, again = analyzed("nets.py:own", "--set", f"problem.checkpoint={file}")
-    assert told["eigenvalues"] == again["eigenvalues"]
+    assert output["eigenvalues"] == again["eigenvalues"]
 
 
-def test_what_the_factory_tells_of_its_own_weights_is_not_told_of_others(analyzed, trained, save):
-    _, told = analyzed("nets.py:make", "--set", f"problem.checkpoint={save(trained.state_dict())}")
-    assert told["run"]["problem_description"] == ""
-    assert told["run"]["backend_description"].endswith("weights of weights.pt")
+def test_the_factorys_description_of_its_own_weights_is_not_used_for_a_checkpoint(analyzed, trained, save):
+    _, output = analyzed("nets.py:make", "--set", f"problem.checkpoint={save(trained.state_dict())}")
+    assert output["run"]["problem_description"] == ""
+    assert output["run"]["backend_description"].endswith("weights of weights.pt")
 
 
-def test_refusals_from_the_command(analyzed):
-    code, told = analyzed("nets.py:make", "--set", "problem.checkpoint=gone.pt")
-    assert (code, told["error"]["message"]) == (2, "there is no file gone.pt")
-    code, told = analyzed("nets.py:matrix", "--set", "problem.checkpoint=gone.pt")
+def test_refusals_on_the_command_line(analyzed):
+    code, output = analyzed("nets.py:make", "--set", "problem.checkpoint=gone.pt")
+    assert (code, output["error"]["message"]) == (2, "the checkpoint file gone.pt does not exist")
+    code, output = analyzed("nets.py:matrix", "--set", "problem.checkpoint=gone.pt")
     assert code == 2
-    assert "checkpoint has no meaning" in told["error"]["message"]
-    code, told = analyzed("nets.py:make", "--set", "problem.chekpoint=gone.pt")
+    assert "checkpoint has no meaning" in output["error"]["message"]
+    code, output = analyzed("nets.py:make", "--set", "problem.chekpoint=gone.pt")
     assert code == 2
-    assert "Did you mean checkpoint?" in told["error"]["hint"]
+    assert "Did you mean checkpoint?" in output["error"]["hint"]
 
 
-def test_from_python(folder, trained, save):
+def test_in_python(folder, trained, save):
     file = save(trained.state_dict())
     by_name = eigencore.analyze("nets.py:make", 2, analyses=(), options={"problem": {"checkpoint": file}})
     made = find_problem("nets.py:make", {"checkpoint": Path(file)})

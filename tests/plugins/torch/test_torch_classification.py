@@ -1,4 +1,4 @@
-"""What a bound problem offers, found out from its first batch, and a classifier's samples."""
+"""The capabilities that a bound problem finds from its first batch, and a classifier's samples."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def in_batches(x, y, sizes=(7, 5, 3)):
     return list(zip(x.split(sizes), y.split(sizes), strict=True))
 
 
-# -- what is offered ---------------------------------------------------------------------------------------
+# -- capabilities ------------------------------------------------------------------------------------------
 
 
 def regression():
     x, _ = samples(4)
-    return {"data": in_batches(x, x[:, :3]), "loss": nn.MSELoss()}, "expected a pair of floating inputs"
+    return {"data": in_batches(x, x[:, :3]), "loss": nn.MSELoss()}, "expected a pair of floating-point inputs"
 
 
 def dictionaries():
@@ -39,7 +39,7 @@ def dictionaries():
     return {"data": data, "loss": loss}, r"batch 0 of data is \{x: float64 \(15, 4\)"
 
 
-def words():
+def token_inputs():
     model = nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(20, 3)).double()
     x, y = torch.randint(6, (15, 5)), torch.randint(3, (15,))
     return {"model": model, "data": in_batches(x, y)}, r"batch 0 of data is \(int64 \(7, 5\)"
@@ -51,12 +51,12 @@ def every_token():
             return super().forward(x).transpose(1, 2)
 
     x, y = torch.randn(15, 5, 4, dtype=torch.float64), torch.randint(3, (15, 5))
-    return {"model": Tagger(4, 3).double(), "data": in_batches(x, y)}, "whole numbers"
+    return {"model": Tagger(4, 3).double(), "data": in_batches(x, y)}, "integer labels"
 
 
 def soft_labels():
     x, _ = samples(4)
-    return {"data": in_batches(x, torch.softmax(x[:, :3], 1))}, "whole numbers"
+    return {"data": in_batches(x, torch.softmax(x[:, :3], 1))}, "integer labels"
 
 
 def one_output():
@@ -66,7 +66,7 @@ def one_output():
         "model": nn.Linear(4, 1).double(),
         "data": in_batches(x, y),
         "loss": loss,
-    }, r"gives \(2, 1\) for 2"
+    }, r"returns shape \(2, 1\) for 2"
 
 
 def too_few_classes():
@@ -75,28 +75,28 @@ def too_few_classes():
     return {
         "data": in_batches(x, y + 1),
         "loss": loss,
-    }, "label 3 in batch 0 of data; the network has 3 classes"
+    }, "batch 0 of data has label 3; expected 0 to 2, since the network has 3 classes"
 
 
-def one_way():
+def one_shot():
     x, y = samples(4)
     return {
         "validation": iter(in_batches(x, y))
-    }, "validation is a list_iterator that can be walked over only"
+    }, "validation is a list_iterator, which can be iterated only once"
 
 
-def nothing():
+def empty():
     return {"validation": []}, "validation is empty"
 
 
 def broken():
-    def walk():
+    def batches():
         raise OSError("disk full")
         yield
 
     class Broken:
         def __iter__(self):
-            return walk()
+            return batches()
 
     return {"validation": Broken()}, "validation failed at batch 0: OSError: disk full"
 
@@ -109,7 +109,7 @@ def of_another_shape():
 def statistics_of_the_batch():
     layers = nn.Linear(4, 10), nn.Unflatten(1, (5, 2)), nn.BatchNorm1d(5, track_running_stats=False)
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(10, 3)).double()
-    return {"model": model}, "others when it comes alone"
+    return {"model": model}, "change when it is evaluated alone"
 
 
 class Noisy(nn.Linear):
@@ -118,19 +118,19 @@ class Noisy(nn.Linear):
 
 
 def always_random():
-    return {"model": Noisy(4, 3).double()}, "others when it comes alone"
+    return {"model": Noisy(4, 3).double()}, "change when it is evaluated alone"
 
 
-NO_CLASSIFIERS = [
+NOT_CLASSIFICATIONS = [
     regression,
     dictionaries,
-    words,
+    token_inputs,
     every_token,
     soft_labels,
     one_output,
     too_few_classes,
-    one_way,
-    nothing,
+    one_shot,
+    empty,
     broken,
     of_another_shape,
     statistics_of_the_batch,
@@ -138,8 +138,8 @@ NO_CLASSIFIERS = [
 ]
 
 
-@pytest.mark.parametrize("make", NO_CLASSIFIERS)
-def test_what_is_no_classification_offers_no_classifier(make, small):
+@pytest.mark.parametrize("make", NOT_CLASSIFICATIONS)
+def test_a_problem_that_is_not_a_classification_has_no_classifier(make, small):
     fields, why = make()
     bound = bind(small(**fields), TorchOptions())
     state = torch.get_rng_state()
@@ -147,7 +147,7 @@ def test_what_is_no_classification_offers_no_classifier(make, small):
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(CapabilityError, match=why):
         bound.classifier()
-    with pytest.raises(CapabilityError, match="no classifier"):
+    with pytest.raises(CapabilityError, match="this problem offers no classifier: "):
         bound.sample_curvature(None, torch.zeros(59), torch.zeros(1, 4), torch.zeros(1))
 
 
@@ -158,9 +158,9 @@ def test_a_one_shot_iterator_is_not_consumed(small):
     assert len(list(once)) == 3
 
 
-@pytest.mark.parametrize("asked", [None, "float32"])
-def test_a_classification_offers_everything(asked, classifying):
-    bound = bind(classifying(), TorchOptions(), dtype=asked)
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_a_classification_has_every_capability(dtype, classifying):
+    bound = bind(classifying(), TorchOptions(), dtype=dtype)
     assert bound.capabilities == set(Capability)
     classifier = bound.classifier()
     assert classifier.shape == classifying().data[0][0].shape[1:]
@@ -195,14 +195,14 @@ class OnceDifferentiable(nn.Linear):
         (OnceDifferentiable, {Capability.INPUT_PRODUCTS}),
     ],
 )
-def test_derivatives_that_are_not_there_are_not_offered(network, missing, small):
+def test_missing_derivatives_are_not_among_the_capabilities(network, missing, small):
     bound = bind(small(model=network(4, 3).double()), TorchOptions())
     assert bound.capabilities == set(Capability) - missing
     x, _ = bound.classifier().samples()
     assert bound.classifier().logits(x).shape == (15, 3)
 
 
-def test_one_batch_is_read_and_two_samples_go_through(small):
+def test_capabilities_take_one_batch_and_two_samples_through_the_network(small):
     class Counting(nn.Linear):
         seen = 0
 
@@ -210,7 +210,7 @@ def test_one_batch_is_read_and_two_samples_go_through(small):
             self.seen += len(x)
             return super().forward(x)
 
-    class Walked(list):
+    class CountingReads(list):
         read = 0
 
         def __iter__(self):
@@ -218,7 +218,7 @@ def test_one_batch_is_read_and_two_samples_go_through(small):
                 self.read += 1
                 yield batch
 
-    model, data = Counting(4, 3).double(), Walked(small().data)
+    model, data = Counting(4, 3).double(), CountingReads(small().data)
     bound = bind(small(model=model, validation=data), TorchOptions())
     assert (data.read, model.seen) == (0, 0)
     for _ in range(3):
@@ -229,8 +229,8 @@ def test_one_batch_is_read_and_two_samples_go_through(small):
 # -- samples -----------------------------------------------------------------------------------------------
 
 
-def test_samples_are_the_first_ones_from_as_few_batches_as_have_them(small, device):
-    class Walked(list):
+def test_samples_are_the_first_ones_from_as_few_batches_as_contain_them(small, device):
+    class CountingReads(list):
         read = 0
 
         def __iter__(self):
@@ -238,7 +238,7 @@ def test_samples_are_the_first_ones_from_as_few_batches_as_have_them(small, devi
                 self.read += 1
                 yield batch
 
-    data = Walked(small().data)
+    data = CountingReads(small().data)
     classifier = bind(small(validation=data), TorchOptions(), device=device).classifier()
     x, y = (torch.cat(parts).to(device) for parts in zip(*small().data, strict=True))
     for most, batches in ((1, 1), (7, 1), (8, 2), (12, 2), (15, 3), (99, 3), (None, 3)):
@@ -248,11 +248,11 @@ def test_samples_are_the_first_ones_from_as_few_batches_as_have_them(small, devi
         assert torch.equal(labels, y[:most])
         assert labels.dtype == torch.int64
         assert data.read == batches
-    with pytest.raises(UsageError, match="0 samples were asked for"):
+    with pytest.raises(UsageError, match="0 samples were requested"):
         classifier.samples(0)
 
 
-def test_samples_are_validation_data_where_there_are_any(small):
+def test_samples_are_validation_data_if_there_are_any(small):
     x, y = samples(4)
     own = bind(small(validation=in_batches(x, y.to(torch.uint8))), TorchOptions()).classifier().samples()
     assert torch.equal(own[0], x)
@@ -261,7 +261,7 @@ def test_samples_are_validation_data_where_there_are_any(small):
     assert torch.equal(given[0], torch.cat([x for x, _ in small().data]))
 
 
-def test_samples_of_a_loader_that_shuffles_leave_random_states_alone(small):
+def test_samples_of_a_shuffling_loader_leave_random_states_unchanged(small):
     x, y = (torch.cat(parts) for parts in zip(*small().data, strict=True))
     loader = DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True)
     classifier = bind(small(validation=loader), TorchOptions()).classifier()
@@ -278,8 +278,8 @@ def test_rows_are_whole_inputs(classifying):
     )
 
 
-def spoilt(index, x=None, y=None):
-    """The 15 samples of `small` with one number of batch `index` changed."""
+def with_value(index, x=None, y=None):
+    """The 15 samples of `small`, with one input value or label of batch `index` replaced."""
 
     def make(problem):
         data = [(a.clone(), b.clone()) for a, b in problem.data]
@@ -299,26 +299,34 @@ def misshapen(problem):
 @pytest.mark.parametrize(
     ("make", "bounds", "why"),
     [
-        (spoilt(1, y=12), None, "label 12 in batch 1 of validation; the network has 3 classes"),
-        (spoilt(2, y=-1), None, "label -1 in batch 2 of validation"),
-        (spoilt(1, x=float("nan")), None, "batch 1 of validation hold 1 numbers that are NaN"),
-        (spoilt(2, x=10.5), (-10, 10), "batch 2 of validation leave the bounds -10 to 10 by 0.5"),
-        (spoilt(0, x=-10.25), (-10, 10), "batch 0 of validation leave the bounds -10 to 10 by 0.25"),
-        (misshapen, None, r"batch 3 of validation are \(5,\); the first are \(4,\)"),
+        (
+            with_value(1, y=12),
+            None,
+            "batch 1 of validation has label 12; expected 0 to 2, since the network has 3 classes",
+        ),
+        (with_value(2, y=-1), None, "batch 2 of validation has label -1"),
+        (
+            with_value(1, x=float("nan")),
+            None,
+            "batch 1 of validation contain NaN or infinite values: 1 of 20",
+        ),
+        (with_value(2, x=10.5), (-10, 10), "batch 2 of validation exceed the bounds -10 to 10 by 0.5"),
+        (with_value(0, x=-10.25), (-10, 10), "batch 0 of validation exceed the bounds -10 to 10 by 0.25"),
+        (misshapen, None, r"batch 3 of validation have shape \(5,\); expected \(4,\) as in batch 0"),
     ],
 )
-def test_samples_that_cannot_be_used_are_named_with_their_batch(make, bounds, why, small):
+def test_invalid_samples_are_refused_and_their_batch_is_named(make, bounds, why, small):
     classifier = bind(small(validation=make(small()), bounds=bounds), TorchOptions()).classifier()
     with pytest.raises(ProblemError, match=why):
         classifier.samples()
 
 
-def test_what_is_beyond_the_samples_asked_for_is_not_looked_at(small):
-    classifier = bind(small(validation=spoilt(2, y=12)(small())), TorchOptions()).classifier()
+def test_samples_beyond_the_requested_ones_are_not_checked(small):
+    classifier = bind(small(validation=with_value(2, y=12)(small())), TorchOptions()).classifier()
     assert len(classifier.samples(12)[0]) == 12
 
 
-def test_rounding_at_the_bounds_is_let_through(small):
+def test_rounding_errors_at_the_bounds_are_accepted(small):
     x, y = samples(4)
     x = x.clamp(-0.3, 0.7)
     problem = small(dtype=torch.float32, validation=[(x.float(), y)], bounds=(-0.3, 0.7))
@@ -330,6 +338,6 @@ def test_rounding_at_the_bounds_is_let_through(small):
 @pytest.mark.parametrize(
     "bounds", [(1, 0), (0, 0), (0, float("inf")), (float("nan"), 1), 1.0, "ab", (0, 1, 2), torch.zeros(2, 3)]
 )
-def test_bounds_that_are_none_are_refused_at_once(bounds, small):
+def test_invalid_bounds_are_refused_at_binding(bounds, small):
     with pytest.raises(ProblemError, match="expected two finite numbers"):
         bind(small(bounds=bounds), TorchOptions())

@@ -1,4 +1,4 @@
-"""The classifier's logits and their derivatives over the input, against dense ones and finite differences."""
+"""The classifier's logits and input derivatives, compared with dense derivatives and finite differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from eigencore.errors import CapabilityError, ProblemError, UsageError
 from eigencore.objectives import DLR, CrossEntropy, Margin
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.kernels import twice_differentiable
+from eigencore_torch.double_backward import twice_differentiable
 
 OBJECTIVES = [CrossEntropy(), Margin(), Margin(against=1), DLR()]
 
@@ -20,18 +20,18 @@ def objective(request):
     return request.param
 
 
-def of(problem, device="cpu", **asked):
-    return bind(problem, TorchOptions(), device=device).classifier(**asked)
+def classifier_of(problem, device="cpu"):
+    return bind(problem, TorchOptions(), device=device).classifier()
 
 
-def one(problem, objective, x, y):
-    """One sample's objective, as a function of its input (d,) that PyTorch differentiates."""
+def objective_of_sample(problem, objective, x, y):
+    """One sample's objective as a function of its input (d,), for PyTorch to differentiate."""
     model, shape = problem.model.eval(), problem.data[0][0].shape[1:]
     return lambda row: objective.value(model(row.clone().reshape(1, *shape)), y[None])[0]
 
 
 def test_logits_are_the_networks_in_evaluation_mode(classifying, device):
-    classifier = of(classifying(), device)
+    classifier = classifier_of(classifying(), device)
     x, _ = classifier.samples()
     expected = classifying().model.eval().to(device)(torch.cat([x for x, _ in classifying().data]).to(device))
     torch.testing.assert_close(classifier.logits(x), expected.detach())
@@ -40,21 +40,21 @@ def test_logits_are_the_networks_in_evaluation_mode(classifying, device):
 
 
 def test_values_and_gradients_are_those_of_each_sample(classifying, objective, device):
-    classifier = of(classifying(), device)
+    classifier = classifier_of(classifying(), device)
     x, y = classifier.samples()
     value, gradient = classifier.value_and_grad(objective, x, y)
     assert value.shape == (15,)
     assert not value.requires_grad
     problem = classifying()
     for i in range(len(x)):
-        f = one(problem, objective, x[i].cpu(), y[i].cpu())
+        f = objective_of_sample(problem, objective, x[i].cpu(), y[i].cpu())
         torch.testing.assert_close(value[i].cpu(), f(x[i].cpu()).detach())
         expected = torch.autograd.functional.jacobian(f, x[i].cpu())
         torch.testing.assert_close(gradient[i].cpu(), expected, rtol=1e-8, atol=1e-12)
 
 
 def test_gradients_are_differences_of_values(classifying, objective):
-    classifier = of(classifying())
+    classifier = classifier_of(classifying())
     x, y = classifier.samples()
     direction = torch.from_numpy(np.random.default_rng(0).standard_normal(tuple(x.shape)))
     _, gradient = classifier.value_and_grad(objective, x, y)
@@ -64,14 +64,14 @@ def test_gradients_are_differences_of_values(classifying, objective):
 
 
 def test_products_are_those_of_the_dense_hessians(classifying, objective, device):
-    classifier = of(classifying(), device)
+    classifier = classifier_of(classifying(), device)
     x, y = classifier.samples(5)
     product = classifier.input_products(objective, x, y)
     problem = classifying()
     hessians = []
     for i in range(len(x)):
         with twice_differentiable([problem.model], torch.device("cpu")):
-            f = one(problem, objective, x[i].cpu(), y[i].cpu())
+            f = objective_of_sample(problem, objective, x[i].cpu(), y[i].cpu())
             hessians.append(torch.autograd.functional.hessian(f, x[i].cpu()))
     for seed in range(2):
         v = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(x.shape)))
@@ -80,7 +80,7 @@ def test_products_are_those_of_the_dense_hessians(classifying, objective, device
 
 
 def test_products_are_differences_of_gradients(classifying):
-    classifier, objective = of(classifying()), CrossEntropy()
+    classifier, objective = classifier_of(classifying()), CrossEntropy()
     x, y = classifier.samples()
     v = torch.from_numpy(np.random.default_rng(0).standard_normal(tuple(x.shape)))
     _, up = classifier.value_and_grad(objective, x + 1e-6 * v, y)
@@ -90,8 +90,8 @@ def test_products_are_differences_of_gradients(classifying):
     torch.testing.assert_close(product, (up - down) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
-def test_no_sample_knows_the_others(classifying, objective):
-    classifier = of(classifying())
+def test_samples_are_independent_of_each_other(classifying, objective):
+    classifier = classifier_of(classifying())
     x, y = classifier.samples()
     v = torch.ones_like(x)
     value, gradient = classifier.value_and_grad(objective, x, y)
@@ -101,12 +101,12 @@ def test_no_sample_knows_the_others(classifying, objective):
         own, slope = classifier.value_and_grad(objective, x[chosen], y[chosen])
         torch.testing.assert_close(own, value[chosen], rtol=0, atol=1e-12)
         torch.testing.assert_close(slope, gradient[chosen], rtol=0, atol=1e-12)
-        bent = classifier.input_products(objective, x[chosen], y[chosen])(v[chosen])
-        torch.testing.assert_close(bent, product[chosen], rtol=0, atol=1e-12)
+        curvature = classifier.input_products(objective, x[chosen], y[chosen])(v[chosen])
+        torch.testing.assert_close(curvature, product[chosen], rtol=0, atol=1e-12)
 
 
-def test_a_margin_that_is_linear_has_no_curvature(small):
-    classifier = of(small(model=nn.Linear(4, 3).double()))
+def test_a_linear_margin_has_no_curvature(small):
+    classifier = classifier_of(small(model=nn.Linear(4, 3).double()))
     x, y = classifier.samples()
     assert classifier.input_products(Margin(), x, y)(torch.ones_like(x)).count_nonzero() == 0
 
@@ -116,19 +116,19 @@ class Rounding(nn.Linear):
         return super().forward(torch.round(16 * x) / 16)
 
 
-def test_behind_a_rounding_all_derivatives_are_zero(small):
-    classifier = of(small(model=Rounding(4, 3).double()))
+def test_all_derivatives_are_zero_behind_a_rounding(small):
+    classifier = classifier_of(small(model=Rounding(4, 3).double()))
     x, y = classifier.samples()
     _, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
     product = classifier.input_products(CrossEntropy(), x, y)(torch.ones_like(x))
     assert gradient.count_nonzero() == product.count_nonzero() == 0
 
 
-def test_a_piecewise_linear_network_curves_through_the_softmax_alone(small):
+def test_the_curvature_of_a_piecewise_linear_network_comes_from_the_softmax_alone(small):
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 3)).double()
-    classifier = of(small(model=model))
+    classifier = classifier_of(small(model=model))
     x, y = classifier.samples()
     v = torch.ones_like(x)
     assert classifier.input_products(Margin(), x, y)(v).count_nonzero() == 0
@@ -140,7 +140,7 @@ class InPlace(nn.Linear):
         return torch.tanh(super().forward(x.sub_(0.3).div_(2)))
 
 
-def test_inputs_are_left_as_they_are(small):
+def test_inputs_are_not_modified(small):
     bound = bind(small(model=InPlace(4, 3).double()), TorchOptions())
     classifier = bound.classifier()
     x, y = classifier.samples()
@@ -156,13 +156,13 @@ def test_inputs_are_left_as_they_are(small):
         assert torch.equal(x, before)
         assert torch.equal(torch.cat([x for x, _ in small().data]), before)
     assert (x.requires_grad, x.grad) == (False, None)
-    # The same network without working in place.
+    # The same network without in-place operations.
     with torch.no_grad():
         expected = torch.tanh(nn.Linear.forward(bound._loss.model, (x - 0.3) / 2))
     torch.testing.assert_close(found[0], expected)
 
 
-def test_another_type_is_for_a_copy(small, device):
+def test_another_type_is_computed_on_a_copy(small, device):
     problem = small(dtype=torch.float32)
     bound = bind(problem, TorchOptions(), device=device)
     single, exact = bound.classifier(), bound.classifier("float64")
@@ -176,8 +176,8 @@ def test_another_type_is_for_a_copy(small, device):
     assert step.dtype == torch.float64
 
 
-def test_the_callers_switches_do_not_reach_it(classifying):
-    classifier = of(classifying())
+def test_the_callers_torch_modes_do_not_affect_it(classifying):
+    classifier = classifier_of(classifying())
     x, y = classifier.samples()
     expected = classifier.value_and_grad(CrossEntropy(), x, y)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -190,7 +190,7 @@ def test_the_callers_switches_do_not_reach_it(classifying):
     torch.testing.assert_close(product, classifier.input_products(CrossEntropy(), x, y)(x), rtol=0, atol=0)
 
 
-def test_weights_that_change_are_noticed(small):
+def test_changed_weights_are_detected(small):
     problem = small()
     bound = bind(problem, TorchOptions())
     classifier, exact = bound.classifier(), bound.classifier("float32")
@@ -207,17 +207,17 @@ def test_weights_that_change_are_noticed(small):
     ):
         with pytest.raises(ProblemError, match=r"weights changed.*0\.weight"):
             call()
-    # A copy stays what it was.
+    # A copy does not change.
     torch.testing.assert_close(exact.logits(x.float()), before, rtol=0, atol=0)
 
 
-def test_rows_that_do_not_fit(small):
-    classifier = of(small())
+def test_rows_of_a_wrong_shape_or_type_are_refused(small):
+    classifier = classifier_of(small())
     x, y = classifier.samples()
     for wrong in (x[0], x[:, :3], x.float(), x.numpy()):
-        with pytest.raises(UsageError, match=r"expected rows torch\.float64 \(b, 4\)"):
+        with pytest.raises(UsageError, match=r"expected rows of torch\.float64 in the shape \(b, 4\)"):
             classifier.logits(wrong)
-    with pytest.raises(UsageError, match=r"expected rows torch\.float64 \(15, 4\)"):
+    with pytest.raises(UsageError, match=r"expected rows of torch\.float64 in the shape \(15, 4\)"):
         classifier.input_products(CrossEntropy(), x, y)(x[:3])
 
 
@@ -226,10 +226,12 @@ class Squeezing(nn.Linear):
         return super().forward(x).squeeze()
 
 
-def test_a_network_that_drops_the_dimension_of_the_samples(small):
-    classifier = of(small(model=Squeezing(4, 3).double()))
+def test_a_network_that_drops_the_dimension_of_the_samples_is_refused(small):
+    classifier = classifier_of(small(model=Squeezing(4, 3).double()))
     x, _ = classifier.samples()
-    with pytest.raises(ProblemError, match=r"gave \(3,\) for 1 inputs; expected \(1, 3\)") as caught:
+    with pytest.raises(
+        ProblemError, match=r"returned shape \(3,\) for 1 inputs; expected \(1, 3\)"
+    ) as caught:
         classifier.logits(x[:1])
     assert "squeeze" in caught.value.hint
 
@@ -255,12 +257,12 @@ class OnceDifferentiable(nn.Linear):
         return super().forward(torch.tanh(Once.apply(x)))
 
 
-def test_derivatives_that_are_not_there_are_refused(small):
-    classifier = of(small(model=Detached(4, 3).double()))
+def test_missing_derivatives_are_refused(small):
+    classifier = classifier_of(small(model=Detached(4, 3).double()))
     x, y = classifier.samples()
-    with pytest.raises(CapabilityError, match="can't be differentiated once over the input"):
+    with pytest.raises(CapabilityError, match="can't be differentiated once with respect to the input"):
         classifier.value_and_grad(CrossEntropy(), x, y)
-    classifier = of(small(model=OnceDifferentiable(4, 3).double()))
+    classifier = classifier_of(small(model=OnceDifferentiable(4, 3).double()))
     classifier.value_and_grad(CrossEntropy(), x, y)
-    with pytest.raises(CapabilityError, match="can't be differentiated twice over the input"):
+    with pytest.raises(CapabilityError, match="can't be differentiated twice with respect to the input"):
         classifier.input_products(CrossEntropy(), x, y)

@@ -1,4 +1,4 @@
-"""The operator is that of the loss over all data at once, whatever the batches."""
+"""The operator is that of the loss over all data at once, for any division into batches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.data import bits, convert, join, part, size
+from eigencore_torch.batches import join_batches, map_tensors, sample_count, take_samples
+from eigencore_torch.fingerprints import bit_sum
 
 
 @pytest.fixture
 def whole(small, hessian):
-    """The Hessian of the mean loss on all data in one batch."""
+    """The Hessian of the mean loss over all data in one batch."""
     return hessian(small(sizes=15))
 
 
@@ -37,7 +38,7 @@ def test_the_order_of_batches_does_not_matter(memory, small, hessian, whole):
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_mean_and_sum_are_told_apart(reduction, check, small, hessian, whole):
+def test_mean_and_sum_are_distinguished(reduction, check, small, hessian, whole):
     found = hessian(small(loss=nn.CrossEntropyLoss(reduction=reduction)), check=check)
     torch.testing.assert_close(found, whole * (15 if reduction == "sum" else 1), rtol=0, atol=1e-9)
 
@@ -48,63 +49,63 @@ def test_float32_finds_the_reduction_and_agrees(small, hessian, whole):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_loss_near_zero_keeps_its_reduction(dtype, small):
-    """Well trained: each sample's loss is a small difference of large logits."""
+    """In a well-trained network each sample's loss is a small difference of large logits."""
     problem = small(dtype=dtype)
     with torch.no_grad():
         for parameter in problem.model.parameters():
             parameter.mul_(3)
-    sure = [(x, problem.model(x).argmax(1)) for x, _ in problem.data]
-    easy = small(dtype=dtype, model=problem.model, data=sure)
+    confident = [(x, problem.model(x).argmax(1)) for x, _ in problem.data]
+    easy = small(dtype=dtype, model=problem.model, data=confident)
     assert bind(easy, TorchOptions())._risk._reduction.rule == "mean"
 
 
 WEIGHTS = torch.tensor([1.0, 2, 5], dtype=torch.float64)
 
 
-def test_class_weights_are_refused_and_right_by_weight(small, hessian):
+def test_class_weights_are_refused_without_a_weight_and_right_with_it(small, hessian):
     loss = nn.CrossEntropyLoss(weight=WEIGHTS)
-    with pytest.raises(ProblemError, match="neither their mean over samples nor their sum") as caught:
+    with pytest.raises(ProblemError, match="neither the mean over samples nor the sum") as caught:
         bind(small(loss=loss), TorchOptions()).operator()
     assert "weight" in caught.value.hint
-    weighed = small(loss=loss, weight=lambda batch: WEIGHTS[batch[1]].sum())
+    weighted = small(loss=loss, weight=lambda batch: WEIGHTS[batch[1]].sum())
     at_once = small(loss=loss, sizes=15, reduction="mean")
-    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+    torch.testing.assert_close(hessian(weighted), hessian(at_once), rtol=0, atol=1e-9)
 
 
 def by_class(data):
-    """The same samples, a class a batch, as a folder of a class each gives them."""
+    """The same samples with one class per batch, as from a folder for each class."""
     x, y = (torch.cat(parts) for parts in zip(*data, strict=True))
     return [(x[y == label], y[y == label]) for label in range(3)]
 
 
-def test_class_weights_are_refused_where_each_batch_is_of_one_class(small, hessian):
-    """Within each, their weighted mean is a plain one."""
+def test_class_weights_are_refused_if_each_batch_has_one_class(small, hessian):
+    """Within each batch, the weighted mean equals the plain one."""
     loss = nn.CrossEntropyLoss(weight=WEIGHTS)
     data = by_class(small().data)
     assert [len(y) for _, y in data] == [6, 6, 3]
     with pytest.raises(
-        ProblemError, match=r"first samples of batch 0 with those of batch 1 .*: neither"
+        ProblemError, match=r"first samples of batch 0 joined with those of batch 1, .*: the first is neither"
     ) as caught:
         bind(small(data=data, loss=loss), TorchOptions()).operator()
     assert "weight" in caught.value.hint
-    weighed = small(data=data, loss=loss, weight=lambda batch: WEIGHTS[batch[1]].sum())
+    weighted = small(data=data, loss=loss, weight=lambda batch: WEIGHTS[batch[1]].sum())
     at_once = small(loss=loss, sizes=15, reduction="mean")
-    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+    torch.testing.assert_close(hessian(weighted), hessian(at_once), rtol=0, atol=1e-9)
     torch.testing.assert_close(hessian(small(data=data)), hessian(small(sizes=15)), rtol=0, atol=1e-9)
 
 
-def test_ignored_labels_in_a_later_batch_are_refused_and_right_by_weight(small, hessian):
+def test_ignored_labels_in_a_later_batch_are_refused_without_a_weight_and_right_with_it(small, hessian):
     data = small().data
     data[1][1][:3] = -100
-    data[2][1][:] = -100  # this one's loss is 0/0
+    data[2][1][:] = -100  # the loss of this batch is 0/0
     with pytest.raises(ProblemError, match="batch 1"):
         bind(small(data=data), TorchOptions()).operator()
-    weighed = small(data=data, weight=lambda batch: int((batch[1] != -100).sum()))
+    weighted = small(data=data, weight=lambda batch: int((batch[1] != -100).sum()))
     at_once = small(data=[tuple(torch.cat(parts) for parts in zip(*data, strict=True))], reduction="mean")
-    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+    torch.testing.assert_close(hessian(weighted), hessian(at_once), rtol=0, atol=1e-9)
 
 
-def test_a_declared_reduction_is_believed(small, hessian, whole):
+def test_a_declared_reduction_is_used_as_it_is(small, hessian, whole):
     loss = nn.CrossEntropyLoss(reduction="sum")
     terms = [hessian(small(data=[batch], loss=loss)) * len(batch[1]) for batch in small().data]
     found = hessian(small(loss=loss, reduction="mean"))
@@ -121,7 +122,7 @@ class Tokens(nn.Module):
 
 
 def sentences():
-    """Six-word language: sentences padded to five words, in batches of equal length."""
+    """Sentences from a vocabulary of six words, padded to five words, in batches of equal length."""
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
         data = []
@@ -134,19 +135,19 @@ def sentences():
         return data, Tokens().double()
 
 
-def test_a_mean_over_tokens_is_refused_where_batches_are_padded_differently(small, hessian):
-    """Within each batch all sentences have as many tokens, so that their mean is one over samples."""
+def test_a_mean_over_tokens_is_refused_if_batches_are_padded_differently(small, hessian):
+    """Within each batch all sentences have the same number of tokens, so the mean is one over samples."""
     data, model = sentences()
-    with pytest.raises(ProblemError, match="batch 0 with those of batch 1") as caught:
+    with pytest.raises(ProblemError, match="batch 0 joined with those of batch 1") as caught:
         bind(small(model=model, data=data), TorchOptions()).operator()
-    assert "number of its tokens" in caught.value.hint
-    weighed = small(model=model, data=data, weight=lambda batch: int((batch[1] != -100).sum()))
+    assert "number of tokens" in caught.value.hint
+    weighted = small(model=model, data=data, weight=lambda batch: int((batch[1] != -100).sum()))
     joined = [tuple(torch.cat(parts) for parts in zip(*data, strict=True))]
     at_once = small(model=model, data=joined, reduction="mean")
-    torch.testing.assert_close(hessian(weighed), hessian(at_once), rtol=0, atol=1e-9)
+    torch.testing.assert_close(hessian(weighted), hessian(at_once), rtol=0, atol=1e-9)
 
 
-def test_a_mean_over_as_many_tokens_each_is_a_mean_over_sentences(small, hessian):
+def test_a_mean_over_equal_numbers_of_tokens_is_a_mean_over_sentences(small, hessian):
     data, model = sentences()
     data = [(x, x.roll(-1, 1)) for x, _ in data]
     joined = [tuple(torch.cat(parts) for parts in zip(*data, strict=True))]
@@ -154,7 +155,7 @@ def test_a_mean_over_as_many_tokens_each_is_a_mean_over_sentences(small, hessian
     torch.testing.assert_close(found, hessian(small(model=model, data=joined)), rtol=0, atol=1e-9)
 
 
-def test_sentences_of_differing_length_need_a_word_on_what_counts(small):
+def test_sentences_of_different_lengths_need_a_declared_reduction(small):
     data = [
         (x, x.roll(1, 1)) for x in (torch.arange(12).reshape(4, 3) % 6, torch.arange(20).reshape(4, 5) % 6)
     ]
@@ -167,34 +168,34 @@ def test_a_loss_over_the_whole_batch_is_refused(small):
     def spread(outputs, y):
         return outputs.var()
 
-    with pytest.raises(ProblemError, match="neither"):
+    with pytest.raises(ProblemError, match="the first is neither the mean over samples nor the sum"):
         bind(small(loss=spread), TorchOptions()).operator()
 
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_batches_of_one_sample_tell_when_joined(reduction, check, small, hessian, whole):
+def test_batches_of_one_sample_determine_the_reduction_when_joined(reduction, check, small, hessian, whole):
     problem = small(sizes=(1,) * 15, loss=nn.CrossEntropyLoss(reduction=reduction))
     scale = 15 if reduction == "sum" else 1
     torch.testing.assert_close(hessian(problem, check=check), scale * whole, rtol=0, atol=1e-9)
 
 
-def test_one_sample_alone_does_not_tell_and_asks(small):
-    with pytest.raises(ProblemError, match="don't tell") as caught:
+def test_one_sample_alone_does_not_determine_the_reduction(small):
+    with pytest.raises(ProblemError, match="do not determine whether the loss is a mean or a sum") as caught:
         bind(small(data=[(x[:1], y[:1]) for x, y in small().data[:1]]), TorchOptions()).operator()
     assert "reduction='mean'" in caught.value.hint
 
 
-def test_a_batch_without_a_shared_first_dimension_asks(small):
+def test_a_batch_without_a_shared_first_dimension_is_refused(small):
     data = [(x, y, torch.zeros(3)) for x, y in small().data]
 
     def loss(model, batch):
         return functional.cross_entropy(model(batch[0]), batch[1])
 
-    with pytest.raises(ProblemError, match="no first dimension") as caught:
+    with pytest.raises(ProblemError, match="do not share a first dimension") as caught:
         bind(small(data=data, loss=loss), TorchOptions()).operator()
     assert "weight" in caught.value.hint
-    with pytest.raises(ProblemError, match="how many samples"):
+    with pytest.raises(ProblemError, match="the number of samples in batch 0 is ambiguous"):
         bind(small(data=data, loss=loss, reduction="mean"), TorchOptions()).operator()
 
 
@@ -210,7 +211,7 @@ Named = namedtuple("Named", "x y extra")
         lambda x, y: Named(x, y, 3),
     ],
 )
-def test_batches_that_are_no_pairs_go_to_the_loss_with_the_model(wrap, small, hessian, whole):
+def test_batches_that_are_not_pairs_are_passed_to_the_loss_with_the_model(wrap, small, hessian, whole):
     def loss(model, batch):
         x, y = (batch["x"], batch["y"]) if "x" in batch else (batch[0], batch[1])
         return functional.cross_entropy(model(x), y)
@@ -224,13 +225,13 @@ def test_batches_that_are_no_pairs_go_to_the_loss_with_the_model(wrap, small, he
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-9)
 
 
-def test_a_loader_gives_what_a_list_gives(small, hessian, whole):
+def test_a_loader_gives_the_same_operator_as_a_list(small, hessian, whole):
     x, y = (torch.cat(parts) for parts in zip(*small().data, strict=True))
     loader = DataLoader(TensorDataset(x, y), batch_size=4)
     torch.testing.assert_close(hessian(small(data=loader)), whole, rtol=0, atol=1e-9)
 
 
-def test_what_a_loss_asks_of_its_inputs_does_not_stay_with_the_data(small, hessian):
+def test_gradients_that_a_loss_requires_of_its_inputs_do_not_change_the_data(small, hessian):
     points = [x for x, _ in small().data]
 
     def loss(model, x):
@@ -242,24 +243,24 @@ def test_what_a_loss_asks_of_its_inputs_does_not_stay_with_the_data(small, hessi
     assert not any(x.requires_grad for x in points)
 
 
-def test_joining_is_what_parts_undo():
+def test_joining_is_the_inverse_of_taking_samples():
     batch = {"x": torch.arange(6).reshape(3, 2), "more": [torch.ones(3), torch.tensor(5.0)], "name": "a"}
-    again = join(part(batch, slice(1)), part(batch, slice(1, None)))
+    again = join_batches(take_samples(batch, slice(1)), take_samples(batch, slice(1, None)))
     torch.testing.assert_close(again["x"], batch["x"])
     torch.testing.assert_close(again["more"], batch["more"])
     assert again["name"] == "a"
-    assert join(torch.ones(2, 3), torch.ones(2, 4)) is None
-    assert join(torch.ones(2), torch.ones(2, dtype=torch.int64)) is None
-    assert join((torch.ones(2),), (torch.ones(2), torch.ones(2))) is None
+    assert join_batches(torch.ones(2, 3), torch.ones(2, 4)) is None
+    assert join_batches(torch.ones(2), torch.ones(2, dtype=torch.int64)) is None
+    assert join_batches((torch.ones(2),), (torch.ones(2), torch.ones(2))) is None
 
 
-def test_parts_of_nested_batches():
+def test_samples_of_nested_batches():
     batch = {"x": torch.arange(6).reshape(3, 2), "more": [torch.ones(3), torch.tensor(5.0)], "name": "a"}
-    assert size(batch) == 3
-    cut = part(batch, slice(1, None))
+    assert sample_count(batch) == 3
+    cut = take_samples(batch, slice(1, None))
     assert cut["x"].shape == (2, 2)
     assert (cut["more"][0].shape, float(cut["more"][1]), cut["name"]) == ((2,), 5.0, "a")
-    doubled = convert(batch, lambda x: 2 * x)
+    doubled = map_tensors(batch, lambda x: 2 * x)
     assert int(doubled["x"].sum()) == 30
 
 
@@ -268,30 +269,30 @@ KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.in
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [1, 2, 7, 64])
-def test_one_changed_number_changes_the_bits(kind, n):
+def test_one_changed_number_changes_the_bit_sum(kind, n):
     x = torch.zeros(n + 1, dtype=kind)[1:]  # not aligned to eight bytes
-    before = int(bits(x))
-    assert int(bits(x.clone())) == before
+    before = int(bit_sum(x))
+    assert int(bit_sum(x.clone())) == before
     for i in range(n):
         changed = x.clone()
         changed[i] = 1
-        assert int(bits(changed)) != before
+        assert int(bit_sum(changed)) != before
 
 
-def test_bits_do_not_depend_on_how_a_tensor_lies_in_memory():
+def test_the_bit_sum_does_not_depend_on_the_memory_format():
     x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    assert int(bits(x.to(memory_format=torch.channels_last))) == int(bits(x))
-    assert int(bits(torch.tensor(3.0))) != int(bits(torch.tensor(4.0)))
-    assert int(bits(torch.empty(0))) == 0
+    assert int(bit_sum(x.to(memory_format=torch.channels_last))) == int(bit_sum(x))
+    assert int(bit_sum(torch.tensor(3.0))) != int(bit_sum(torch.tensor(4.0)))
+    assert int(bit_sum(torch.empty(0))) == 0
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])
-def test_weights_that_are_no_weights_are_refused(weight, small):
-    with pytest.raises(ProblemError, match="expected a number of at least 0"):
+def test_invalid_weights_are_refused(weight, small):
+    with pytest.raises(ProblemError, match="expected a finite number of at least 0"):
         bind(small(weight=lambda batch: weight), TorchOptions()).operator()
 
 
-def test_weights_of_zero_only_are_refused(small):
+def test_batch_weights_that_are_all_zero_are_refused(small):
     operator = bind(small(weight=lambda batch: 0), TorchOptions()).operator()
     with pytest.raises(ProblemError, match="weight zero"):
         operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Products against dense Hessians, on networks of many kinds, in float64."""
+"""Products compared with dense Hessians, on networks of many kinds, in float64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigencore.errors import ProblemError
 from eigencore.interfaces import Problem
 from eigencore.solving.solve import solve
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.kernels import twice_differentiable
+from eigencore_torch.double_backward import twice_differentiable
 
 CASES = {}
 SAMPLES, SIZES = 15, (7, 5, 3)
@@ -34,7 +34,7 @@ def images():
     return torch.randn(SAMPLES, 1, 6, 6), torch.randint(3, (SAMPLES,))
 
 
-def words(length=5):
+def token_sequences(length=5):
     return torch.randint(6, (SAMPLES, length)), torch.randint(3, (SAMPLES,))
 
 
@@ -101,12 +101,12 @@ class Recurrent(nn.Module):
 
 @case
 def lstm():
-    return Recurrent(nn.LSTM), words(), nn.CrossEntropyLoss()
+    return Recurrent(nn.LSTM), token_sequences(), nn.CrossEntropyLoss()
 
 
 @case
 def gru():
-    return Recurrent(nn.GRU), words(), nn.CrossEntropyLoss()
+    return Recurrent(nn.GRU), token_sequences(), nn.CrossEntropyLoss()
 
 
 class Attention(nn.Module):
@@ -122,18 +122,18 @@ class Attention(nn.Module):
 
 @case
 def attention():
-    return Attention(), words(), nn.CrossEntropyLoss()
+    return Attention(), token_sequences(), nn.CrossEntropyLoss()
 
 
 @case
 def transformer():
     layer = nn.TransformerEncoderLayer(4, 2, dim_feedforward=5, batch_first=True)
     layers = nn.Embedding(6, 4), layer, nn.Flatten(), nn.Linear(20, 3)
-    return nn.Sequential(*layers), words(), nn.CrossEntropyLoss()
+    return nn.Sequential(*layers), token_sequences(), nn.CrossEntropyLoss()
 
 
 class MultiHead(nn.Module):
-    """With padding masked, as the mask that is added to the scores and as the flag that is merged into it."""
+    """With padding masked by both a mask added to the scores and a flag that is merged into it."""
 
     def __init__(self):
         super().__init__()
@@ -157,7 +157,7 @@ class MultiHead(nn.Module):
 
 @case
 def multi_head_attention():
-    return MultiHead(), words(), nn.CrossEntropyLoss()
+    return MultiHead(), token_sequences(), nn.CrossEntropyLoss()
 
 
 @dataclass
@@ -167,7 +167,7 @@ class Output:
 
 
 class Language(nn.Module):
-    """Takes a batch by keyword and gives its own loss, as models of transformers do."""
+    """Takes a batch by keyword and returns its own loss, as models of the transformers library do."""
 
     def __init__(self):
         super().__init__()
@@ -182,7 +182,7 @@ class Language(nn.Module):
 
 @case
 def language_model():
-    x, _ = words()
+    x, _ = token_sequences()
     mask = torch.ones_like(x)
     mask[:, -1] = 0
     batch = {"input_ids": x, "attention_mask": mask, "labels": x.roll(-1, 1)}
@@ -201,7 +201,7 @@ class Tied(nn.Module):
 
 @case
 def tied():
-    x, _ = words()
+    x, _ = token_sequences()
     return Tied(), (x, x.roll(1, 1)), nn.CrossEntropyLoss()
 
 
@@ -228,7 +228,7 @@ def unused():
 
 @case
 def weight_norm():
-    """PyTorch's own second derivative of the fused kernel is wrong: the norms count as constants in it."""
+    """PyTorch's own second derivative of the fused kernel is wrong: it treats the norms as constants."""
     layers = nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)
     return nn.Sequential(*layers), vectors(), nn.CrossEntropyLoss()
 
@@ -244,7 +244,7 @@ def summed_squares():
 
 
 def energy(model, batch):
-    """A loss with a derivative inside."""
+    """A loss that contains a derivative of the network."""
     x = batch["x"].clone().requires_grad_(True)
     value = model(x)
     (slope,) = torch.autograd.grad(value.sum(), x, create_graph=True)
@@ -252,18 +252,18 @@ def energy(model, batch):
 
 
 @case
-def derivatives_inside():
+def loss_with_derivatives():
     x, _ = vectors()
     return nn.Sequential(nn.Linear(4, 5), nn.Softplus(), nn.Linear(5, 1)), {"x": x}, energy
 
 
 def physics(model, x):
-    """u'' = u^2 on the points x, and u = 1 at 0."""
+    """The squared residuals of u'' = u^2 at the points x, and of u = 1 at 0."""
     x = x.clone().requires_grad_(True)
     u = model(x)
     (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
-    (bend,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
-    return (bend - u**2).square().mean() + (model(torch.zeros_like(x)) - 1).square().mean()
+    (second,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
+    return (second - u**2).square().mean() + (model(torch.zeros_like(x)) - 1).square().mean()
 
 
 @case
@@ -273,7 +273,7 @@ def physics_informed():
 
 
 def penalised(model, batch):
-    """With the squared slope of the loss along the inputs as a penalty."""
+    """The loss with the squared gradient with respect to the inputs as a penalty."""
     x = batch["x"].clone().requires_grad_(True)
     loss = functional.cross_entropy(model(x), batch["y"], reduction="sum")
     (slope,) = torch.autograd.grad(loss, x, create_graph=True)
@@ -287,7 +287,7 @@ def gradient_penalty():
 
 
 def build(name):
-    """Model, all data in one batch, and loss; the model is left in training mode."""
+    """The model in training mode, all data in one batch, and the loss."""
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         default = torch.get_default_dtype()
@@ -306,12 +306,12 @@ def split(data, sizes=SIZES):
     return list(zip(*(part.split(sizes) for part in data), strict=True))
 
 
-def of(model, data, loss):
+def loss_of(model, data, loss):
     return loss(model(data[0]), data[1]) if isinstance(data, tuple) else loss(model, data)
 
 
 def dense(model, data, loss):
-    """The Hessian of the loss on all data in one batch, by forming it column by column."""
+    """The Hessian of the loss on all data in one batch, formed column by column."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     chosen = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
@@ -324,7 +324,7 @@ def dense(model, data, loss):
         def at(*inputs, **named):
             return functional_call(model, weights, inputs, named)
 
-        return of(at, data, loss)
+        return loss_of(at, data, loss)
 
     with twice_differentiable([model], torch.device("cpu")):
         flat = torch.cat([p.reshape(-1) for p in chosen.values()])
@@ -344,12 +344,12 @@ def test_products_are_those_of_the_dense_hessian(name, memory, device, hessian):
     assert found.shape == exact.shape
     scale = max(1.0, float(exact.abs().max()))
     assert float((found - exact).abs().max()) <= 1e-9 * scale
-    assert float(exact.abs().max()) > 1e-3  # nothing is shown by a Hessian of zero
+    assert float(exact.abs().max()) > 1e-3  # a Hessian of zero would prove nothing
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_products_are_the_gradients_slope(name):
-    """Against central differences of the gradient, which share no second derivative with the product."""
+def test_products_are_derivatives_of_the_gradient(name):
+    """Compares with central differences of the gradient, which need no second derivative."""
     model, data, loss = build(name)
     problem = Problem(model=model, data=split(data), loss=loss)
     operator = bind(problem, TorchOptions()).operator()
@@ -362,7 +362,7 @@ def test_products_are_the_gradients_slope(name):
         with torch.no_grad():
             for p, piece in zip(weights, v.split([p.numel() for p in weights]), strict=True):
                 p.add_(piece.reshape(p.shape), alpha=step)
-        value = of(model, data, loss)
+        value = loss_of(model, data, loss)
         slopes = torch.autograd.grad(value, weights, materialize_grads=True, allow_unused=True)
         return torch.cat([g.reshape(-1) for g in slopes])
 
@@ -394,9 +394,9 @@ def tokens():
 
 @pytest.mark.parametrize("microbatch", [None, 2])
 @pytest.mark.parametrize("make", [class_weighted, ignored, tokens])
-def test_a_mean_by_weight_is_refused_without_it_and_right_with_it(make, microbatch, hessian):
+def test_a_weighted_mean_is_refused_without_a_weight_and_right_with_it(make, microbatch, hessian):
     model, data, loss, weight = make()
-    with pytest.raises(ProblemError, match="neither their mean over samples nor their sum") as caught:
+    with pytest.raises(ProblemError, match="neither the mean over samples nor the sum") as caught:
         hessian(Problem(model=model, data=split(data), loss=loss))
     assert "Problem(weight=...)" in caught.value.hint
     found = hessian(Problem(model=model, data=split(data), loss=loss, weight=weight), microbatch=microbatch)
@@ -418,14 +418,14 @@ def test_neither_batch_size_nor_order_matters(name, dtype, close):
         )
 
 
-# Those whose power iterations take a few seconds.
+# Cases whose power iterations take a few seconds.
 LONG = {"dropout", "group_norm", "gru", "language_model", "lstm", "multi_head_attention", "transformer"}
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in CASES]
 )
-def test_every_solver_finds_the_top_of_the_dense_hessian(name):
+def test_every_solver_finds_the_top_eigenvalues_of_the_dense_hessian(name):
     model, data, loss = build(name)
     spectrum = np.linalg.eigvalsh(dense(model, data, loss).numpy())
     top = spectrum[np.argsort(-np.abs(spectrum))][:5]
@@ -463,19 +463,19 @@ def test_unused_weights_have_rows_of_zeros(hessian):
     assert not found[:, :spare].any()
 
 
-def test_a_loss_that_is_linear_in_the_weights_has_a_hessian_of_zero(small, hessian):
+def test_a_loss_linear_in_the_weights_has_a_hessian_of_zero(small, hessian):
     problem = small(model=nn.Linear(4, 3).double(), loss=lambda outputs, y: outputs.mean())
     assert not hessian(problem).any()
 
 
-def test_matmat_gives_what_matvec_gives(small):
+def test_matmat_agrees_with_matvec(small):
     operator = bind(small(), TorchOptions()).operator()
     V = torch.randn(operator.shape[0], 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     columns = torch.stack([operator.matvec(V[:, i]) for i in range(4)], dim=1)
     torch.testing.assert_close(operator.matmat(V), columns, rtol=0, atol=1e-14)
 
 
-def test_products_carry_no_graph_and_take_vectors_that_do(small):
+def test_products_have_no_graph_and_accept_vectors_that_have_one(small):
     operator = bind(small(), TorchOptions()).operator()
     v = torch.ones(operator.shape[0], dtype=torch.float64, requires_grad=True)
     assert not operator.matvec(v).requires_grad
@@ -484,7 +484,7 @@ def test_products_carry_no_graph_and_take_vectors_that_do(small):
     torch.testing.assert_close(inside.clone(), operator.matvec(v), rtol=0, atol=0)
 
 
-def test_the_operator_is_of_its_vectors_kind(small):
+def test_products_have_the_operators_type_and_device(small):
     operator = bind(small(dtype=torch.float32), TorchOptions()).operator()
     product = operator.matvec(
         operator.xp.ones(operator.shape[0], dtype=operator.dtype, device=operator.device)

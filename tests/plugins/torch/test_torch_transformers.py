@@ -1,4 +1,4 @@
-"""Models of Hugging Face's transformers, made tiny and at random; nothing is downloaded."""
+"""Tiny models of Hugging Face's transformers library with random weights; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gpt2(**changed):
 
 
 def own_loss(model, batch):
-    """Of GPT-2 this is computed in float32, whatever the weights are."""
+    """The model's own loss; GPT-2 computes it in float32, whatever the type of the weights."""
     return model(**batch).loss
 
 
@@ -45,7 +45,7 @@ def exact_loss(model, batch):
 def batches(kind, sizes=(3, 2)):
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        ids = torch.randint(1, 7, (sum(sizes), 5))  # 0 pads, and what pads has no gradient
+        ids = torch.randint(1, 7, (sum(sizes), 5))  # 0 is the padding token, which has no gradient
         labels = torch.randint(3, (sum(sizes),)) if kind is bert else ids
     mask = torch.ones_like(ids)
     return [
@@ -58,12 +58,12 @@ def made(kind, **changed):
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         model = kind(**changed).double()
-        for parameter in model.parameters():  # far from where everything is nearly linear
+        for parameter in model.parameters():  # far from the region where the model is nearly linear
             torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
-def slope_of_the_gradient(model, batch, v, step=1e-5):
+def derivative_of_the_gradient(model, batch, v, step=1e-5):
     """A Hessian product by central differences of the gradient of the loss on one batch."""
     model.eval()
     weights = list(model.parameters())
@@ -84,7 +84,7 @@ def slope_of_the_gradient(model, batch, v, step=1e-5):
 
 @pytest.mark.parametrize("kind", [bert, gpt2])
 @pytest.mark.parametrize("memory", ["none", "auto"])
-def test_products_are_the_gradients_slope(kind, memory):
+def test_products_are_derivatives_of_the_gradient(kind, memory):
     model = made(kind)
     problem = Problem(model=model, data=batches(kind), loss=exact_loss)
     operator = bind(problem, TorchOptions(memory=memory)).operator()
@@ -92,12 +92,12 @@ def test_products_are_the_gradients_slope(kind, memory):
     assert n == sum(p.numel() for p in model.parameters())
     v = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     product = operator.matvec(v)
-    slope = slope_of_the_gradient(model, batches(kind, (5,))[0], v)
+    slope = derivative_of_the_gradient(model, batches(kind, (5,))[0], v)
     assert float((slope - product).norm()) <= 1e-7 * float(product.norm())
 
 
 @pytest.mark.parametrize("kind", [bert, gpt2])
-def test_the_matrix_is_symmetric_and_that_of_one_batch(kind):
+def test_the_matrix_is_symmetric_and_independent_of_the_batches(kind):
     model = made(kind)
     found = []
     for sizes in ((5,), (3, 2)):
@@ -108,7 +108,7 @@ def test_the_matrix_is_symmetric_and_that_of_one_batch(kind):
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
 
 
-def test_the_loss_of_the_model_itself_is_the_same_to_its_rounding():
+def test_the_models_own_loss_agrees_up_to_its_rounding():
     operators = [
         bind(Problem(model=made(gpt2), data=batches(gpt2), loss=loss), TorchOptions()).operator()
         for loss in (own_loss, exact_loss)
@@ -124,7 +124,7 @@ def test_tied_weights_are_counted_once():
     assert bound.operator(params="lm_head.*").shape == (28, 28)
 
 
-def test_outputs_of_a_pair_batch_go_to_the_loss():
+def test_outputs_of_a_pair_batch_are_passed_to_the_loss():
     model = made(bert)
     pairs = [(batch["input_ids"], batch["labels"]) for batch in batches(bert)]
 
@@ -137,15 +137,15 @@ def test_outputs_of_a_pair_batch_go_to_the_loss():
     torch.testing.assert_close(by_pair.matvec(v), by_batch.matvec(v), rtol=0, atol=1e-12)
 
 
-def test_padded_sentences_are_right_by_weight_and_refused_without():
+def test_padded_sentences_are_refused_without_a_weight_and_right_with_it():
     data = batches(gpt2)
     for batch, length in zip(data, (5, 3), strict=True):
         batch["attention_mask"][:, length:] = 0
         batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, -100)
     model = made(gpt2)
-    with pytest.raises(ProblemError, match="batch 0 with those of batch 1") as caught:
+    with pytest.raises(ProblemError, match="batch 0 joined with those of batch 1") as caught:
         bind(Problem(model=model, data=data, loss=exact_loss), TorchOptions()).operator()
-    assert "number of its tokens" in caught.value.hint
+    assert "number of tokens" in caught.value.hint
     joined = transformers.BatchEncoding({key: torch.cat([batch[key] for batch in data]) for key in data[0]})
     tokens = Problem(
         model=model,

@@ -1,4 +1,4 @@
-"""The loss and each sample's curvature along directions over the weights, and what lies where in them."""
+"""The loss and each sample's curvature along directions in weight space, and the layout of directions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def direction(bound, params=None, seed=0):
     return v / torch.linalg.vector_norm(v)
 
 
-def bent(f, v, h=1e-4):
-    """The second derivative of f at zero along v, to h^4."""
+def second_difference(f, v, h=1e-4):
+    """The second derivative of f at zero along v, up to an error of order h^4."""
     at = {k: f(k * h * v) for k in (-2, -1, 0, 1, 2)}
     return (-at[-2] + 16 * at[-1] - 30 * at[0] + 16 * at[1] - at[2]) / (12 * h**2)
 
@@ -28,11 +28,11 @@ def bent(f, v, h=1e-4):
 # -- loss --------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_bends_as_the_operator_says(classifying):
+def test_the_second_derivative_of_the_loss_is_that_of_the_operator(classifying):
     bound = bind(classifying(), TorchOptions())
     v = direction(bound)
     expected = float(v @ bound.operator().matvec(v))
-    assert bent(bound.loss, v) == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    assert second_difference(bound.loss, v) == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -45,7 +45,7 @@ def test_the_loss_is_that_over_all_data_at_once(reduction, microbatch, small, de
     assert bound.loss() == pytest.approx(float(loss(small().model(x), y).detach()), rel=1e-12)
 
 
-def test_the_loss_by_weight(small):
+def test_the_loss_as_a_weighted_mean(small):
     class_weights = torch.tensor([1.0, 2, 5], dtype=torch.float64)
     loss = nn.CrossEntropyLoss(class_weights)
     problem = small(loss=loss, weight=lambda batch: float(class_weights[batch[1]].sum()))
@@ -54,7 +54,7 @@ def test_the_loss_by_weight(small):
     assert bind(problem, TorchOptions()).loss() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_loss_at_other_weights_is_that_of_a_model_that_has_them(classifying):
+def test_the_loss_along_a_direction_is_that_of_a_model_with_those_weights(classifying):
     bound = bind(classifying(), TorchOptions())
     v = direction(bound)
     other = classifying()
@@ -73,7 +73,7 @@ def test_the_loss_along_some_parameters(small):
     assert bound.loss(part, "2.*") == bound.loss(whole)
 
 
-def test_a_loss_with_derivatives_inside(small):
+def test_a_loss_that_contains_derivatives(small):
     def energy(model, batch):
         x = batch["x"].clone().requires_grad_(True)
         (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
@@ -82,11 +82,11 @@ def test_a_loss_with_derivatives_inside(small):
     data = [{"x": x} for x, _ in small().data]
     bound = bind(small(data=data, loss=energy), TorchOptions())
     v = direction(bound)
-    assert bent(bound.loss, v) == pytest.approx(float(v @ bound.operator().matvec(v)), rel=1e-4)
+    assert second_difference(bound.loss, v) == pytest.approx(float(v @ bound.operator().matvec(v)), rel=1e-4)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_very_same_weights_come_back(fails, classifying):
+def test_the_same_weights_are_restored(fails, classifying):
     problem = classifying()
     bound = bind(problem, TorchOptions())
     v = direction(bound)
@@ -109,25 +109,25 @@ def test_the_very_same_weights_come_back(fails, classifying):
         assert now is p
         assert (now.data_ptr(), now._version) == (place, version)
         assert torch.equal(now, numbers)
-    # Those kept, and those made anew.
+    # The kept graphs, and recomputed ones.
     torch.testing.assert_close(operator.matvec(v), product, rtol=0, atol=0)
     torch.testing.assert_close(bound.operator().matvec(v), product, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(58), torch.zeros(59, 1), np.zeros(59), None])
-def test_directions_that_do_not_fit(wrong, small):
+def test_directions_of_a_wrong_shape_or_type_are_refused(wrong, small):
     bound = bind(small(), TorchOptions())
     x, y = bound.classifier().samples()
     calls = [lambda: bound.sample_curvature(CrossEntropy(), wrong, x, y)]
     calls += [lambda: bound.loss(wrong)] if wrong is not None else []
     for call in calls:
-        with pytest.raises(UsageError, match=r"expected a number per weight, \(59,\)"):
+        with pytest.raises(UsageError, match=r"expected one value per weight, \(59,\)"):
             call()
     with pytest.raises(UnknownNameError, match="parameter"):
         bound.loss(torch.zeros(3), "nothing.*")
 
 
-def test_weights_that_change_are_noticed(small):
+def test_changed_weights_are_detected(small):
     problem = small()
     bound = bind(problem, TorchOptions())
     x, y = bound.classifier().samples()
@@ -143,7 +143,7 @@ def test_weights_that_change_are_noticed(small):
 
 
 @pytest.mark.parametrize("params", [None, "*weight*"])
-def test_its_mean_over_the_data_is_the_operators(params, classifying, device):
+def test_its_mean_over_the_data_is_that_of_the_operator(params, classifying, device):
     bound = bind(classifying(), TorchOptions(), device=device)
     v = direction(bound, params).to(device)
     x, y = bound.classifier().samples()
@@ -171,7 +171,7 @@ def test_it_is_each_samples_own(objective, classifying):
         torch.testing.assert_close(own[i], found, rtol=1e-9, atol=1e-12)
 
 
-def test_samples_that_do_not_fit(small):
+def test_samples_of_a_wrong_shape_are_refused(small):
     bound = bind(small(), TorchOptions())
     x, y = bound.classifier().samples()
     for wrong in ((x[0], y), (x[:, :3], y), (x, y[:3]), (x.numpy(), y)):
@@ -179,7 +179,7 @@ def test_samples_that_do_not_fit(small):
             bound.sample_curvature(CrossEntropy(), direction(bound), *wrong)
 
 
-def test_it_takes_rows_of_another_type(small):
+def test_it_accepts_rows_of_another_type(small):
     bound = bind(small(dtype=torch.float32), TorchOptions())
     exact = bind(small(dtype=torch.float32), TorchOptions(), dtype="float64")
     v = direction(bound)
@@ -191,11 +191,13 @@ def test_it_takes_rows_of_another_type(small):
     )
 
 
-def test_an_operation_without_derivatives_is_told(small):
+def test_an_operation_without_derivatives_is_named(small):
     model = nn.Sequential(nn.Linear(4, 3), nn.Hardsigmoid()).double()
     bound = bind(small(model=model), TorchOptions())
     x, y = bound.classifier().samples()
-    with pytest.raises(ProblemError, match=r"the samples' curvature failed.*hardsigmoid_backward") as caught:
+    with pytest.raises(
+        ProblemError, match=r"computing the samples' curvature failed.*hardsigmoid_backward"
+    ) as caught:
         bound.sample_curvature(CrossEntropy(), direction(bound), x, y)
     assert "third derivative" in caught.value.hint
 
@@ -232,7 +234,7 @@ def test_weights_that_the_logits_do_not_depend_on(small):
 
 
 def test_the_model_can_be_copied_after_everything(classifying):
-    """A graph left on a module would forbid it."""
+    """A graph left on a module would prevent it."""
     problem = classifying()
     bound = bind(problem, TorchOptions())
     v = direction(bound)
@@ -247,7 +249,7 @@ def test_the_model_can_be_copied_after_everything(classifying):
 
 
 @pytest.mark.parametrize("params", [None, "*weight*"])
-def test_the_layout_covers_a_direction_and_tells_the_norms(params, classifying):
+def test_the_layout_covers_a_direction_and_has_the_norms(params, classifying):
     problem = classifying()
     bound = bind(problem, TorchOptions())
     places = bound.layout(params)

@@ -1,4 +1,4 @@
-"""What is wrong with a problem is said before the first product, with its fix."""
+"""Faults in a problem raise errors with their fixes before the first product."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from eigencore_torch.backend import TorchOptions, bind
 
 
 def refused(problem, match, **options):
-    """The hint of the refusal at binding, or at the latest when the operator is made."""
+    """The hint of the error raised at binding, or at the latest when the operator is made."""
     with pytest.raises(ProblemError, match=match) as caught:
         bind(problem, TorchOptions(**options)).operator()
     return caught.value.hint
 
 
 def test_empty_data(small):
-    refused(small(data=[], reduction="mean"), "data is empty")
+    refused(small(data=[], reduction="mean"), "data is empty: it yields no batch")
     refused(small(data=[]), "data is empty")
 
 
-def test_data_that_can_be_walked_over_once(small):
+def test_data_that_can_be_iterated_only_once(small):
     data = small().data
     assert "list" in refused(small(data=iter(data)), "only once")
     assert "list" in refused(small(data=(batch for batch in data)), "only once")
 
 
-def test_a_loader_that_is_used_up(small):
-    class UsedUp:
+def test_a_loader_that_is_exhausted_by_the_first_pass(small):
+    class Exhausted:
         def __init__(self, data):
             self.data = list(data)
 
@@ -40,21 +40,21 @@ def test_a_loader_that_is_used_up(small):
             while self.data:
                 yield self.data.pop(0)
 
-    assert "data=list(loader)" in refused(small(data=UsedUp(small().data)), "3 batches .* and 0")
+    assert "data=list(loader)" in refused(small(data=Exhausted(small().data)), "3 batches .* and 0")
 
 
-def test_data_that_are_no_batches(small):
+def test_data_that_do_not_consist_of_batches(small):
     assert "DataLoader" in refused(small(data=TensorDataset(torch.ones(3, 4))), "single samples")
     assert "DataLoader" in refused(small(data=7), "can't be iterated")
 
 
-def test_a_loader_that_shuffles(small):
+def test_a_shuffling_loader(small):
     x, y = (torch.cat(parts) for parts in zip(*small().data, strict=True))
     loader = DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True)
-    assert "shuffle=False" in refused(small(data=loader), "two walks over the data differ, first at batch 0")
+    assert "shuffle=False" in refused(small(data=loader), "two passes over the data differ, first at batch 0")
 
 
-def test_a_loader_that_augments(small):
+def test_an_augmenting_loader(small):
     class Noisy(Dataset):
         def __len__(self):
             return 12
@@ -66,7 +66,7 @@ def test_a_loader_that_augments(small):
     assert "augmentation" in refused(small(data=DataLoader(Noisy(), batch_size=4)), "first at batch 2")
 
 
-def test_data_that_fail(small):
+def test_data_that_raise_an_error(small):
     class Broken:
         def __iter__(self):
             yield small().data[0]
@@ -75,21 +75,21 @@ def test_data_that_fail(small):
     refused(small(data=Broken()), "data failed at batch 1: OSError: disk full")
 
 
-def test_a_loss_that_is_no_scalar(small):
+def test_a_loss_that_is_not_a_scalar(small):
     each = nn.CrossEntropyLoss(reduction="none")
-    assert "mean" in refused(small(loss=each), r"gave float64 \(7,\) on batch 0")
-    assert ".item()" in refused(small(loss=lambda outputs, y: 1.0), "gave a float on batch 0")
+    assert "mean" in refused(small(loss=each), r"returned float64 \(7,\) on batch 0")
+    assert ".item()" in refused(small(loss=lambda outputs, y: 1.0), "returned a float on batch 0")
 
 
 def test_a_loss_that_is_not_finite(small):
     data = small().data
     data[1][0][2, 1] = torch.nan
     assert "batch itself" in refused(small(data=data), "loss of batch 1 is nan")
-    endless = small(loss=lambda outputs, y: outputs.mean() * torch.inf)
-    assert "model and the loss" in refused(endless, "loss of batch 0 is -?inf")
+    infinite = small(loss=lambda outputs, y: outputs.mean() * torch.inf)
+    assert "model and the loss" in refused(infinite, "loss of batch 0 is -?inf")
 
 
-def test_a_loss_that_is_cut_off(small):
+def test_a_loss_without_a_gradient(small):
     problem = small(loss=lambda outputs, y: functional.cross_entropy(outputs.detach(), y))
     assert "detach()" in refused(problem, "does not depend on the trainable weights")
 
@@ -97,10 +97,10 @@ def test_a_loss_that_is_cut_off(small):
 def test_a_loss_that_is_random(small):
     class Noisy(nn.Linear):
         def forward(self, x):
-            return functional.dropout(super().forward(x))  # training=True, whatever the mode
+            return functional.dropout(super().forward(x))  # training=True in every mode
 
     model = Noisy(4, 3, dtype=torch.float64)
-    assert "dropout" in refused(small(model=model), "batch 0 came out as")
+    assert "dropout" in refused(small(model=model), "loss of batch 0 is not reproducible in evaluation mode")
 
 
 class Cube(torch.autograd.Function):
@@ -116,25 +116,27 @@ class Cube(torch.autograd.Function):
         return 3 * x**2 * slope
 
 
-def test_an_operation_that_has_only_a_first_derivative(small):
-    """PyTorch would give a Hessian without this term, and say nothing."""
+def test_an_operation_with_only_a_first_derivative(small):
+    """PyTorch would return a Hessian without this term, and raise no error."""
     loss = nn.CrossEntropyLoss()
     hint = refused(
         small(loss=lambda z, y: loss(z, y) + Cube.apply(z).mean()), "operation Cube is marked once_differen"
     )
-    assert "take the mark away" in hint
+    assert "remove the decorator" in hint
 
 
 def test_labels_out_of_range(small):
     data = small().data
     data[2][1][1] = 3
-    assert "from 0" in refused(small(data=data), "labels of batch 2 run from . to 3.*3 classes")
+    assert "from 0" in refused(
+        small(data=data), "labels of batch 2 range from . to 3; expected 0 to 2, since .* 3 classes"
+    )
     refused(small(data=data, loss=functional.cross_entropy), "labels of batch 2")
     data[2][1][1] = -1
-    refused(small(data=data), "labels of batch 2 run from -1")
+    refused(small(data=data), "labels of batch 2 range from -1")
 
 
-def test_the_label_that_is_ignored_is_in_range(small):
+def test_the_ignored_label_is_accepted(small):
     data = small().data
     data[2][1][1] = -1
     loss = nn.CrossEntropyLoss(ignore_index=-1)
@@ -145,7 +147,7 @@ def test_weights_that_are_not_finite(small):
     problem = small()
     with torch.no_grad():
         problem.model[2].bias[0] = torch.nan
-    refused(problem, "2.bias has 1 weights that are NaN")
+    refused(problem, "2.bias contains NaN or infinite weights: 1 of 3")
 
 
 def test_no_trainable_weights(small):
@@ -155,15 +157,15 @@ def test_no_trainable_weights(small):
     refused(small(model=nn.ReLU()), "no trainable weights")
 
 
-def test_layers_without_shape_or_with_ways_of_their_own(small):
+def test_unsupported_layers_and_weights(small):
     assert "one batch" in refused(small(model=nn.LazyLinear(3)), "weight has no shape yet")
-    renormed = nn.Sequential(nn.Embedding(6, 4, max_norm=1.0))
-    assert "max_norm" in refused(small(model=renormed), "0 changes its own weights")
+    renormalised = nn.Sequential(nn.Embedding(6, 4, max_norm=1.0))
+    assert "max_norm" in refused(small(model=renormalised), "0 changes its own weights")
     sparse = nn.Sequential(nn.Embedding(6, 4, sparse=True))
     assert "sparse to False" in refused(small(model=sparse), "0 has sparse gradients")
-    refused(small(model=nn.Linear(4, 3, dtype=torch.complex64)), "complex")
+    refused(small(model=nn.Linear(4, 3, dtype=torch.complex64)), "weight is complex; expected real")
     assert "to_empty" in refused(
-        small(model=nn.Linear(4, 3, device="meta")), "weight has a shape but no numbers"
+        small(model=nn.Linear(4, 3, device="meta")), "weight has a shape but no values"
     )
 
 
@@ -175,8 +177,8 @@ def test_a_model_or_loss_that_fails(small):
     refused(small(data=[(1, 2, 3)], loss=lambda model, batch: 1 / 0), r"loss\(model, batch\) failed")
 
 
-def test_the_first_product_is_not_needed_to_find_out(small):
-    """A problem that is refused has not been differentiated."""
+def test_the_checks_do_not_differentiate_the_loss(small):
+    """Faults are found before the first backward pass."""
 
     class Counted(torch.autograd.Function):
         backwards = 0
@@ -198,7 +200,7 @@ def test_the_first_product_is_not_needed_to_find_out(small):
 
 
 def forward_samples(small, **options):
-    """How many samples go through the model before the first product, in units of the data."""
+    """The number of samples in all forward passes before the first product, in units of the data."""
     seen = []
     problem = small()
     problem.model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
@@ -206,15 +208,16 @@ def forward_samples(small, **options):
     return sum(seen) / 15
 
 
-def test_guards_cost_less_than_two_gradients(small):
-    """A gradient is about three forward passes. The guards take one whole, one in parts, a batch more, and
-    the first samples of the other batches (1 of 5, 1 of 3) joined with the first batch's (2 of 7).
+def test_checks_cost_less_than_two_gradients(small):
+    """A gradient costs about three forward passes. The checks take one of the whole data, one in parts, one
+    more of the first batch, and one of the first samples of the other batches (1 of 5, 1 of 3), each joined
+    with the first samples of the first batch (2 of 7).
     """
     assert forward_samples(small) == 1 + 1 + 7 / 15 + (1 + 2 + 1 + 2) / 15
     assert forward_samples(small, check=False) == 2 * 7 / 15
 
 
-def test_check_turns_the_passes_off(small):
+def test_the_option_check_turns_the_checks_off(small):
     data = small().data
     data[1][0][:] = torch.nan
     problem = small(data=data)
@@ -222,17 +225,17 @@ def test_check_turns_the_passes_off(small):
     refused(problem, "batch 1", check=True)
 
 
-def test_data_that_shrink_between_products_are_noticed(small):
+def test_data_that_shrink_between_products_are_detected(small):
     data = small().data
     operator = bind(small(data=data), TorchOptions(memory="none")).operator()
     v = torch.ones(operator.shape[0], dtype=torch.float64)
     operator.matvec(v)
     data.pop()
-    with pytest.raises(ProblemError, match="they weighed 15, and now 12"):
+    with pytest.raises(ProblemError, match="their total weight was 15 and is now 12"):
         operator.matvec(v)
 
 
-def test_a_block_of_the_wrong_shape(small):
+def test_a_block_of_a_wrong_shape(small):
     operator = bind(small(), TorchOptions()).operator()
     with pytest.raises(UsageError, match=r"expected \(59, b\)"):
         operator.matmat(torch.ones(58, 2, dtype=torch.float64))

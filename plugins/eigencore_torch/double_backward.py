@@ -1,8 +1,8 @@
-"""PyTorch's kernels whose second derivative is missing or wrong, and what is computed instead.
+"""Replacements for the PyTorch kernels whose second derivative is missing or wrong.
 
-Five are known: fused attention, cuDNN's recurrent networks, transformer layers fused for inference and
-whatever torch.compile made refuse a second derivative, and the fused weight normalisation gives a wrong one,
-as if the norms were constants (seen in PyTorch 2.13).
+Five are known. Fused attention, cuDNN's recurrent networks, transformer layers fused for inference and
+everything compiled by torch.compile have no second derivative. The fused weight normalisation has a wrong
+one, as if the norms were constants (seen in PyTorch 2.13).
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """What is computed inside can be differentiated twice; PyTorch's switches are put back afterwards."""
-    parts = [module for root in modules for module in root.modules()]
+    """Makes computations inside twice differentiable; restores PyTorch's switches afterwards."""
+    submodules = [module for root in modules for module in root.modules()]
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(_layers_not_fused())
-        stack.enter_context(_eager())
-        if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in parts):
+        stack.enter_context(_unfused_transformer_layers())
+        stack.enter_context(_uncompiled_execution())
+        if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in submodules):
             stack.enter_context(_without_cudnn())
-        if any(_is_weight_normed(module) for module in parts):
+        if any(_is_weight_normed(module) for module in submodules):
             stack.enter_context(_PlainWeightNorm())
         yield
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The module that torch.compile was given: the same weights, under their own names."""
+    """The module that torch.compile wrapped, which has the same weights under their original names."""
     inner = getattr(model, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else model
 
 
-def _eager() -> AbstractContextManager[None]:
-    """Whatever was compiled, a part of the model or the loss, runs uncompiled."""
-    # PyTorch has this from 2.6 on; and what compiles is not even imported unless something was compiled.
+def _uncompiled_execution() -> AbstractContextManager[None]:
+    """Runs compiled parts of the model or the loss uncompiled."""
+    # PyTorch has this switch from version 2.6. The compiler is only imported if something was compiled.
     stance = getattr(torch.compiler, "set_stance", None)
     if stance is None or "torch._dynamo" not in sys.modules:
         return nullcontext()
@@ -50,8 +50,8 @@ def _eager() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _layers_not_fused() -> Iterator[None]:
-    """Transformer layers are made of operations even where no gradient is asked for."""
+def _unfused_transformer_layers() -> Iterator[None]:
+    """Computes transformer layers from single operations, also when no gradient is required."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -71,17 +71,17 @@ def _without_cudnn() -> Iterator[None]:
 
 
 class _PlainWeightNorm(TorchFunctionMode):
-    """Computes weight normalisation from a norm and a product."""
+    """Computes weight normalisation from a norm and a product instead of the fused kernel."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        instead = _weight_norm if func is torch._weight_norm else func
-        return instead(*args, **(kwargs or {}))
+        function = _weight_norm if func is torch._weight_norm else func
+        return function(*args, **(kwargs or {}))
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """g v / ||v||, the norm over all dimensions but `dim`; -1: over all of them."""
+    """g v / ||v||, with the norm over all dimensions except `dim`, or over all of them for dim=-1."""
     others = [axis for axis in range(v.ndim) if dim == -1 or axis != dim]
     norm: Tensor = torch.linalg.vector_norm(v, dim=others, keepdim=dim != -1)
     return v * (g / norm)
@@ -89,5 +89,5 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 
 def _is_weight_normed(module: nn.Module) -> bool:
     hooks = module._forward_pre_hooks.values()
-    # A parametrisation of today, or a hook of the older torch.nn.utils.weight_norm.
+    # A current parametrisation, or a hook of the older torch.nn.utils.weight_norm.
     return type(module).__name__ == "_WeightNorm" or any(type(h).__name__ == "WeightNorm" for h in hooks)

@@ -1,4 +1,4 @@
-"""Kept graphs: the same products from fewer passes, within the memory that was given, and all of it freed."""
+"""Kept graphs: the same products from fewer passes, within the memory budget, and freed with the operator."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from eigencore.errors import OptionError
-from eigencore_torch import linearised
 from eigencore_torch.backend import TorchOptions, bind
+from eigencore_torch.gradient_graph import GradientGraph, graph_bytes, memory_budget
 
 
-def forwards(problem):
-    """A list that grows by the batch size at every forward pass."""
+def forward_sizes(problem):
+    """A list to which every forward pass appends its batch size."""
     seen = []
     problem.model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     return seen
@@ -27,7 +27,7 @@ def vector(n=59):
 
 def test_a_kept_graph_needs_no_second_forward_pass(small):
     problem = small()
-    seen = forwards(problem)
+    seen = forward_sizes(problem)
     operator = bind(problem, TorchOptions()).operator()
     first = operator.matvec(vector())
     seen.clear()
@@ -36,36 +36,43 @@ def test_a_kept_graph_needs_no_second_forward_pass(small):
     assert seen == []
 
 
-def test_without_memory_every_product_starts_from_scratch(small):
+def test_without_memory_every_product_computes_every_graph(small):
     problem = small()
     operator = bind(problem, TorchOptions(memory="none")).operator()
-    seen = forwards(problem)
+    seen = forward_sizes(problem)
     operator.matvec(vector())
     operator.matmat(torch.stack([vector(), vector()], dim=1))
     assert seen == [7, 5, 3, 7, 5, 3]
 
 
-def test_what_does_not_fit_starts_from_scratch_and_gives_the_same(small):
+def test_graphs_that_do_not_fit_are_recomputed_and_give_the_same(small):
     problem = small()
-    layout_bytes = 14 * _bytes_a_sample(problem)
+    layout_bytes = 14 * _bytes_per_sample(problem)
     operator = bind(problem, TorchOptions(memory=f"{layout_bytes}B")).operator()
-    seen = forwards(problem)
+    seen = forward_sizes(problem)
     products = [operator.matvec(vector()) for _ in range(3)]
-    assert seen == [7, 7, 5, 3, 3, 3]  # the first batch once more, to measure its graph; the last never fits
+    assert seen == [
+        7,
+        7,
+        5,
+        3,
+        3,
+        3,
+    ]  # the first batch once more to measure its graph; the last batch never fits
     scratch = bind(problem, TorchOptions(memory="none")).operator().matvec(vector())
     for product in products:
         torch.testing.assert_close(product, scratch, rtol=0, atol=1e-14)
 
 
-def _bytes_a_sample(problem):
+def _bytes_per_sample(problem):
     operator = bind(problem, TorchOptions()).operator()
     operator.matvec(vector())
-    return round(operator._bytes_a_sample)
+    return round(operator._bytes_per_sample)
 
 
-def test_nothing_grows_from_product_to_product_and_all_is_freed(small):
+def test_memory_does_not_grow_between_products_and_is_freed(small):
     class Held:
-        """What a graph holds of a tensor that it saved."""
+        """A tensor that a graph has saved."""
 
         def __init__(self, tensor):
             self.tensor = tensor.detach()
@@ -78,7 +85,7 @@ def test_nothing_grows_from_product_to_product_and_all_is_freed(small):
 
     held = weakref.WeakSet()
     model = nn.Sequential(nn.Linear(4, 7), Marked(), nn.Linear(7, 3), nn.Tanh()).double()
-    gc.disable()  # freed by counting references alone: there are no cycles
+    gc.disable()  # graphs must be freed by reference counting alone, so there are no cycles
     try:
         operator = bind(small(model=model), TorchOptions()).operator()
         assert len(held) == 0
@@ -92,28 +99,28 @@ def test_nothing_grows_from_product_to_product_and_all_is_freed(small):
         gc.enable()
 
 
-def test_the_estimate_is_what_the_graph_holds():
-    """x -> (w x)^2 with 1,000 numbers of 8 bytes keeps a known handful of such vectors."""
+def test_the_measured_size_is_that_of_the_graph():
+    """The graph of x -> (w x)^2 for 1,000 numbers of 8 bytes keeps between 2 and 6 such vectors."""
     w = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
 
     class Layout:
         parameters = (w,)
 
     x = torch.ones(1000, dtype=torch.float64)
-    kept = linearised.bytes_kept(lambda: linearised.Linearised(((w * x) ** 2).sum(), Layout()), Layout())
+    kept = graph_bytes(lambda: GradientGraph(((w * x) ** 2).sum(), Layout()), Layout())
     assert 2 * 8000 <= kept <= 6 * 8000
 
 
 @pytest.mark.parametrize(("text", "size"), [("none", 0), ("2GiB", 2**31), ("1.5 MB", 1_500_000), ("7b", 7)])
-def test_sizes_in_words(text, size):
-    assert linearised.budget(text, torch.device("cpu")) == size
+def test_sizes_as_text(text, size):
+    assert memory_budget(text, torch.device("cpu")) == size
 
 
-def test_auto_is_some_but_not_all_of_the_memory():
-    assert 0 < linearised.budget("auto", torch.device("cpu")) < 2**50
+def test_auto_is_a_part_of_the_free_memory():
+    assert 0 < memory_budget("auto", torch.device("cpu")) < 2**50
 
 
 @pytest.mark.parametrize("text", ["", "lots", "2 apples", "GiB", "1.2.3GB", "-1GB"])
-def test_what_is_no_size_is_refused_at_binding(text, small):
+def test_an_invalid_size_is_refused_at_binding(text, small):
     with pytest.raises(OptionError, match="expected auto, none or a size"):
         bind(small(), TorchOptions(memory=text))

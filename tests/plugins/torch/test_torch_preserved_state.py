@@ -1,4 +1,4 @@
-"""Everything is as it was after a product, also after one that failed; weights that change are noticed."""
+"""Products restore everything that they change, also after a failure; changed weights are detected."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
 
 
-class Restless(nn.Module):
-    """Draws random numbers, counts its calls in a buffer and replaces others; its outputs don't tell."""
+class Stateful(nn.Module):
+    """Draws random numbers, counts calls in a buffer and replaces others; its outputs are not affected."""
 
     def __init__(self):
         super().__init__()
@@ -41,8 +41,8 @@ class Restless(nn.Module):
 
 
 @pytest.fixture
-def restless(small):
-    model = Restless().double()
+def stateful(small):
+    model = Stateful().double()
     model.train()
     model.norm.eval()
     model.second.bias.requires_grad_(False)
@@ -51,7 +51,7 @@ def restless(small):
 
 
 def snapshot(model, loader=None):
-    """All that a caller could see of a model and of the process."""
+    """Everything about the model and the process that a caller can observe."""
     buffers = {name: (id(x), x) for module in model.modules() for name, x in module._buffers.items()}
     return {
         "modes": [module.training for module in model.modules()],
@@ -89,7 +89,7 @@ def assert_same(before, after):
 def _same(a, b):
     try:
         torch.testing.assert_close(b, a, rtol=0, atol=0)
-    except TypeError:  # of things that are no numbers
+    except TypeError:  # these are not numbers
         return a == b
     except AssertionError:
         return False
@@ -102,45 +102,45 @@ def loader_of(problem):
 
 
 @pytest.mark.parametrize("memory", ["none", "auto"])
-def test_everything_is_put_back(memory, small, restless):
+def test_everything_is_restored(memory, small, stateful):
     loader = loader_of(small())
-    before = snapshot(restless, loader)
-    bound = bind(small(model=restless, data=loader), TorchOptions(memory=memory))
+    before = snapshot(stateful, loader)
+    bound = bind(small(model=stateful, data=loader), TorchOptions(memory=memory))
     operator = bound.operator()
-    assert_same(before, snapshot(restless, loader))
+    assert_same(before, snapshot(stateful, loader))
     for _ in range(2):
         operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
-        assert_same(before, snapshot(restless, loader))
+        assert_same(before, snapshot(stateful, loader))
 
 
 @pytest.mark.parametrize("memory", ["none", "auto"])
-def test_everything_is_put_back_after_an_exception(memory, small, restless):
-    problem = small(model=restless, reduction="mean")
+def test_everything_is_restored_after_an_exception(memory, small, stateful):
+    problem = small(model=stateful, reduction="mean")
     operator = bind(problem, TorchOptions(memory=memory)).operator()
     v = torch.ones(operator.shape[0], dtype=torch.float64)
     expected = operator.matvec(v) if memory == "none" else None
-    restless.fail_at = 5
-    before = snapshot(restless)
+    stateful.fail_at = 5
+    before = snapshot(stateful)
     with pytest.raises(ProblemError, match=r"batch 1.*on purpose"):
         operator.matvec(v)
-    assert_same(before, snapshot(restless))
-    restless.fail_at = None
+    assert_same(before, snapshot(stateful))
+    stateful.fail_at = None
     again = operator.matvec(v)
     if expected is None:
         expected = bind(problem, TorchOptions(memory="none")).operator().matvec(v)
     torch.testing.assert_close(again, expected, rtol=0, atol=1e-14)
 
 
-def test_everything_is_put_back_after_a_refusal(small, restless):
-    restless.fail_at = 3
-    before = snapshot(restless)
+def test_everything_is_restored_after_a_failed_check(small, stateful):
+    stateful.fail_at = 3
+    before = snapshot(stateful)
     with pytest.raises(ProblemError, match="on purpose"):
-        bind(small(model=restless), TorchOptions()).operator()
-    assert_same(before, snapshot(restless))
+        bind(small(model=stateful), TorchOptions()).operator()
+    assert_same(before, snapshot(stateful))
 
 
-def calls(bound):
-    """Everything that a bound classification can be asked, one after the other."""
+def all_calls(bound):
+    """Calls every method of a bound classification and of its classifier, one after the other."""
     classifier, cross_entropy = bound.classifier(), CrossEntropy()
     x, y = classifier.samples()
     direction = torch.ones(bound.operator().shape[0], dtype=torch.float64)
@@ -156,22 +156,22 @@ def calls(bound):
     yield bound.classifier("float32").samples()
 
 
-def test_everything_is_put_back_by_a_classifier_and_along_directions(small, restless):
+def test_everything_is_restored_by_a_classifier_and_along_directions(small, stateful):
     loader, validation = loader_of(small()), loader_of(small())
-    before, other = snapshot(restless, loader), validation.generator.get_state()
-    bound = bind(small(model=restless, data=loader, validation=validation), TorchOptions())
-    for _ in calls(bound):
-        assert_same(before, snapshot(restless, loader))
+    before, other = snapshot(stateful, loader), validation.generator.get_state()
+    bound = bind(small(model=stateful, data=loader, validation=validation), TorchOptions())
+    for _ in all_calls(bound):
+        assert_same(before, snapshot(stateful, loader))
         assert torch.equal(validation.generator.get_state(), other)
 
 
-def test_everything_is_put_back_after_an_exception_in_a_classifier(small, restless):
-    bound = bind(small(model=restless), TorchOptions())
+def test_everything_is_restored_after_an_exception_in_a_classifier(small, stateful):
+    bound = bind(small(model=stateful), TorchOptions())
     classifier, cross_entropy = bound.classifier(), CrossEntropy()
     x, y = classifier.samples()
     direction = torch.ones(bound.operator().shape[0], dtype=torch.float64)
-    restless.fail_at = 5
-    before = snapshot(restless)
+    stateful.fail_at = 5
+    before = snapshot(stateful)
     failing = [
         lambda: classifier.logits(x[:5]),
         lambda: classifier.value_and_grad(cross_entropy, x[:5], y[:5]),
@@ -182,16 +182,16 @@ def test_everything_is_put_back_after_an_exception_in_a_classifier(small, restle
     for call in failing:
         with pytest.raises(ProblemError, match="on purpose"):
             call()
-        assert_same(before, snapshot(restless))
+        assert_same(before, snapshot(stateful))
 
 
-def test_what_was_on_a_module_comes_back(small, restless):
-    restless.hidden = kept = torch.ones(3)
-    bind(small(model=restless), TorchOptions()).operator()
-    assert restless.hidden is kept
+def test_tensors_stored_on_a_module_are_restored(small, stateful):
+    stateful.hidden = kept = torch.ones(3)
+    bind(small(model=stateful), TorchOptions()).operator()
+    assert stateful.hidden is kept
 
 
-def test_the_callers_switches_do_not_reach_the_product(small):
+def test_the_callers_torch_modes_do_not_affect_the_product(small):
     v = torch.ones(59, dtype=torch.float64)
     plain = bind(small(), TorchOptions()).operator().matvec(v)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -199,7 +199,7 @@ def test_the_callers_switches_do_not_reach_the_product(small):
     torch.testing.assert_close(inside, plain, rtol=0, atol=0)
 
 
-def test_the_loss_module_is_evaluated_and_put_back_too(small):
+def test_the_loss_module_is_in_evaluation_mode_and_restored_too(small):
     class Loss(nn.Module):
         def forward(self, outputs, y):
             assert not self.training
@@ -232,7 +232,7 @@ CHANGES = {step: "0.weight", step_through_data: "2.bias", replace: "0.weight", l
 
 @pytest.mark.parametrize("memory", ["none", "auto"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_weights_that_change_are_noticed(change, memory, small):
+def test_changed_weights_are_detected(change, memory, small):
     problem = small()
     operator = bind(problem, TorchOptions(memory=memory)).operator()
     v = torch.ones(59, dtype=torch.float64)
@@ -244,7 +244,7 @@ def test_weights_that_change_are_noticed(change, memory, small):
     bind(problem, TorchOptions()).operator().matvec(v)
 
 
-def test_weights_that_change_before_the_operator_is_made_are_noticed(small):
+def test_weights_changed_before_the_operator_is_made_are_detected(small):
     problem = small()
     bound = bind(problem, TorchOptions())
     step(problem.model)
@@ -252,7 +252,7 @@ def test_weights_that_change_before_the_operator_is_made_are_noticed(small):
         bound.operator()
 
 
-def test_statistics_that_change_are_noticed(small):
+def test_changed_running_statistics_are_detected(small):
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).double()
     operator = bind(small(model=model), TorchOptions()).operator()
     model.train()(small().data[0][0])

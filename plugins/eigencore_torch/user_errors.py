@@ -1,0 +1,42 @@
+"""Exceptions raised in a user's model, loss or data, turned into errors that say where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from eigencore.errors import EigencoreError, ProblemError
+
+SECOND_DERIVATIVE_HINT = (
+    "If the message names an operation that has no second derivative in PyTorch, write that operation with "
+    "simpler operations."
+)
+THIRD_DERIVATIVE_HINT = (
+    "If the message names an operation that has no third derivative in PyTorch, write that operation with "
+    "simpler operations: a sample's curvature takes the third derivative of every operation in the model."
+)
+_MEMORY_HINT = "Set torch.microbatch, or torch.memory=none; neither changes the operator."
+
+
+@contextmanager
+def explain_errors(failed: str, hint: str | None = None, memory_hint: str = _MEMORY_HINT) -> Iterator[None]:
+    """Raises every exception of the enclosed code as a ProblemError; eigencore's own errors pass unchanged.
+
+    Args:
+        failed: a clause that says what failed; the message starts with it.
+        hint: what to do next.
+        memory_hint: what to do next if the device is out of memory.
+
+    Raises:
+        ProblemError: the enclosed code raised an exception or called sys.exit.
+    """
+    try:
+        yield
+    except EigencoreError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise ProblemError(f"{failed}: the device is out of memory", hint=memory_hint) from error
+    except (Exception, SystemExit) as error:
+        raise ProblemError(f"{failed}: {type(error).__name__}: {error}", hint=hint) from error
