@@ -62,7 +62,7 @@ def draw_minibatch(weights: Sequence[float], step: int, seed: int, batches: int)
         ProblemError: the weights sum to zero.
 
     Example:
-        from eigencore.sharing import draw_minibatch
+        from eigencore.problems.sharing import draw_minibatch
 
         minibatch = draw_minibatch([256, 256, 157], step=0, seed=0, batches=2)
         for index, factor in minibatch.factors.items():
@@ -107,7 +107,7 @@ def select_names(names: Iterable[str], pattern: str | None = None) -> list[str]:
         UnknownNameError: no name matches; the hint suggests the nearest names.
 
     Example:
-        from eigencore.sharing import select_names
+        from eigencore.problems.sharing import select_names
 
         print(select_names(["0.weight", "0.bias", "2.weight"], "0.*"))
     """

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.entries import Capability
-from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
+from eigencore.problems.sharing import check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.classification import Classification, checked_bounds, find_classification
@@ -116,8 +117,7 @@ class TorchBound:
             UnknownNameError: the kind or the parameter is unknown.
             ProblemError: a check failed; the checks run at the first call only.
         """
-        if kind not in KINDS:
-            raise UnknownNameError("kind of operator", kind, KINDS)
+        check_kind(kind, KINDS)
         layout = select(self._loss.model, params)
         memory = memory_budget(self._options.memory, self._device)
         return HessianOperator(self._risk, layout, memory)
@@ -297,8 +297,7 @@ def bind(
 
 def _declared_reduction(problem: Problem) -> Reduction | None:
     """The reduction that the problem declares; None if it is to be inferred."""
-    if problem.reduction not in ("infer", "mean", "sum"):
-        raise UsageError(f"reduction is {problem.reduction!r}; expected 'infer', 'mean' or 'sum'")
+    check_reduction(problem.reduction)
     if problem.weight is not None:
         if problem.reduction == "sum":
             raise UsageError(

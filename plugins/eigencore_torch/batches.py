@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from eigencore.errors import ProblemError
+from eigencore.problems.sharing import check_reiterable
 
 Batch: TypeAlias = Any
 
@@ -89,18 +90,7 @@ def _require_reiterable(data: Any, name: str) -> None:
             f"{name} is a {type(data).__name__}, which gives single samples; expected batches",
             hint="Wrap it in a loader: torch.utils.data.DataLoader(data, batch_size=256).",
         )
-    # Decided from the type, without calling iter(): a loader's iter() draws random numbers.
-    if isinstance(data, str | bytes) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
-        raise ProblemError(
-            f"{name} is a {type(data).__name__}, which can't be iterated; expected batches",
-            hint="Give a list of batches, such as [(x, y)], or a DataLoader.",
-        )
-    if isinstance(data, Iterator):
-        raise ProblemError(
-            f"{name} is a {type(data).__name__}, which can be iterated only once; expected data that can be "
-            "iterated many times",
-            hint="Give a list or a DataLoader, or call list() on it if it fits into memory.",
-        )
+    check_reiterable(data, name, "a list of batches, such as [(x, y)], or a DataLoader")
 
 
 def is_pair(batch: Batch) -> bool:

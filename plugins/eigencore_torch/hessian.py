@@ -14,11 +14,11 @@ from torch import Tensor
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator
+from eigencore.problems.sharing import Minibatch, draw_minibatch
 from eigencore_torch.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import GradientGraph, graph_bytes
 from eigencore_torch.params import Layout
 from eigencore_torch.risk import Risk, Term
-from eigencore_torch.sampling import Sample, draw
 from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
 
 # Graphs with their weights in the sum, and whether each is used again afterwards.
@@ -100,10 +100,10 @@ class HessianOperator:
             ProblemError: weights or data changed since the problem was bound.
         """
         with self._risk.session():
-            sample = draw(self._risk.batch_weights, step, seed, batches)
+            sample = draw_minibatch(self._risk.batch_weights, step, seed, batches)
             return self._sampled(sample), sample.share
 
-    def _sampled(self, sample: Sample) -> LinearOperator:
+    def _sampled(self, sample: Minibatch) -> LinearOperator:
         kept = self._completely_kept(sample.factors)
         fetched = self._risk.terms_of(sample.factors.keys() - kept.keys())
         divisor = self._risk.divisor(sum(self._risk.batch_weights))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from eigencore.errors import ProblemError, UsageError
+from eigencore.problems.sharing import check_dtype
 from eigencore_torch import checkpoint
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import type_name
@@ -108,9 +109,5 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str) -> torch.dtype:
     # str(): the value may also be torch.float64 itself, as one writes it in Python.
     known = str(name).removeprefix("torch.")
-    if known not in DTYPES:
-        raise UsageError(
-            f"dtype is {known!r}; expected {' or '.join(DTYPES)}",
-            hint="Use one of them: a product in fewer digits can't be distinguished from its rounding error.",
-        )
+    check_dtype(known)
     return DTYPES[known]

@@ -6,13 +6,13 @@ import contextlib
 import io
 
 import pytest
-from kit.broken_analyses import SPECIMENS, AnalysisSpecimen, eigenvalue_table, prints
 
 from eigencore.problems import find_problem
 from eigencore.testing import analysis_checks, check_analysis
 from eigencore.testing.analyses.checks import ALWAYS
 from eigencore.testing.analyses.subject import AnalysisSubject
 from eigencore.testing.checks import Check
+from kit.broken_analyses import SPECIMENS, AnalysisSpecimen, eigenvalue_table, prints
 
 SMALL = find_problem("demo:quadratic", {"n": 30, "outliers": 3})
 

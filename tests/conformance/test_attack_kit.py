@@ -8,15 +8,6 @@ import io
 
 import numpy as np
 import pytest
-from kit.broken_attacks import (
-    FIXED,
-    SMALLEST,
-    SPECIMENS,
-    AttackSpecimen,
-    leaves_the_ball,
-    margin_descent,
-    radius_bisection,
-)
 
 from eigencore.entries import AttackEntry
 from eigencore.objectives import CrossEntropy, Margin
@@ -26,6 +17,15 @@ from eigencore.testing.attacks.classifiers import Dense, curved, distances, flat
 from eigencore.testing.attacks.subject import AttackSubject
 from eigencore.testing.checks import Check
 from eigencore.testing.libraries import installed, library
+from kit.broken_attacks import (
+    FIXED,
+    SMALLEST,
+    SPECIMENS,
+    AttackSpecimen,
+    leaves_the_ball,
+    margin_descent,
+    radius_bisection,
+)
 
 ONE_OF_EACH = [
     str(one) for one in installed() if str(one) in ("numpy-float64", "strict-float64", "torch-float32")

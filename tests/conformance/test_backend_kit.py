@@ -10,9 +10,6 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
-from kit.broken_backends import SPECIMENS, doubles_the_product
-from kit.broken_classifiers import negates_the_gradient
-from kit.faults import BackendSpecimen, with_attributes
 
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, UnknownNameError
@@ -27,6 +24,9 @@ from eigencore.testing.backends.differences import (
 )
 from eigencore.testing.checks import Check
 from eigencore_numpy.network import TwoLayer
+from kit.broken_backends import SPECIMENS, doubles_the_product
+from kit.broken_classifiers import negates_the_gradient
+from kit.faults import BackendSpecimen, with_attributes
 
 D, H, C, SIZES = 6, 5, 4, (7, 5, 3)
 

@@ -7,17 +7,17 @@ import functools
 from dataclasses import dataclass, replace
 
 import pytest
-from kit.spectra import large_cases, random_cases
+from eigencore.testing.laws import LAWS, BrokenLawError, converges, judge
 
 from eigencore.entries import SolverEntry
 from eigencore.registry import registry
 from eigencore.results import EigenResult
 from eigencore.testing.checks import BrokenLawError
 from eigencore.testing.gallery import Case, cases
-from eigencore.testing.laws import LAWS, BrokenLawError, converges, judge
 from eigencore.testing.libraries import installed
 from eigencore.testing.solvers.answer_laws import LAWS, converges, judge
 from eigencore.testing.solvers.subject import SolverSubject
+from kit.spectra import large_cases, random_cases
 
 pytestmark = pytest.mark.slow
 

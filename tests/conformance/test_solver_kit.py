@@ -13,8 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kit.block_krylov import block_krylov
-from kit.broken_solvers import SPECIMENS, SolverSpecimen, reports_a_thousandth_of_the_residual
 
 from eigencore.entries import SolverEntry
 from eigencore.results import EigenResult, Status
@@ -25,6 +23,8 @@ from eigencore.testing.solvers import answer_laws, checks
 from eigencore.testing.solvers.answer_laws import judge, unmatched
 from eigencore.testing.solvers.behaviour_laws import DECAY
 from eigencore.testing.solvers.subject import SolverAnswer
+from kit.block_krylov import block_krylov
+from kit.broken_solvers import SPECIMENS, SolverSpecimen, reports_a_thousandth_of_the_residual
 
 ONE_OF_EACH = [
     str(one) for one in installed() if str(one) in ("numpy-float64", "strict-float64", "torch-float32")

@@ -6,8 +6,6 @@ import itertools
 
 import numpy as np
 import pytest
-from kit.krylov_limit import krylov_limit
-from kit.spectra import FAMILIES, bulk_edge_cases, large_cases, random_cases
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator
@@ -15,6 +13,8 @@ from eigencore.operators import as_operator
 from eigencore.testing.gallery import HOST, TEN, Case, cases, filled, hessian
 from eigencore.testing.libraries import Library
 from eigencore.testing.solvers.answer_laws import power_cost
+from kit.krylov_limit import krylov_limit
+from kit.spectra import FAMILIES, bulk_edge_cases, large_cases, random_cases
 
 CASES = cases()
 SMALL = Case("small", filled(40, [5.0, -4.0, 3.0]), 2)

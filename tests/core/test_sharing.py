@@ -291,7 +291,7 @@ def test_batches_are_consecutive_and_complete(n, sizes):
 
 def test_importing_the_module_imports_no_framework():
     code = (
-        "import sys, eigencore.sharing; "
+        "import sys, eigencore.problems.sharing; "
         "print(*{'torch', 'sklearn', 'scipy', 'array_api_compat'} & sys.modules.keys())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
