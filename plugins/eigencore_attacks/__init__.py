@@ -1,4 +1,4 @@
-"""Adversarial attacks that follow input gradients: PGD and FGSM, APGD, and DDN for the smallest L2 norm."""
+"""Gradient-based adversarial attacks: PGD and FGSM, APGD, and DDN for the smallest L2 perturbation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def eigen_attacks() -> list[AttackEntry]:
     return [
         AttackEntry(
             name="pgd",
-            summary="projected gradient descent from random starts: the workhorse at a fixed eps",
+            summary="projected gradient descent from random starts: the standard attack at a fixed eps",
             load="eigencore_attacks.pgd:pgd",
             options="eigencore_attacks.pgd:PGDOptions",
             needs=needs,
@@ -21,7 +21,7 @@ def eigen_attacks() -> list[AttackEntry]:
         ),
         AttackEntry(
             name="fgsm",
-            summary="one gradient step of the whole eps: cheap and weak, no measure of robustness",
+            summary="a single gradient step of length eps: cheap and weak, not a measure of robustness",
             load="eigencore_attacks.pgd:fgsm",
             options="eigencore_attacks.pgd:FGSMOptions",
             needs=needs,
@@ -30,7 +30,7 @@ def eigen_attacks() -> list[AttackEntry]:
         ),
         AttackEntry(
             name="apgd",
-            summary="PGD with momentum that halves its steps where they stop paying: no step size to choose",
+            summary="PGD with momentum and automatic halving of its steps: no step size to choose",
             load="eigencore_attacks.apgd:apgd",
             options="eigencore_attacks.apgd:APGDOptions",
             needs=needs,
@@ -39,7 +39,7 @@ def eigen_attacks() -> list[AttackEntry]:
         ),
         AttackEntry(
             name="ddn",
-            summary="the smallest L2 perturbation, by decoupling its direction from its norm",
+            summary="smallest L2 perturbation, found by decoupling its direction from its norm",
             load="eigencore_attacks.ddn:ddn",
             options="eigencore_attacks.ddn:DDNOptions",
             needs=needs,

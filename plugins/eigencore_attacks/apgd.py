@@ -1,14 +1,15 @@
-"""Auto-PGD: projected gradient ascent with momentum, whose steps are halved where they have stopped paying.
+"""Auto-PGD: projected gradient ascent with momentum and step sizes that are halved automatically.
 
-Croce and Hein 2020 (arXiv:2003.01690), algorithm 1. Every sample has a step size of its own, 2 eps at first.
-At checkpoints that lie ever closer it is halved where the loss rose in less than three quarters of the steps
-since the last one (condition 1), or where neither step size nor best loss have changed since (condition 2);
-such a sample goes on from its best iterate. This differs from the paper in:
+Croce and Hein 2020 (arXiv:2003.01690), algorithm 1. Every sample has its own step size, 2 eps at first. At
+checkpoints with decreasing spacing the step size is halved if the loss rose in less than three quarters of
+the steps since the last checkpoint (condition 1), or if neither the step size nor the best loss has changed
+since then (condition 2); such a sample continues from its best iterate. This differs from the paper in:
 
-1. A sample is done with at its first misclassified iterate, which is kept.
-2. For the cross-entropy the log-odds are climbed: the same way up, and not zero where the softmax saturates.
+1. A sample stops at its first misclassified iterate, which is kept.
+2. For the cross-entropy the log-odds are maximised: they increase in the same direction, and their gradient
+   does not vanish where the softmax saturates.
 
-It is one part of what the paper calls AutoAttack, and no substitute for all of it.
+This is one component of what the paper calls AutoAttack and does not replace the whole ensemble.
 """
 
 from __future__ import annotations
@@ -21,61 +22,89 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore_attacks.balls import Ball, Norm
-from eigencore_attacks.losses import LOSSES, Loss
-from eigencore_attacks.survivors import Survivors
+from eigencore_attacks.active_samples import ActiveSamples
+from eigencore_attacks.losses import LOSSES, LossName
+from eigencore_attacks.norm_ball import Norm, NormBall
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier, Objective
     from eigencore.space import Array, Floats
 
-LONGEST = 2.0  # step, in parts of eps
-MOMENTUM = 0.75  # the part of a new step; the rest is of the one before
-PAYS = 0.75  # the share of steps in which the loss must rise
+FIRST_STEP = 2.0  # as a fraction of eps
+MOMENTUM = 0.75  # weight of the new step; the previous step has the rest
+MIN_RISING_SHARE = 0.75  # of the steps between two checkpoints; below it the step size is halved
 
 
 @dataclass(frozen=True)
 class APGDOptions:
-    norm: Norm = option("Linf", help="of the ball", when="L2 where perturbations may be concentrated")
+    """Options of the attack `apgd`."""
+
+    norm: Norm = option(
+        "Linf", help="norm of the ball", when="use L2 if a perturbation may be concentrated on few inputs"
+    )
     steps: int = option(
-        100, low=1, help="gradient steps from each start", when="raise it while accuracy falls"
+        100, low=1, help="gradient steps from each start", when="raise it while the accuracy still falls"
     )
     restarts: int = option(
         1,
         low=1,
-        help="random starts; only who is not broken is started again",
-        when="raise it on networks whose gradients mislead",
+        help="number of random starts; only samples that are still classified correctly are restarted",
+        when="raise it if the gradients of the network are misleading",
     )
-    loss: Loss = option(
-        "cross_entropy", help="what is climbed", when="dlr for a second opinion: it ignores the logits' scale"
+    loss: LossName = option(
+        "cross_entropy",
+        help="loss to maximise",
+        when="use dlr as a second opinion: it does not depend on the scale of the logits",
     )
 
 
 def apgd(
     classifier: Classifier, x: Array, y: Array, options: APGDOptions, /, *, eps: float, seed: int
 ) -> Array:
-    """The attack: see `eigencore.interfaces.Attack`. UsageError: dlr of fewer than three classes."""
-    loss, ball = LOSSES[options.loss], Ball(eps, options.norm, classifier.bounds)
+    """The attack `apgd`: Auto-PGD from random points of the ball.
+
+    Args:
+        classifier: the network under attack.
+        x, y: correctly classified inputs (b, d) and their labels (b,).
+        options: see `APGDOptions`.
+        eps: radius of the ball, in the units of the inputs.
+        seed: seed of the random starts.
+
+    Returns:
+        Inputs (b, d) in the balls and within the bounds, misclassified where the attack succeeded.
+
+    Raises:
+        UsageError: the loss is dlr and there are fewer than three classes.
+
+    Example:
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        result = eigencore.attack(bound, "apgd", eps=0.1, images=50, steps=20)
+        print(result.accuracy)
+    """
+    loss, ball = LOSSES[options.loss], NormBall(eps, options.norm, classifier.bounds)
     rng = np.random.default_rng(seed)
-    left = Survivors(classifier, x, y)
+    active = ActiveSamples(classifier, x, y)
     for _ in range(options.restarts):
-        start = ball.chance(rng, x.shape)
-        ascend(classifier, loss, ball, left, start[left.index], options.steps)
-        if not left:
+        start = ball.random_perturbations(rng, x.shape)
+        ascend(classifier, loss, ball, active, start[active.index], options.steps)
+        if not active:
             break
-    return left.inputs()
+    return active.results()
 
 
-class Run(NamedTuple):
-    """An ascent of b samples, a row each.
+class Ascent(NamedTuple):
+    """The state of the ascent of b samples, a row each.
 
     Attributes:
         at, value, gradient: the iterate (b, d), and the loss (b,) and its gradient (b, d) there.
-        previous: the iterate before.
-        best, highest, steepest: the iterate of largest loss so far, and loss and gradient there.
-        length: of a step in parts of eps (b, 1).
-        rises: steps since the last checkpoint in which the loss rose (b,).
-        highest_then, halved: at that checkpoint the largest loss, and whether the step was halved (b,).
+        previous: the previous iterate (b, d).
+        best, best_value, best_gradient: the iterate of largest loss so far, and loss and gradient there.
+        step: the step size as a fraction of eps (b, 1).
+        rises: the number of steps since the last checkpoint in which the loss rose (b,).
+        checkpoint_value: the largest loss at the last checkpoint (b,).
+        halved: whether the step size was halved at the last checkpoint (b,).
     """
 
     at: Array
@@ -83,79 +112,90 @@ class Run(NamedTuple):
     gradient: Array
     previous: Array
     best: Array
-    highest: Array
-    steepest: Array
-    length: Array
+    best_value: Array
+    best_gradient: Array
+    step: Array
     rises: Array
-    highest_then: Array
+    checkpoint_value: Array
     halved: Array
 
 
 def ascend(
-    classifier: Classifier, loss: Objective, ball: Ball, left: Survivors, start: Floats, steps: int
+    classifier: Classifier,
+    loss: Objective,
+    ball: NormBall,
+    active: ActiveSamples,
+    start: Floats,
+    steps: int,
 ) -> None:
-    """One run from the change `start` (b, d); what it finds is in `left`."""
-    at = ball.project(left.x + arrays.from_host(start, classifier), left.x)
-    run = begun(classifier.xp, at, *classifier.value_and_grad(loss, at, left.y))
-    run = Run(*left.look(run.value, at, *run))
-    last, looks = 0, checkpoints(steps)
+    """Maximises the loss from the perturbations `start` (b, d); the results are recorded in `active`."""
+    at = ball.project(active.x + arrays.from_host(start, classifier), active.x)
+    ascent = start_ascent(classifier.xp, at, *classifier.value_and_grad(loss, at, active.y))
+    ascent = Ascent(*active.record(ascent.value, at, *ascent))
+    last, checkpoints = 0, checkpoint_steps(steps)
     for k in range(steps):
-        if not left:
+        if not active:
             return
-        at = advanced(ball, left.x, run, MOMENTUM if k else 1.0)
-        run = arrived(classifier.xp, run, at, *classifier.value_and_grad(loss, at, left.y))
-        run = Run(*left.look(run.value, at, *run))
-        if k + 1 in looks:
-            run, last = checked(classifier.xp, run, k + 1 - last), k + 1
+        at = next_iterate(ball, active.x, ascent, MOMENTUM if k else 1.0)
+        ascent = with_iterate(classifier.xp, ascent, at, *classifier.value_and_grad(loss, at, active.y))
+        ascent = Ascent(*active.record(ascent.value, at, *ascent))
+        if k + 1 in checkpoints:
+            ascent, last = after_checkpoint(classifier.xp, ascent, k + 1 - last), k + 1
 
 
-def begun(xp: Any, at: Array, value: Array, gradient: Array) -> Run:
-    none = xp.zeros_like(value)
-    length = xp.full_like(value, LONGEST)[:, None]
-    return Run(at, value, gradient, at, at, value, gradient, length, none, value, none > 0)
+def start_ascent(xp: Any, at: Array, value: Array, gradient: Array) -> Ascent:
+    """Returns the state at the first iterate."""
+    zero = xp.zeros_like(value)
+    step = xp.full_like(value, FIRST_STEP)[:, None]
+    return Ascent(at, value, gradient, at, at, value, gradient, step, zero, value, zero > 0)
 
 
-def advanced(ball: Ball, centre: Array, run: Run, fresh: float) -> Array:
-    """The next iterate: `fresh` parts of a gradient step, the others of the step before."""
-    there = ball.project(run.at + run.length * ball.step(run.gradient), centre)
-    moved = fresh * (there - run.at) + (1 - fresh) * (run.at - run.previous)
-    return ball.project(run.at + moved, centre)
+def next_iterate(ball: NormBall, centre: Array, ascent: Ascent, weight: float) -> Array:
+    """Returns the next iterate: a gradient step of this weight and the previous step of the other weight."""
+    target = ball.project(ascent.at + ascent.step * ball.steepest_step(ascent.gradient), centre)
+    change = weight * (target - ascent.at) + (1 - weight) * (ascent.at - ascent.previous)
+    return ball.project(ascent.at + change, centre)
 
 
-def arrived(xp: Any, run: Run, at: Array, value: Array, gradient: Array) -> Run:
-    better = value > run.highest
-    return run._replace(
+def with_iterate(xp: Any, ascent: Ascent, at: Array, value: Array, gradient: Array) -> Ascent:
+    """Returns the state after a step to the iterate `at`, with the loss and its gradient there."""
+    better = value > ascent.best_value
+    return ascent._replace(
         at=at,
         value=value,
         gradient=gradient,
-        previous=run.at,
-        best=xp.where(better[:, None], at, run.best),
-        highest=xp.where(better, value, run.highest),
-        steepest=xp.where(better[:, None], gradient, run.steepest),
-        rises=run.rises + xp.astype(value > run.value, value.dtype),
+        previous=ascent.at,
+        best=xp.where(better[:, None], at, ascent.best),
+        best_value=xp.where(better, value, ascent.best_value),
+        best_gradient=xp.where(better[:, None], gradient, ascent.best_gradient),
+        rises=ascent.rises + xp.astype(value > ascent.value, value.dtype),
     )
 
 
-def checked(xp: Any, run: Run, since: int) -> Run:
-    """A checkpoint, `since` steps after the last one: whose steps don't pay has them halved."""
-    stuck = ~run.halved & (run.highest == run.highest_then)
-    halved = (run.rises < PAYS * since) | stuck
+def after_checkpoint(xp: Any, ascent: Ascent, since: int) -> Ascent:
+    """Returns the state after a checkpoint.
+
+    Args:
+        since: the number of steps since the previous checkpoint.
+    """
+    stalled = ~ascent.halved & (ascent.best_value == ascent.checkpoint_value)
+    halved = (ascent.rises < MIN_RISING_SHARE * since) | stalled
     row = halved[:, None]
-    return run._replace(
-        at=xp.where(row, run.best, run.at),
-        value=xp.where(halved, run.highest, run.value),
-        gradient=xp.where(row, run.steepest, run.gradient),
-        length=xp.where(row, run.length / 2, run.length),
-        rises=xp.zeros_like(run.rises),
-        highest_then=run.highest,
+    return ascent._replace(
+        at=xp.where(row, ascent.best, ascent.at),
+        value=xp.where(halved, ascent.best_value, ascent.value),
+        gradient=xp.where(row, ascent.best_gradient, ascent.gradient),
+        step=xp.where(row, ascent.step / 2, ascent.step),
+        rises=xp.zeros_like(ascent.rises),
+        checkpoint_value=ascent.best_value,
         halved=halved,
     )
 
 
-def checkpoints(steps: int) -> list[int]:
-    """After how many steps the step sizes are looked at."""
+def checkpoint_steps(steps: int) -> list[int]:
+    """Returns the numbers of steps after which the step sizes are reconsidered."""
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    # Rounded first: 0.22 * 100 is a little above 22.
+    # Rounded first, because 0.22 * 100 is slightly above 22 in floating point.
     return sorted({math.ceil(round(share * steps, 9)) for share in shares[1:-1]})

@@ -1,15 +1,17 @@
-"""DDN: the smallest L2 perturbation, its direction and its norm decoupled.
+"""DDN: the smallest L2 perturbation, with its direction and its norm decoupled.
 
-Rony et al. 2019 (arXiv:1811.09600), algorithm 1. The direction follows the gradient with steps that shrink
-along a cosine; the norm shrinks by the factor 1 - gamma from an adversarial iterate, and grows by 1 + gamma
-from any other. The smallest adversarial iterate is kept. This differs from the paper in:
+Rony et al. 2019 (arXiv:1811.09600), algorithm 1. The direction follows the gradient with step sizes that
+decrease along a cosine; the norm shrinks by the factor 1 - gamma after an adversarial iterate and grows by
+1 + gamma after any other. The smallest adversarial iterate is kept. This differs from the paper in:
 
 1. Inputs are not rounded to 256 levels.
-2. For the cross-entropy the log-odds are climbed: the same way up, and not zero where the softmax saturates.
-3. The last iterate is looked at, too, and the way to the nearest is bisected: a norm that shrinks by gamma a
-   step ends up to gamma too far, and farther from boundaries that are near.
+2. For the cross-entropy the log-odds are maximised: they increase in the same direction, and their gradient
+   does not vanish where the softmax saturates.
+3. The last iterate is evaluated, too, and the segment from the sample to its nearest adversarial iterate is
+   bisected: a norm that shrinks by gamma per step ends up to gamma too large, and by more if the boundary is
+   near.
 
-A gradient that is zero is replaced by chance, as in the authors' code.
+A zero gradient is replaced by a random direction, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -22,81 +24,101 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore_attacks.balls import directions, lengths
 from eigencore_attacks.losses import LogOdds
+from eigencore_attacks.norm_ball import l2_norms, unit_rows
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Space
 
-LAST = 0.01  # the last step, in parts of the first
-BISECTIONS = 10  # a forward pass each
+LAST_STEP = 0.01  # as a fraction of the first step
+BISECTIONS = 10  # one forward pass each
 
 
 @dataclass(frozen=True)
 class DDNOptions:
+    """Options of the attack `ddn`."""
+
     steps: int = option(
         100,
         low=1,
         help="gradient steps",
-        when="1000 on adversarially trained networks, or where some stay unbroken",
+        when="use 1000 on adversarially trained networks, or if some samples are not fooled",
     )
     gamma: float = option(
         0.05,
         low=1e-4,
         high=0.5,
-        help="by which part the norm changes at a step",
-        when="try 0.1 on adversarially trained networks; less needs more steps",
+        help="relative change of the norm per step",
+        when="try 0.1 on adversarially trained networks; smaller values need more steps",
     )
     init_norm: float = option(
         1.0,
         low=1e-6,
-        help="the norm to begin with, in ranges from the lowest to the highest input (1 where none is known)",
-        when="raise it where images are large and few samples are broken",
+        help="initial norm, as a multiple of the input range (an absolute norm if no bounds are known)",
+        when="raise it if images are large and few samples are fooled",
     )
 
 
 def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, eps: None, seed: int) -> Array:
-    """The attack: see `eigencore.interfaces.Attack`. Who is never misclassified keeps x."""
+    """The attack `ddn`: the smallest L2 perturbation it finds for each sample.
+
+    Args:
+        classifier: the network under attack.
+        x, y: correctly classified inputs (b, d) and their labels (b,).
+        options: see `DDNOptions`.
+        eps: None, because the attack chooses the norm itself.
+        seed: seed of the random directions that replace zero gradients.
+
+    Returns:
+        Inputs (b, d) within the bounds; a sample that is never misclassified keeps its row of x.
+
+    Example:
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        result = eigencore.attack(bound, "ddn", images=50)
+        print(result.distance)
+    """
     xp, loss, rng = classifier.xp, LogOdds(), np.random.default_rng(seed)
     low, high = classifier.bounds or (-math.inf, math.inf)
     unit = high - low if classifier.bounds else 1.0
-    farthest = lengths(xp.maximum(x - low, high - x))
-    radius = xp.full_like(farthest, options.init_norm * unit)
-    at, best, shortest = x, x, xp.full_like(farthest, math.inf)
+    largest = l2_norms(xp.maximum(x - low, high - x))
+    radius = xp.full_like(largest, options.init_norm * unit)
+    at, best, best_norm = x, x, xp.full_like(largest, math.inf)
     for i in range(options.steps):
         value, gradient = classifier.value_and_grad(loss, at, y)
-        best, shortest = shorter(x, at, value, best, shortest)
-        radius = xp.minimum(radius * (1 - options.gamma * xp.sign(value)[:, None]), farthest)
-        step = unit * (LAST + (1 - LAST) * (1 + math.cos(math.pi * i / options.steps)) / 2)
-        change = at - x + step * uphill(classifier, gradient, rng)
-        at = xp.clip(x + radius * directions(change), low, high)
-    best, _ = shorter(x, at, loss.value(classifier.logits(at), y), best, shortest)
-    return xp.clip(nearer(classifier, x, y, best), low, high)
+        best, best_norm = keep_smallest(x, at, value, best, best_norm)
+        radius = xp.minimum(radius * (1 - options.gamma * xp.sign(value)[:, None]), largest)
+        step = unit * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * i / options.steps)) / 2)
+        change = at - x + step * ascent_direction(classifier, gradient, rng)
+        at = xp.clip(x + radius * unit_rows(change), low, high)
+    best, _ = keep_smallest(x, at, loss.value(classifier.logits(at), y), best, best_norm)
+    return xp.clip(bisect(classifier, x, y, best), low, high)
 
 
-def shorter(x: Array, at: Array, value: Array, best: Array, shortest: Array) -> tuple[Array, Array]:
-    """The misclassified iterate nearest to x so far (b, d), and its distance (b, 1)."""
-    xp, length = arrays.namespace(x), lengths(at - x)
-    better = (value[:, None] > 0) & (length < shortest)
-    return xp.where(better, at, best), xp.where(better, length, shortest)
+def keep_smallest(x: Array, at: Array, value: Array, best: Array, best_norm: Array) -> tuple[Array, Array]:
+    """Returns the misclassified iterate nearest to x so far (b, d), and its distance (b, 1)."""
+    xp, norm = arrays.namespace(x), l2_norms(at - x)
+    better = (value[:, None] > 0) & (norm < best_norm)
+    return xp.where(better, at, best), xp.where(better, norm, best_norm)
 
 
-def nearer(classifier: Classifier, x: Array, y: Array, best: Array) -> Array:
-    """The way from x to a misclassified `best` (b, d), bisected for where it first is."""
-    xp, loss, way = classifier.xp, LogOdds(), best - x
-    broken, unbroken = xp.ones_like(x[:, :1]), xp.zeros_like(x[:, :1])
+def bisect(classifier: Classifier, x: Array, y: Array, best: Array) -> Array:
+    """Bisects the segment from x to the misclassified `best` (b, d); returns its misclassified end."""
+    xp, loss, change = classifier.xp, LogOdds(), best - x
+    wrong, right = xp.ones_like(x[:, :1]), xp.zeros_like(x[:, :1])
     for _ in range(BISECTIONS):
-        between = (broken + unbroken) / 2
-        there = loss.value(classifier.logits(x + between * way), y)[:, None] > 0
-        broken, unbroken = xp.where(there, between, broken), xp.where(there, unbroken, between)
-    return x + broken * way
+        middle = (wrong + right) / 2
+        misclassified = loss.value(classifier.logits(x + middle * change), y)[:, None] > 0
+        wrong, right = xp.where(misclassified, middle, wrong), xp.where(misclassified, right, middle)
+    return x + wrong * change
 
 
-def uphill(space: Space, gradient: Array, rng: np.random.Generator) -> Array:
-    """The direction of each gradient (b, d); one by chance where that is zero."""
+def ascent_direction(space: Space, gradient: Array, rng: np.random.Generator) -> Array:
+    """Returns the direction of each gradient (b, d), and a random direction where the gradient is zero."""
     xp = space.xp
-    none = xp.all(gradient == 0, axis=1, keepdims=True)
-    if bool(xp.any(none)):
-        gradient = xp.where(none, arrays.random_normal(rng, gradient.shape, space), gradient)
-    return directions(gradient)
+    zero = xp.all(gradient == 0, axis=1, keepdims=True)
+    if bool(xp.any(zero)):
+        gradient = xp.where(zero, arrays.random_normal(rng, gradient.shape, space), gradient)
+    return unit_rows(gradient)

@@ -1,6 +1,6 @@
-"""Losses to climb: each is above zero just where its sample is misclassified.
+"""Losses that the attacks maximise: each is above zero exactly where its sample is misclassified.
 
-So one pass tells both how an attack goes on and whom it has broken.
+One forward pass therefore gives both the direction of the next step and the samples that are misclassified.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from eigencore.interfaces import Objective
 from eigencore.objectives import DLR, Margin, at, but, one_hot, softmax
 from eigencore.space import Array
 
-Loss: TypeAlias = Literal["cross_entropy", "margin", "dlr"]
+LossName: TypeAlias = Literal["cross_entropy", "margin", "dlr"]
 
-# A lead within this many rounding units of the largest logit may be none in another batch.
-HAIR = 16
+# A lead of at most this many rounding units of the largest logit may vanish in a batch of another size, so it
+# counts as a tie.
+TIE_TOLERANCE = 16
 
 
 @dataclass(frozen=True)
 class LogOdds:
-    """log((1 - p_y) / p_y), p the softmax, and 1 + log(c - 1) less where the sample is classified as y.
+    """log((1 - p_y) / p_y) with the softmax p, less 1 + log(c - 1) where the sample is classified as y.
 
-    The cross-entropy rises with it, and in the same direction for each sample; but its gradient rounds to
-    zero where a sample is classified with confidence, and this one's does not. What is taken off puts all
-    that are classified rightly below zero: none of them has odds above c - 1.
+    It increases with the cross-entropy, and its gradient has the same direction for each sample; but the
+    gradient of the cross-entropy rounds to zero where a sample is classified with confidence, and this
+    gradient does not. The subtracted term makes the loss of every correctly classified sample negative,
+    because none of them has odds above c - 1.
     """
 
     def value(self, logits: Array, y: Array, /) -> Array:
@@ -35,11 +37,11 @@ class LogOdds:
         others, own = but(logits, label), at(logits, label)
         top = xp.max(others, axis=1)
         odds = top + xp.log(xp.sum(xp.exp(others - top[:, None]), axis=1)) - own
-        hair = HAIR * float(xp.finfo(logits.dtype).eps) * xp.max(xp.abs(logits), axis=1)
-        return xp.where(top - own > hair, odds, odds - (1 + math.log(logits.shape[1] - 1)))
+        tie = TIE_TOLERANCE * float(xp.finfo(logits.dtype).eps) * xp.max(xp.abs(logits), axis=1)
+        return xp.where(top - own > tie, odds, odds - (1 + math.log(logits.shape[1] - 1)))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
-        """q - e_y, q the softmax of the other logits."""
+        """q - e_y, where q is the softmax of the other logits."""
         xp = namespace(logits)
         label = one_hot(logits, y)
         return softmax(but(logits, label)) - xp.astype(label, logits.dtype)
@@ -51,8 +53,8 @@ class LogOdds:
 
 
 @dataclass(frozen=True)
-class Lead:
-    """The largest other logit less that of the label: minus the margin."""
+class NegativeMargin:
+    """The largest other logit minus the logit of the label: the margin with its sign reversed."""
 
     def value(self, logits: Array, y: Array, /) -> Array:
         return -Margin().value(logits, y)
@@ -64,4 +66,4 @@ class Lead:
         return -Margin().hvp(logits, y, v)
 
 
-LOSSES: dict[str, Objective] = {"cross_entropy": LogOdds(), "margin": Lead(), "dlr": DLR()}
+LOSSES: dict[str, Objective] = {"cross_entropy": LogOdds(), "margin": NegativeMargin(), "dlr": DLR()}

@@ -1,11 +1,13 @@
-"""Projected gradient descent in a ball around each sample, from random starts; one step of it is FGSM.
+"""Projected gradient descent in a ball around each sample, from random starts; FGSM is a single step of it.
 
 Madry et al. 2018 (arXiv:1706.06083); for the single step Goodfellow et al. 2015 (arXiv:1412.6572). This
 differs from the papers in:
 
-1. A sample is done with at its first misclassified iterate, which is kept; others keep that of largest loss.
-2. Steps shrink, unless their size is given: the long ones find the way, the short ones its end.
-3. For the cross-entropy the log-odds are climbed: the same way up, and not zero where the softmax saturates.
+1. A sample stops at its first misclassified iterate, which is kept; for the other samples the iterate of
+   largest loss is kept.
+2. The step size decreases unless it is given: long steps approach the maximum, short steps refine it.
+3. For the cross-entropy the log-odds are maximised: they increase in the same direction, and their gradient
+   does not vanish where the softmax saturates.
 """
 
 from __future__ import annotations
@@ -19,93 +21,143 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore_attacks.balls import Ball, Norm
-from eigencore_attacks.losses import LOSSES, Loss
-from eigencore_attacks.survivors import Survivors
+from eigencore_attacks.active_samples import ActiveSamples
+from eigencore_attacks.losses import LOSSES, LossName
+from eigencore_attacks.norm_ball import Norm, NormBall
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier, Objective
     from eigencore.space import Array, Floats
 
-LONGEST, SHORTEST = 1.0, 0.01  # steps, in parts of eps
+FIRST_STEP, LAST_STEP = 1.0, 0.01  # as fractions of eps
 
 
 @dataclass(frozen=True)
 class PGDOptions:
-    norm: Norm = option("Linf", help="of the ball", when="L2 where perturbations may be concentrated")
+    """Options of the attack `pgd`."""
+
+    norm: Norm = option(
+        "Linf", help="norm of the ball", when="use L2 if a perturbation may be concentrated on few inputs"
+    )
     steps: int = option(
-        40, low=1, help="gradient steps from each start", when="raise it while accuracy falls"
+        40, low=1, help="gradient steps from each start", when="raise it while the accuracy still falls"
     )
     step: float | Literal["auto"] = option(
         "auto",
         low=1e-6,
         high=2,
-        help="the length of a step in parts of eps; auto: from 1 down to .01",
-        when="to compare with others' PGD; steps * step well above 1, or it can't cross the ball",
+        help="step size as a fraction of eps; auto decreases it from 1 to .01",
+        when="set it to compare with other implementations of PGD; keep steps * step well above 1, "
+        "or the attack cannot cross the ball",
     )
     restarts: int = option(
         1,
         low=1,
-        help="random starts; only who is not broken is started again",
-        when="raise it on networks whose gradients mislead",
+        help="number of random starts; only samples that are still classified correctly are restarted",
+        when="raise it if the gradients of the network are misleading",
     )
-    loss: Loss = option(
-        "cross_entropy", help="what is climbed", when="margin or dlr where logits are very large"
+    loss: LossName = option(
+        "cross_entropy", help="loss to maximise", when="use margin or dlr if the logits are very large"
     )
 
 
 @dataclass(frozen=True)
 class FGSMOptions:
-    norm: Norm = option("Linf", help="of the ball", when="L2 where perturbations may be concentrated")
-    loss: Loss = option("cross_entropy", help="what is climbed", when="to see how much the loss matters")
+    """Options of the attack `fgsm`."""
+
+    norm: Norm = option(
+        "Linf", help="norm of the ball", when="use L2 if a perturbation may be concentrated on few inputs"
+    )
+    loss: LossName = option(
+        "cross_entropy", help="loss to maximise", when="change it to see how much the loss matters"
+    )
 
 
 def pgd(
     classifier: Classifier, x: Array, y: Array, options: PGDOptions, /, *, eps: float, seed: int
 ) -> Array:
-    """The attack: see `eigencore.interfaces.Attack`. UsageError: dlr of fewer than three classes."""
-    ball = Ball(eps, options.norm, classifier.bounds)
+    """The attack `pgd`: projected gradient descent from random points of the ball.
+
+    Args:
+        classifier: the network under attack.
+        x, y: correctly classified inputs (b, d) and their labels (b,).
+        options: see `PGDOptions`.
+        eps: radius of the ball, in the units of the inputs.
+        seed: seed of the random starts.
+
+    Returns:
+        Inputs (b, d) in the balls and within the bounds, misclassified where the attack succeeded.
+
+    Raises:
+        UsageError: the loss is dlr and there are fewer than three classes.
+
+    Example:
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        result = eigencore.attack(bound, "pgd", eps=0.1, images=50, steps=20)
+        print(result.accuracy)
+    """
+    ball = NormBall(eps, options.norm, classifier.bounds)
     rng = np.random.default_rng(seed)
-    starts = (ball.chance(rng, x.shape) for _ in range(options.restarts))
-    return climb(classifier, LOSSES[options.loss], ball, x, y, starts, step_sizes(options))
+    starts = (ball.random_perturbations(rng, x.shape) for _ in range(options.restarts))
+    return maximise(classifier, LOSSES[options.loss], ball, x, y, starts, step_sizes(options))
 
 
 def fgsm(
     classifier: Classifier, x: Array, y: Array, options: FGSMOptions, /, *, eps: float, seed: int
 ) -> Array:
-    """The attack: one step of the whole eps from the sample itself, so nothing is left to the seed."""
-    ball = Ball(eps, options.norm, classifier.bounds)
-    return climb(classifier, LOSSES[options.loss], ball, x, y, [np.zeros(x.shape)], [1.0])
+    """The attack `fgsm`: a single step of length eps from the sample itself.
+
+    Nothing is random, so the seed has no effect. Arguments, result and errors are those of `pgd`.
+
+    Example:
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        result = eigencore.attack(bound, "fgsm", eps=0.1, images=50)
+        print(result.accuracy)
+    """
+    ball = NormBall(eps, options.norm, classifier.bounds)
+    return maximise(classifier, LOSSES[options.loss], ball, x, y, [np.zeros(x.shape)], [1.0])
 
 
 def step_sizes(options: PGDOptions) -> list[float]:
-    """In parts of eps."""
+    """Returns the size of each step as a fraction of eps."""
     if options.step != "auto":
         return [options.step] * options.steps
-    turns = (math.pi * i / options.steps for i in range(options.steps))
-    return [SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(turn)) / 2 for turn in turns]
+    angles = (math.pi * i / options.steps for i in range(options.steps))
+    return [LAST_STEP + (FIRST_STEP - LAST_STEP) * (1 + math.cos(angle)) / 2 for angle in angles]
 
 
-def climb(
+def maximise(
     classifier: Classifier,
     loss: Objective,
-    ball: Ball,
+    ball: NormBall,
     x: Array,
     y: Array,
     starts: Iterable[Floats],
     steps: Sequence[float],
 ) -> Array:
-    """From each of the changes in `starts` (b, d) in turn, with steps in parts of eps."""
-    left = Survivors(classifier, x, y)
+    """Maximises the loss in the balls around x (b, d) by projected gradient steps.
+
+    Args:
+        starts: perturbations (b, d) to start from, one after the other.
+        steps: the size of each step as a fraction of eps.
+
+    Returns:
+        The inputs (b, d) of `ActiveSamples.results`.
+    """
+    active = ActiveSamples(classifier, x, y)
     for start in starts:
-        at = ball.project(left.x + arrays.from_host(start[left.index], classifier), left.x)
+        at = ball.project(active.x + arrays.from_host(start[active.index], classifier), active.x)
         for step in steps:
-            value, gradient = classifier.value_and_grad(loss, at, left.y)
-            at, gradient = left.look(value, at, at, gradient)
-            if not left:
-                return left.inputs()
-            at = ball.project(at + step * ball.step(gradient), left.x)
-        left.look(loss.value(classifier.logits(at), left.y), at)
-        if not left:
+            value, gradient = classifier.value_and_grad(loss, at, active.y)
+            at, gradient = active.record(value, at, at, gradient)
+            if not active:
+                return active.results()
+            at = ball.project(at + step * ball.steepest_step(gradient), active.x)
+        active.record(loss.value(classifier.logits(at), active.y), at)
+        if not active:
             break
-    return left.inputs()
+    return active.results()

@@ -1,4 +1,4 @@
-"""What curvature says about how easily a network is fooled."""
+"""The analysis `robustness`: first-order margins, curvature and the smallest perturbations of a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def eigen_analyses() -> list[AnalysisEntry]:
     return [
         AnalysisEntry(
             name="robustness",
-            summary="do curvature and first order tell how small a perturbation fools the network?",
+            summary="do first-order margins and curvature predict how easily the network is fooled?",
             load="eigencore_robustness.analysis:robustness",
             options="eigencore_robustness.options:RobustnessOptions",
             needs=frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT, Capability.INPUT_PRODUCTS}),

@@ -1,7 +1,7 @@
-"""The analysis `robustness`: do first order and curvature tell how small a perturbation fools the network?
+"""The analysis `robustness`: do first-order margins and curvature predict how easily a network is fooled?
 
-Which top eigenvalue is meant is said at each number: those of each sample's loss and margin over the *input*
-are computed here; those over the *weights* came before, with the operator.
+Two kinds of top eigenvalues occur. Those of each sample's loss and margin over the *input* are computed here;
+those over the *weights* are computed with the operator, before the analysis. Every number says which it is.
 """
 
 from __future__ import annotations
@@ -16,113 +16,133 @@ from eigencore.entries import Capability
 from eigencore.errors import ProblemError
 from eigencore_robustness import gates
 from eigencore_robustness.associations import associations
-from eigencore_robustness.curvature import TOL
-from eigencore_robustness.distances import Distances, found_by_attack, handed_in
+from eigencore_robustness.attack_evaluation import evaluate_attack
+from eigencore_robustness.distances import Distances, attack_distances, supplied_distances
+from eigencore_robustness.input_curvature import TOL
 from eigencore_robustness.options import radii
-from eigencore_robustness.report import Found
-from eigencore_robustness.samples import batches, columns_of
-from eigencore_robustness.strength import right, strength
-from eigencore_robustness.verdict import Cautious
-from eigencore_robustness.weight_space import loss_along, sample_parts
+from eigencore_robustness.report import RobustnessReport
+from eigencore_robustness.sample_columns import sample_columns
+from eigencore_robustness.samples import batches, classified_correctly, input_range
+from eigencore_robustness.verdict import CautiousRadiusCheck
+from eigencore_robustness.weight_curvature import loss_increases, sample_curvature
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import AnalysisContext, Classifier
+    from eigencore.interfaces import AnalysisContext
     from eigencore.results import AnalysisResult
     from eigencore.space import Array, Floats
     from eigencore_robustness.options import RobustnessOptions
-    from eigencore_robustness.samples import Columns
+    from eigencore_robustness.sample_columns import Columns
 
 
 def robustness(
     context: AnalysisContext, options: RobustnessOptions, /
 ) -> Generator[AnalysisResult, None, None]:
-    """First how strong the attack is; then the distances; then curvature and what it adds.
+    """Evaluates the attack, finds the distances, and relates them to first-order margins and curvature.
+
+    Yields:
+        The results so far after each part; the last result is complete.
 
     Raises:
         ProblemError: no sample is classified correctly.
-        OptionError: the distances that were handed in don't fit.
+        OptionError: the distances supplied by the user do not fit the samples.
+
+    Example:
+        import eigencore
+
+        run = eigencore.analyze(
+            "demo:digits-numpy", k=2, analyses="robustness", options={"robustness": {"images": 50}}
+        )
+        print(run.analyses["robustness"].verdict)
     """
     classifier = context.bound.classifier()
     samples = classifier.samples(options.images)
     x = samples[0]
-    distances = None if options.distances is None else handed_in(options.distances, x.shape[0])
-    if not any(right(classifier, *rows).any() for _, *rows in batches(*samples, options.batch)):
+    distances = None if options.distances is None else supplied_distances(options.distances, x.shape[0])
+    if not any(
+        classified_correctly(classifier, *rows).any() for _, *rows in batches(*samples, options.batch)
+    ):
         raise ProblemError(
-            "no sample is classified correctly", hint="Look at the labels, and at the inputs' range."
+            "no sample is classified correctly", hint="Check the labels and the range of the inputs."
         )
     context.progress("robustness: accuracy under attack")
-    tested = strength(
+    evaluated = evaluate_attack(
         context.attack,
         classifier,
         samples,
-        radii(options.eps, _spread(classifier, x)),
+        radii(options.eps, input_range(classifier, x)),
         options.batch,
         context.seed,
     )
-    correct = tested.attacks[0].correct
-    found = Found(
+    correct = evaluated.attacks[0].correct
+    report = RobustnessReport(
         samples=len(correct),
         correct=int(correct.sum()),
-        columns={"sample": np.arange(len(correct)), "label": tested.attacks[0].labels, "correct": correct},
-        data=_told(context, len(correct), options.images),
-        gates=(gates.samples_are_held_out(context.problem.validation is not None), *tested.gates),
-        attacks=tested.attacks,
+        columns={
+            "sample": np.arange(len(correct)),
+            "label": evaluated.attacks[0].labels,
+            "correct": correct,
+        },
+        data=_description(context, len(correct), options.images),
+        gates=(gates.samples_are_held_out(context.problem.validation is not None), *evaluated.gates),
+        attacks=evaluated.attacks,
     )
-    yield found.result()
+    yield report.result()
 
     if distances is None:
         context.progress("robustness: smallest perturbations")
-        distances = found_by_attack(
+        distances = attack_distances(
             context.attack, samples, options.batch, context.seed, classifier=classifier
         )
-    found.whence = distances.whence
-    found.columns["distance"] = distances.values
-    yield found.result()
+    report.source = distances.source
+    report.columns["distance"] = distances.values
+    yield report.result()
 
-    yield from _curvature(context, options, found, samples, distances)
+    yield from _curvature(context, options, report, samples, distances)
 
 
 def _curvature(
     context: AnalysisContext,
     options: RobustnessOptions,
-    found: Found,
+    report: RobustnessReport,
     samples: tuple[Array, Array],
     distances: Distances,
 ) -> Generator[AnalysisResult, None, None]:
-    correct = found.columns["correct"]
-    exact = context.bound.classifier("float64")
+    correct = report.columns["correct"]
+    classifier = context.bound.classifier("float64")
     chosen = np.flatnonzero(correct)
-    x, y = (arrays.rows(part, chosen) for part in exact.samples(options.images))
-    columns, flat = columns_of(exact, x, y, options.batch, context.seed, context.progress)
-    found.gates += (gates.eigenpairs_converged(context.eigen, _converged(columns, flat)),)
-    if _over_weights(context):
-        context.progress("robustness: the loss along the eigenvectors")
+    x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
+    columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
+    report.gates += (gates.eigenpairs_converged(context.eigen, _converged_share(columns, flat)),)
+    if _has_first_eigenvector(context):
+        context.progress("robustness: loss along the eigenvectors")
         x, y = (arrays.rows(part, chosen) for part in samples)
-        parts = sample_parts(context.bound, context.eigen, x, y, context.params, options.batch)
-        columns = {**columns, "weight_curvature": parts}
-        found.step, found.along = loss_along(context.bound, context.eigen, context.params, context.seed)
-    found.columns |= {name: _spread_out(column, correct) for name, column in columns.items()}
+        of_weights = sample_curvature(context.bound, context.eigen, x, y, context.params, options.batch)
+        columns = {**columns, "weight_curvature": of_weights}
+        report.step, report.increases = loss_increases(
+            context.bound, context.eigen, context.params, context.seed
+        )
+    report.columns |= {name: _expanded(column, correct) for name, column in columns.items()}
     distance = distances.values[correct]
-    broken = np.isfinite(distance)
-    below = int((distance < columns["r_cautious"])[broken].sum())
-    found.cautious = Cautious(below, int(broken.sum()), flat)
-    context.progress("robustness: what goes with the distance")
-    # Where margins are flat, nu is a column of rounding.
+    fooled = np.isfinite(distance)
+    below = int((distance < columns["r_cautious"])[fooled].sum())
+    report.cautious = CautiousRadiusCheck(below, int(fooled.sum()), flat)
+    context.progress("robustness: correlations with the distance")
+    # If the margins are flat, nu contains only rounding errors.
     usable = {name: columns[name] for name in columns if not (flat and name in ("nu", "r_cautious"))}
-    found.associations = associations(usable, distance, context.seed)
-    yield found.result()
+    report.associations = associations(usable, distance, context.seed)
+    yield report.result()
 
 
-def _told(context: AnalysisContext, samples: int, most: int | None) -> str:
-    """Which samples these are: "the first 500 validation samples"."""
+def _description(context: AnalysisContext, samples: int, most: int | None) -> str:
+    """Returns which samples these are: "the first 500 validation samples"."""
     first = "the first " if samples == most else ""
     return f"{first}{samples} {'training' if context.problem.validation is None else 'validation'} samples"
 
 
-def _over_weights(context: AnalysisContext) -> bool:
-    """Whether there is a v_1 over the weights to follow, of the Hessian itself."""
+def _has_first_eigenvector(context: AnalysisContext) -> bool:
+    """Whether the first eigenpair of the Hessian over the weights is available and converged."""
     return (
         context.kind == "hessian"
         and Capability.WEIGHT_LOSS in context.bound.capabilities
@@ -130,23 +150,16 @@ def _over_weights(context: AnalysisContext) -> bool:
     )
 
 
-def _converged(columns: Columns, flat: bool) -> float:
-    """The share of samples whose eigenvalues over the input did."""
+def _converged_share(columns: Columns, flat: bool) -> float:
+    """Returns the share of samples whose eigenvalues over the input converged."""
     passed = columns["lambda_max_residual"] <= 2 * TOL * np.abs(columns["lambda_max"])
     if not flat:
         passed &= columns["nu_residual"] <= 2 * TOL * np.abs(columns["nu"])
     return float(np.mean(passed))
 
 
-def _spread(classifier: Classifier, x: Array) -> float:
-    """The range of an input: what the bounds say, or else the samples."""
-    if classifier.bounds is not None:
-        return classifier.bounds[1] - classifier.bounds[0]
-    return float(classifier.xp.max(x) - classifier.xp.min(x))
-
-
-def _spread_out(column: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:
-    """A column of the chosen samples as one of all: NaN for the others."""
+def _expanded(column: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:
+    """Returns a column of the chosen samples as a column of all samples, NaN for the others."""
     whole = np.full(len(chosen), np.nan)
     whole[chosen] = column
     return whole

@@ -1,4 +1,4 @@
-"""What goes with the distance: estimators of it, what merely describes a sample, and curvature."""
+"""How the distance is related to its estimators, to descriptive columns and to curvature."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eigencore_robustness.statistics import (
-    Added,
-    Calibration,
-    Interval,
-    added,
-    calibration,
-    calibration_gain,
-    spearman,
-    spearman_gain,
-)
+from eigencore_robustness.statistics.added_information import AddedInformation, added_information
+from eigencore_robustness.statistics.calibration import Calibration, calibration, calibration_gain
+from eigencore_robustness.statistics.intervals import Interval
+from eigencore_robustness.statistics.rank_correlation import spearman, spearman_gain
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
@@ -28,8 +22,8 @@ CONTROLS = ("loss", "gradient_norm", FIRST_ORDER)
 
 
 @dataclass(frozen=True)
-class Estimator:
-    """A radius beside the distance. The gains over r1 are None for r1 itself."""
+class EstimatorQuality:
+    """How well a radius estimates the distance. The gains over r1 are None for r1 itself."""
 
     calibration: Calibration
     rank_gain: Interval | None
@@ -38,22 +32,28 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Associations:
-    """With the distance of n samples; by the name of the column."""
+    """The relations of columns to the distance, by the name of the column.
+
+    Attributes:
+        ranks: Spearman's correlation with the distance.
+        estimators: the quality of the columns that estimate the distance.
+        added: what the curvatures add to the controls.
+    """
 
     ranks: Mapping[str, Interval]
-    estimators: Mapping[str, Estimator]
-    added: Mapping[str, Added]
+    estimators: Mapping[str, EstimatorQuality]
+    added: Mapping[str, AddedInformation]
 
 
 def associations(columns: Mapping[str, Floats], distance: Floats, seed: int) -> Associations:
-    """Of those columns that are there and hold numbers; the curvatures are one family of tests."""
+    """Returns the relations of columns (n,) to the distance (n,); the curvatures are one family of tests."""
     r1 = columns[FIRST_ORDER]
 
-    def estimator(name: str) -> Estimator:
+    def quality(name: str) -> EstimatorQuality:
         own = calibration(columns[name], distance, seed=seed)
         if name == FIRST_ORDER:
-            return Estimator(own, None, None)
-        return Estimator(
+            return EstimatorQuality(own, None, None)
+        return EstimatorQuality(
             own,
             spearman_gain(columns[name], r1, distance, seed=seed),
             calibration_gain(columns[name], r1, distance, seed=seed),
@@ -67,6 +67,6 @@ def associations(columns: Mapping[str, Floats], distance: Floats, seed: int) -> 
             for name in (*ESTIMATORS, *DESCRIPTIONS, *CURVATURES)
             if name in columns
         },
-        estimators={name: estimator(name) for name in ESTIMATORS if name in columns},
-        added=added(curvatures, distance, controls, seed=seed),
+        estimators={name: quality(name) for name in ESTIMATORS if name in columns},
+        added=added_information(curvatures, distance, controls, seed=seed),
     )

@@ -1,4 +1,4 @@
-"""The smallest perturbation found for each sample: by an attack, or handed in."""
+"""The smallest perturbation known for each sample: found by an attack, or supplied by the user."""
 
 from __future__ import annotations
 
@@ -21,40 +21,46 @@ ATTACK, NORM = "ddn", "L2"
 
 @dataclass(frozen=True)
 class Distances:
-    """Upper bounds of the true distances (N,), infinite where none was found; `whence` says where from."""
+    """Upper bounds of the true distances (N,), infinite where no perturbation was found, and their source."""
 
     values: Floats
-    whence: str
+    source: str
 
 
-def found_by_attack(
+def attack_distances(
     attack: Callable[..., AttackResult], samples: tuple[Array, Array], batch: int, seed: int, **more: Any
 ) -> Distances:
+    """Returns the distances found by the attack DDN."""
     result = attack(ATTACK, samples=samples, batch=batch, seed=seed, **more)
-    return Distances(result.distance, f"smallest {NORM} perturbation by DDN, {result.options['steps']} steps")
+    steps = result.options["steps"]
+    return Distances(result.distance, f"smallest {NORM} perturbation found by DDN, {steps} steps")
 
 
-def handed_in(given: Any, samples: int) -> Distances:
-    """Distances of the user's own: an array (samples,), or the name of a .npy file that holds one.
+def supplied_distances(given: Any, samples: int) -> Distances:
+    """Returns the user's own distances: an array (samples,), or the name of a .npy file that holds one.
 
     Raises:
-        OptionError: they can't be read, are not one for each sample, or no distances.
+        OptionError: they cannot be read, are not one per sample, or are not distances.
     """
     if isinstance(given, str | Path):
         try:
             given = np.load(given, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise OptionError(f"robustness.distances: {given} can't be read as .npy: {error}") from error
+            raise OptionError(
+                f"robustness.distances: {given} cannot be read as a .npy file: {error}"
+            ) from error
     try:
         values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise OptionError(f"robustness.distances is a {type(given).__name__}; expected numbers") from error
     if values.shape != (samples,):
         raise OptionError(
-            f"robustness.distances has shape {values.shape}; expected ({samples},), one for each sample",
-            hint="Give them for the same samples in the same order, inf where no perturbation was found; "
-            "`images` says how many are looked at.",
+            f"robustness.distances has shape {values.shape}; expected ({samples},), one distance per sample",
+            hint="Give the distances of the same samples in the same order, with inf where no perturbation "
+            "was found. The option robustness.images sets the number of samples.",
         )
     if np.isnan(values).any() or (values < 0).any():
-        raise OptionError("robustness.distances has NaN or negative numbers; expected distances, or inf")
-    return Distances(values, "distances as they were handed in")
+        raise OptionError(
+            "robustness.distances contains NaN or negative numbers; expected distances of at least 0, or inf"
+        )
+    return Distances(values, "distances supplied by the user")

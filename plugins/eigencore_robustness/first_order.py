@@ -1,4 +1,4 @@
-"""How far the boundary is to first order: the margin to each class over the norm of its gradient."""
+"""First-order distance to the decision boundary: the margin to each class over the norm of its gradient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array
 
-BISECTIONS = 60  # a step length to a relative 2^-60
+BISECTIONS = 60  # determine the step length to a relative 2^-60
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class FirstOrder:
     """The nearest boundaries of the linearised network, one for each sample (b,).
 
     Attributes:
-        radius: r1 = min over all classes k of m_k / ||grad m_k||_2, m_k = z_y - z_k; infinite where no
-            gradient shows a way.
-        radius_in_box: the same for perturbations that stay inside the input bounds; infinite where none that
-            does reaches a linearised boundary.
-        nearest: the class k that r1 belongs to.
+        radius: r1 = min over all classes k of m_k / ||grad m_k||_2, m_k = z_y - z_k; infinite if all these
+            gradients are zero.
+        radius_in_box: the same for perturbations that stay within the input bounds; infinite if no such
+            perturbation reaches a linearised boundary.
+        nearest: the class k that attains r1.
     """
 
     radius: Array
@@ -33,27 +33,27 @@ class FirstOrder:
 
 
 def first_order(classifier: Classifier, x: Array, y: Array) -> FirstOrder:
-    """For correctly classified inputs (b, d) and labels (b,); a gradient for each of the classes.
+    """Returns the first-order distances of correctly classified inputs (b, d) with labels (b,).
 
-    The margin to the runner-up alone overlooks a class that is further behind and sinks more steeply
-    (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, equation 8).
+    It takes one gradient per class. The margin to the runner-up alone would miss a class whose margin is
+    larger but decreases more steeply (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, equation 8).
     """
     xp = classifier.xp
-    never = xp.full(y.shape, float("inf"), dtype=classifier.dtype, device=classifier.device)
-    radius, in_box, nearest = never, never, xp.zeros_like(y)
+    infinite = xp.full(y.shape, float("inf"), dtype=classifier.dtype, device=classifier.device)
+    radius, in_box, nearest = infinite, infinite, xp.zeros_like(y)
     for k in range(classifier.classes):
         margin, gradient = classifier.value_and_grad(Margin(k), x, y)
         other = y != k
-        plain = xp.where(other, _over(margin, xp.linalg.vector_norm(gradient, axis=1)), never)
-        nearest = xp.where(plain < radius, xp.full_like(y, k), nearest)
-        radius = xp.minimum(radius, plain)
-        bounded = plain if classifier.bounds is None else _in_box(x, margin, gradient, classifier.bounds)
+        unbounded = xp.where(other, _ratio(margin, xp.linalg.vector_norm(gradient, axis=1)), infinite)
+        nearest = xp.where(unbounded < radius, xp.full_like(y, k), nearest)
+        radius = xp.minimum(radius, unbounded)
+        bounded = unbounded if classifier.bounds is None else _in_box(x, margin, gradient, classifier.bounds)
         in_box = xp.where(other, xp.minimum(in_box, bounded), in_box)
     return FirstOrder(radius, in_box, nearest)
 
 
-def _over(margin: Array, slope: Array) -> Array:
-    """margin / slope, infinite where the slope is zero."""
+def _ratio(margin: Array, slope: Array) -> Array:
+    """Returns margin / slope, infinite where the slope is zero."""
     xp = arrays.namespace(margin)
     flat = slope == 0
     return xp.where(
@@ -62,26 +62,27 @@ def _over(margin: Array, slope: Array) -> Array:
 
 
 def _in_box(x: Array, margin: Array, gradient: Array, bounds: tuple[float, float]) -> Array:
-    """||delta|| of the shortest delta with m + grad'delta = 0 and x + delta inside the bounds (b,).
+    """Returns ||delta|| (b,) of the shortest delta with m + grad'delta = 0 and x + delta within the bounds.
 
-    That delta is clip(x - t grad) - x; the step t is found by bisection, since m + grad'delta falls with t.
+    That delta is clip(x - t grad) - x; the step t is found by bisection because m + grad'delta decreases
+    with t.
     """
     xp = arrays.namespace(x)
 
     def change(t: Array) -> Array:
         return xp.clip(x - t[:, None] * gradient, *bounds) - x
 
-    def left(delta: Array) -> Array:
+    def remaining(delta: Array) -> Array:
         return margin + xp.sum(gradient * delta, axis=1)
 
-    # Beyond this step every pixel that has a gradient lies on a bound.
-    steepest = xp.min(xp.where(gradient == 0, xp.full_like(gradient, float("inf")), xp.abs(gradient)), axis=1)
-    high = xp.where(xp.isfinite(steepest), (bounds[1] - bounds[0]) / steepest, xp.zeros_like(steepest))
-    reached = left(change(high)) <= 0
+    # From this step on every pixel with a nonzero gradient lies on a bound.
+    smallest = xp.min(xp.where(gradient == 0, xp.full_like(gradient, float("inf")), xp.abs(gradient)), axis=1)
+    high = xp.where(xp.isfinite(smallest), (bounds[1] - bounds[0]) / smallest, xp.zeros_like(smallest))
+    reached = remaining(change(high)) <= 0
     low = xp.zeros_like(high)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        over = left(change(middle)) <= 0
-        low, high = xp.where(over, low, middle), xp.where(over, middle, high)
+        crossed = remaining(change(middle)) <= 0
+        low, high = xp.where(crossed, low, middle), xp.where(crossed, middle, high)
     length = xp.linalg.vector_norm(change(high), axis=1)
     return xp.where(reached, length, xp.full_like(length, float("inf")))

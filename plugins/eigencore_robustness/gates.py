@@ -1,7 +1,7 @@
-"""What must hold before anything is claimed: each gate passes, warns or fails, and says what it saw.
+"""Gates: conditions for a conclusion. Each passes, warns or fails, and reports what was observed.
 
-After the checklist of Carlini et al. 2019 (arXiv:1902.06705): an attack that is too weak, or gradients that
-are hidden, make a network look robust and any correlation with its distances empty.
+After the checklist of Carlini et al. 2019 (arXiv:1902.06705): a network looks robust if the attack is too
+weak or the gradients are masked, and correlations with its distances are then meaningless.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from eigencore.results import AttackResult, EigenResult
     from eigencore.space import Array, Floats
 
-HALF_A_POINT = 0.005 + 1e-9  # a share of 1 in 200 is not exactly that
+HALF_A_POINT = 0.005 + 1e-9  # with a margin for rounding: a share of 1 in 200 is not exactly .005
 
 
-class Outcome(StrEnum):
+class GateOutcome(StrEnum):
+    """The outcome of a gate."""
+
     PASS = "PASS"
     WARN = "WARN"
     FAIL = "FAIL"
@@ -31,119 +33,154 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Gate:
-    """`seen` is what was seen; where it did not pass, also what that means."""
+    """A condition and its outcome.
+
+    Attributes:
+        observed: what was observed and, unless the gate passed, what that means.
+    """
 
     name: str
-    outcome: Outcome
-    seen: str
+    outcome: GateOutcome
+    observed: str
 
 
-def deterministic(first: Array, second: Array) -> Gate:
-    """The logits (N, c) of the same inputs, twice."""
+def logits_are_deterministic(first: Array, second: Array) -> Gate:
+    """Whether two passes over the same inputs give the same logits (N, c)."""
     xp = arrays.namespace(first)
     change = float(xp.max(xp.abs(first - second)))
     if change == 0:
-        return Gate("deterministic", Outcome.PASS, "the same logits twice, in evaluation mode")
+        return Gate("deterministic", GateOutcome.PASS, "two passes in evaluation mode agree exactly")
     return Gate(
         "deterministic",
-        Outcome.FAIL,
-        f"logits change by up to {change:.2g} from one pass to the next: attacks of a random network must "
-        "average over its randomness, and these don't",
+        GateOutcome.FAIL,
+        f"logits change by up to {change:.2g} between two passes: attacks on a random network must average "
+        "over its randomness, and these attacks do not",
     )
 
 
-def logits_are_no_probabilities(logits: Array) -> Gate:
-    """A softmax inside the network hides gradients: its loss saturates twice."""
+def outputs_are_logits(logits: Array) -> Gate:
+    """Whether the outputs (N, c) are logits; a softmax in the network masks gradients by saturating twice."""
     xp = arrays.namespace(logits)
-    off = float(xp.max(xp.abs(xp.sum(logits, axis=1) - 1)))
-    if float(xp.min(logits)) >= 0 and off < 1e-3:
-        return Gate("logits", Outcome.FAIL, "outputs are probabilities: give the network without its softmax")
-    return Gate("logits", Outcome.PASS, "outputs are no probabilities")
+    deviation = float(xp.max(xp.abs(xp.sum(logits, axis=1) - 1)))
+    if float(xp.min(logits)) >= 0 and deviation < 1e-3:
+        return Gate(
+            "logits", GateOutcome.FAIL, "outputs are probabilities: remove the softmax from the network"
+        )
+    return Gate("logits", GateOutcome.PASS, "outputs are logits")
 
 
-def gradients_are_there(norms: Floats) -> Gate:
-    """Norms (n,) of the gradients that the attack follows, in its own precision."""
+def gradients_are_nonzero(norms: Floats) -> Gate:
+    """Whether the gradients that the attack follows have nonzero norms (n,), in the attack's precision."""
     share = float(np.mean(norms == 0))
-    seen = f"{100 * share:.1f} % of input gradients are exactly zero"
+    observed = f"{100 * share:.1f} % of the input gradients are exactly zero"
     if share == 0:
-        return Gate("gradients", Outcome.PASS, "no input gradient is zero")
+        return Gate("gradients", GateOutcome.PASS, "no input gradient is exactly zero")
     if share <= 0.01:
-        return Gate("gradients", Outcome.WARN, seen)
-    return Gate("gradients", Outcome.FAIL, f"{seen}: they are masked, and attacks that follow them are blind")
+        return Gate("gradients", GateOutcome.WARN, observed)
+    return Gate(
+        "gradients",
+        GateOutcome.FAIL,
+        f"{observed}: they are masked and give gradient-based attacks no direction",
+    )
 
 
-def falls_with_eps(attacks: Sequence[AttackResult], chance: float) -> Gate:
-    """`attacks` with rising eps; `chance` is the accuracy of a constant answer."""
+def accuracy_falls_with_eps(attacks: Sequence[AttackResult], constant_accuracy: float) -> Gate:
+    """Whether the accuracy falls as eps increases, and down to zero at the largest eps.
+
+    Args:
+        attacks: the results in the order of increasing eps.
+        constant_accuracy: the accuracy of a constant prediction.
+    """
+    name = "falls with eps"
     accuracies = [attack.accuracy for attack in attacks]
-    told = ", ".join(f"{100 * a:.1f} %" for a in accuracies)
     if any(after > before + HALF_A_POINT for before, after in pairwise(accuracies)):
-        return Gate("falls with eps", Outcome.FAIL, f"accuracy rises with a larger eps: {told}")
+        listed = ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies)
+        return Gate(name, GateOutcome.FAIL, f"the accuracy rises with eps: {listed}")
     last, largest = accuracies[-1], attacks[-1].eps
     if last <= HALF_A_POINT:
-        return Gate("falls with eps", Outcome.PASS, f"down to {100 * last:.1f} % at eps {largest:g}")
-    outcome = Outcome.WARN if last <= chance else Outcome.FAIL
+        return Gate(name, GateOutcome.PASS, f"the accuracy falls to {100 * last:.1f} % at eps {largest:g}")
     return Gate(
-        "falls with eps",
-        outcome,
-        f"{100 * last:.1f} % survive eps {largest:g}: the attack is too weak there, or eps too small to tell",
+        name,
+        GateOutcome.WARN if last <= constant_accuracy else GateOutcome.FAIL,
+        f"the accuracy is still {100 * last:.1f} % at eps {largest:g}: the attack is too weak, or the "
+        "largest eps is too small to tell",
     )
 
 
-def more_steps_change_little(attacks: Sequence[AttackResult], twice: Sequence[AttackResult]) -> Gate:
-    """Each attack beside the same with twice the steps; what counts is where most changes."""
+def attack_has_converged(attacks: Sequence[AttackResult], twice: Sequence[AttackResult]) -> Gate:
+    """Whether twice the steps fool hardly more samples, at the eps where they fool most.
+
+    Args:
+        attacks: the results of the attack.
+        twice: the results of the same attacks with twice the steps.
+    """
     n = len(attacks[0].success)
-    losses = [
+    gains = [
         int(twice.success.sum() - once.success.sum()) for once, twice in zip(attacks, twice, strict=True)
     ]
-    lost = max(losses)
-    once = attacks[losses.index(lost)]
-    seen = f"twice the steps break {lost} of {n} more at eps {once.eps:g}"
-    if lost <= max(1, HALF_A_POINT * n):
-        return Gate("steps", Outcome.PASS, seen)
+    gain = max(gains)
+    eps = attacks[gains.index(gain)].eps
+    observed = f"twice the steps fool {gain} more of {n} at eps {eps:g}"
+    if gain <= max(1, HALF_A_POINT * n):
+        return Gate("steps", GateOutcome.PASS, observed)
     return Gate(
         "steps",
-        Outcome.WARN if lost <= 4 * max(1, HALF_A_POINT * n) else Outcome.FAIL,
-        f"{seen}: not converged",
+        GateOutcome.WARN if gain <= 4 * max(1, HALF_A_POINT * n) else GateOutcome.FAIL,
+        f"{observed}: the attack has not converged",
     )
 
 
-def noise_is_weaker(noise_accuracy: float, attack: AttackResult, draws: int) -> Gate:
-    """The accuracy under the worst of some random corners of the ball for each sample, against the attack."""
-    seen = (
-        f"at eps {attack.eps:g} {draws} draws leave {100 * noise_accuracy:.1f} %, "
-        f"the attack {100 * attack.accuracy:.1f} %"
+def attack_beats_noise(noise_accuracy: float, attack: AttackResult, draws: int) -> Gate:
+    """Whether the attack is at least as strong as noise.
+
+    Args:
+        noise_accuracy: the accuracy under the worst of this number of random corners of the ball.
+        attack: the result of the attack at the same eps.
+        draws: the number of random corners for each sample.
+    """
+    observed = (
+        f"eps {attack.eps:g}: {100 * attack.accuracy:.1f} % survive PGD, "
+        f"{100 * noise_accuracy:.1f} % survive noise"
     )
     if attack.accuracy <= noise_accuracy + HALF_A_POINT:
-        return Gate("noise", Outcome.PASS, seen)
-    return Gate("noise", Outcome.FAIL, f"{seen}: noise is stronger, so the attack does not work")
+        return Gate("noise", GateOutcome.PASS, observed)
+    return Gate(
+        "noise",
+        GateOutcome.FAIL,
+        f"{observed} ({draws} random corners of the ball): noise is stronger, so the attack does not work",
+    )
 
 
 def samples_are_held_out(held_out: bool) -> Gate:
+    """Whether the samples come from the validation data."""
     if held_out:
-        return Gate("samples", Outcome.PASS, "of the validation data")
+        return Gate("samples", GateOutcome.PASS, "from the validation data")
     return Gate(
         "samples",
-        Outcome.WARN,
-        "of the data of the loss, since no validation data are given: fitted, perhaps",
+        GateOutcome.WARN,
+        "from the data of the loss because no validation data is given: the network may have been fitted to "
+        "them",
     )
 
 
 def bounds_are_known(bounds: tuple[float, float] | None) -> Gate:
+    """Whether the problem states the bounds of the inputs."""
     if bounds is not None:
-        return Gate("bounds", Outcome.PASS, f"inputs stay from {bounds[0]:g} to {bounds[1]:g}")
+        return Gate("bounds", GateOutcome.PASS, f"inputs stay between {bounds[0]:g} and {bounds[1]:g}")
     return Gate(
-        "bounds", Outcome.WARN, "none are known: perturbed inputs may be no inputs at all; set Problem.bounds"
+        "bounds", GateOutcome.WARN, "unknown, so perturbed inputs may not be valid inputs; set Problem.bounds"
     )
 
 
 def eigenpairs_converged(eigen: EigenResult, input_share: float) -> Gate:
-    """Those over the weights, and the share of the samples' over the input that did."""
-    found, wanted = int(np.sum(eigen.converged)), eigen.k
-    seen = f"converged: {found} of {wanted} over weights, {100 * input_share:.1f} % over inputs"
-    passed = found == wanted and input_share == 1
-    return Gate("eigenpairs", Outcome.PASS if passed else Outcome.WARN, seen)
+    """Whether all eigenpairs converged: those over the weights, and this share of those over the inputs."""
+    converged, k = int(np.sum(eigen.converged)), eigen.k
+    observed = f"{converged} of {k} converged over weights, {100 * input_share:.1f} % over inputs"
+    passed = converged == k and input_share == 1
+    return Gate("eigenpairs", GateOutcome.PASS if passed else GateOutcome.WARN, observed)
 
 
-def worst(gates: Sequence[Gate]) -> Outcome:
-    order = [Outcome.PASS, Outcome.WARN, Outcome.FAIL]
+def worst_outcome(gates: Sequence[Gate]) -> GateOutcome:
+    """Returns the worst outcome of the gates."""
+    order = [GateOutcome.PASS, GateOutcome.WARN, GateOutcome.FAIL]
     return max((gate.outcome for gate in gates), key=order.index)

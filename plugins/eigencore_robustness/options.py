@@ -1,4 +1,4 @@
-"""What can be asked of the analysis `robustness`."""
+"""The options of the analysis `robustness`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ import numpy as np
 from eigencore.errors import OptionError
 from eigencore.options import option
 
-# Parts of the inputs' range. At the largest every input can become grey: an attack that works leaves nothing.
+# Fractions of the input range. The largest allows every input to become grey, so no sample survives an attack
+# that works.
 RADII = (0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True)
 class RobustnessOptions:
+    """The options of the analysis `robustness`."""
+
     images: int | None = option(
         500,
         low=2,
-        help="samples to look at, the first of the validation data; none: all",
-        when="lower it for a quick look; 200 or more are needed before small effects can show",
+        help="number of samples, from the start of the validation data; none: all of them",
+        when="lower it for a quick look; small effects need 200 samples or more",
     )
     eps: str | float | tuple[float, ...] | list[float] = option(
         "auto",
-        help="Linf radii to attack at, as in 0.1,0.2; auto: .05 .1 .2 .5 of the inputs' range",
-        when="set it to those that your threat model names; end with one at which nothing can survive",
+        help="Linf radii of the attack, as in 0.1,0.2; auto: .05 .1 .2 .5 of the input range",
+        when="set it to the radii of your threat model, and end with one at which no sample can survive",
     )
     distances: Any = option(
         None,
-        help="distances of your own, one for each sample: an array or a .npy file, inf where none was found",
-        when="give it where another attack was run on the same samples in the same order",
+        help="your own distances, one per sample: an array or a .npy file, inf where none was found",
+        when="set it if you ran another attack on the same samples in the same order",
     )
     batch: int = option(
         256,
         low=1,
-        help="samples that go through the network at once",
-        when="lower it where the device runs out of memory",
+        help="number of samples that pass through the network at once",
+        when="lower it if the device runs out of memory",
     )
 
     def __post_init__(self) -> None:
@@ -46,14 +49,18 @@ class RobustnessOptions:
             raise OptionError(f"robustness.distances: there is no file {self.distances}")
 
 
-def radii(given: Any, spread: float) -> list[float]:
-    """The radii of the option `eps`, rising; `spread` is the range of the inputs.
+def radii(given: Any, input_range: float) -> list[float]:
+    """Returns the radii of the option `eps` in increasing order.
+
+    Args:
+        given: the value of the option.
+        input_range: the range of the inputs, which "auto" refers to.
 
     Raises:
-        OptionError: one is no positive number.
+        OptionError: a radius is not a positive number.
     """
     if given == "auto":
-        return [part * spread for part in RADII]
+        return [fraction * input_range for fraction in RADII]
     parts = given.split(",") if isinstance(given, str) else np.atleast_1d(given)
     try:
         numbers = sorted({float(part) for part in parts})

@@ -1,4 +1,4 @@
-"""What the analysis has found so far, as an AnalysisResult: here, and only here, numbers are rounded."""
+"""The state of a study as an AnalysisResult. Numbers are rounded here and nowhere else."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import numpy as np
 
 from eigencore.results import AnalysisResult, Table
 from eigencore_robustness.associations import Associations
-from eigencore_robustness.gates import Gate, Outcome, worst
-from eigencore_robustness.statistics import MINIMUM, Interval, proportion, smallest_detectable
-from eigencore_robustness.strength import NORM
-from eigencore_robustness.verdict import Cautious, verdict
+from eigencore_robustness.attack_evaluation import NORM
+from eigencore_robustness.gates import Gate, GateOutcome, worst_outcome
+from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
+from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
+from eigencore_robustness.verdict import CautiousRadiusCheck, verdict
 
 if TYPE_CHECKING:
     from eigencore.results import AttackResult
-    from eigencore_robustness.weight_space import Along
+    from eigencore_robustness.weight_curvature import LossIncrease
 
+# With longer labels the table of estimates would be wider than 80 columns.
 LABELS = {
     "r1": "r1, first order",
-    "r1_in_box": "r1 inside the input bounds",
+    "r1_in_box": "r1 within bounds",
     "r_cautious": "cautious radius",
     "loss": "loss",
     "gradient_norm": "gradient norm",
@@ -30,11 +32,22 @@ LABELS = {
     "nu": "nu, input",
     "weight_curvature": "v_1'H v_1, weights",
 }
+CONTROLS = "loss, gradient norm and r1"
 
 
 @dataclass
-class Found:
-    """What there is so far, in the order in which it comes; None: not yet, or not to be had."""
+class RobustnessReport:
+    """The results of a study so far, in the order in which they become available; None if not available.
+
+    Attributes:
+        samples: the number of samples.
+        correct: the number of correctly classified samples.
+        columns: per-sample columns (samples,) by name.
+        data: which samples these are, in words.
+        step: the step along the eigenvectors over the weights.
+        increases: the increase of the loss at that step.
+        source: where the distances come from.
+    """
 
     samples: int
     correct: int
@@ -42,24 +55,28 @@ class Found:
     data: str
     gates: tuple[Gate, ...] = ()
     attacks: tuple[AttackResult, ...] = ()
-    along: tuple[Along, ...] = ()
     step: float | None = None
-    whence: str = ""
+    increases: tuple[LossIncrease, ...] = ()
+    source: str = ""
     associations: Associations | None = None
-    cautious: Cautious | None = None
+    cautious: CautiousRadiusCheck | None = None
     warnings: list[str] = field(default_factory=list)
 
     def result(self) -> AnalysisResult:
-        wrong = self.samples - self.correct
-        titles = [f"{self.correct} correct of {self.data}, {wrong} misclassified apart", self.whence]
+        """Returns what is known so far."""
         return AnalysisResult(
             verdict=self._verdict(),
-            title=" · ".join(filter(None, titles)),
+            title=" · ".join(filter(None, [self._samples(), self.source])),
             numbers=self._numbers(),
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
             warnings=tuple(self.warnings),
         )
+
+    def _samples(self) -> str:
+        wrong = self.samples - self.correct
+        excluded = f" ({wrong} misclassified {'is' if wrong == 1 else 'are'} excluded)" if wrong else ""
+        return f"{self.correct} correctly classified of {self.data}{excluded}"
 
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
@@ -68,33 +85,32 @@ class Found:
 
     @property
     def _conclusive(self) -> bool:
-        return self.correct >= MINIMUM and worst(self.gates) is not Outcome.FAIL
+        return self.correct >= MINIMUM and worst_outcome(self.gates) is not GateOutcome.FAIL
 
     def _tables(self) -> dict[str, Table]:
         tables = {f"accuracy under PGD, {NORM}, all {self.samples} samples": _accuracies(self.attacks)}
         if self.associations is not None:
             tables |= {
-                "smallest perturbation and its estimates": _estimates(self.associations),
-                "its top eigenvalues, alone and given loss, gradient norm and r1": _eigenvalues(
-                    self.associations, self._conclusive
+                "estimates of the smallest perturbation (error %: median after rescaling)": _estimates(
+                    self.associations
                 ),
+                f"top eigenvalues, alone and given {CONTROLS}": _correlations(self.associations),
+                f"what the top eigenvalues add to {CONTROLS}": _findings(self.associations, self._conclusive),
             }
         if self.step is not None:
-            tables[f"mean rise of the loss at weights ± {self.step:.2g} v, by eigenvector"] = _along(
-                self.along
-            )
+            tables[f"mean increase of the loss at weights ± {self.step:.2g} v"] = _increases(self.increases)
         return tables | {"gates": _gates(self.gates)}
 
     def _numbers(self) -> dict[str, float | int | None]:
         numbers: dict[str, float | int | None] = {}
         distance = self.columns.get("distance")
         if distance is not None:
-            broken = distance[self.columns["correct"] & np.isfinite(distance)]
-            numbers |= {"broken": len(broken), "unbroken": self.correct - len(broken)}
-            numbers |= {"median distance": _rounded(float(np.median(broken)), 4)} if len(broken) else {}
+            fooled = distance[self.columns["correct"] & np.isfinite(distance)]
+            numbers |= {"fooled": len(fooled), "not fooled": self.correct - len(fooled)}
+            numbers |= {"median distance": _rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
         if self.associations is not None and self.correct > 3:
-            numbers["smallest |rho| that so many samples show"] = _rounded(
-                smallest_detectable(self.correct), 2
+            numbers["minimum detectable |rho| (80 % power)"] = _rounded(
+                minimum_detectable_correlation(self.correct), 2
             )
         return numbers
 
@@ -105,7 +121,7 @@ def _accuracies(attacks: Sequence[AttackResult]) -> Table:
         n, survived = len(attack.success), int((~attack.success).sum())
         share = proportion(survived, n)
         rows.append((attack.eps, *(_percent(x) for x in (share.estimate, share.low, share.high))))
-    return Table(("eps", "accuracy %", "low", "high"), tuple(rows))
+    return Table(("eps", "accuracy %", "95 % low", "95 % high"), tuple(rows))
 
 
 def _estimates(found: Associations) -> Table:
@@ -113,7 +129,7 @@ def _estimates(found: Associations) -> Table:
     for name, ranks in found.ranks.items():
         if name in found.added:
             continue
-        row: list[Any] = [LABELS[name], *_three(ranks)]
+        row: list[Any] = [LABELS[name], *_with_ends(ranks)]
         if name in found.estimators:
             estimator = found.estimators[name]
             gain = estimator.rank_gain
@@ -125,39 +141,46 @@ def _estimates(found: Associations) -> Table:
         else:
             row += [None] * 3
         rows.append(tuple(row))
-    return Table(("measure", "Spearman", "low", "high", "ratio", "error %", "over r1"), tuple(rows))
+    return Table(("measure", "Spearman", "low", "high", "ratio", "error %", "gain over r1"), tuple(rows))
 
 
-def _eigenvalues(found: Associations, conclusive: bool) -> Table:
+def _correlations(found: Associations) -> Table:
+    rows = [
+        (LABELS[name], _rounded(found.ranks[name].estimate, 3), *_with_ends(one.partial))
+        for name, one in found.added.items()
+    ]
+    return Table(("eigenvalue", "Spearman", "partial", "95 % low", "95 % high"), tuple(rows))
+
+
+def _findings(found: Associations, conclusive: bool) -> Table:
     rows = [
         (
             LABELS[name],
-            _rounded(found.ranks[name].estimate, 3),
-            *_three(one.partial),
             _rounded(one.vif, 1),
             _rounded(one.r2.gain, 3),
-            str(one.standing) if conclusive else None,
+            str(one.finding) if conclusive else None,
         )
         for name, one in found.added.items()
     ]
-    return Table(("eigenvalue", "Spearman", "given", "low", "high", "VIF", "R2 gain", "finding"), tuple(rows))
+    return Table(("eigenvalue", "VIF", "R2 gain", "finding"), tuple(rows))
 
 
-def _along(along: Sequence[Along]) -> Table:
+def _increases(increases: Sequence[LossIncrease]) -> Table:
     rows = [
-        (_rounded(one.eigenvalue, 4), *(_rounded(x, 4) for x in (one.model, one.rise, one.random)))
-        for one in along
+        tuple(_rounded(x, 4) for x in (one.eigenvalue, one.model, one.along, one.random)) for one in increases
     ]
-    return Table(("eigenvalue", "quadratic model", "along v", "random, as large per layer"), tuple(rows))
+    return Table(("eigenvalue", "quadratic model", "along v", "random, same norm per layer"), tuple(rows))
 
 
 def _gates(gates: Sequence[Gate]) -> Table:
     return Table(
-        ("gate", "outcome", "seen"), tuple((gate.name, str(gate.outcome), gate.seen) for gate in gates)
+        ("gate", "outcome", "observed"),
+        tuple((gate.name, str(gate.outcome), gate.observed) for gate in gates),
     )
 
 
-def _three(of: Interval) -> list[float | None]:
+def _with_ends(of: Interval) -> list[float | None]:
+    """Returns the estimate and the ends of its interval, to three decimals."""
     return [_rounded(x, 3) for x in (of.estimate, of.low, of.high)]
 
 

@@ -1,6 +1,7 @@
-"""How far an estimator of the distance is off once one factor, the same for every sample, is granted to it.
+"""The error of an estimator of the distance after rescaling by one factor, the same for every sample.
 
-Spearman's correlation sits at its ceiling for good estimators and is blind to scale; this is not.
+Spearman's correlation saturates near 1 for good estimators and is insensitive to their scale; the error after
+rescaling and the factor itself are not. The median absolute deviation is SciPy's.
 """
 
 from __future__ import annotations
@@ -9,8 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
-from eigencore_robustness.statistics.intervals import EMPTY, RESAMPLES, Interval, as_columns, bootstrapped
+from eigencore_robustness.statistics.intervals import (
+    EMPTY,
+    RESAMPLES,
+    Interval,
+    bootstrap_interval,
+    stack_columns,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """An estimator e of the distance d, over the samples where both are positive and finite.
+    """The scale and the error of an estimator e of the distance d, where both are positive and finite.
 
     Attributes:
-        ratio: the median of e / d, as it is: 1.4 overstates the distance by 40 %.
-        error: the typical error after calibration, a share: exp(median |log(d / e) - c|) - 1, where c is the
+        ratio: the median of e / d before rescaling: 1.4 overstates the distance by 40 %.
+        error: the median relative error after rescaling: exp(median |log(d / e) - c|) - 1, where c is the
             median of log(d / e). .06 is 6 %.
-        censored: samples left out since the attack did not break them: their d is infinite.
-        unusable: other samples left out: e or d has no value there that is positive and finite.
+        censored: the number of samples left out because the attack did not fool them: their d is infinite.
+        unusable: the number of samples left out because e or d is not positive and finite for another reason.
     """
 
     ratio: Interval
@@ -38,8 +46,8 @@ class Calibration:
 
 
 def calibration(e: npt.ArrayLike, d: npt.ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Calibration:
-    """The median ratio of an estimator (n,) to the distance (n,), and its typical error once calibrated."""
-    rows = as_columns(e, d)
+    """Returns the median ratio of an estimator (n,) to the distance (n,), and its error after rescaling."""
+    rows = stack_columns(e, d)
     log_e, log_d = _logs(rows)
     log_ratio = log_d - log_e
     left_out, censored = rows.shape[1] - len(log_d), int(np.isposinf(rows[1]).sum())
@@ -61,8 +69,11 @@ def calibration_gain(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """How much smaller the error of e (n,) is than that of a reference (n,), paired: above 0 is better."""
-    rows = as_columns(e, reference, d)
+    """Returns by how much the error of e (n,) is smaller than that of a reference (n,), with its interval.
+
+    The bootstrap is paired: both errors are computed on the same resamples.
+    """
+    rows = stack_columns(e, reference, d)
     log_e, log_reference, log_d = _logs(rows)
     return _interval(
         lambda i: _error((log_d - log_reference)[i]) - _error((log_d - log_e)[i]),
@@ -74,18 +85,17 @@ def calibration_gain(
 
 
 def _logs(rows: Floats) -> Floats:
-    """The logarithms of the columns (m, n) where all of them are positive and finite."""
+    """Returns the logarithms of the columns (m, n) where all of them are positive and finite."""
     return np.log(rows[:, (np.isfinite(rows) & (rows > 0)).all(axis=0)])
 
 
 def _error(log_ratios: Floats) -> Floats:
-    """The typical error (...) of resamples (..., n) of log ratios, each calibrated by its own median."""
-    off = np.abs(log_ratios - np.median(log_ratios, axis=-1, keepdims=True))
-    error: Floats = np.expm1(np.median(off, axis=-1))
+    """Returns the error (...) of resamples (..., n) of log ratios, each rescaled by its own median."""
+    error: Floats = np.expm1(stats.median_abs_deviation(log_ratios, axis=-1))
     return error
 
 
 def _interval(statistic: Statistic, n: int, left_out: int, seed: int, resamples: int) -> Interval:
     if n == 0:
         return Interval(None, None, None, 0, left_out, EMPTY)
-    return bootstrapped(statistic, n, known=n, left_out=left_out, seed=seed, resamples=resamples)
+    return bootstrap_interval(statistic, n, known=n, left_out=left_out, seed=seed, resamples=resamples)

@@ -1,6 +1,7 @@
-"""An estimate with its 95 % interval, or the reason why there is none: bootstrap BCa, exact binomial.
+"""Estimates with 95 % intervals, or the reason why there is none: BCa bootstrap and exact binomial intervals.
 
-BCa: Efron 1987, "Better bootstrap confidence intervals", as SciPy has it; samples are resampled whole.
+BCa: Efron 1987, "Better bootstrap confidence intervals". Resampling and intervals are SciPy's `bootstrap` and
+`binomtest`, with samples resampled whole. The jackknife is ours because SciPy has no public one.
 """
 
 from __future__ import annotations
@@ -24,28 +25,29 @@ if TYPE_CHECKING:
     Statistic: TypeAlias = Callable[[Indices], Floats]
 
 MINIMUM = 30
-"""Broken samples below which there are no intervals, no p-values and no claims."""
+"""With fewer fooled samples there are no intervals, no p-values and no claims."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 
-# Numbers resampled at once: what fits a processor's cache is fastest, and memory stays small for any n.
+# The number of values resampled at once: it fits a processor's cache, which is fastest, and bounds the memory
+# for any n.
 BATCH = 1 << 16
 
 TOO_FEW = f"fewer than {MINIMUM} samples with a known distance: no inference"
-CONSTANT = "the same on every sample"
-UNBROKEN = "no sample was broken, or all at one distance"
+CONSTANT = "constant across the samples"
+NOT_FOOLED = "no sample was fooled, or all at the same distance"
 EMPTY = "no sample has a value"
-UNSTABLE = "too few different values: some resamples have no such statistic"
+UNSTABLE = "too few distinct values: the statistic is undefined on some resamples"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval; what there is not is None, and `reason` says why.
+    """An estimate and its 95 % interval. What is not available is None, and `reason` says why.
 
     Attributes:
-        n: samples that it was computed from.
-        left_out: samples that had no value to compute it from.
+        n: the number of samples behind the estimate.
+        left_out: the number of samples without a value.
     """
 
     estimate: float | None
@@ -56,18 +58,22 @@ class Interval:
     reason: str = ""
 
     @property
-    def leaves_out_zero(self) -> bool:
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval and it does not contain 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def bootstrapped(
+def bootstrap_interval(
     statistic: Statistic, n: int, *, known: int, left_out: int, seed: int, resamples: int
 ) -> Interval:
-    """The statistic of n samples with its BCa interval.
+    """Returns the statistic of n samples with its BCa interval.
 
     Args:
-        statistic: of samples (..., n) by index, all resamples at once; NaN where it is not defined.
-        known: how many of the n have a known distance; there is no interval below `MINIMUM`.
+        statistic: takes samples (..., n) by index, all resamples at once; NaN where it is not defined.
+        known: how many of the n samples have a known distance; there is no interval below `MINIMUM`.
+        left_out: the number of samples without a value, for the record.
+        seed: seed of the resampling.
+        resamples: the number of resamples.
     """
     estimate = float(statistic(np.arange(n)))
     if known < MINIMUM:
@@ -81,7 +87,7 @@ def bootstrapped(
 def _bca(
     statistic: Statistic, n: int, estimate: float, rng: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
-    """NaN where the statistic is not defined on every resample."""
+    """Returns the ends of the BCa interval, NaN where the statistic is not defined on every resample."""
 
     def of_indices(indices: Floats, axis: int = -1) -> Floats:
         return statistic(np.asarray(indices, dtype=np.intp))
@@ -100,44 +106,46 @@ def _bca(
         )
     low, high = (float(end) for end in result.confidence_interval)
     if np.isnan(low) or np.isnan(high):
-        # BCa's acceleration is 0/0 where leaving one sample out changes nothing, its bias infinite where
-        # all resamples lie on one side; the percentiles are still there, if every resample has a value.
+        # BCa's acceleration is 0/0 if leaving one sample out changes nothing, and its bias is infinite if all
+        # resamples lie on one side of the estimate. Percentiles still exist if every resample has a value.
         tail = (1 - CONFIDENCE) / 2
         low, high = (float(q) for q in np.quantile(result.bootstrap_distribution, [tail, 1 - tail]))
         low, high = min(low, estimate), max(high, estimate)
     return low, high
 
 
-def jackknifed(statistic: Statistic, n: int) -> Floats:
-    """The statistic (n,) of the samples without each one in turn."""
+def jackknife(statistic: Statistic, n: int) -> Floats:
+    """Returns the values (n,) of the statistic with each sample left out in turn."""
     everyone, at_once = np.arange(n), max(1, BATCH // n)
     parts = [everyone[i : i + at_once] for i in range(0, n, at_once)]
     return np.concatenate([statistic(_without(everyone, part)) for part in parts])
 
 
-def _without(everyone: Indices, out: Indices) -> Indices:
-    """(len(out), n - 1), each row without one of `out`."""
-    kept = everyone[None, :] != out[:, None]
-    rows: Indices = np.broadcast_to(everyone, kept.shape)[kept].reshape(len(out), -1)
+def _without(everyone: Indices, left_out: Indices) -> Indices:
+    """Returns indices (len(left_out), n - 1), each row without one of `left_out`."""
+    kept = everyone[None, :] != left_out[:, None]
+    rows: Indices = np.broadcast_to(everyone, kept.shape)[kept].reshape(len(left_out), -1)
     return rows
 
 
 def proportion(successes: int, n: int) -> Interval:
-    """A share with its exact binomial interval (Clopper and Pearson 1934), which holds for every n."""
+    """Returns a proportion with its exact binomial interval (Clopper and Pearson 1934), valid for every n."""
     if n == 0:
         return Interval(None, None, None, 0, reason=EMPTY)
     ends = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="exact")
     return Interval(successes / n, float(ends.low), float(ends.high), n)
 
 
-def as_columns(*columns: npt.ArrayLike) -> Floats:
-    """Columns of one length as rows (m, n), float64.
+def stack_columns(*columns: npt.ArrayLike) -> Floats:
+    """Returns columns of one length as rows (m, n) of float64.
 
     Raises:
-        UsageError: they are not of one length, or not one-dimensional.
+        UsageError: the columns differ in length or are not one-dimensional.
     """
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1 or arrays[0].ndim != 1:
-        raise UsageError(f"columns of shapes {sorted(shapes)}; expected a value a sample, equally many")
+        raise UsageError(
+            f"columns have shapes {sorted(shapes)}; expected one-dimensional columns of equal length"
+        )
     return np.stack(arrays)

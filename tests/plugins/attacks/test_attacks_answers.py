@@ -1,4 +1,4 @@
-"""What the attacks find: the exact margin before planes, and what each option changes."""
+"""What the attacks find: exact distances to hyperplanes, and the effect of each option."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigencore.errors import UsageError
 from eigencore.objectives import CrossEntropy
 from eigencore.testing.attacks.classifiers import Dense, distances
 from eigencore.testing.libraries import Library, library
-from eigencore_attacks.apgd import begun, checked, checkpoints
+from eigencore_attacks.apgd import after_checkpoint, checkpoint_steps, start_ascent
 from eigencore_attacks.pgd import PGDOptions, step_sizes
 
 NUMPY = library("numpy-float64")
@@ -33,11 +33,11 @@ def plane(where: Library, d: int = 30, samples: int = 40, bounds: Any = None) ->
     return Dense(where, W, -W @ np.full(d, 0.5), x, bounds)
 
 
-# -- before a plane ----------------------------------------------------------------------------------------
+# -- distances to hyperplanes ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
-def test_ddn_reaches_the_exact_margin(array_library: Library, bounds: Any) -> None:
+def test_ddn_finds_the_exact_distance_to_a_hyperplane(array_library: Library, bounds: Any) -> None:
     classifier = plane(array_library, bounds=bounds)
     exact = distances(classifier, np.asarray(classifier.samples()[1]), "L2")
     found = attack(bound_to(classifier), "ddn", samples=classifier.samples())
@@ -49,7 +49,9 @@ def test_ddn_reaches_the_exact_margin(array_library: Library, bounds: Any) -> No
 
 @pytest.mark.parametrize("name", ["pgd", "fgsm", "apgd"])
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_a_ball_is_broken_from_the_exact_margin_on(name: str, norm: str, array_library: Library) -> None:
+def test_an_attack_succeeds_exactly_where_eps_exceeds_the_distance(
+    name: str, norm: str, array_library: Library
+) -> None:
     classifier = plane(array_library, bounds=(0.0, 1.0))
     exact = distances(classifier, np.asarray(classifier.samples()[1]), norm)
     for eps in np.quantile(exact, [0.25, 0.5, 0.75]):
@@ -58,19 +60,19 @@ def test_a_ball_is_broken_from_the_exact_margin_on(name: str, norm: str, array_l
         assert not np.any(found.success[exact > 1.01 * eps])
 
 
-# -- what the options do -----------------------------------------------------------------------------------
+# -- options -----------------------------------------------------------------------------------------------
 
 
-def masked(where: Library) -> Dense:
-    """A classifier so sure of itself that the cross-entropy has no gradient in this precision."""
+def saturated(where: Library) -> Dense:
+    """A classifier whose logits are so large that the cross-entropy has no gradient in this precision."""
     classifier = plane(where)
     return replace(classifier, W=1e5 * classifier.W, b=1e5 * classifier.b)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
 @pytest.mark.parametrize("name", ["pgd", "fgsm", "apgd"])
-def test_a_network_that_is_sure_of_itself_is_broken_all_the_same(name: str, loss: str) -> None:
-    classifier = masked(library("numpy-float32"))
+def test_a_saturated_network_is_fooled_nevertheless(name: str, loss: str) -> None:
+    classifier = saturated(library("numpy-float32"))
     x, y = classifier.samples()
     _, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
     assert np.mean(~gradient.any(axis=1)) > 0.9
@@ -79,13 +81,13 @@ def test_a_network_that_is_sure_of_itself_is_broken_all_the_same(name: str, loss
     assert np.all(found.success)
 
 
-def test_dlr_takes_three_classes() -> None:
+def test_dlr_needs_three_classes() -> None:
     with pytest.raises(UsageError, match="DLR takes at least three classes"):
         attack(bound_to(plane(NUMPY)), "pgd", eps=0.1, loss="dlr")
 
 
 def rugged() -> Dense:
-    """Boundaries that are hard to find: many small bends."""
+    """A classifier whose decision boundaries have many small bends and are hard to find."""
     rng = np.random.default_rng(8)
     x, U = rng.uniform(size=(300, 8)), 12 * rng.standard_normal((40, 8))
     return Dense(NUMPY, rng.standard_normal((4, 40)), np.zeros(4), x, (0.0, 1.0), (U, -U @ np.full(8, 0.5)))
@@ -101,13 +103,13 @@ def rugged() -> Dense:
         ("apgd", {"steps": 5}, {"steps": 5, "restarts": 10}),
     ],
 )
-def test_what_makes_an_attack_stronger(name: str, less: Any, more: Any) -> None:
+def test_more_work_makes_an_attack_stronger(name: str, less: Any, more: Any) -> None:
     weak, strong = (attack(bound_to(rugged()), name, eps=0.1, **options) for options in (less, more))
     assert strong.success.sum() >= weak.success.sum() + 3
 
 
 @pytest.mark.parametrize("name", ["pgd", "apgd", "fgsm"])
-def test_losses_lead_different_ways(name: str) -> None:
+def test_each_loss_gives_its_own_answer(name: str) -> None:
     found = {
         loss: attack(bound_to(rugged()), name, eps=0.02, loss=loss).inputs
         for loss in ("cross_entropy", "margin", "dlr")
@@ -116,7 +118,7 @@ def test_losses_lead_different_ways(name: str) -> None:
     assert not np.array_equal(found["cross_entropy"], found["dlr"])
 
 
-def test_ddn_with_more_steps_or_a_norm_that_changes_faster_comes_nearer() -> None:
+def test_ddn_with_more_steps_or_a_larger_gamma_finds_smaller_perturbations() -> None:
     bound = bound_to(rugged())
     few, many = (attack(bound, "ddn", steps=steps) for steps in (20, 300))
     assert np.median(many.distance) < np.median(few.distance)
@@ -125,18 +127,18 @@ def test_ddn_with_more_steps_or_a_norm_that_changes_faster_comes_nearer() -> Non
     assert np.median(quick.distance) < np.median(slow.distance)
 
 
-def test_ddn_that_begins_too_short_stays_short() -> None:
+def test_ddn_with_too_small_an_initial_norm_finds_nothing() -> None:
     found = attack(bound_to(plane(NUMPY)), "ddn", steps=5, init_norm=1e-4)
     assert not found.success.any()
     assert np.array_equal(found.inputs, plane(NUMPY).inputs)
 
 
-# -- how they go about it ----------------------------------------------------------------------------------
+# -- independence of samples, and steps --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["fgsm", "ddn"])
-def test_a_sample_does_not_know_the_others(name: str) -> None:
-    """Nor does who is broken early change anything for who is left."""
+def test_a_sample_does_not_depend_on_the_others(name: str) -> None:
+    """Nor does it matter to the remaining samples which samples are fooled early."""
     classifier = rugged()
     x, y = classifier.samples()
     eps = {} if name == "ddn" else {"eps": 0.03}
@@ -147,21 +149,21 @@ def test_a_sample_does_not_know_the_others(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pgd", "apgd"])
-def test_who_is_broken_costs_nothing_more_and_changes_nothing_for_the_others(name: str) -> None:
-    """Samples that break at once are put behind the others, so that all have the starts that they had."""
+def test_a_fooled_sample_costs_no_further_passes_and_does_not_change_the_others(name: str) -> None:
+    """Samples that are fooled at once are appended, so that the others keep their random starts."""
     classifier = replace(rugged(), inputs=rugged().inputs[:40])
     x, y = classifier.samples()
     alone = attack(bound_to(classifier), name, eps=0.05)
     edge = np.flatnonzero(attack(bound_to(classifier), "fgsm", eps=0.02).success)
     both = np.concatenate([x, x[edge]]), np.concatenate([y, y[edge]])
-    crowded = attack(bound_to(classifier), name, eps=0.05, samples=both)
-    assert np.array_equal(crowded.success[:40], alone.success)
-    np.testing.assert_allclose(crowded.inputs[:40], alone.inputs, atol=1e-9)
+    together = attack(bound_to(classifier), name, eps=0.05, samples=both)
+    assert np.array_equal(together.success[:40], alone.success)
+    np.testing.assert_allclose(together.inputs[:40], alone.inputs, atol=1e-9)
     assert len(edge) > 2
-    assert crowded.backward - alone.backward <= 3 * len(edge)
+    assert together.backward - alone.backward <= 3 * len(edge)
 
 
-def test_steps_reach_across_the_ball() -> None:
+def test_the_steps_can_cross_the_ball() -> None:
     for steps in (5, 10, 40, 100):
         sizes = step_sizes(PGDOptions(steps=steps))
         assert sum(sizes) >= 2.5
@@ -170,27 +172,28 @@ def test_steps_reach_across_the_ball() -> None:
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:
-    assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert checkpoints(1) == [1]
+    assert checkpoint_steps(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert checkpoint_steps(1) == [1]
 
 
-def test_a_step_is_halved_where_it_does_not_pay() -> None:
-    """By either condition; such a sample goes on from its best iterate."""
+def test_a_step_is_halved_by_either_condition() -> None:
+    """A sample whose step is halved continues from its best iterate."""
     d, xp = 2, NUMPY.xp
-    run = begun(xp, np.zeros((4, d)), np.full(4, -5.0), np.ones((4, d)))
-    run = run._replace(
+    ascent = start_ascent(xp, np.zeros((4, d)), np.full(4, -5.0), np.ones((4, d)))
+    ascent = ascent._replace(
         at=np.ones((4, d)),
         value=np.full(4, -6.0),
         best=np.full((4, d), 7.0),
-        highest=np.array([-1.0, -1.0, -5.0, -5.0]),
+        best_value=np.array([-1.0, -1.0, -5.0, -5.0]),
         rises=np.array([10.0, 7.0, 10.0, 10.0]),
         halved=np.array([False, False, False, True]),
     )
-    after = checked(xp, run, 10)
-    # It pays; it rose too seldom; it has got nowhere with whole steps; nor with halved ones, which may go on.
+    after = after_checkpoint(xp, ascent, 10)
+    # In turn: enough rises; too few rises; no better loss with whole steps; no better loss with halved steps,
+    # which is allowed.
     assert after.halved.tolist() == [False, True, True, False]
-    assert after.length[:, 0].tolist() == [2, 1, 1, 2]
+    assert after.step[:, 0].tolist() == [2, 1, 1, 2]
     assert after.at[:, 0].tolist() == [1, 7, 7, 1]
     assert after.value.tolist() == [-6, -1, -5, -6]
     assert not after.rises.any()
-    assert np.array_equal(after.highest_then, run.highest)
+    assert np.array_equal(after.checkpoint_value, ascent.best_value)

@@ -1,4 +1,4 @@
-"""Every bundled attack passes the kit on every array library; so does what its options make of it."""
+"""Every bundled attack passes the conformance kit on every array library, also with other options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigencore.testing.libraries import installed
 STRICT = [str(one) for one in installed() if one.name == "strict"]
 OTHERS = [str(one) for one in installed() if one.name != "strict"]
 
-# array-api-strict takes its time: fewer steps do there.
+# array-api-strict is slow, so it runs fewer steps.
 RUNS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("fgsm", STRICT + OTHERS, {}),
     ("pgd", OTHERS, {}),
@@ -31,11 +31,11 @@ RUNS: list[tuple[str, list[str], dict[str, Any]]] = [
 
 def checks() -> Iterator[Any]:
     for name, libraries, options in RUNS:
-        told = "-".join([name, *(f"{key}={value}" for key, value in options.items())])
+        setting = "-".join([name, *(f"{key}={value}" for key, value in options.items())])
         for check in attack_checks(name, libraries=libraries, **options):
-            yield pytest.param(check, id=f"{told}-{check.__name__}")
+            yield pytest.param(check, id=f"{setting}-{check.__name__}")
 
 
 @pytest.mark.parametrize("check", list(checks()))
-def test_an_attack_keeps_the_rules(check: Check[AttackSubject]) -> None:
+def test_an_attack_passes_the_check(check: Check[AttackSubject]) -> None:
     check()

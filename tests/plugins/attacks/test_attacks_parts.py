@@ -1,4 +1,4 @@
-"""Losses, balls and survivors: what the attacks are made of."""
+"""The parts of the attacks: losses, norm balls and active samples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from eigencore import arrays
 from eigencore.objectives import CrossEntropy
 from eigencore.testing.attacks.classifiers import Dense
 from eigencore.testing.libraries import Library, library
-from eigencore_attacks.balls import Ball, directions
+from eigencore_attacks.active_samples import ActiveSamples
 from eigencore_attacks.losses import LOSSES, LogOdds
-from eigencore_attacks.survivors import Survivors
+from eigencore_attacks.norm_ball import NormBall, unit_rows
 
 NUMPY = library("numpy-float64")
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ LOGITS, LABELS = 3 * RNG.standard_normal((40, 5)), RNG.integers(0, 5, 40)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_is_above_zero_just_where_the_label_is_not_the_largest(
+def test_a_loss_is_positive_exactly_where_the_label_is_not_the_largest_logit(
     name: str, array_library: Library
 ) -> None:
     y = array_library.xp.asarray(LABELS)
@@ -33,7 +33,7 @@ def test_a_loss_is_above_zero_just_where_the_label_is_not_the_largest(
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_derivatives_of_a_loss_are_those_of_its_value(name: str) -> None:
+def test_the_derivatives_of_a_loss_match_its_values(name: str) -> None:
     loss, v, h = LOSSES[name], RNG.standard_normal(LOGITS.shape), 1e-6
     ahead, behind = LOGITS + h * v, LOGITS - h * v
     slope = (loss.value(ahead, LABELS) - loss.value(behind, LABELS)) / (2 * h)
@@ -42,15 +42,15 @@ def test_derivatives_of_a_loss_are_those_of_its_value(name: str) -> None:
     np.testing.assert_allclose(loss.hvp(LOGITS, LABELS, v), turn, rtol=1e-5, atol=1e-7)
 
 
-def test_log_odds_and_cross_entropy_rise_together() -> None:
-    """So do their gradients point the same way."""
+def test_log_odds_and_cross_entropy_increase_together() -> None:
+    """Their gradients have the same direction."""
     odds, entropy = LogOdds(), CrossEntropy()
-    for broken in (True, False):
-        chosen = (LOGITS.argmax(axis=1) != LABELS) == broken
+    for misclassified in (True, False):
+        chosen = (LOGITS.argmax(axis=1) != LABELS) == misclassified
         order = np.argsort(odds.value(LOGITS, LABELS)[chosen])
         assert np.all(np.diff(entropy.value(LOGITS, LABELS)[chosen][order]) > 0)
     one, other = odds.grad(LOGITS, LABELS), entropy.grad(LOGITS, LABELS)
-    np.testing.assert_allclose(directions(one), directions(other), atol=1e-12)
+    np.testing.assert_allclose(unit_rows(one), unit_rows(other), atol=1e-12)
 
 
 def test_log_odds_have_a_gradient_where_the_softmax_has_none() -> None:
@@ -61,25 +61,25 @@ def test_log_odds_have_a_gradient_where_the_softmax_has_none() -> None:
     assert LogOdds().value(logits, y)[0] == pytest.approx(-1e4, rel=1e-3)
 
 
-def test_a_tie_is_not_broken() -> None:
-    """Nor is a lead that rounding may take back in another batch."""
+def test_a_tie_is_not_misclassified() -> None:
+    """Nor is a lead that rounding may remove in another batch."""
     lead = np.array([0.0, 1e-7, 1e-4], dtype=np.float32)
     logits = np.stack([np.ones(3, np.float32), 1 + lead, np.zeros(3, np.float32)], axis=1)
     assert (LogOdds().value(logits, np.zeros(3, int)) > 0).tolist() == [False, False, True]
 
 
-# -- balls -------------------------------------------------------------------------------------------------
+# -- norm balls --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("bounds", [None, (-1.0, 2.0)])
-def test_projecting_leads_into_ball_and_bounds_and_leaves_what_is_inside(norm, bounds, array_library) -> None:
+def test_projection_respects_ball_and_bounds_and_keeps_inner_points(norm, bounds, array_library) -> None:
     centre = array_library.array(RNG.uniform(-1, 2, (50, 6)))
-    ball = Ball(0.3, norm, bounds)
+    ball = NormBall(0.3, norm, bounds)
     x = ball.project(centre + array_library.array(RNG.standard_normal((50, 6))), centre)
     change = arrays.to_host(x - centre)
-    far = np.linalg.norm(change, ord=np.inf if norm == "Linf" else 2, axis=1)
-    assert np.all(far <= 0.3 * (1 + 10 * array_library.eps))
+    distance = np.linalg.norm(change, ord=np.inf if norm == "Linf" else 2, axis=1)
+    assert np.all(distance <= 0.3 * (1 + 10 * array_library.eps))
     if bounds is not None:
         assert np.all((arrays.to_host(x) >= -1) & (arrays.to_host(x) <= 2))
     again = arrays.to_host(ball.project(x, centre))
@@ -89,41 +89,41 @@ def test_projecting_leads_into_ball_and_bounds_and_leaves_what_is_inside(norm, b
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_a_step_is_the_steepest_of_its_length(norm: str) -> None:
     gradient, order = RNG.standard_normal((20, 6)), np.inf if norm == "Linf" else 2
-    step = Ball(0.3, norm, None).step(gradient)
+    step = NormBall(0.3, norm, None).steepest_step(gradient)
     np.testing.assert_allclose(np.linalg.norm(step, ord=order, axis=1), 0.3)
     dual = np.linalg.norm(gradient, ord=1 if norm == "Linf" else 2, axis=1)
     np.testing.assert_allclose(np.sum(step * gradient, axis=1), 0.3 * dual)
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_chance_fills_the_ball_evenly(norm: str) -> None:
-    """The part of the points within half the radius is that of the volume, 2^-d."""
-    points = Ball(0.5, norm, None).chance(np.random.default_rng(1), (40_000, 3))
-    far = np.linalg.norm(points, ord=np.inf if norm == "Linf" else 2, axis=1)
-    assert 0.49 < far.max() <= 0.5
-    assert np.mean(far < 0.25) == pytest.approx(1 / 8, abs=0.006)
+def test_random_perturbations_are_uniform_in_the_ball(norm: str) -> None:
+    """The share of points within half the radius is the share of the volume, 2^-d."""
+    points = NormBall(0.5, norm, None).random_perturbations(np.random.default_rng(1), (40_000, 3))
+    distance = np.linalg.norm(points, ord=np.inf if norm == "Linf" else 2, axis=1)
+    assert 0.49 < distance.max() <= 0.5
+    assert np.mean(distance < 0.25) == pytest.approx(1 / 8, abs=0.006)
     np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.006)
 
 
-def test_directions_of_small_large_and_no_rows(array_library: Library) -> None:
+def test_unit_rows_of_small_large_and_zero_rows(array_library: Library) -> None:
     x = array_library.array(np.array([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]]))
-    np.testing.assert_allclose(arrays.to_host(directions(x)), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(arrays.to_host(unit_rows(x)), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
 
 
-# -- survivors ---------------------------------------------------------------------------------------------
+# -- active samples ----------------------------------------------------------------------------------------
 
 
-def test_survivors_keep_the_best_and_set_the_broken_aside(array_library: Library) -> None:
+def test_active_samples_keep_the_best_iterate_and_remove_the_misclassified(array_library: Library) -> None:
     x, y = array_library.array(np.arange(8.0).reshape(4, 2)), array_library.xp.asarray(np.arange(4))
     space = Dense(array_library, np.zeros((4, 2)), np.zeros(4), np.zeros((4, 2)))
-    left = Survivors(space, x, y)
+    active = ActiveSamples(space, x, y)
 
-    (beside,) = left.look(array_library.array(np.array([-1.0, 2, -3, -4])), x + 10, y)
-    assert arrays.to_host(beside).tolist() == [0, 2, 3]
-    assert left.index.tolist() == [0, 2, 3]
-    (beside,) = left.look(array_library.array(np.array([-2.0, -1, 5])), left.x + 20, beside)
-    assert arrays.to_host(beside).tolist() == [0, 2]
-    assert len(left) == 2
-    # The first was best in the first look, the second broke there; the third and the last did so later.
-    assert arrays.to_host(left.inputs()).tolist() == [[10, 11], [12, 13], [24, 25], [26, 27]]
-    assert arrays.to_host(left.highest).tolist() == [-1, -1]
+    (rest,) = active.record(array_library.array(np.array([-1.0, 2, -3, -4])), x + 10, y)
+    assert arrays.to_host(rest).tolist() == [0, 2, 3]
+    assert active.index.tolist() == [0, 2, 3]
+    (rest,) = active.record(array_library.array(np.array([-2.0, -1, 5])), active.x + 20, rest)
+    assert arrays.to_host(rest).tolist() == [0, 2]
+    assert len(active) == 2
+    # The first two rows come from the first call, the other two from the second.
+    assert arrays.to_host(active.results()).tolist() == [[10, 11], [12, 13], [24, 25], [26, 27]]
+    assert arrays.to_host(active.best_loss).tolist() == [-1, -1]

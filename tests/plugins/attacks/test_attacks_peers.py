@@ -1,4 +1,4 @@
-"""Held to foolbox's attacks on real networks: as strong at every eps, and as near."""
+"""Comparison with foolbox's attacks on real networks: as strong at every eps, and as small perturbations."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def bound(name: str) -> Any:
 
 @cache
 def theirs(name: str) -> tuple[Any, Any, Any]:
-    """The network as foolbox takes it, images and labels."""
-    # A copy: it writes gradients into the network's weights.
+    """Returns the network as a foolbox model, the images and the labels."""
+    # A copy, because foolbox writes gradients into the weights of the network.
     model = copy.deepcopy(find_problem(name).model).requires_grad_(False)
     classifier = bound(name).classifier()
     x, y = classifier.samples(IMAGES[name])
@@ -45,37 +45,39 @@ def theirs(name: str) -> tuple[Any, Any, Any]:
 
 
 @cache
-def left_by_foolbox(name: str) -> Any:
-    """Accuracy at each eps under the best of its PGDs."""
+def accuracy_under_foolbox(name: str) -> Any:
+    """Returns the accuracy at each eps under the strongest PGD of foolbox."""
     found = []
     for steps, step in PGD.values():
         torch.manual_seed(0)
         run = foolbox.attacks.LinfPGD(steps=steps, rel_stepsize=step)
-        _, _, broken = run(*theirs(name), epsilons=list(EPS))
-        found.append(1 - broken.double().mean(dim=1).numpy())
+        _, _, fooled = run(*theirs(name), epsilons=list(EPS))
+        found.append(1 - fooled.double().mean(dim=1).numpy())
     return np.min(found, axis=0)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("kind", ["pgd", "apgd"])
-def test_no_image_in_a_hundred_more_is_left_than_by_the_best_of_its_pgds(kind: str, name: str) -> None:
-    left = [attack(bound(name), kind, eps=eps, images=IMAGES[name]).accuracy for eps in EPS]
-    assert np.all(np.array(left) <= left_by_foolbox(name) + POINT)
-    assert left == sorted(left, reverse=True)
+def test_the_accuracy_is_at_most_one_point_above_that_under_the_best_pgd_of_foolbox(
+    kind: str, name: str
+) -> None:
+    accuracies = [attack(bound(name), kind, eps=eps, images=IMAGES[name]).accuracy for eps in EPS]
+    assert np.all(np.array(accuracies) <= accuracy_under_foolbox(name) + POINT)
+    assert accuracies == sorted(accuracies, reverse=True)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_ddn_comes_as_near(name: str) -> None:
+def test_ddn_finds_perturbations_as_small(name: str) -> None:
     network, images, labels = theirs(name)
     _, moved, _ = foolbox.attacks.DDNAttack(steps=100)(network, images, labels, epsilons=None)
-    far = torch.linalg.vector_norm((moved - images).flatten(1), dim=1).numpy()
+    distance = torch.linalg.vector_norm((moved - images).flatten(1), dim=1).numpy()
     found = attack(bound(name), "ddn", images=IMAGES[name])
     assert found.success.all()
-    assert np.median(found.distance[found.correct]) <= 1.03 * np.median(far[found.correct])
+    assert np.median(found.distance[found.correct]) <= 1.03 * np.median(distance[found.correct])
 
 
 @pytest.mark.parametrize("name", ["demo:digits", "demo:mnist-robust"])
-def test_twice_the_steps_change_half_a_point_at_most(name: str) -> None:
+def test_twice_the_steps_change_the_accuracy_by_half_a_point_at_most(name: str) -> None:
     for eps in (0.05, 0.1):
         once, twice = (
             attack(bound(name), "pgd", eps=eps, images=IMAGES[name], steps=steps) for steps in (40, 80)
@@ -86,7 +88,7 @@ def test_twice_the_steps_change_half_a_point_at_most(name: str) -> None:
 @pytest.mark.parametrize("name", ["demo:digits", "demo:mnist-robust"])
 @pytest.mark.parametrize("kind", ["pgd", "fgsm", "apgd"])
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_changes_stay_in_the_ball_and_the_images_images(kind: str, norm: str, name: str) -> None:
+def test_perturbations_stay_in_the_ball_and_within_the_bounds(kind: str, norm: str, name: str) -> None:
     eps = 0.1 if norm == "Linf" else 0.3
     found = attack(bound(name), kind, eps=eps, norm=norm, images=IMAGES[name])
     images = theirs(name)[1]

@@ -1,4 +1,4 @@
-"""Small classifiers whose derivatives are known, bound on the NumPy backend."""
+"""Small classifiers with known derivatives, bound to the NumPy backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eigencore_numpy.network import TwoLayer
 
 @pytest.fixture(scope="session")
 def two_layers() -> Callable[..., Bound]:
-    """bind(activation, d, classes, samples): a random network, its labels its own answers."""
+    """Returns a function that binds a random network whose labels are its own predictions."""
 
     def bound(
         activation: str = "softplus", d: int = 8, classes: int = 4, samples: int = 40, scale: float = 1.0

@@ -1,4 +1,4 @@
-"""The whole analysis on a softplus network on real digits, on the NumPy backend."""
+"""The whole analysis of a softplus network on real digits, with the NumPy backend."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import eigencore
 from eigencore.objectives import CrossEntropy
 
+ESTIMATES = "estimates of the smallest perturbation (error %: median after rescaling)"
 COLUMNS = {
     *("sample", "label", "correct", "distance"),
     *("loss", "gradient_norm", "margin", "r1", "r1_in_box", "r1_class"),
@@ -38,35 +39,38 @@ def test_a_column_has_a_row_for_every_sample(found):
     assert {len(column) for column in found.columns.values()} == {150}
 
 
-def test_misclassified_samples_stand_apart(found):
+def test_misclassified_samples_are_excluded(found):
     correct = found.columns["correct"].astype(bool)
     assert 0 < (~correct).sum() < 20
     assert (found.columns["distance"][~correct] == 0).all()
     for name in COLUMNS - {"sample", "label", "correct", "distance"}:
         assert np.isnan(found.columns[name][~correct]).all()
         assert np.isfinite(found.columns[name][correct]).all()
-    told = f"{correct.sum()} correct of the first 150 validation samples, {(~correct).sum()} misclassified"
-    assert told in found.title
+    wrong = (~correct).sum()
+    data = (
+        f"the first 150 validation samples ({wrong} misclassified {'is' if wrong == 1 else 'are'} excluded)"
+    )
+    assert f"{correct.sum()} correctly classified of {data}" in found.title
 
 
-def test_radii_are_in_their_order(found):
+def test_the_radii_are_ordered(found):
     own = {name: column[found.columns["correct"].astype(bool)] for name, column in found.columns.items()}
     assert (own["r_cautious"] <= own["r1"] * (1 + 1e-9)).all()
     assert (own["r1"] <= own["r1_in_box"] * (1 + 1e-9)).all()
 
 
-def test_the_correlations_are_what_the_columns_say(found):
-    """Spearman of what is in the columns, as anybody would compute it."""
+def test_the_correlations_are_those_of_the_columns(found):
+    """They equal what SciPy computes from the columns."""
     from scipy.stats import spearmanr
 
     own = {name: column[found.columns["correct"].astype(bool)] for name, column in found.columns.items()}
-    rows = {row[0]: row for row in found.tables["smallest perturbation and its estimates"].rows}
+    rows = {row[0]: row for row in found.tables[ESTIMATES].rows}
     expected = spearmanr(own["r1"], own["distance"]).statistic
     assert rows["r1, first order"][1] == pytest.approx(expected, abs=6e-4)
     assert rows["r1, first order"][4] == pytest.approx(np.median(own["r1"] / own["distance"]), abs=6e-3)
 
 
-def test_the_verdict_claims_no_more_than_it_may(found):
+def test_the_verdict_makes_no_forbidden_claim(found):
     assert not re.search(r"\b(causes?|certified|AutoAttack|proves?)\b", found.verdict)
     assert "certifies nothing" in found.verdict
     assert "redundant" in found.verdict
@@ -79,7 +83,7 @@ def test_the_same_seed_gives_the_same_bytes(digits_problem, found):
         assert np.array_equal(again.columns[name], column, equal_nan=True)
 
 
-def test_it_is_saved_and_read_again(digits_problem, tmp_path):
+def test_a_result_can_be_saved_and_loaded(digits_problem, tmp_path):
     run = eigencore.analyze(
         digits_problem,
         k=1,
@@ -103,8 +107,8 @@ def test_columns_as_a_data_frame(found):
     assert len(frame) == 150
 
 
-def test_each_samples_part_of_the_first_eigenvalue_is_one_on_average(digits_problem):
-    """Over the data that the operator is of, v_1'H_s v_1 has the mean lambda_1: here validation is those."""
+def test_the_weight_curvature_of_the_samples_averages_to_the_first_eigenvalue(digits_problem):
+    """This holds over the data of the operator, which are the samples here."""
     x, y = digits_problem.data[0][0][:60], digits_problem.data[0][1][:60]
     problem = replace(digits_problem, data=[(x, y)], validation=None)
     run = eigencore.analyze(problem, k=1, tol=1e-6, analyses="none")
@@ -113,33 +117,32 @@ def test_each_samples_part_of_the_first_eigenvalue_is_one_on_average(digits_prob
     assert np.mean(parts) == pytest.approx(run.eigen.values[0], rel=1e-4)
 
 
-def test_the_loss_rises_along_the_first_vector_and_not_along_random_ones(found):
-    name = next(name for name in found.tables if name.startswith("mean rise of the loss"))
+def test_the_loss_increases_along_eigenvectors_and_not_along_random_directions(found):
+    name = next(name for name in found.tables if name.startswith("mean increase of the loss"))
     for _, _, along, random in found.tables[name].rows:
         assert along > 10 * abs(random)
 
 
-def test_distances_can_be_handed_in(digits_problem, found, tmp_path):
+def test_distances_can_be_supplied(digits_problem, found, tmp_path):
     own = np.where(found.columns["distance"] > 0, found.columns["distance"], np.inf)
     own[~found.columns["correct"].astype(bool)] = 0
     np.save(tmp_path / "own.npy", own)
     by_file = study(digits_problem, images=150, distances=str(tmp_path / "own.npy")).analyses["robustness"]
     by_array = study(digits_problem, images=150, distances=own).analyses["robustness"]
-    assert by_file.title.endswith("distances as they were handed in")
-    name = "smallest perturbation and its estimates"
-    assert by_file.tables[name] == by_array.tables[name] == found.tables[name]
+    assert by_file.title.endswith("distances supplied by the user")
+    assert by_file.tables[ESTIMATES] == by_array.tables[ESTIMATES] == found.tables[ESTIMATES]
 
 
-def test_samples_that_were_not_broken_are_censored(digits_problem, found):
+def test_samples_that_were_not_fooled_are_censored(digits_problem, found):
     own = found.columns["distance"].copy()
     own[own > np.median(own)] = np.inf
     half = study(digits_problem, images=150, distances=own).analyses["robustness"]
-    assert half.numbers["unbroken"] == np.isinf(own).sum()
+    assert half.numbers["not fooled"] == np.isinf(own).sum()
     assert np.isfinite(half.numbers["median distance"])
 
 
 @pytest.mark.parametrize(
-    ("distances", "told"),
+    ("distances", "message"),
     [
         (np.ones(3), r"shape \(3,\); expected \(150,\)"),
         (np.full(150, np.nan), "NaN or negative"),
@@ -148,43 +151,43 @@ def test_samples_that_were_not_broken_are_censored(digits_problem, found):
     ],
     ids=["too few", "NaN", "negative", "text"],
 )
-def test_distances_that_are_none(digits_problem, distances, told):
+def test_invalid_distances_are_refused(digits_problem, distances, message):
     run = study(digits_problem, images=150, distances=distances)
-    assert re.search(told, run.manifest["failed"]["robustness"])
+    assert re.search(message, run.manifest["failed"]["robustness"])
 
 
 @pytest.mark.parametrize(
     "option",
     [{"eps": "wide"}, {"eps": (0.1, -1.0)}, {"eps": ""}, {"images": 1}, {"distances": "no/such.npy"}],
 )
-def test_options_that_cannot_be_are_refused_before_any_product(digits_problem, option):
+def test_invalid_options_are_refused_before_any_product(digits_problem, option):
     with pytest.raises(eigencore.EigencoreError, match="robustness"):
         study(digits_problem, **option)
 
 
 @pytest.mark.parametrize("eps", ["0.2,0.1", 0.1, (0.1, 0.2), [0.2, 0.1, 0.1]])
-def test_radii_of_ones_own(digits_problem, eps):
+def test_radii_can_be_given(digits_problem, eps):
     table = study(digits_problem, images=40, eps=eps).analyses["robustness"].tables
     rows = next(iter(table.values())).rows
     assert [row[0] for row in rows] == ([0.1] if eps == 0.1 else [0.1, 0.2])
 
 
-def test_fewer_than_thirty_make_no_inference(digits_problem):
+def test_fewer_than_thirty_samples_allow_no_inference(digits_problem):
     found = study(digits_problem, images=20).analyses["robustness"]
     assert found.verdict.startswith("Only ")
-    rows = found.tables["smallest perturbation and its estimates"].rows
+    rows = found.tables[ESTIMATES].rows
     assert rows[0][1] is not None
     assert rows[0][2:4] == (None, None)
 
 
-def test_without_a_correct_sample_there_is_nothing_to_say(digits_problem):
+def test_without_a_correctly_classified_sample_the_analysis_fails(digits_problem):
     x, y = digits_problem.validation[0]
     problem = replace(digits_problem, validation=[(x[:20], (y[:20] + 1) % 10)])
     run = study(problem)
     assert "no sample is classified correctly" in run.manifest["failed"]["robustness"]
 
 
-def test_where_v_1_did_not_converge_nothing_is_said_of_it(digits_problem):
+def test_an_eigenvector_that_did_not_converge_is_not_used(digits_problem):
     run = eigencore.analyze(
         digits_problem,
         k=1,
@@ -199,7 +202,7 @@ def test_where_v_1_did_not_converge_nothing_is_said_of_it(digits_problem):
     assert ("eigenpairs", "WARN") in [row[:2] for row in found.tables["gates"].rows]
 
 
-def test_the_attacks_take_options_of_the_run(digits_problem):
+def test_the_attacks_use_the_options_of_the_run(digits_problem):
     run = eigencore.analyze(
         digits_problem,
         k=1,
@@ -214,13 +217,15 @@ def test_the_attacks_take_options_of_the_run(digits_problem):
         eigencore.analyze(digits_problem, k=1, analyses="none", options={"ddn": {"steps": 7}})
 
 
-def test_samples_of_the_training_data_are_called_so(digits_problem):
+def test_training_samples_are_named_as_such(digits_problem):
     found = study(replace(digits_problem, validation=None), images=40).analyses["robustness"]
     assert "of the first 40 training samples" in found.title
     assert ("samples", "WARN") in [row[:2] for row in found.tables["gates"].rows]
 
 
-def test_nothing_is_found_where_nothing_can_be_concluded(digits_problem):
+def test_there_are_no_findings_without_a_conclusion(digits_problem):
     found = study(digits_problem, images=20).analyses["robustness"]
-    rows = next(table for name, table in found.tables.items() if "top eigenvalues" in name).rows
+    rows = next(
+        table for name, table in found.tables.items() if name.startswith("what the top eigenvalues add")
+    ).rows
     assert {row[-1] for row in rows} == {None}

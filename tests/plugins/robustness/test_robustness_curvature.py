@@ -1,4 +1,4 @@
-"""The batched Lanczos against dense eigenvalues, and the cautious radius against its definition."""
+"""The batched Lanczos process against dense eigenvalues, and the cautious radius against its definition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.testing.libraries import library
-from eigencore_robustness.curvature import TOL, cautious_radius, is_flat, largest_eigenvalues
+from eigencore_robustness.input_curvature import TOL, cautious_radius, is_flat, largest_eigenvalues
 
 SPACE = SimpleNamespace(xp=xp, dtype=np.float64, device="cpu")
 
@@ -25,7 +25,7 @@ def times(H: np.ndarray):
 
 
 def stack() -> np.ndarray:
-    """Hessians (12, 30, 30) of all kinds: full, zero, of rank one and four, of one sign, multiples of one."""
+    """Returns Hessians (12, 30, 30): full, zero, of rank one and four, of one sign, multiples of others."""
     rng = np.random.default_rng(0)
     H = symmetric(rng, 12, 30)
     J = rng.standard_normal((30, 4))
@@ -34,7 +34,7 @@ def stack() -> np.ndarray:
     return H
 
 
-def test_every_row_finds_its_own_largest():
+def test_every_row_finds_its_own_largest_eigenvalue():
     H = stack()
     found = largest_eigenvalues(times(H), H.shape[:2], SPACE, 0)
     exact = np.linalg.eigvalsh(H)
@@ -42,7 +42,7 @@ def test_every_row_finds_its_own_largest():
     assert (np.abs(found.values - exact[:, -1]) <= TOL * np.abs(exact[:, -1]) + 1e-13 * size).all()
 
 
-def test_its_residuals_bound_its_errors():
+def test_the_residuals_bound_the_errors():
     H = symmetric(np.random.default_rng(1), 20, 40)
     found = largest_eigenvalues(times(H), H.shape[:2], SPACE, 0)
     nearest = np.abs(np.linalg.eigvalsh(H) - found.values[:, None]).min(axis=1)
@@ -50,7 +50,7 @@ def test_its_residuals_bound_its_errors():
     assert (found.residuals <= TOL * np.abs(found.values)).all()
 
 
-def test_a_row_does_not_feel_the_others():
+def test_a_row_does_not_depend_on_the_others():
     H = stack()
     together = largest_eigenvalues(times(H), H.shape[:2], SPACE, 0)
     exact = np.linalg.eigvalsh(H)[:, -1]
@@ -60,7 +60,7 @@ def test_a_row_does_not_feel_the_others():
     assert np.allclose(mixed.values, exact[order], rtol=TOL, atol=1e-6 * 1e-6)
 
 
-def test_a_shift_shifts():
+def test_a_shift_of_the_matrices_shifts_the_eigenvalues():
     H = symmetric(np.random.default_rng(3), 6, 25)
     plain = largest_eigenvalues(times(H), (6, 25), SPACE, 0).values
     shifted = largest_eigenvalues(times(H + 7 * np.eye(25)), (6, 25), SPACE, 0).values
@@ -101,7 +101,7 @@ def test_the_cautious_radius_is_the_first_zero_of_the_quadratic_model():
     assert (r <= m / g).all()
 
 
-def test_without_curvature_it_is_first_order():
+def test_without_curvature_the_cautious_radius_is_the_first_order_one():
     m, g = np.array([1.0, 2.0]), np.array([0.5, 4.0])
     assert np.allclose(cautious_radius(m, g, np.zeros(2)), m / g)
     assert np.allclose(cautious_radius(m, g, np.full(2, -3.0)), m / g)

@@ -1,4 +1,4 @@
-"""r1: exact on a linear network; inside the box, the shortest perturbation that the box allows."""
+"""r1: exact on a linear network; within bounds, the shortest perturbation that the bounds allow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def linear(request):
     return classifier, x, classifier.logits(x).argmax(axis=1)
 
 
-def test_without_a_box_it_is_the_distance_to_the_nearest_hyperplane(linear):
+def test_r1_is_the_distance_to_the_nearest_hyperplane(linear):
     classifier, x, y = linear
     found = first_order(classifier, x, y)
     z = classifier.logits(x)
@@ -49,7 +49,7 @@ def test_without_a_box_it_is_the_distance_to_the_nearest_hyperplane(linear):
         assert found.nearest[i] == others[int(np.argmin(exact))]
 
 
-def test_over_all_classes_it_is_never_above_that_to_the_runner_up(linear):
+def test_r1_is_at_most_the_distance_to_the_runner_up(linear):
     classifier, x, y = linear
     margin, gradient = classifier.value_and_grad(Margin(), x, y)
     runner_up = margin / np.linalg.norm(gradient, axis=1)
@@ -58,7 +58,7 @@ def test_over_all_classes_it_is_never_above_that_to_the_runner_up(linear):
     assert (radius < runner_up * (1 - 1e-6)).any()
 
 
-def test_in_the_box_it_is_the_shortest_that_a_solver_finds(linear):
+def test_r1_within_bounds_is_the_shortest_perturbation_that_a_solver_finds(linear):
     classifier, x, y = linear
     found = first_order(classifier, x, y)
     assert (found.radius_in_box >= found.radius * (1 - 1e-12)).all()
@@ -70,8 +70,8 @@ def test_in_the_box_it_is_the_shortest_that_a_solver_finds(linear):
         assert found.radius_in_box[i] == pytest.approx(_shortest(classifier, x[i], y[i]), rel=1e-4)
 
 
-def test_where_the_box_allows_none_it_is_infinite():
-    """Two classes; the second can never win inside the box."""
+def test_r1_within_bounds_is_infinite_if_the_bounds_allow_no_perturbation():
+    """There are two classes, and the second is never predicted within the bounds."""
     classifier = Linear(np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([5.0, 0.0]), (0.0, 1.0))
     x = np.array([[0.2, 0.3]])
     found = first_order(classifier, x, np.array([0]))
@@ -79,7 +79,7 @@ def test_where_the_box_allows_none_it_is_infinite():
     assert found.radius[0] == pytest.approx(4.5 / np.sqrt(2))
 
 
-def test_where_there_is_no_gradient_it_is_infinite():
+def test_r1_is_infinite_if_all_gradients_are_zero():
     classifier = Linear(np.zeros((3, 2)), np.array([1.0, 0.0, 0.5]), (0.0, 1.0))
     found = first_order(classifier, np.array([[0.5, 0.5]]), np.array([0]))
     assert np.isinf(found.radius[0])
@@ -87,13 +87,13 @@ def test_where_there_is_no_gradient_it_is_infinite():
 
 
 def _shortest(classifier: Linear, x: np.ndarray, label: int) -> float:
-    """By sequential quadratic programming, for each class that can be reached at all."""
+    """Returns the minimum over the reachable classes, by sequential quadratic programming."""
     low, high = classifier.bounds
-    room, best = [(low - at, high - at) for at in x], np.inf
+    limits, best = [(low - at, high - at) for at in x], np.inf
     z = classifier.W @ x + classifier.b
     for k in set(range(classifier.classes)) - {label}:
         g, m = classifier.W[label] - classifier.W[k], z[label] - z[k]
-        inside = linprog(np.zeros_like(x), A_ub=[g], b_ub=[-m], bounds=room)
+        inside = linprog(np.zeros_like(x), A_ub=[g], b_ub=[-m], bounds=limits)
         if not inside.success:
             continue
         constraint = {"type": "ineq", "fun": lambda delta, g=g, m=m: -(m + g @ delta)}
@@ -101,10 +101,10 @@ def _shortest(classifier: Linear, x: np.ndarray, label: int) -> float:
             lambda delta: delta @ delta,
             inside.x,
             jac=lambda delta: 2 * delta,
-            bounds=room,
+            bounds=limits,
             constraints=[constraint],
             options={"ftol": 1e-12, "maxiter": 500},
         )
-        if m + g @ found.x <= 1e-9:  # it calls some right answers failures
+        if m + g @ found.x <= 1e-9:  # it reports some correct solutions as failures
             best = min(best, float(np.sqrt(found.fun)))
     return best

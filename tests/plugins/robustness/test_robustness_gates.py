@@ -1,4 +1,4 @@
-"""Each gate passes where it should, and trips where it must."""
+"""Each gate passes on sound networks and attacks, and warns or fails on others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import eigencore
 from eigencore.objectives import CrossEntropy
 from eigencore_robustness import gates
-from eigencore_robustness.gates import Outcome
+from eigencore_robustness.gates import GateOutcome
 
 
 def attack(survived: int, of: int = 200, eps: float = 0.1) -> SimpleNamespace:
@@ -20,22 +20,22 @@ def attack(survived: int, of: int = 200, eps: float = 0.1) -> SimpleNamespace:
 
 def test_logits_that_change_fail():
     z = np.ones((3, 2))
-    assert gates.deterministic(z, z.copy()).outcome is Outcome.PASS
-    assert gates.deterministic(z, z + 1e-9).outcome is Outcome.FAIL
+    assert gates.logits_are_deterministic(z, z.copy()).outcome is GateOutcome.PASS
+    assert gates.logits_are_deterministic(z, z + 1e-9).outcome is GateOutcome.FAIL
 
 
-def test_probabilities_fail_and_logits_that_are_positive_do_not():
+def test_probabilities_fail_and_positive_logits_do_not():
     z = np.array([[2.0, 1.0, 0.5], [0.1, 3.0, 0.4]])
-    assert gates.logits_are_no_probabilities(z).outcome is Outcome.PASS
+    assert gates.outputs_are_logits(z).outcome is GateOutcome.PASS
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    assert gates.logits_are_no_probabilities(p).outcome is Outcome.FAIL
-    assert gates.logits_are_no_probabilities(np.log(p)).outcome is Outcome.PASS
+    assert gates.outputs_are_logits(p).outcome is GateOutcome.FAIL
+    assert gates.outputs_are_logits(np.log(p)).outcome is GateOutcome.PASS
 
 
 @pytest.mark.parametrize(("zeros", "outcome"), [(0, "PASS"), (1, "WARN"), (2, "FAIL"), (100, "FAIL")])
-def test_gradients_that_are_zero(zeros, outcome):
+def test_zero_gradients(zeros, outcome):
     norms = np.where(np.arange(100) < zeros, 0.0, 1e-30)
-    assert gates.gradients_are_there(norms).outcome == outcome
+    assert gates.gradients_are_nonzero(norms).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -47,36 +47,36 @@ def test_gradients_that_are_zero(zeros, outcome):
         ([190, 100, 60], "FAIL"),
         ([100, 130, 0], "FAIL"),
     ],
-    ids=["gone", "nearly gone", "at chance", "above chance", "rises"],
+    ids=["zero", "nearly zero", "of a constant prediction", "above it", "rises"],
 )
-def test_accuracy_must_fall_and_be_gone(survivors, outcome):
+def test_the_accuracy_must_fall_to_zero(survivors, outcome):
     found = [attack(survived, eps=eps) for survived, eps in zip(survivors, (0.1, 0.2, 0.5), strict=True)]
-    assert gates.falls_with_eps(found, chance=0.1).outcome == outcome
+    assert gates.accuracy_falls_with_eps(found, constant_accuracy=0.1).outcome == outcome
 
 
-@pytest.mark.parametrize(("lost", "outcome"), [(0, "PASS"), (1, "PASS"), (3, "WARN"), (20, "FAIL")])
-def test_more_steps(lost, outcome):
+@pytest.mark.parametrize(("gain", "outcome"), [(0, "PASS"), (1, "PASS"), (3, "WARN"), (20, "FAIL")])
+def test_more_steps(gain, outcome):
     assert (
-        gates.more_steps_change_little([attack(150), attack(100)], [attack(150), attack(100 - lost)]).outcome
+        gates.attack_has_converged([attack(150), attack(100)], [attack(150), attack(100 - gain)]).outcome
         == outcome
     )
 
 
 def test_noise_that_is_stronger_than_the_attack_fails():
-    assert gates.noise_is_weaker(0.9, attack(100), 10).outcome is Outcome.PASS
-    assert gates.noise_is_weaker(0.4, attack(100), 10).outcome is Outcome.FAIL
+    assert gates.attack_beats_noise(0.9, attack(100), 10).outcome is GateOutcome.PASS
+    assert gates.attack_beats_noise(0.4, attack(100), 10).outcome is GateOutcome.FAIL
 
 
 def test_unknown_bounds_warn():
-    assert gates.bounds_are_known((0, 1)).outcome is Outcome.PASS
-    assert gates.bounds_are_known(None).outcome is Outcome.WARN
+    assert gates.bounds_are_known((0, 1)).outcome is GateOutcome.PASS
+    assert gates.bounds_are_known(None).outcome is GateOutcome.WARN
 
 
 @pytest.mark.parametrize(
-    ("found", "share", "outcome"), [(3, 1.0, "PASS"), (2, 1.0, "WARN"), (3, 0.9, "WARN")]
+    ("converged", "share", "outcome"), [(3, 1.0, "PASS"), (2, 1.0, "WARN"), (3, 0.9, "WARN")]
 )
-def test_pairs_that_did_not_converge_warn(found, share, outcome):
-    eigen = SimpleNamespace(converged=np.arange(3) < found, k=3)
+def test_eigenpairs_that_did_not_converge_warn(converged, share, outcome):
+    eigen = SimpleNamespace(converged=np.arange(3) < converged, k=3)
     assert gates.eigenpairs_converged(eigen, share).outcome == outcome
 
 
@@ -90,8 +90,8 @@ def outcomes(result) -> dict[str, str]:
     return {name: outcome for name, outcome, _ in result.tables["gates"].rows}
 
 
-def masked(problem, factor: float):
-    """The same network, its logits times a factor, in float32: the softmax saturates."""
+def saturated(problem, factor: float):
+    """Returns the same network in float32 with its logits times a factor, so that the softmax saturates."""
     network = problem.model
     larger = type(network)(
         network.W1, network.b1, factor * network.W2, factor * network.b2, network.activation
@@ -106,17 +106,17 @@ def masked(problem, factor: float):
     )
 
 
-def test_a_sound_network_passes_all(digits_problem):
+def test_a_sound_network_passes_all_gates(digits_problem):
     assert set(outcomes(robustness(digits_problem, images=100)).values()) == {"PASS"}
 
 
-def test_logits_times_ten_thousand_trip_one_and_the_verdict_says_so(digits_problem):
-    found = robustness(masked(digits_problem, 1e4), images=100)
+def test_logits_times_ten_thousand_fail_a_gate_and_the_verdict_names_it(digits_problem):
+    found = robustness(saturated(digits_problem, 1e4), images=100)
     assert outcomes(found)["gradients"] == "FAIL"
-    assert found.verdict.startswith("No conclusion about the network: gradients")
+    assert found.verdict.startswith("No conclusion about the network (failed gate: gradients")
 
 
-def test_quantised_inputs_trip_one(digits_problem):
+def test_quantised_inputs_fail_a_gate(digits_problem):
     torch = pytest.importorskip("torch")
 
     class Quantised(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""The statistics of the robustness analysis: their laws, against references that are slow and plain."""
+"""The statistics of the robustness analysis: their properties, and slow, simple reference computations."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import pytest
 from scipy import stats
 
 from eigencore.errors import UsageError
-from eigencore_robustness.statistics import (
+from eigencore_robustness.statistics.added_information import Finding, added_information, classify, holm
+from eigencore_robustness.statistics.calibration import calibration, calibration_gain
+from eigencore_robustness.statistics.cross_validation import R2Gain, r2_gain
+from eigencore_robustness.statistics.intervals import (
+    BATCH,
     MINIMUM,
+    TOO_FEW,
+    UNSTABLE,
     Interval,
-    R2Gain,
-    Standing,
-    added,
-    calibration,
-    calibration_gain,
-    partial_spearman,
     proportion,
-    r2_gain,
-    smallest_detectable,
+)
+from eigencore_robustness.statistics.rank_correlation import (
+    minimum_detectable_correlation,
+    partial_p,
+    partial_spearman,
+    rank_covariances,
     spearman,
     spearman_gain,
     variance_inflation,
 )
-from eigencore_robustness.statistics.adding import holm, standing
-from eigencore_robustness.statistics.intervals import BATCH, TOO_FEW, UNSTABLE
-from eigencore_robustness.statistics.ranks import partial_p, rank_covariances
 
 N = 80
 ENDS = ("estimate", "low", "high")
 
 
 def study(seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A distance, two controls that tell of it, and two estimators of it, the first the better one."""
+    """Returns a distance, two controls correlated with it, and two estimators of it, the better one first."""
     hidden, *noise = np.random.default_rng(seed).standard_normal((5, n))
     logs = [
         0.3 * hidden,
@@ -48,11 +49,11 @@ def study(seed: int = 0, n: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
-    """With many ties."""
+    """Returns x with many ties."""
     return np.round(2 * x) / 2
 
 
-def ranks_left(x: np.ndarray, controls: list[np.ndarray]) -> np.ndarray:
+def rank_residuals(x: np.ndarray, controls: list[np.ndarray]) -> np.ndarray:
     design = np.stack([np.ones(len(x)), *map(stats.rankdata, controls)], axis=1)
     ranks = stats.rankdata(x)
     return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
@@ -63,7 +64,7 @@ def ranks_left(x: np.ndarray, controls: list[np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [N, N - 1], ids=["bootstrap", "jackknife"])
 @pytest.mark.parametrize("ties", [False, True])
-def test_ranks_by_counts_are_those_of_each_resample(size, ties):
+def test_ranks_from_counts_are_the_ranks_of_each_resample(size, ties):
     d, loss, gradient, *_ = study()
     d[:5] = np.inf
     columns = np.stack([rounded(c) if ties else c for c in (d, loss, gradient)])
@@ -73,21 +74,21 @@ def test_ranks_by_counts_are_those_of_each_resample(size, ties):
         assert np.allclose(covariance, stats.spearmanr(columns[:, drawn], axis=1).statistic, atol=1e-12)
 
 
-def test_partial_is_the_correlation_of_what_is_left_of_the_ranks():
+def test_the_partial_correlation_is_that_of_the_rank_residuals():
     d, loss, gradient, better, _ = study()
     x, controls = rounded(loss), [gradient, better]
-    expected = np.corrcoef(ranks_left(x, controls), ranks_left(d, controls))[0, 1]
+    expected = np.corrcoef(rank_residuals(x, controls), rank_residuals(d, controls))[0, 1]
     assert partial_spearman(x, d, controls, seed=0).estimate == pytest.approx(expected, abs=1e-12)
 
 
-def test_partial_without_controls_or_with_constant_ones_is_spearman():
+def test_without_controls_or_with_constant_ones_the_partial_correlation_is_spearmans():
     d, loss, *_ = study()
     plain = spearman(loss, d, seed=0)
     assert plain.estimate == pytest.approx(stats.spearmanr(loss, d).statistic, abs=1e-12)
     assert partial_spearman(loss, d, [np.ones(N)], seed=0) == plain
 
 
-def test_controls_may_repeat_each_other():
+def test_controls_may_be_redundant():
     d, loss, gradient, better, _ = study()
     once = partial_spearman(loss, d, [gradient, better], seed=0)
     twice = partial_spearman(loss, d, [gradient, better, gradient**3, -better], seed=0)
@@ -100,8 +101,8 @@ def test_controls_may_repeat_each_other():
 
 def test_variance_inflation():
     _, loss, gradient, better, _ = study()
-    left = ranks_left(loss, [gradient, better])
-    r2 = 1 - left.var() / stats.rankdata(loss).var()
+    residuals = rank_residuals(loss, [gradient, better])
+    r2 = 1 - residuals.var() / stats.rankdata(loss).var()
     assert variance_inflation(loss, [gradient, better]) == pytest.approx(1 / (1 - r2))
     assert variance_inflation(loss, [gradient, np.log(loss)]) == math.inf
     assert variance_inflation(loss, []) == pytest.approx(1)
@@ -116,7 +117,7 @@ def test_a_column_that_the_controls_determine_has_no_partial_correlation():
 
 
 @pytest.mark.parametrize("monotone", [np.log, np.sqrt, lambda x: x**5, lambda x: 3 * x - 7])
-def test_increasing_functions_change_no_rank_statistic(monotone):
+def test_increasing_functions_do_not_change_rank_statistics(monotone):
     d, loss, gradient, better, worse = study()
     assert spearman(monotone(loss), monotone(d), seed=0) == spearman(loss, d, seed=0)
     assert spearman_gain(monotone(better), worse, d, seed=0) == spearman_gain(better, worse, d, seed=0)
@@ -125,7 +126,7 @@ def test_increasing_functions_change_no_rank_statistic(monotone):
     )
 
 
-def test_a_gain_in_rank_compares_strengths_whatever_the_sign():
+def test_the_gain_in_rank_correlation_ignores_the_sign():
     d, loss, _, better, _ = study()
     gain = spearman_gain(better, loss, d, seed=0)
     rho, of_loss = (stats.spearmanr(x, d).statistic for x in (better, loss))
@@ -169,7 +170,7 @@ def test_bca_is_scipys_on_the_same_resamples():
         assert ours.low < ours.estimate < ours.high
 
 
-def test_the_seed_decides_every_bit():
+def test_the_seed_determines_every_bit():
     d, loss, gradient, better, worse = study()
 
     def everything(seed):
@@ -177,7 +178,9 @@ def test_the_seed_decides_every_bit():
             calibration(better, d, seed=seed),
             calibration_gain(better, worse, d, seed=seed),
             spearman_gain(better, worse, d, seed=seed),
-            added({"better": better, "worse": worse}, d, {"loss": loss, "gradient": gradient}, seed=seed),
+            added_information(
+                {"better": better, "worse": worse}, d, {"loss": loss, "gradient": gradient}, seed=seed
+            ),
         )
 
     assert everything(0) == everything(0)
@@ -185,7 +188,7 @@ def test_the_seed_decides_every_bit():
         assert one != other
 
 
-def test_the_order_of_samples_changes_no_estimate():
+def test_the_order_of_the_samples_does_not_change_estimates():
     d, loss, gradient, better, worse = columns = study()
     moved = np.stack(columns)[:, np.random.default_rng(0).permutation(N)]
 
@@ -205,25 +208,25 @@ def test_the_order_of_samples_changes_no_estimate():
     assert estimates(*moved) == pytest.approx(estimates(d, loss, gradient, better, worse), rel=1e-9)
 
 
-def test_a_perfect_correlation_has_an_interval_without_width():
+def test_a_perfect_correlation_has_an_interval_of_width_zero():
     d = study()[0]
     assert spearman(2 * d, d, seed=0) == Interval(*[pytest.approx(1, abs=1e-12)] * 3, N)
 
 
-def test_where_resamples_have_no_such_statistic_there_is_no_interval():
+def test_there_is_no_interval_if_the_statistic_is_undefined_on_some_resamples():
     d = study()[0]
     rare = np.zeros(N)
     rare[[3, 5]] = 1
     found = spearman(rare, d, seed=0)
     assert found.estimate == pytest.approx(stats.spearmanr(rare, d).statistic)
     assert (found.low, found.high) == (None, None)
-    assert "too few different values" in found.reason
+    assert "too few distinct values" in found.reason
 
 
 @pytest.mark.parametrize("n", [MINIMUM - 1, MINIMUM])
 def test_no_inference_below_the_minimum(n):
     d, loss, gradient, better, worse = study(n=n)
-    found = added({"better": better}, d, {"loss": loss, "gradient": gradient}, seed=0)["better"]
+    found = added_information({"better": better}, d, {"loss": loss, "gradient": gradient}, seed=0)["better"]
     intervals = [
         spearman(loss, d, seed=0),
         spearman_gain(better, worse, d, seed=0),
@@ -238,10 +241,10 @@ def test_no_inference_below_the_minimum(n):
         assert ("no inference" in interval.reason) == (n < MINIMUM)
     assert (found.p is None) == (n < MINIMUM)
     if n < MINIMUM:
-        assert found.standing is Standing.OPEN
+        assert found.finding is Finding.INCONCLUSIVE
 
 
-def test_the_minimum_counts_broken_samples():
+def test_the_minimum_counts_fooled_samples():
     d, loss, *_ = study()
     d[MINIMUM - 1 :] = np.inf
     few = spearman(loss, d, seed=0)
@@ -252,7 +255,7 @@ def test_the_minimum_counts_broken_samples():
 # -- samples without a value -------------------------------------------------------------------------------
 
 
-def test_unbroken_samples_are_tied_above_all_others():
+def test_samples_that_were_not_fooled_are_tied_above_all_others():
     d, loss, gradient, *_ = study()
     censored, replaced = np.where(loss < np.median(loss), np.inf, d), d.copy()
     replaced[np.isinf(censored)] = 10 * d.max()
@@ -260,10 +263,10 @@ def test_unbroken_samples_are_tied_above_all_others():
     assert partial_spearman(loss, censored, [gradient], seed=0) == partial_spearman(
         loss, replaced, [gradient], seed=0
     )
-    assert abs(spearman(d, censored, seed=0).estimate) < 1  # a tie is no perfect ranking
+    assert abs(spearman(d, censored, seed=0).estimate) < 1  # a tie is not a perfect ranking
 
 
-def test_unbroken_and_unusable_samples_are_left_out_of_log_errors_and_counted():
+def test_censored_and_unusable_samples_are_left_out_of_log_errors_and_counted():
     d, _, _, better, worse = study()
     d[:3] = np.inf
     better[2:8] = [1.0, np.nan, 0.0, -1.0, np.inf, 0.0]
@@ -295,14 +298,14 @@ def test_samples_without_a_value_are_left_out_and_counted():
 @pytest.mark.parametrize(
     ("x", "d", "reason"),
     [
-        (np.full(N, 3.0), None, "the same on every sample"),
-        (np.full(N, np.inf), None, "the same on every sample"),
+        (np.full(N, 3.0), None, "constant across the samples"),
+        (np.full(N, np.inf), None, "constant across the samples"),
         (np.full(N, np.nan), None, "no sample has a value"),
-        (None, np.full(N, np.inf), "no sample was broken"),
+        (None, np.full(N, np.inf), "no sample was fooled"),
     ],
-    ids=["constant", "infinite", "missing", "unbroken"],
+    ids=["constant", "infinite", "missing", "not fooled"],
 )
-def test_no_estimate_has_a_reason(x, d, reason):
+def test_a_missing_estimate_has_a_reason(x, d, reason):
     x, d = study()[1] if x is None else x, study()[0] if d is None else d
     gradient = study()[2]
     for found in (
@@ -311,14 +314,14 @@ def test_no_estimate_has_a_reason(x, d, reason):
     ):
         assert (found.estimate, found.low, found.high) == (None, None, None)
         assert reason in found.reason
-    if found.reason.startswith("the same"):
+    if found.reason.startswith("constant"):
         assert spearman_gain(gradient, x, d, seed=0).reason == found.reason
-    together = added({"x": x}, d, {"gradient": gradient}, seed=0)["x"]
-    assert (together.p, together.standing) == (None, Standing.OPEN)
+    together = added_information({"x": x}, d, {"gradient": gradient}, seed=0)["x"]
+    assert (together.p, together.finding) == (None, Finding.INCONCLUSIVE)
 
 
 @pytest.mark.parametrize("e", [np.full(N, -1.0), np.full(N, np.nan), np.zeros(0)])
-def test_no_calibration_has_a_reason(e):
+def test_a_missing_calibration_has_a_reason(e):
     found = calibration(e, study()[0][: len(e)], seed=0)
     assert found.error.estimate is found.ratio.estimate is None
     assert found.error.reason == "no sample has a value"
@@ -327,9 +330,9 @@ def test_no_calibration_has_a_reason(e):
 
 def test_columns_of_unequal_length_are_refused():
     d, loss, *_ = study()
-    with pytest.raises(UsageError, match="equally many"):
+    with pytest.raises(UsageError, match="one-dimensional columns of equal length"):
         spearman(loss[1:], d, seed=0)
-    with pytest.raises(UsageError, match="equally many"):
+    with pytest.raises(UsageError, match="one-dimensional columns of equal length"):
         calibration(np.ones((N, 1)), np.ones((N, 1)), seed=0)
 
 
@@ -345,7 +348,7 @@ def test_calibration_by_hand():
 
 
 @pytest.mark.parametrize("factor", [1e-6, 0.3, 7.0])
-def test_scaling_an_estimator_scales_its_ratio_and_leaves_its_error(factor):
+def test_scaling_an_estimator_scales_its_ratio_and_not_its_error(factor):
     d, _, _, better, worse = study()
     before, after = calibration(better, d, seed=0), calibration(factor * better, d, seed=0)
     gains = [calibration_gain(e, worse, d, seed=0) for e in (better, factor * better)]
@@ -366,21 +369,21 @@ def test_a_better_estimator_gains():
     assert back.high < 0
 
 
-# -- prediction --------------------------------------------------------------------------------------------
+# -- cross-validation --------------------------------------------------------------------------------------
 
 
 def plain_r2(columns: list[np.ndarray], y: np.ndarray) -> float:
     design = np.stack([np.ones(len(y)), *columns], axis=1)
-    off, of_mean = [], []
+    errors, of_mean = [], []
     for i in range(len(y)):
         others = np.arange(len(y)) != i
         fit = np.linalg.lstsq(design[others], y[others], rcond=None)[0]
-        off.append(y[i] - design[i] @ fit)
+        errors.append(y[i] - design[i] @ fit)
         of_mean.append(y[i] - y[others].mean())
-    return 1 - np.sum(np.square(off)) / np.sum(np.square(of_mean))
+    return 1 - np.sum(np.square(errors)) / np.sum(np.square(of_mean))
 
 
-def test_r2_is_that_of_fits_that_leave_each_sample_out():
+def test_r2_is_that_of_refits_that_leave_each_sample_out():
     d, loss, gradient, better, _ = study()
     found = r2_gain(better, d, [loss, gradient])
     logs = [np.log(c) for c in (loss, gradient, better)]
@@ -389,7 +392,7 @@ def test_r2_is_that_of_fits_that_leave_each_sample_out():
     assert found.gain == pytest.approx(found.together - found.controls)
 
 
-def test_a_signed_column_enters_by_arcsinh_in_units_of_its_own():
+def test_a_signed_column_enters_by_arcsinh_in_units_of_its_median_magnitude():
     d, loss, *_ = study()
     signed = loss - 1
     found = r2_gain(signed, d, [])
@@ -399,7 +402,7 @@ def test_a_signed_column_enters_by_arcsinh_in_units_of_its_own():
 
 
 @pytest.mark.parametrize("column", ["repeat", "constant", "ones", "zeros"])
-def test_a_column_that_says_nothing_new_gains_nothing(column):
+def test_a_column_without_new_information_gains_nothing(column):
     d, loss, gradient, *_ = study()
     x = {
         "repeat": loss**2 * gradient,
@@ -410,7 +413,7 @@ def test_a_column_that_says_nothing_new_gains_nothing(column):
     assert r2_gain(x[column], d, [loss, gradient]).gain == pytest.approx(0, abs=1e-9)
 
 
-def test_one_sample_alone_in_a_column_is_no_division_by_zero():
+def test_a_column_that_is_nonzero_for_one_sample_does_not_divide_by_zero():
     d, loss, *_ = study()
     lone = np.zeros(N)
     lone[7] = 1
@@ -418,7 +421,7 @@ def test_one_sample_alone_in_a_column_is_no_division_by_zero():
 
 
 @pytest.mark.parametrize(("n", "d"), [(3, study()[0][:3]), (N, np.ones(N))])
-def test_no_r2_has_a_reason(n, d):
+def test_a_missing_r2_has_a_reason(n, d):
     loss = study()[1][:n]
     found = r2_gain(loss, d, [loss])
     assert (found.controls, found.together, found.gain) == (None, None, None)
@@ -426,7 +429,7 @@ def test_no_r2_has_a_reason(n, d):
     assert not found.is_small
 
 
-# -- words -------------------------------------------------------------------------------------------------
+# -- findings ----------------------------------------------------------------------------------------------
 
 
 def test_holm():
@@ -452,16 +455,16 @@ def test_p_is_that_of_the_jackknife():
 def test_p_is_adjusted_for_the_family():
     d, *_ = study()
     noise = dict(zip("abc", np.random.default_rng(0).standard_normal((3, N)), strict=True))
-    found = added(noise, d, {}, seed=0)
+    found = added_information(noise, d, {}, seed=0)
     assert {name: one.p for name, one in found.items()} == holm(
         {name: partial_p(x, d, []) for name, x in noise.items()}
     )
 
 
-def test_a_control_is_set_against_the_others():
+def test_a_control_is_tested_given_the_others():
     d, loss, gradient, better, _ = study()
     controls = {"loss": loss, "better": better}
-    found = added({"better": better, "gradient": gradient}, d, controls, seed=0)
+    found = added_information({"better": better, "gradient": gradient}, d, controls, seed=0)
     assert found["better"].partial == partial_spearman(better, d, [loss], seed=0)
     assert found["gradient"].partial == partial_spearman(gradient, d, [loss, better], seed=0)
 
@@ -471,33 +474,33 @@ NONE = Interval(None, None, None, 300)
 
 
 @pytest.mark.parametrize(
-    ("partial", "vif", "p", "r2", "word"),
+    ("partial", "vif", "p", "r2", "finding"),
     [
-        (ABOVE, 2.0, 0.01, (0.5, 0.6), Standing.ADDS),
-        (ABOVE, 2.0, 0.06, (0.5, 0.6), Standing.OPEN),  # not after adjusting for the family
-        (ACROSS, 2.0, 0.01, (0.5, 0.6), Standing.OPEN),
-        (ACROSS, 2.0, 0.5, (0.5, 0.5), Standing.OPEN),  # unrelated, but no repetition
-        (ACROSS, 10.0, 0.5, (0.5, 0.6), Standing.REDUNDANT),
-        (ABOVE, 10.0, 1e-9, (0.5, 0.505), Standing.REDUNDANT),
-        (ABOVE, 10.0, 1e-9, (0.5, 0.52), Standing.COLLINEAR),  # a mixture, which yet predicts better
-        (ABOVE, 60.0, 1e-9, (0.990, 0.996), Standing.COLLINEAR),  # most of what was left to explain
-        (Interval(-0.17, -0.37, -0.04, 200), 859.0, 1e-9, (0.989, 0.989), Standing.REDUNDANT),
-        (NONE, math.inf, None, (0.5, 0.5), Standing.REDUNDANT),
-        (NONE, None, None, (None, None), Standing.OPEN),
-        (NONE, 100.0, None, (None, None), Standing.OPEN),  # no sample was broken
-        (Interval(0.9, None, None, 20, reason=TOO_FEW), 100.0, None, (0.5, 0.5), Standing.OPEN),
-        (Interval(0.9, None, None, 90, reason=UNSTABLE), 1e6, None, (0.5, 0.5), Standing.REDUNDANT),
-        (Interval(0.9, None, None, 90, reason=UNSTABLE), 2.0, None, (0.5, 0.6), Standing.OPEN),
+        (ABOVE, 2.0, 0.01, (0.5, 0.6), Finding.ADDS),
+        (ABOVE, 2.0, 0.06, (0.5, 0.6), Finding.INCONCLUSIVE),  # not after adjusting for the family
+        (ACROSS, 2.0, 0.01, (0.5, 0.6), Finding.INCONCLUSIVE),
+        (ACROSS, 2.0, 0.5, (0.5, 0.5), Finding.INCONCLUSIVE),  # unrelated, but not redundant
+        (ACROSS, 10.0, 0.5, (0.5, 0.6), Finding.REDUNDANT),
+        (ABOVE, 10.0, 1e-9, (0.5, 0.505), Finding.REDUNDANT),
+        (ABOVE, 10.0, 1e-9, (0.5, 0.52), Finding.COLLINEAR),  # collinear, but it predicts better
+        (ABOVE, 60.0, 1e-9, (0.990, 0.996), Finding.COLLINEAR),  # most of what the controls leave unexplained
+        (Interval(-0.17, -0.37, -0.04, 200), 859.0, 1e-9, (0.989, 0.989), Finding.REDUNDANT),
+        (NONE, math.inf, None, (0.5, 0.5), Finding.REDUNDANT),
+        (NONE, None, None, (None, None), Finding.INCONCLUSIVE),
+        (NONE, 100.0, None, (None, None), Finding.INCONCLUSIVE),  # no sample was fooled
+        (Interval(0.9, None, None, 20, reason=TOO_FEW), 100.0, None, (0.5, 0.5), Finding.INCONCLUSIVE),
+        (Interval(0.9, None, None, 90, reason=UNSTABLE), 1e6, None, (0.5, 0.5), Finding.REDUNDANT),
+        (Interval(0.9, None, None, 90, reason=UNSTABLE), 2.0, None, (0.5, 0.6), Finding.INCONCLUSIVE),
     ],
 )
-def test_the_word_for_a_column(partial, vif, p, r2, word):
-    assert standing(partial, vif, p, R2Gain(*r2, 300, 0)) is word
+def test_the_finding_for_a_column(partial, vif, p, r2, finding):
+    assert classify(partial, vif, p, R2Gain(*r2, 300, 0)) is finding
 
 
 # -- proportions and power ---------------------------------------------------------------------------------
 
 
-def test_proportion_is_clopper_and_pearsons():
+def test_the_interval_of_a_proportion_is_clopper_and_pearsons():
     found = proportion(3, 70)
     expected = stats.beta.ppf(0.025, 3, 68), stats.beta.ppf(0.975, 4, 67)
     assert found.estimate == 3 / 70
@@ -507,7 +510,7 @@ def test_proportion_is_clopper_and_pearsons():
 
 
 @pytest.mark.parametrize("n", [5, 40])
-def test_proportion_covers_every_truth(n):
+def test_the_interval_of_a_proportion_covers_every_truth(n):
     intervals = [proportion(k, n) for k in range(n + 1)]
     for truth in np.linspace(0.01, 0.99, 50):
         covering = [i.low <= truth <= i.high for i in intervals]
@@ -515,11 +518,15 @@ def test_proportion_covers_every_truth(n):
 
 
 @pytest.mark.parametrize(("n", "rho"), [(194, 0.2), (350, 0.15), (16, 0.65)])
-def test_the_smallest_detectable_correlation(n, rho):
-    assert smallest_detectable(n) == pytest.approx(rho, rel=0.01)
-    assert smallest_detectable(n + 3, controls=3) == smallest_detectable(n)
-    assert smallest_detectable(n, power=0.9) > smallest_detectable(n) > smallest_detectable(n, alpha=0.1)
+def test_the_minimum_detectable_correlation(n, rho):
+    assert minimum_detectable_correlation(n) == pytest.approx(rho, rel=0.01)
+    assert minimum_detectable_correlation(n + 3, controls=3) == minimum_detectable_correlation(n)
+    assert (
+        minimum_detectable_correlation(n, power=0.9)
+        > minimum_detectable_correlation(n)
+        > minimum_detectable_correlation(n, alpha=0.1)
+    )
 
 
 def test_too_few_samples_detect_nothing():
-    assert smallest_detectable(3) == smallest_detectable(6, controls=3) == 1.0
+    assert minimum_detectable_correlation(3) == minimum_detectable_correlation(6, controls=3) == 1.0

@@ -1,6 +1,6 @@
-"""The statistics over hundreds of small studies whose truth is known: false claims, coverage, power.
+"""False claims, coverage and power of the statistics in hundreds of small studies with known truth.
 
-Bounds are binomial, far out in the tail: with the seeds fixed they either hold or something is wrong.
+Bounds are binomial and far in the tail: with fixed seeds they hold unless something is wrong.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eigencore_robustness.statistics import (
-    Added,
-    Standing,
-    added,
-    calibration,
+from eigencore_robustness.statistics.added_information import AddedInformation, Finding, added_information
+from eigencore_robustness.statistics.calibration import calibration
+from eigencore_robustness.statistics.rank_correlation import (
+    minimum_detectable_correlation,
     partial_spearman,
-    smallest_detectable,
     spearman,
 )
 
@@ -29,12 +27,12 @@ Study = dict[str, np.ndarray]
 
 
 def rare(n: int, p: float) -> int:
-    """A count that n trials of probability p exceed once in a thousand times."""
+    """Returns the count that n trials of probability p exceed with probability .001."""
     return int(stats.binom.ppf(0.999, n, p))
 
 
 def study(rng: np.random.Generator, n: int) -> Study:
-    """A distance and three controls that tell of it as loss, gradient norm and first order do."""
+    """Returns a distance and three controls correlated with it as loss, gradient norm and r1 are."""
     hidden, a, b, c, own = rng.standard_normal((5, n))
     return {
         "d": np.exp(0.3 * hidden + 0.15 * own),
@@ -57,7 +55,7 @@ def even(rng: np.random.Generator, of: Study) -> Study:
 
 
 def uneven(rng: np.random.Generator, of: Study) -> Study:
-    """Its spread varies with a control, and that of d with it."""
+    """Returns noise whose spread varies with a control, and makes the spread of d vary with it."""
     spread = stats.rankdata(of["loss"]) / len(of["loss"])
     of["d"] *= np.exp(0.4 * spread * rng.standard_normal(len(spread)))
     return {f"noise {i}": spread * rng.standard_normal(len(spread)) for i in range(3)}
@@ -70,30 +68,30 @@ def test_noise_leads_to_a_claim_in_about_a_twentieth_of_studies(noise: Callable[
         rng = np.random.default_rng([seed, 1])
         of = study(rng, 60)
         columns = noise(rng, of)
-        found = added(columns, of["d"], controls(of), seed=seed, resamples=RESAMPLES)
-        claims += any(one.standing is Standing.ADDS for one in found.values())
-        unadjusted += any(one.partial.leaves_out_zero for one in found.values())
+        found = added_information(columns, of["d"], controls(of), seed=seed, resamples=RESAMPLES)
+        claims += any(one.finding is Finding.ADDS for one in found.values())
+        unadjusted += any(one.partial.excludes_zero for one in found.values())
     assert claims <= rare(studies, 0.05)
-    assert claims >= 0.01 * studies  # a rule that never claims is no test
-    assert unadjusted > rare(studies, 0.05)  # the family matters, and this test can tell
+    assert claims >= 0.01 * studies  # a rule that never claims would pass the bound above
+    assert unadjusted > rare(studies, 0.05)  # the adjustment matters, and this test detects it
 
 
-def test_the_interval_of_noise_leaves_out_zero_in_about_a_twentieth_of_studies():
+def test_the_interval_of_noise_excludes_zero_in_about_a_twentieth_of_studies():
     def pair(seed: int) -> np.ndarray:
         return np.random.default_rng(seed).standard_normal((2, 60))
 
     studies = 600
-    left_out = sum(
-        spearman(*pair(seed), seed=seed, resamples=RESAMPLES).leaves_out_zero for seed in range(studies)
+    excluded = sum(
+        spearman(*pair(seed), seed=seed, resamples=RESAMPLES).excludes_zero for seed in range(studies)
     )
-    assert rare(studies, 0.02) <= left_out <= rare(studies, 0.06)
+    assert rare(studies, 0.02) <= excluded <= rare(studies, 0.06)
 
 
 # -- planted effects ---------------------------------------------------------------------------------------
 
 
 def plant(rng: np.random.Generator, of: Study) -> np.ndarray:
-    """A column that knows of the distance what no control does, beside much that has no use."""
+    """Returns a column with information on the distance that no control has, and much noise."""
     return np.exp(0.6 * of["own"] + rng.standard_normal(len(of["own"])) + 0.3 * np.log(of["loss"]))
 
 
@@ -105,7 +103,7 @@ def truth(statistic: Callable[[np.random.Generator, Study], float | None]) -> fl
 
 
 def plain_partial(x: np.ndarray, d: np.ndarray, given: list[np.ndarray]) -> float:
-    """Without an interval, as a large sample needs none."""
+    """Returns the partial correlation without an interval, which a large sample does not need."""
     ranks = [stats.rankdata(column) for column in (x, d, *given)]
     inverse = np.linalg.inv(np.corrcoef(ranks))
     return float(-inverse[0, 1] / np.sqrt(inverse[0, 0] * inverse[1, 1]))
@@ -114,13 +112,15 @@ def plain_partial(x: np.ndarray, d: np.ndarray, given: list[np.ndarray]) -> floa
 def test_a_planted_effect_is_found_and_its_interval_covers_the_truth():
     studies, n = 300, 120
     true = truth(lambda rng, of: plain_partial(plant(rng, of), of["d"], list(controls(of).values())))
-    found: list[Added] = []
+    found: list[AddedInformation] = []
     for seed in range(studies):
         rng = np.random.default_rng([seed, 2])
         of = study(rng, n)
         columns = {"planted": plant(rng, of), "noise": rng.standard_normal(n)}
-        found.append(added(columns, of["d"], controls(of), seed=seed, resamples=RESAMPLES)["planted"])
-    claims = sum(one.standing is Standing.ADDS for one in found)
+        found.append(
+            added_information(columns, of["d"], controls(of), seed=seed, resamples=RESAMPLES)["planted"]
+        )
+    claims = sum(one.finding is Finding.ADDS for one in found)
     missed = sum(not one.partial.low <= true <= one.partial.high for one in found)
     assert claims >= 0.95 * studies
     assert missed <= rare(studies, 0.06)
@@ -147,37 +147,37 @@ def test_the_intervals_of_spearman_and_of_the_calibrated_error_cover_the_truth()
         assert 0.02 * studies <= count <= rare(studies, 0.06)
 
 
-# -- repetitions -------------------------------------------------------------------------------------------
+# -- redundant columns -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.01, 0.05])
 @pytest.mark.parametrize("n", [80, 300])
-def test_a_metric_that_repeats_the_loss_is_called_redundant(jitter: float, n: int):
-    studies, words = 100, []
+def test_a_column_that_repeats_the_loss_is_redundant(jitter: float, n: int):
+    studies, findings = 100, []
     for seed in range(studies):
         rng = np.random.default_rng([seed, 4])
         of = study(rng, n)
         repeat = of["loss"] ** 0.7 * np.exp(jitter * rng.standard_normal(n))
-        found = added({"repeat": repeat}, of["d"], controls(of), seed=seed, resamples=RESAMPLES)
-        words.append(found["repeat"].standing)
-    assert words.count(Standing.REDUNDANT) >= 0.95 * studies
-    assert Standing.ADDS not in words
+        found = added_information({"repeat": repeat}, of["d"], controls(of), seed=seed, resamples=RESAMPLES)
+        findings.append(found["repeat"].finding)
+    assert findings.count(Finding.REDUNDANT) >= 0.95 * studies
+    assert Finding.ADDS not in findings
 
 
-def test_noise_is_never_called_redundant():
+def test_noise_is_never_redundant():
     rng = np.random.default_rng(5)
     for seed in range(50):
         of = study(rng, 60)
-        found = added(even(rng, of), of["d"], controls(of), seed=seed, resamples=100)
-        assert all(one.standing is not Standing.REDUNDANT for one in found.values())
+        found = added_information(even(rng, of), of["d"], controls(of), seed=seed, resamples=100)
+        assert all(one.finding is not Finding.REDUNDANT for one in found.values())
 
 
 # -- power -------------------------------------------------------------------------------------------------
 
 
-def test_the_smallest_detectable_correlation_is_found_four_times_in_five():
+def test_the_minimum_detectable_correlation_is_detected_in_four_studies_of_five():
     studies, n = 500, 150
-    rho = smallest_detectable(n, controls=1)
+    rho = minimum_detectable_correlation(n, controls=1)
     # Of a normal pair with correlation r, Spearman's is 6 / pi asin(r / 2).
     r = 2 * np.sin(np.pi * rho / 6)
     claims = 0
@@ -185,17 +185,17 @@ def test_the_smallest_detectable_correlation_is_found_four_times_in_five():
         rng = np.random.default_rng([seed, 6])
         x, other, control = rng.standard_normal((3, n))
         d = np.exp(r * x + np.sqrt(1 - r**2) * other)
-        found: Any = added({"x": x}, d, {"control": control}, seed=seed, resamples=RESAMPLES)["x"]
-        claims += found.standing is Standing.ADDS
+        found: Any = added_information({"x": x}, d, {"control": control}, seed=seed, resamples=RESAMPLES)["x"]
+        claims += found.finding is Finding.ADDS
     assert stats.binom.ppf(0.001, studies, 0.78) <= claims <= rare(studies, 0.82)
 
 
-def test_partial_noise_is_covered_when_controls_are_collinear():
+def test_the_interval_of_noise_covers_zero_given_collinear_controls():
     studies, missed = 300, 0
     for seed in range(studies):
         rng = np.random.default_rng([seed, 7])
         of = study(rng, 60)
         given = [of["loss"], of["loss"] ** 2, of["loss"] * np.exp(0.001 * rng.standard_normal(60))]
         noise = rng.standard_normal(60)
-        missed += partial_spearman(noise, of["d"], given, seed=seed, resamples=RESAMPLES).leaves_out_zero
+        missed += partial_spearman(noise, of["d"], given, seed=seed, resamples=RESAMPLES).excludes_zero
     assert missed <= rare(studies, 0.06)

@@ -1,4 +1,4 @@
-"""The accuracy under attack at a few radii, and what tells whether the attack is worth its name."""
+"""The accuracy under attack at several radii, and the gates that decide whether the attack can be trusted."""
 
 from __future__ import annotations
 
@@ -12,39 +12,37 @@ from eigencore import arrays
 from eigencore.objectives import CrossEntropy
 from eigencore_robustness import gates
 from eigencore_robustness.gates import Gate
-from eigencore_robustness.samples import batches
+from eigencore_robustness.samples import batches, classified_correctly
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from eigencore.interfaces import Classifier
     from eigencore.results import AttackResult
     from eigencore.space import Array, Floats
 
 ATTACK, NORM = "pgd", "Linf"
-CORNERS = 10  # random corners of the ball
+NOISE_DRAWS = 10  # random corners of the ball
 
 
 @dataclass(frozen=True)
-class Strength:
-    """Attacks with rising eps, their adversarial inputs left out, and what the gates saw."""
+class AttackEvaluation:
+    """Attacks in the order of increasing eps, without their adversarial inputs, and the gates."""
 
     attacks: tuple[AttackResult, ...]
     gates: tuple[Gate, ...]
 
 
-def strength(
+def evaluate_attack(
     attack: Callable[..., AttackResult],
     classifier: Classifier,
     samples: tuple[Array, Array],
     radii: Sequence[float],
     batch: int,
     seed: int,
-) -> Strength:
-    """Attacks all samples at all radii; then with twice the steps, and with noise, where it tells most."""
+) -> AttackEvaluation:
+    """Attacks all samples at all radii, and compares with twice the steps and with noise where it matters."""
 
     def run(eps: float, **options: Any) -> AttackResult:
-        found = attack(
+        result = attack(
             ATTACK,
             eps=eps,
             samples=samples,
@@ -54,26 +52,27 @@ def strength(
             norm=NORM,
             **options,
         )
-        return replace(found, inputs=None)
+        return replace(result, inputs=None)
 
     attacks = tuple(run(eps) for eps in radii)
-    # Noise has most to change where as many are broken as not; more steps, wherever some are and some not.
-    telling = min(attacks, key=lambda one: abs(one.accuracy - attacks[0].correct.mean() / 2))
-    undecided = [one for one in attacks if 0 < one.accuracy < one.correct.mean()] or [telling]
+    # Noise can change most where half of the samples are fooled. More steps can change something wherever
+    # some samples are fooled and some are not.
+    middle = min(attacks, key=lambda one: abs(one.accuracy - attacks[0].correct.mean() / 2))
+    undecided = [one for one in attacks if 0 < one.accuracy < one.correct.mean()] or [middle]
     twice = [run(one.eps or 0.0, steps=2 * one.options["steps"]) for one in undecided]
     x, y = samples
     logits = _logits(classifier, x, y, batch)
-    noise = _accuracy_under_noise(classifier, x, y, telling.eps or 0.0, batch, seed)
-    return Strength(
+    noise = _accuracy_under_noise(classifier, x, y, middle.eps or 0.0, batch, seed)
+    return AttackEvaluation(
         attacks,
         (
-            gates.deterministic(logits, _logits(classifier, x, y, batch)),
-            gates.logits_are_no_probabilities(logits),
+            gates.logits_are_deterministic(logits, _logits(classifier, x, y, batch)),
+            gates.outputs_are_logits(logits),
             gates.bounds_are_known(classifier.bounds),
-            gates.gradients_are_there(_gradient_norms(classifier, x, y, batch)),
-            gates.falls_with_eps(attacks, 1 / classifier.classes),
-            gates.more_steps_change_little(undecided, twice),
-            gates.noise_is_weaker(noise, telling, CORNERS),
+            gates.gradients_are_nonzero(_gradient_norms(classifier, x, y, batch)),
+            gates.accuracy_falls_with_eps(attacks, 1 / classifier.classes),
+            gates.attack_has_converged(undecided, twice),
+            gates.attack_beats_noise(noise, middle, NOISE_DRAWS),
         ),
     )
 
@@ -83,34 +82,28 @@ def _logits(classifier: Classifier, x: Array, y: Array, batch: int) -> Array:
 
 
 def _gradient_norms(classifier: Classifier, x: Array, y: Array, batch: int) -> Floats:
-    """Of the correctly classified ones: the attack follows no others."""
+    """Returns the norms for the correctly classified samples; the attack follows no other gradients."""
     found = []
     for _, rows, labels in batches(x, y, batch):
         _, gradient = classifier.value_and_grad(CrossEntropy(), rows, labels)
         norms = arrays.to_host(classifier.xp.linalg.vector_norm(gradient, axis=1))
-        found.append(norms[right(classifier, rows, labels)])
+        found.append(norms[classified_correctly(classifier, rows, labels)])
     return np.concatenate(found)
 
 
 def _accuracy_under_noise(
     classifier: Classifier, x: Array, y: Array, eps: float, batch: int, seed: int
 ) -> float:
-    """The share of samples that are right at every one of CORNERS random corners of their Linf ball."""
-    rng = np.random.default_rng([seed, CORNERS])
+    """Returns the share of samples classified correctly at all NOISE_DRAWS random corners of their ball."""
+    rng = np.random.default_rng([seed, NOISE_DRAWS])
     survived = []
     for _, rows, labels in batches(x, y, batch):
-        still = right(classifier, rows, labels)
-        for _ in range(CORNERS):
+        correct = classified_correctly(classifier, rows, labels)
+        for _ in range(NOISE_DRAWS):
             signs = arrays.from_host(rng.choice([-1.0, 1.0], size=rows.shape), classifier)
             noisy = rows + eps * signs
             if classifier.bounds is not None:
                 noisy = classifier.xp.clip(noisy, *classifier.bounds)
-            still &= right(classifier, noisy, labels)
-        survived.append(still)
+            correct &= classified_correctly(classifier, noisy, labels)
+        survived.append(correct)
     return float(np.concatenate(survived).mean())
-
-
-def right(classifier: Classifier, x: Array, y: Array) -> npt.NDArray[np.bool_]:
-    """Which inputs (b, d) are classified as their labels (b,)."""
-    predicted = arrays.to_host(classifier.xp.argmax(classifier.logits(x), axis=1))
-    return np.asarray(predicted == arrays.to_host(y))

@@ -1,0 +1,90 @@
+"""What is measured for each sample: first-order margins and curvature, in float64 and with L2 norms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.objectives import CrossEntropy, Margin
+from eigencore_robustness.first_order import first_order
+from eigencore_robustness.input_curvature import (
+    LargestEigenvalues,
+    cautious_radius,
+    is_flat,
+    largest_eigenvalues,
+)
+from eigencore_robustness.samples import batches
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Classifier, Objective
+    from eigencore.space import Array, Floats
+
+Columns: TypeAlias = "Mapping[str, Floats]"
+
+
+def sample_columns(
+    classifier: Classifier, x: Array, y: Array, batch: int, seed: int, progress: Callable[[str], None]
+) -> tuple[Columns, bool]:
+    """Returns columns (n,) for correctly classified samples (n, d), and whether their margins are flat.
+
+    The columns are:
+
+    - loss, gradient_norm: the cross-entropy, and the norm of its gradient with respect to the input
+    - margin: the logit margin to the runner-up
+    - r1, r1_in_box, r1_class: the first-order distance to the nearest boundary, the same within the input
+      bounds, and the class behind that boundary
+    - lambda_max: the largest eigenvalue of the Hessian of the cross-entropy over the input, with its residual
+    - nu: the largest eigenvalue of minus the Hessian of the margin to r1_class, with its residual
+    - r_cautious: the smallest radius at which a quadratic model of that margin is zero; not a certificate
+
+    Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious would equal r1 and is
+    NaN.
+    """
+    parts = []
+    for at, rows, labels in batches(x, y, batch):
+        parts.append(_batch_columns(classifier, rows, labels, seed + at))
+        progress(f"curvature over the input: {at + rows.shape[0]} of {x.shape[0]} samples")
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    margin, slope = columns.pop("_margin"), columns.pop("_slope")
+    flat = is_flat(columns["nu"], slope)
+    radius = cautious_radius(margin, slope, columns["nu"])
+    columns["r_cautious"] = np.full_like(radius, np.nan) if flat else radius
+    return columns, flat
+
+
+def _batch_columns(classifier: Classifier, x: Array, y: Array, seed: int) -> dict[str, Floats]:
+    xp = classifier.xp
+    loss, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
+    first = first_order(classifier, x, y)
+    nearest_margin = Margin(first.nearest)
+    margin, slope = classifier.value_and_grad(nearest_margin, x, y)
+    of_loss = _largest(classifier, CrossEntropy(), x, y, 1, seed)
+    of_margin = _largest(classifier, nearest_margin, x, y, -1, seed)
+    columns = {
+        "loss": loss,
+        "gradient_norm": xp.linalg.vector_norm(gradient, axis=1),
+        "margin": Margin().value(classifier.logits(x), y),
+        "r1": first.radius,
+        "r1_in_box": first.radius_in_box,
+        "r1_class": first.nearest,
+        "_margin": margin,
+        "_slope": xp.linalg.vector_norm(slope, axis=1),
+    }
+    return {
+        **{name: arrays.to_host(column) for name, column in columns.items()},
+        "lambda_max": of_loss.values,
+        "lambda_max_residual": of_loss.residuals,
+        "nu": of_margin.values,
+        "nu_residual": of_margin.residuals,
+    }
+
+
+def _largest(
+    classifier: Classifier, objective: Objective, x: Array, y: Array, sign: int, seed: int
+) -> LargestEigenvalues:
+    """Returns the largest eigenvalues of `sign` times the Hessians of the objective over the inputs."""
+    product = classifier.input_products(objective, x, y)
+    return largest_eigenvalues(lambda v: sign * product(v), x.shape, classifier, seed)
