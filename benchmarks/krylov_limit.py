@@ -26,8 +26,8 @@ from kit.krylov_limit import krylov_limit
 from kit.spectra import bulk_edge_cases, large_cases
 
 STAGES = {
-    "until it has converged": {"certify": "none", "glance": False},
-    "with the glance for copies": {"certify": "none"},
+    "until it has converged": {"certify": "none", "repeated": False},
+    "with the search for repeated eigenvalues": {"certify": "none"},
     "with the certificate": {},
 }
 
@@ -52,14 +52,14 @@ def ratios(cases: tuple[Case, ...], seeds: int) -> None:
                 if limit is not None and limit >= 8:
                     over.append(result.matvecs / limit)
         mean = np.exp(np.mean(np.log(over)))
-        print(f"  {stage:28} {mean:.3f} (worst {max(over):.2f}, {len(over)} runs); wrong {wrong}")
+        print(f"  {stage:40} {mean:.3f} (worst {max(over):.2f}, {len(over)} runs); wrong {wrong}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
-    print("outliers, clusters, copies, power laws, gaps")
+    print("outliers, clusters, repeated eigenvalues, power laws, gaps")
     ratios(large_cases(), seeds)
     print("wanted at the edge of a bulk, which a basis of 20 vectors restarts many times for")
     ratios(bulk_edge_cases(), seeds)

@@ -1,4 +1,4 @@
-"""ARPACK's implicitly restarted Lanczos, through SciPy; vectors live on the host."""
+"""ARPACK's implicitly restarted Lanczos through SciPy; the vectors are kept on the host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def eigen_solvers() -> list[SolverEntry]:
     return [
         SolverEntry(
             name="arpack",
-            summary="ARPACK's implicitly restarted Lanczos, through SciPy; answers once, at the end",
+            summary="ARPACK's implicitly restarted Lanczos through SciPy; one result, at the end",
             load="eigencore_arpack.arpack:arpack",
             options="eigencore_arpack.arpack:ArpackOptions",
             needs=frozenset({Capability.PRODUCTS}),

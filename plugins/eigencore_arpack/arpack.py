@@ -4,14 +4,14 @@ Memory: `ncv` vectors on the host, one product per step. Lehoucq, Sorensen & Yan
 (SIAM, 1998); `scipy.sparse.linalg.eigsh`.
 
 This differs from a bare `eigsh` in:
-1. The vectors stay in the operator's own precision: float32 products are not asked for float64's digits.
-2. The operator is scaled to a norm near 1. ARPACK takes what is below eps^(2/3) for zero, whatever the
-   operator's norm, so that at 1e-30 everything would pass at once.
-3. Where ARPACK can't go (k >= n, ncv > n), n products give all there is.
-4. What had converged is kept when it gives up, and a zero matrix has an answer.
+1. The vectors stay in the operator's own precision: float32 products cannot show the digits of float64.
+2. The operator is scaled to a norm near 1. ARPACK treats values below eps^(2/3) as zero, whatever the norm of
+   the operator, so that at a norm of 1e-30 all pairs would count as converged at once.
+3. Where ARPACK is not applicable (k >= n or ncv > n), the matrix is formed by n products and diagonalised.
+4. If ARPACK stops early, the converged pairs are kept. A zero matrix has a result too.
 
-It looks for convergence only when its basis is full, and answers once, at the end. Like any method with a
-single start vector it may miss copies of a repeated eigenvalue.
+ARPACK tests convergence only when its basis is full, and returns one result, at the end. Like any method with
+a single start vector, it may miss repeated eigenvalues.
 """
 
 from __future__ import annotations
@@ -37,36 +37,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArpackOptions:
+    """The options of `arpack`."""
+
     ncv: int | None = option(
         None,
         low=2,
-        help="vectors kept, above k; none: max(2 k + 1, 20)",
-        when="raise it where gaps are small or eigenvalues repeat; it looks for convergence only every "
-        "time all are filled, so more of them cost more where gaps are wide",
+        help="number of Lanczos vectors, more than k; none: max(2 k + 1, 20)",
+        when="raise it if gaps are small or eigenvalues are repeated; convergence is tested only when all "
+        "vectors are filled, so more vectors cost more products if gaps are wide",
     )
     maxiter: int = option(
         300,
         low=1,
-        help="restarts, of about ncv - k products each, before it gives up",
-        when="raise it where it gave up, or raise ncv",
+        help="maximum number of restarts, of about ncv - k products each",
+        when="raise it, or raise ncv, if ARPACK stopped before all pairs had converged",
     )
 
 
 def arpack(
     operator: LinearOperator, request: Request, options: ArpackOptions, *, state: None = None
 ) -> Generator[Snapshot, None, None]:
-    """Yields one Snapshot, of what converged.
+    """ARPACK as a solver: see `eigencore.interfaces.Solver` for arguments and snapshots.
 
-    Its `residuals` are the bound that ARPACK stops at, tol |theta|, not estimates of their own; those of a
-    dense answer are exact.
+    It yields one Snapshot, with the pairs that converged. Its `residuals` are the bound at which ARPACK
+    stops, tol |theta|, rather than estimates for each pair; those of a dense computation are exact.
 
     Raises:
-        OptionError: ncv is not above k.
-        UsageError: a state is given; it keeps none.
+        OptionError: ncv is not larger than k.
+        UsageError: a state is given, but ARPACK keeps no state.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        result = eigencore.solve(np.diag(np.arange(1.0, 101.0)), 3, solver="arpack", ncv=30)
+        print(result.values)
     """
     n, k = operator.shape[0], request.k
     if state is not None:
-        raise UsageError("arpack keeps no state", hint="Give the vectors as start instead of a state.")
+        raise UsageError("arpack keeps no state", hint="Pass the vectors as start instead of a state.")
     if options.ncv is not None and options.ncv <= k:
         raise OptionError(f"arpack.ncv is {options.ncv} and k is {k}; expected ncv > k")
     ncv = max(2 * k + 1, 20) if options.ncv is None else options.ncv
@@ -78,7 +87,7 @@ def arpack(
 
 
 class _HostProduct:
-    """v -> (A / scale) v on host arrays of the operator's precision.
+    """The map v -> (A / scale) v on host arrays of the operator's precision.
 
     `scale` is a power of two near ||A||, set by the first product that is not zero.
     """
@@ -98,7 +107,7 @@ class _HostProduct:
         return (AV / (self.scale or 1.0)).astype(self.dtype)
 
 
-# All that is not wanted of a full basis has converged, but not all that is: the basis is too narrow.
+# All unwanted Ritz pairs of a full basis have converged, but not all wanted ones: the basis is too small.
 _NO_SHIFTS = "ARPACK error 3:"
 
 
@@ -106,16 +115,16 @@ def _sparse(product: _HostProduct, request: Request, ncv: int, maxiter: int) -> 
     import scipy.sparse.linalg as sla
 
     n, rng = product.operator.shape[0], np.random.default_rng(request.seed)
-    # Our thresholds have a floor of 4 eps ||A||; a tol below 4 eps would ask ARPACK for more than that.
+    # The thresholds of a request have a floor of 4 eps ||A||; with a tol below 4 eps, ARPACK would aim lower.
     tol = max(request.tol, 4 * product.eps)
     notes: tuple[str, ...] = ()
-    # Newer SciPy draws what it needs after a breakdown from `rng`, older ones from a seed of their own.
+    # After a breakdown, newer versions of SciPy draw from `rng`, older ones from their own generator.
     seeded = {"rng": rng} if "rng" in inspect.signature(sla.eigsh).parameters else {}
     try:
         values, V = sla.eigsh(
             sla.LinearOperator((n, n), matvec=product, dtype=product.dtype),
             request.k,
-            # One eigenvalue of both ends is the high end's; ARPACK refuses it.
+            # For BE with k = 1, the wanted eigenvalue is the largest; ARPACK rejects this combination.
             which="LA" if (request.which, request.k) == ("BE", 1) else request.which,
             v0=_start(product, request, rng),
             ncv=ncv,
@@ -123,10 +132,10 @@ def _sparse(product: _HostProduct, request: Request, ncv: int, maxiter: int) -> 
             tol=tol,
             **seeded,
         )
-    except sla.ArpackNoConvergence as gave_up:
-        values, V = gave_up.eigenvalues, gave_up.eigenvectors
+    except sla.ArpackNoConvergence as stopped:
+        values, V = stopped.eigenvalues, stopped.eigenvectors
         notes = (
-            f"ARPACK gave up after {maxiter} restarts with {len(values)} of {request.k} pairs: "
+            f"ARPACK stopped after {maxiter} restarts with {len(values)} of {request.k} pairs converged: "
             "raise ncv or maxiter",
         )
     except sla.ArpackError as error:
@@ -141,7 +150,10 @@ def _sparse(product: _HostProduct, request: Request, ncv: int, maxiter: int) -> 
 
 
 def _start(product: _HostProduct, request: Request, rng: np.random.Generator) -> Any:
-    """The sum of the start block's unit columns, with a trace of chance so that nothing is shut out."""
+    """Returns the normalised sum of the start block's unit columns, or a random vector without a start block.
+
+    A small random perturbation is added to the sum, so that it is not orthogonal to any eigenvector.
+    """
     v = rng.standard_normal(product.operator.shape[0])
     v /= np.linalg.norm(v)
     if request.start is not None:
@@ -152,17 +164,18 @@ def _start(product: _HostProduct, request: Request, rng: np.random.Generator) ->
 
 
 def _dense(product: _HostProduct, request: Request) -> Snapshot:
-    """All eigenpairs from n products with the columns of the identity, of which the wanted are told."""
+    """Computes all eigenpairs from n products with the columns of the identity; returns the wanted ones."""
     A = product(np.eye(product.operator.shape[0])).astype(np.float64)
     values, V = np.linalg.eigh((A + A.T) / 2)
     residuals = np.linalg.norm(A @ V - V * values, axis=0)
-    return _snapshot(product, request, values, V, residuals, ("answered densely: n products give all",))
+    note = "computed from the dense matrix, formed by n products: ARPACK needs k < n and ncv <= n"
+    return _snapshot(product, request, values, V, residuals, (note,))
 
 
 def _snapshot(
     product: _HostProduct, request: Request, values: Floats, V: Any, residuals: Floats, notes: tuple[str, ...]
 ) -> Snapshot:
-    """The wanted of these pairs of A / scale, as pairs of A."""
+    """Returns the wanted pairs, given pairs of A / scale, as pairs of A."""
     wanted, scale = request.order(values), product.scale or 1.0
     return Snapshot(
         values=values[wanted] * scale,

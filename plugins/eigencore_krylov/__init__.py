@@ -1,4 +1,4 @@
-"""Krylov solvers: `lanczos`, thick restart, on the operator's device."""
+"""Krylov solvers: `lanczos`, thick-restart Lanczos on the operator's device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def eigen_solvers() -> list[SolverEntry]:
     return [
         SolverEntry(
             name="lanczos",
-            summary="thick-restart Lanczos: the fewest products; looks for copies of what it found",
+            summary="thick-restart Lanczos: fewest products, with a search for repeated eigenvalues",
             load="eigencore_krylov.lanczos:lanczos",
             options="eigencore_krylov.lanczos:LanczosOptions",
             needs=frozenset({Capability.PRODUCTS}),

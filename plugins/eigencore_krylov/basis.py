@@ -1,8 +1,9 @@
-"""A Lanczos basis with its pending directions: expanding, rotating, adding, putting aside.
+"""A Lanczos basis with its pending directions: expansion, rotation, new directions, suspended directions.
 
-The invariant, kept by every method: A V' = V' T + P' C' + Q' D', with [V P] orthonormal. Q is what lies
-outside V of the directions put aside while a fresh chain is followed: that chain may run into them, and what
-they couple stays known.
+Every method keeps the invariant A V' = V' T + P' C' + Q' D', with [V P] orthonormal. V, P, T and C are those
+of `lanczos.py`. While the search for repeated eigenvalues follows a new chain, the pending directions are
+suspended. Q are the parts of the suspended directions outside V, and D are their couplings. The new chain may
+run into the suspended directions, and D keeps their couplings known.
 """
 
 from __future__ import annotations
@@ -24,13 +25,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Basis:
-    """V, P, T, C as in `lanczos.py`; `aside` and `D` as above. `norm` is the largest |Ritz value| seen."""
+    """An orthonormal basis with the projected operator and the couplings to directions outside the basis.
+
+    Attributes:
+        operator: A, of shape (n, n).
+        rows: V, then the pending directions P, then unused rows (capacity, n); on the device.
+        T: V A V' (j, j), on the host.
+        C: couplings of V to the pending directions (j, p).
+        suspended: the suspended directions, each (n,).
+        D: couplings of V to the suspended directions (j, number of suspended directions).
+        norm: the largest |Ritz value| so far, a lower bound of ||A||.
+        restarts: the number of restarts so far.
+    """
 
     operator: LinearOperator
     rows: Array
     T: Floats
     C: Floats
-    aside: tuple[Array, ...]
+    suspended: tuple[Array, ...]
     D: Floats
     norm: float = 0.0
     restarts: int = 0
@@ -48,8 +60,17 @@ class Basis:
         return np.hstack([self.C, self.D])
 
     @classmethod
-    def begin(cls, operator: LinearOperator, start: Array | None, rng: np.random.Generator, m: int) -> Basis:
-        """An empty basis with room for m vectors; the start vectors (random: one) are pending."""
+    def from_start(
+        cls, operator: LinearOperator, start: Array | None, rng: np.random.Generator, m: int
+    ) -> Basis:
+        """Returns an empty basis with room for m vectors; the start vectors are pending.
+
+        Args:
+            operator: A, of shape (n, n).
+            start: a vector (n,) or a block (n, b); None: a random vector.
+            rng: draws that random vector.
+            m: the size of a full basis.
+        """
         n = operator.shape[0]
         start = arrays.random_normal(rng, (n,), operator) if start is None else start
         block = [start] if start.ndim == 1 else [start[:, i] for i in range(start.shape[1])]
@@ -61,61 +82,71 @@ class Basis:
         return basis
 
     def resume(self, operator: LinearOperator) -> Basis:
-        """The same basis for the same operator, asked through another wrapper.
+        """Continues with `operator`, which is the same matrix in another wrapper.
 
         Raises:
-            UsageError: it comes from vectors of another length or data type.
+            UsageError: the basis vectors have another length or data type.
         """
         if operator.shape[0] != self.rows.shape[1] or operator.dtype != self.rows.dtype:
             raise UsageError("this state comes from an operator of another size or data type")
         self.operator = operator
         return self
 
-    def expand(self, apply: Callable[[Array], Array], chosen: int) -> None:
-        """One product: the chosen pending direction joins V, and what is new of its image is pending."""
+    def expand(self, apply: Callable[[Array], Array], index: int) -> None:
+        """Multiplies one pending direction, at the cost of one product.
+
+        The direction joins V. The part of its image that is orthogonal to V and P becomes pending.
+
+        Args:
+            apply: v -> A v.
+            index: which pending direction to multiply.
+        """
         j, p = self.size, self.pending
-        self._bring_forward(chosen)
+        self._move_to_front(index)
         v = self.rows[j, :]
         w = apply(v)
         known = self.C[:, 0]
-        if self.aside:
-            known = known + self.D @ np.array([arrays.scalar(q @ v) for q in self.aside])
+        if self.suspended:
+            known = known + self.D @ np.array([arrays.scalar(q @ v) for q in self.suspended])
         local = self.rows[j : j + p, :] @ w
-        # The first basis vector that is coupled: the one before, but after a restart all are.
+        # The first basis vector that is coupled to v: usually the previous one, but after a restart all are.
         first = int(np.flatnonzero(known)[0]) if np.any(known) else j
-        near = self.operator.xp.concat([self._host(known[first:]), local])
-        # In place from here on: w is ours now, and was not before (an operator may hand out its own array).
-        w = w - near @ self.rows[first : j + p, :]
-        everything = self.rows[: j + p, :]
-        full = everything @ w
-        w -= full @ everything
-        seen, rest = arrays.to_host(full), arrays.norm(w)
-        own = arrays.to_host(local) + seen[j:]
-        # Where little is left, that little may lie in the basis still.
-        while 0 < rest < 10 * float(np.linalg.norm(seen)):
-            full = everything @ w
-            w -= full @ everything
-            seen, before = arrays.to_host(full), rest
-            rest = arrays.norm(w)
-            if rest < before / 2:
+        coefficients = self.operator.xp.concat([self._to_device(known[first:]), local])
+        # This makes a new array, because the operator may return an array that it keeps using. From here on,
+        # w is changed in place.
+        w = w - coefficients @ self.rows[first : j + p, :]
+        VP = self.rows[: j + p, :]
+        overlaps = VP @ w
+        w -= overlaps @ VP
+        removed, remaining = arrays.to_host(overlaps), arrays.norm(w)
+        own = arrays.to_host(local) + removed[j:]
+        # If little of w remains, this remainder may still lie in the basis.
+        while 0 < remaining < 10 * float(np.linalg.norm(removed)):
+            overlaps = VP @ w
+            w -= overlaps @ VP
+            removed, before = arrays.to_host(overlaps), remaining
+            remaining = arrays.norm(w)
+            if remaining < before / 2:
                 continue
             break
 
         self.T = np.block([[self.T, known[:, None]], [known[None, :], own[:1, None]]])
         self.norm = max(self.norm, abs(float(own[0])), float(np.max(np.abs(known), initial=0.0)))
         self.C = np.vstack([self.C[:, 1:], own[None, 1:]])
-        self.D = np.vstack([self.D, np.zeros((1, len(self.aside)))])
-        # Rounding leaves about this much of nothing: the space is invariant, and there is no new direction.
-        if rest > 10 * arrays.eps(self.operator) * self.norm and j + p < self.rows.shape[1]:
-            w /= rest
+        self.D = np.vstack([self.D, np.zeros((1, len(self.suspended)))])
+        # Rounding leaves about this much of a zero vector. Then the space is invariant, and there is no new
+        # direction.
+        if remaining > 10 * arrays.eps(self.operator) * self.norm and j + p < self.rows.shape[1]:
+            w /= remaining
             self._append(w)
             self.C = np.hstack([self.C, np.zeros((j + 1, 1))])
-            self.C[j, -1] = rest
+            self.C[j, -1] = remaining
 
     def add(self, x: Array) -> float:
-        """A further pending direction, coupled to nothing: x, less what lies in [V P].
+        """Adds a pending direction with zero couplings: the part of x that is orthogonal to V and P.
 
-        Returns the part of a unit x that was new; 0.0 where there was none and nothing was added.
+        Returns:
+            The norm of that part for x of unit length; 0.0 if there is none and nothing was added.
         """
         used = self.size + self.pending
         length = arrays.norm(x)
@@ -124,66 +155,74 @@ class Basis:
         x, new = x / length, 1.0
         for _ in range(3):
             x = x - (self.rows[:used, :] @ x) @ self.rows[:used, :]
-            rest = arrays.norm(x)
-            new *= rest
+            remaining = arrays.norm(x)
+            new *= remaining
             if new < 10 * arrays.eps(self.operator):
                 return 0.0
-            x = x / rest
+            x = x / remaining
         self._append(x)
         self.C = np.hstack([self.C, np.zeros((self.size, 1))])
         return new
 
     def rotate(self, rotation: Floats, values: Floats) -> None:
-        """V := S'V for eigenvectors S of T, in place, a chunk of columns at a time."""
+        """Replaces V by S'V in place, a chunk of columns at a time.
+
+        Args:
+            rotation: S, eigenvectors of T, a column a vector (j, number of kept vectors).
+            values: the eigenvalues that belong to them.
+        """
         size, keep = rotation.shape
         p, n = self.pending, self.rows.shape[1]
-        turn = self._host(rotation.T)
+        S = self._to_device(rotation.T)
         for a in range(0, n, arrays.CHUNK):
             chunk = slice(a, min(n, a + arrays.CHUNK))
-            self.rows = arrays.write(self.rows, (slice(0, keep), chunk), turn @ self.rows[:size, chunk])
+            self.rows = arrays.write(self.rows, (slice(0, keep), chunk), S @ self.rows[:size, chunk])
         for i in range(p):
             self.rows = arrays.write(self.rows, (keep + i, slice(None)), self.rows[size + i, :])
         self.T = np.diag(values)
         self.C, self.D = rotation.T @ self.C, rotation.T @ self.D
         self.restarts += 1
 
-    def put_aside(self) -> None:
-        """Pending directions step out: a fresh chain must be free to run into them.
+    def suspend_pending(self) -> None:
+        """Moves the pending directions to the suspended ones, so that a new chain may run into them.
 
-        Orthogonal to them it could miss a copy, of which rounding leaves a part there.
+        A chain kept orthogonal to them could miss a repeated eigenvalue, because rounding leaves a part of
+        its eigenvector in these directions.
         """
         size, p = self.size, self.pending
         copy = self.operator.xp.asarray
-        self.aside += tuple(copy(self.rows[size + i, :], copy=True) for i in range(p))
+        self.suspended += tuple(copy(self.rows[size + i, :], copy=True) for i in range(p))
         self.D = np.hstack([self.D, self.C])
         self.C = np.zeros((size, 0))
 
-    def take_back(self) -> None:
-        """Directions put aside are pending again, less what V and P have of them by now."""
-        aside, D = self.aside, self.D
-        self.aside, self.D = (), np.zeros((self.size, 0))
-        for q, coupling in zip(aside, D.T, strict=True):
+    def restore_suspended(self) -> None:
+        """Makes the suspended directions pending again, less the parts that now lie in V and P."""
+        suspended, D = self.suspended, self.D
+        self.suspended, self.D = (), np.zeros((self.size, 0))
+        for q, coupling in zip(suspended, D.T, strict=True):
             shared = arrays.to_host(self.rows[self.size : self.size + self.pending, :] @ q)
             self.C = self.C + np.outer(coupling, shared)
             new = self.add(q)
             if new:
                 self.C[:, -1] = new * coupling
 
-    def _bring_forward(self, chosen: int) -> None:
-        if chosen == 0:
+    def _move_to_front(self, index: int) -> None:
+        """Exchanges a pending direction and its couplings with the first ones."""
+        if index == 0:
             return
         j = self.size
         first = self.operator.xp.asarray(self.rows[j, :], copy=True)
-        self.rows = arrays.write(self.rows, (j, slice(None)), self.rows[j + chosen, :])
-        self.rows = arrays.write(self.rows, (j + chosen, slice(None)), first)
-        self.C[:, [0, chosen]] = self.C[:, [chosen, 0]]
+        self.rows = arrays.write(self.rows, (j, slice(None)), self.rows[j + index, :])
+        self.rows = arrays.write(self.rows, (j + index, slice(None)), first)
+        self.C[:, [0, index]] = self.C[:, [index, 0]]
 
     def _append(self, x: Array) -> None:
+        """Writes x after the last used row; allocates more rows if all are used."""
         used = self.size + self.pending
         if used == self.rows.shape[0]:
             room = arrays.zeros((4, self.rows.shape[1]), self.operator)
             self.rows = self.operator.xp.concat([self.rows, room], axis=0)
         self.rows = arrays.write(self.rows, (used, slice(None)), x)
 
-    def _host(self, x: Floats) -> Array:
+    def _to_device(self, x: Floats) -> Array:
         return arrays.from_host(x, self.operator)

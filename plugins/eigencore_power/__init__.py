@@ -1,4 +1,4 @@
-"""Power iteration: with deflation (`deflated_power`), and with momentum (`accel_power`)."""
+"""Power iteration solvers: `deflated_power` with deflation, `accel_power` with momentum."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ def eigen_solvers() -> list[SolverEntry]:
     return [
         SolverEntry(
             name="deflated_power",
-            summary="power iteration with deflation: simple, and slow where gaps are small",
+            summary="power iteration with deflation: simple, and slow if gaps are small",
             load="eigencore_power.deflated:deflated_power",
-            options="eigencore_power.deflated:DeflatedPowerOptions",
+            options="eigencore_power.options:DeflatedPowerOptions",
             needs=needs,
             which=("LM",),
         ),
         SolverEntry(
             name="accel_power",
-            summary="power iteration with momentum, in blocks: simple steps, more products than lanczos",
+            summary="block power iteration with momentum: simple steps, more products than lanczos",
             load="eigencore_power.accelerated:accel_power",
-            options="eigencore_power.accelerated:AccelPowerOptions",
+            options="eigencore_power.options:AccelPowerOptions",
             needs=needs,
             which=("LM", "LA", "SA"),
         ),

@@ -1,22 +1,23 @@
 """Power iteration with momentum, in blocks: extreme eigenpairs of a symmetric operator.
 
 De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670):
-w+ = A w - beta w_before, then both divided by the norm of w+. After t steps the start has been multiplied by
-the Chebyshev polynomial beta^(t/2) U_t(x / (2 sqrt(beta))), small where |x| <= 2 sqrt(beta) and growing
-outside. With mu(l) = (|l| + sqrt(l^2 - 4 beta)) / 2, or sqrt(beta) where that root is not real, the part
-along l_j falls by mu(l_j) / mu(l_i) a step against the wanted l_i. A may be indefinite. For a block of b
-vectors beta = (l_{b+1} / 2)^2 is best. This differs from the paper in:
+w+ = A w - beta w_before, then both are divided by the norm of w+. After t steps, the start has been
+multiplied by the Chebyshev polynomial beta^(t/2) U_t(x / (2 sqrt(beta))), which is small where
+|x| <= 2 sqrt(beta) and grows outside. With mu(l) = (|l| + sqrt(l^2 - 4 beta)) / 2, or sqrt(beta) where that
+root is not real, the part along l_j falls by mu(l_j) / mu(l_i) a step relative to the wanted l_i. A may be
+indefinite. For a block of b vectors, beta = (l_{b+1} / 2)^2 is best. This differs from the paper in:
 
-1. A block of k + 1 vectors is iterated, so that a copy or a near tie of the k-th eigenvalue is seen.
-2. beta is found: from what the last two blocks and their products show beyond one block (`lower_bound`).
-3. Ritz pairs are read off the last two blocks together, whose products are known; what is iterated stays one
-   block.
+1. A block of k + 1 vectors is iterated, so that a repeat of the k-th eigenvalue, or a value near it, is seen.
+2. beta is determined during the run, from the part of the last two blocks and their products that one block
+   alone does not show (`damping_lower_bound`).
+3. Ritz pairs are computed from the span of the last two blocks, whose products are known; the iterated part
+   remains one block.
 
     n, k, b    rows of A; wanted pairs; vectors of a block, k + 1 where n allows
-    edge       2 sqrt(beta): eigenvalues up to it are damped
-    reach      the largest lower bound seen of the |eigenvalues| that must be: the edge, but for ties
+    edge       2 sqrt(beta): |eigenvalues| up to it are damped
+    bound      the largest lower bound seen of the |eigenvalues| to damp: the edge, except for ties
 
-Memory: five blocks. Momentum saves memory where k is small, but no products: `lanczos` needs fewer.
+Memory: five blocks. Momentum saves memory if k is small, but no products: `lanczos` needs fewer.
 """
 
 from __future__ import annotations
@@ -24,67 +25,38 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore.errors import OptionError
 from eigencore.interfaces import Snapshot
-from eigencore.options import option
 from eigencore.request import Request
-from eigencore_power.blocks import Block, Ritz, start_block
-from eigencore_power.iteration import (
+from eigencore_power.blocks import Block, RitzDecomposition, start_block
+from eigencore_power.locally_optimal_block import locally_optimal_block
+from eigencore_power.locally_optimal_pair import locally_optimal_pair
+from eigencore_power.options import AccelPowerOptions
+from eigencore_power.stochastic import stochastic_power
+from eigencore_power.subspace_iteration import (
     Iterate,
     advance,
-    begin,
-    refuse_foreign,
-    refuse_other_ends,
+    damping_lower_bound,
+    edge_below_ties,
+    first_iterate,
     ritz_pairs,
     snapshot,
 )
-from eigencore_power.momentum import edge_below_ties, lower_bound
-from eigencore_power.stochastic import stochastic_power
-from eigencore_power.three_term import three_term
-from eigencore_power.two_ended import two_ended
+from eigencore_power.validation import check_end, check_options_for_one_end, check_state
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
 
 
 @dataclass(frozen=True)
-class AccelPowerOptions:
-    momentum: Literal["auto"] | float = option(
-        "auto",
-        low=0.0,
-        help="beta in w+ = A w - beta w_before, in squared units of the eigenvalues; auto: it is found",
-        when="set it where the largest unwanted |eigenvalue| l is known: (l/2)^2 is best; 0 is plain power "
-        "iteration, and from the square of half the k-th |eigenvalue| on it does not converge",
-    )
-    batches: int | None = option(
-        None,
-        low=1,
-        help="batches of the data, drawn at random, that a step multiplies by; none: all of the data",
-        when="set it where one product on all the data takes long and batches tell nearly the same",
-    )
-    variance_reduction: bool = option(
-        True,
-        help="minibatches tell only what changed since the last product on all the data",
-        when="turn it off to save memory: the residuals then come down to a floor of noise, not below it",
-    )
-    epoch: int | None = option(
-        None,
-        low=1,
-        help="steps from one product on all the data to the next; none: as many as cost one, but at most 10",
-        when="raise it where a minibatch is a tiny part of the data, lower it where minibatches are noisy",
-    )
-
-
-@dataclass(frozen=True)
 class AccelPowerState:
-    """What the next step needs; `reach` in units of the iterate's scale, `beta` of its square."""
+    """What the next step needs: `bound` in units of the iterate's scale, `beta` in units of its square."""
 
     iterate: Iterate
-    reach: float
+    bound: float
     beta: float
 
     @property
@@ -99,76 +71,70 @@ def accel_power(
     *,
     state: Any = None,
 ) -> Generator[Snapshot, None, None]:
-    """The solver: see `eigencore.interfaces.Solver`. One Snapshot for every b products.
+    """Power iteration with momentum as a solver: see `eigencore.interfaces.Solver`.
 
-    For LA and SA it is `three_term.three_term`, with `options.batches` `stochastic.stochastic_power`, and for
-    one pair with momentum to be found `two_ended.two_ended`.
-
-    The first b columns of a start block are used; random ones fill it up.
+    It yields one Snapshot for every b products. Other methods take over in three cases:
+    `locally_optimal_block` for LA and SA, `stochastic_power` if `options.batches` is given, and
+    `locally_optimal_pair` for a single pair whose momentum is to be determined. The first b columns of a
+    start block are used; random vectors complete the block.
 
     Raises:
-        OptionError: LA or SA is asked for together with a number for momentum, or with minibatches.
-        UsageError: BE is asked for, or the state is from another solver or operator; or minibatches are, of
-            an operator that has none.
+        OptionError: LA or SA is requested together with a number for momentum, or with minibatches.
+        UsageError: BE is requested; or the state comes from another solver or operator; or minibatches are
+            requested of an operator that has none.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        result = eigencore.solve(np.diag(np.arange(1.0, 101.0)), 3, solver="accel_power")
+        print(result.values, result.notes)
     """
-    refuse_other_ends(request, "accel_power", ("LM", "LA", "SA"))
+    check_end(request, "accel_power", ("LM", "LA", "SA"))
     if request.which != "LM":
-        refuse_damping_around_zero(request, options)
-        yield from three_term(operator, request, state=state)
+        check_options_for_one_end(request, options)
+        yield from locally_optimal_block(operator, request, state=state)
         return
     if options.batches is not None:
         yield from stochastic_power(operator, request, options, state=state)
         return
     if request.k == 1 and options.momentum == "auto":
-        yield from two_ended(operator, request, state=state)
+        yield from locally_optimal_pair(operator, request, state=state)
         return
     rng, b = np.random.default_rng(request.seed), min(request.k + 1, operator.shape[0])
-    reach, previous = 0.0, None
+    bound, previous = 0.0, None
     if state is not None:
-        refuse_foreign(operator, state, AccelPowerState)
+        check_state(operator, state, AccelPowerState)
     if state is not None and state.block.width == b:
-        reach, previous = state.reach, state.block
+        bound, previous = state.bound, state.block
         at = advance(operator, state.iterate, state.beta, rng)
     else:
         given = request.start if state is None else state.block.X.T
-        at = begin(operator, start_block(operator, given, b, rng))
+        at = first_iterate(operator, start_block(operator, given, b, rng))
 
     while True:
         ritz = ritz_pairs(operator, at.block, previous, request.k + 1)
-        reach = max(reach, lower_bound(operator, ritz, request.k, b))
+        bound = max(bound, damping_lower_bound(operator, ritz, request.k, b))
         if options.momentum == "auto":
-            beta = edge_below_ties(ritz, request.k, b, reach) ** 2 / 4
+            beta = edge_below_ties(ritz, request.k, b, bound) ** 2 / 4
         else:
             beta = options.momentum / at.scale / at.scale
-        state = AccelPowerState(at, reach, beta)
-        notes = rule_in_use(options, ritz, request.k, state)
+        state = AccelPowerState(at, bound, beta)
+        notes = momentum_notes(options, ritz, request.k, state)
         yield snapshot(operator, request, ritz, at.scale, count=request.k, notes=notes, state=state)
         previous = at.block
-        del ritz  # two blocks that the next product need not wait beside
+        del ritz  # frees two blocks before the next product
         at = advance(operator, at, beta, rng)
 
 
-def refuse_damping_around_zero(request: Request, options: AccelPowerOptions) -> None:
-    """Raises OptionError where an option makes sense for LM only."""
-    if options.momentum != "auto":
-        raise OptionError(
-            f"accel_power.momentum is {options.momentum}, which damps a range around zero and so finds LM; "
-            f"which is {request.which}",
-            hint="Leave momentum at auto, or ask for LM.",
-        )
-    if options.batches is not None:
-        raise OptionError(
-            f"accel_power.batches damps a range around zero and so finds LM; which is {request.which}",
-            hint="Leave batches out, so that all steps are on the full data, or ask for LM.",
-        )
-
-
-def rule_in_use(options: AccelPowerOptions, ritz: Ritz, k: int, state: AccelPowerState) -> tuple[str, ...]:
-    """The momentum, and what it is worth."""
+def momentum_notes(
+    options: AccelPowerOptions, ritz: RitzDecomposition, k: int, state: AccelPowerState
+) -> tuple[str, ...]:
+    """Returns the notes of a Snapshot: the momentum in use, and the memory with its price in products."""
     scale, b = state.iterate.scale, state.block.width
     edge, wanted = 2 * math.sqrt(state.beta) * scale, abs(float(ritz.values[k - 1])) * scale
-    rule = f"momentum {options.momentum}: |eigenvalues| up to {edge:.4g} are damped"
+    momentum = f"momentum {options.momentum}: |eigenvalues| up to {edge:.4g} are damped"
     if edge >= wanted > 0:
-        rule += f", the wanted {wanted:.4g} among them: set it below {(wanted / 2) ** 2:.4g}"
-    worth = f"memory: {5 * b} vectors are held here; `lanczos` needs 2 to 10 times fewer products"
-    return rule, worth
+        momentum += f", including the wanted {wanted:.4g}: set momentum below {(wanted / 2) ** 2:.4g}"
+    memory = f"memory: this solver holds {5 * b} vectors; `lanczos` needs 2 to 10 times fewer products"
+    return momentum, memory

@@ -1,10 +1,10 @@
-"""Blocks of vectors with their products: orthonormal bases, and Rayleigh-Ritz from products already made.
+"""Blocks of vectors with their products: orthonormal bases, and Rayleigh-Ritz from known products.
 
     n, b        rows of A; vectors of a block
     X  (b, n)   orthonormal, a vector a row, on the device: small matrices multiply long rows fastest
-    AX (b, n)   their products, divided by a power of two near ||A||, so that no square over- or underflows
+    AX (b, n)   their products, divided by a power of two near ||A||, so that no square overflows or vanishes
 
-What is b by b lives on the host in float64.
+Matrices of size b by b are kept on the host in float64.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """Orthonormal X with its products."""
+    """Orthonormal vectors X with their products AX, as in the table of the module."""
 
     X: Array
     AX: Array
@@ -37,7 +37,12 @@ class Block:
 
 
 def multiply(operator: LinearOperator, X: Array, scale: float | None = None) -> tuple[Block, float]:
-    """X with its products, b of them, and their scale: the one given, or what these products suggest."""
+    """Computes the b products of the rows of X.
+
+    Returns:
+        The block, and the scale by which its products are divided: the given one, or a power of two near the
+        largest norm of these products.
+    """
     AX = operator.matmat(X.T)
     columns = [AX[:, i] for i in range(AX.shape[1])]
     if scale is None:
@@ -50,24 +55,27 @@ def multiply(operator: LinearOperator, X: Array, scale: float | None = None) -> 
 
 
 def start_block(operator: LinearOperator, given: Array | None, b: int, rng: np.random.Generator) -> Array:
-    """b orthonormal rows: the first columns of `given`, (n,) or (n, c), then random ones.
+    """Returns b orthonormal rows: the first columns of `given`, (n,) or (n, c), then random vectors.
 
-    A trace of chance goes into those given, so that no eigenvector is shut out.
+    The given columns get a small random perturbation, so that they are not orthogonal to any eigenvector.
     """
     n, xp = operator.shape[0], operator.xp
     X = arrays.random_normal(rng, (b, n), operator) * (1 / math.sqrt(n))
     if given is not None:
         rows = [given] if given.ndim == 1 else [given[:, i] for i in range(min(b, given.shape[1]))]
         known = xp.stack([row / (arrays.norm(row) or 1.0) for row in rows])
-        trace = math.sqrt(arrays.eps(operator)) * X[: len(rows), :]
-        X = xp.concat([known + trace, X[len(rows) :, :]])
-    return complete(operator, orthonormalise(operator, X)[0], b, rng)
+        perturbation = math.sqrt(arrays.eps(operator)) * X[: len(rows), :]
+        X = xp.concat([known + perturbation, X[len(rows) :, :]])
+    return fill_with_random(operator, orthonormalise(operator, X)[0], b, rng)
 
 
 def orthonormalise(operator: LinearOperator, W: Array, least: float | None = None) -> tuple[Array, Floats]:
-    """Q (r, n) and T (r, b) with Q = T W orthonormal, where r is the rank that W shows above rounding.
+    """Returns Q (r, n) and T (r, b), where Q = T W is orthonormal and r is the numerical rank of W (b, n).
 
-    `least` is the smallest singular value of W that counts; None: 10 eps of its largest.
+    Args:
+        operator: defines the array library and the precision.
+        W: rows in any position.
+        least: the smallest singular value of W that counts for the rank; None: 10 eps of the largest.
     """
     Q, R = operator.xp.linalg.qr(W.T)
     U, s, Vt = np.linalg.svd(arrays.to_host(R))
@@ -75,8 +83,8 @@ def orthonormalise(operator: LinearOperator, W: Array, least: float | None = Non
     return arrays.from_host(U.T[keep, :], operator) @ Q.T, Vt[keep, :] / s[keep, None]
 
 
-def complete(operator: LinearOperator, Q: Array, b: int, rng: np.random.Generator) -> Array:
-    """Q and random rows after it, b in all and orthonormal."""
+def fill_with_random(operator: LinearOperator, Q: Array, b: int, rng: np.random.Generator) -> Array:
+    """Returns Q followed by random rows, b orthonormal rows in total."""
     r, n = Q.shape
     if r == b:
         return Q
@@ -86,12 +94,12 @@ def complete(operator: LinearOperator, Q: Array, b: int, rng: np.random.Generato
     return operator.xp.concat([Q, F])
 
 
-def beyond(operator: LinearOperator, known: Sequence[Block], other: Block) -> Block:
-    """What `other` has outside the span of the known blocks, as an orthonormal block with its products.
+def part_outside(operator: LinearOperator, known: Sequence[Block], other: Block) -> Block:
+    """Returns the part of `other` outside the span of the known blocks: an orthonormal block with products.
 
-    Below sqrt(eps) of a vector's length, the product of what is left would be rounding. Products may be worse
-    than their data type says (low precision, finite differences); then they contradict each other across
-    the diagonal, and nothing is taken.
+    A part shorter than sqrt(eps) of a vector's length is left out, since its product would be rounding error.
+    Products may be less accurate than their data type (low precision, finite differences). The matrix between
+    the blocks is then not symmetric, and an empty block is returned.
     """
     D, shared = other.X, [0.0] * len(known)
     for _ in range(2):
@@ -101,13 +109,13 @@ def beyond(operator: LinearOperator, known: Sequence[Block], other: Block) -> Bl
             shared[i] = shared[i] + C
     least = math.sqrt(arrays.eps(operator))
     Q, T = orthonormalise(operator, D, least=least)
-    turn = arrays.from_host(T, operator)
-    AQ = turn @ other.AX
+    rotation = arrays.from_host(T, operator)
+    AQ = rotation @ other.AX
     for C, block in zip(shared, known, strict=True):
-        AQ -= (turn @ C) @ block.AX
+        AQ -= (rotation @ C) @ block.AX
     for block in known:
-        one, same = arrays.to_host(Q @ block.AX.T), arrays.to_host(AQ @ block.X.T)
-        if np.any(np.abs(one - same) > 10 * least):
+        upper, lower = arrays.to_host(Q @ block.AX.T), arrays.to_host(AQ @ block.X.T)
+        if np.any(np.abs(upper - lower) > 10 * least):
             return Block(Q[:0, :], AQ[:0, :])
     return Block(Q, AQ)
 
@@ -116,28 +124,36 @@ def beyond(operator: LinearOperator, known: Sequence[Block], other: Block) -> Bl
 
 
 @dataclass(frozen=True)
-class Ritz:
+class RitzDecomposition:
     """The Ritz pairs of the span of some blocks, in falling magnitude and in units of the scale.
 
     Attributes:
-        values: all r of them.
-        residuals: ||A v - theta v|| of the first pairs, as many as were asked for.
-        sizes: the singular values of A on the span, (r,), falling. Each is at most the |eigenvalue| of its
-            rank, by interlacing. So is each |Ritz value|, but those cancel where the spectrum has both signs.
+        values: all r Ritz values.
+        residuals: ||A v - theta v|| of the first pairs, as many as were requested.
+        singular_values: of A on the span, (r,), falling. By interlacing, each is at most the |eigenvalue| of
+            the same rank. This also holds for each |Ritz value|, but Ritz values cancel if the spectrum has
+            both signs.
         rotation: (r, r), row i is the i-th Ritz vector in terms of the blocks' rows.
         projected: (r, r), A in terms of the blocks' rows.
+        blocks: the blocks whose span this is.
     """
 
     values: Floats
     residuals: Floats
-    sizes: Floats
+    singular_values: Floats
     rotation: Floats
     projected: Floats
     blocks: tuple[Block, ...]
 
 
-def rayleigh_ritz(operator: LinearOperator, blocks: Sequence[Block], count: int) -> Ritz:
-    """From blocks that are orthonormal together; no product is made. Residuals are of `count` pairs."""
+def rayleigh_ritz(operator: LinearOperator, blocks: Sequence[Block], count: int) -> RitzDecomposition:
+    """Applies Rayleigh-Ritz to blocks that are orthonormal together, without a product.
+
+    Args:
+        operator: defines the array library and the precision.
+        blocks: the blocks with their products.
+        count: the number of pairs whose residuals are computed.
+    """
     blocks = tuple(block for block in blocks if block.width)
     bases, products = [block.X for block in blocks], [block.AX for block in blocks]
     H = _gram(bases, products)
@@ -149,33 +165,34 @@ def rayleigh_ritz(operator: LinearOperator, blocks: Sequence[Block], count: int)
     R = combine(operator, products, first)
     R -= combine(operator, bases, values[:count, None] * first)
     residuals = arrays.to_host(operator.xp.linalg.vector_norm(R, axis=1))
-    sizes = np.sqrt(np.maximum(np.linalg.eigvalsh(_gram(products, products)), 0))[::-1]
-    return Ritz(values, residuals, sizes, rotation, H, blocks)
+    singular_values = np.sqrt(np.maximum(np.linalg.eigvalsh(_gram(products, products)), 0))[::-1]
+    return RitzDecomposition(values, residuals, singular_values, rotation, H, blocks)
 
 
-def ritz_block(operator: LinearOperator, ritz: Ritz, which: slice | list[int]) -> Block:
-    """Some of the Ritz vectors, with their products."""
-    Y = ritz.rotation[which, :]
+def ritz_block(operator: LinearOperator, ritz: RitzDecomposition, indices: slice | list[int]) -> Block:
+    """Returns some of the Ritz vectors with their products."""
+    Y = ritz.rotation[indices, :]
     return Block(
         combine(operator, [block.X for block in ritz.blocks], Y),
         combine(operator, [block.AX for block in ritz.blocks], Y),
     )
 
 
-def turn(operator: LinearOperator, blocks: Sequence[Block], lead: Request) -> Block:
-    """Rayleigh-Ritz over the rows of all blocks: the Ritz vectors `lead` asks for, and what old ones add.
+def locally_optimal_update(operator: LinearOperator, blocks: Sequence[Block], leading: Request) -> Block:
+    """Applies Rayleigh-Ritz to the rows of all blocks, and keeps the span of the previous Ritz vectors.
 
-    Old are the first `lead.k` rows of the first block, which are what it asked for a turn before. No vector
-    is multiplied. The Cholesky factor mends what orthonormality many turns have cost.
+    The new block has the Ritz vectors that `leading` requests, then orthonormal vectors that extend their
+    span to the previous Ritz vectors. The previous Ritz vectors are the first `leading.k` rows of the first
+    block. No product is made. The Cholesky factor repairs the loss of orthonormality over many updates.
     """
     bases, products = [block.X for block in blocks], [block.AX for block in blocks]
     root = np.linalg.cholesky(_gram(bases, bases))
     inverse = np.linalg.inv(root)
     H = inverse @ _gram(bases, products) @ inverse.T
     values, ritz = np.linalg.eigh((H + H.T) / 2)
-    Y = ritz[:, lead.order(values)]
-    old = root.T[:, : min(lead.k, blocks[0].width)]
-    D = old - Y @ (Y.T @ old)
+    Y = ritz[:, leading.order(values)]
+    previous = root.T[:, : min(leading.k, blocks[0].width)]
+    D = previous - Y @ (Y.T @ previous)
     U, s, _ = np.linalg.svd(D, full_matrices=False)
     added = U[:, s > 100 * arrays.eps(operator)]
     Q = np.linalg.qr(np.concatenate([Y, added], axis=1))[0].T @ inverse
@@ -183,7 +200,7 @@ def turn(operator: LinearOperator, blocks: Sequence[Block], lead: Request) -> Bl
 
 
 def combine(operator: LinearOperator, parts: Sequence[Array], Y: Floats) -> Array:
-    """Y [X1; X2; ...], without forming the whole."""
+    """Returns Y [X1; X2; ...] for the parts X1, X2, ..., without stacking them."""
     ends = np.cumsum([part.shape[0] for part in parts])[:-1].tolist()
     pieces = [
         arrays.from_host(y, operator) @ part for y, part in zip(np.split(Y, ends, 1), parts, strict=True)
@@ -195,4 +212,5 @@ def combine(operator: LinearOperator, parts: Sequence[Array], Y: Floats) -> Arra
 
 
 def _gram(left: Sequence[Array], right: Sequence[Array]) -> Floats:
+    """Returns the matrix of inner products of all left rows with all right rows, on the host."""
     return np.block([[arrays.to_host(a @ b.T) for b in right] for a in left])

@@ -1,17 +1,18 @@
-"""Power iteration with deflation: the eigenpairs largest in magnitude of a symmetric operator, plainly.
+"""Power iteration with deflation: the eigenpairs of largest magnitude of a symmetric operator.
 
-In a block (the default) all k come at once: subspace iteration, k products a step. One after the other, each
-is iterated in the orthogonal complement of those found. B. N. Parlett, The Symmetric Eigenvalue Problem
-(SIAM, 1998), chapters 4, 5 and 14. This differs from the textbook in:
+By default, all k pairs are iterated as one block: subspace iteration, k products a step. Otherwise they are
+found one at a time, each in the orthogonal complement of those found before. B. N. Parlett, The Symmetric
+Eigenvalue Problem (SIAM, 1998), chapters 4, 5 and 14. This differs from the textbook in:
 
-1. Ritz pairs are read off the last two vectors of an iteration together, whose products are known: between l
-   and -l a single one would alternate for ever.
-2. It stops on residuals of A itself, not of a projected A: Rayleigh-Ritz over those found and the one sought
-   also mends the couplings between them that projecting leaves, and costs no product.
-3. The next one sought starts from chance, although the last two vectors have shown the most of one already:
-   beside that a copy of one found is too faint to be noticed before the other passes.
+1. Ritz pairs are computed from the span of the last two iterates, whose products are known: between l and -l,
+   a single iterate would alternate indefinitely.
+2. It stops on residuals of A itself, not of a projected A. Rayleigh-Ritz over the found vectors and the
+   current one also removes the couplings between them that projection leaves, and costs no product.
+3. The search for the next pair starts from a random vector, although the last two iterates already contain
+   much of one. With that start, a repeat of a found eigenvalue would be too faint to notice before the other
+   pair has converged.
 
-Memory: five blocks of k vectors; one after the other up to four, and a few vectors.
+Memory: five blocks of k vectors; one pair at a time, up to four blocks and a few vectors.
 """
 
 from __future__ import annotations
@@ -25,51 +26,47 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore.options import option
 from eigencore_power.blocks import (
     Block,
-    Ritz,
-    beyond,
-    complete,
+    RitzDecomposition,
+    fill_with_random,
     multiply,
     orthonormalise,
+    part_outside,
     rayleigh_ritz,
     ritz_block,
     start_block,
 )
-from eigencore_power.iteration import (
+from eigencore_power.options import DeflatedPowerOptions
+from eigencore_power.subspace_iteration import (
     Iterate,
     advance,
-    begin,
-    excesses,
-    nothing_larger,
-    refuse_foreign,
-    refuse_other_ends,
+    first_iterate,
+    next_pair_excluded,
+    residual_ratios,
     ritz_pairs,
     snapshot,
 )
+from eigencore_power.validation import check_end, check_state
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
     from eigencore.space import Array
 
-SLOW = 500  # further products from which on it is said that another solver needs far fewer
-STEPS = 20  # over which a rate is measured
+SLOW_PRODUCTS = 500  # if more products are needed, a note says that another solver needs far fewer
+RATE_STEPS = 20  # the steps over which a rate of convergence is measured
 
 
 @dataclass(frozen=True)
-class DeflatedPowerOptions:
-    block: bool = option(
-        True,
-        help="all k at once; otherwise one after the other, in the complement of those found",
-        when="turn it off to have the first pairs early, where the wanted lie far apart",
-    )
+class DeflationState:
+    """The found vectors and the latest iterate of the next one.
 
-
-@dataclass(frozen=True)
-class Deflation:
-    """Those found, orthonormal, and the latest vector of the one sought; products in units of `scale`."""
+    Attributes:
+        found: the found vectors, orthonormal, with their products in units of `scale`.
+        block: the latest iterate, a block of one vector.
+        scale: the power of two by which products are divided.
+    """
 
     found: Block
     block: Block
@@ -81,112 +78,136 @@ def deflated_power(
     request: Request,
     options: DeflatedPowerOptions,
     *,
-    state: Iterate | Deflation | None = None,
+    state: Iterate | DeflationState | None = None,
 ) -> Generator[Snapshot, None, None]:
-    """The solver: see `eigencore.interfaces.Solver`. One Snapshot for every k products, or for every one.
+    """Power iteration with deflation as a solver: see `eigencore.interfaces.Solver`.
 
-    The first k columns of a start block are used, each for one pair where they come one after the other.
+    It yields one Snapshot for every k products, or for every product if pairs are found one at a time. The
+    first k columns of a start block are used; if pairs are found one at a time, each starts from its column.
 
     Raises:
-        UsageError: another end than LM is asked for, or the state is from another solver, operator or
+        UsageError: another end than LM is requested, or the state comes from another solver, operator or
             setting of `block`.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        result = eigencore.solve(np.diag([9.0, -5.0, 3.0, 1.0]), 2, solver="deflated_power", block=False)
+        print(result.values)
     """
-    refuse_other_ends(request, "deflated_power", ("LM",))
+    check_end(request, "deflated_power", ("LM",))
     if state is not None:
-        refuse_foreign(operator, state, Iterate if options.block else Deflation)
-    return (_at_once if options.block else _one_by_one)(operator, request, state)
+        check_state(operator, state, Iterate if options.block else DeflationState)
+    return (_all_together if options.block else _one_at_a_time)(operator, request, state)
 
 
-def _at_once(operator: LinearOperator, request: Request, state: Any) -> Generator[Snapshot, None, None]:
+def _all_together(operator: LinearOperator, request: Request, state: Any) -> Generator[Snapshot, None, None]:
+    """Subspace iteration with a block of k vectors."""
     rng, k = np.random.default_rng(request.seed), request.k
     if state is not None and state.block.width == k:
         previous, at = state.block, advance(operator, state, 0.0, rng)
     else:
         given = request.start if state is None else state.block.X.T
-        previous, at = None, begin(operator, start_block(operator, given, k, rng))
-    excess: list[float] = []
+        previous, at = None, first_iterate(operator, start_block(operator, given, k, rng))
+    worst_ratios: list[float] = []
     while True:
         ritz = ritz_pairs(operator, at.block, previous, k + 1)
-        excess.append(float(np.max(excesses(operator, request, ritz)[:k])))
-        yield snapshot(operator, request, ritz, at.scale, count=k, notes=slowness(excess, k), state=at)
+        worst_ratios.append(float(np.max(residual_ratios(operator, request, ritz)[:k])))
+        notes = slowness_notes(worst_ratios, k)
+        yield snapshot(operator, request, ritz, at.scale, count=k, notes=notes, state=at)
         previous = at.block
-        del ritz  # two blocks that need not be held beside the next product
+        del ritz  # frees two blocks before the next product
         at = advance(operator, at, 0.0, rng)
 
 
-def _one_by_one(operator: LinearOperator, request: Request, state: Any) -> Generator[Snapshot, None, None]:
+def _one_at_a_time(operator: LinearOperator, request: Request, state: Any) -> Generator[Snapshot, None, None]:
+    """Power iteration for one pair after the other, in the complement of the found vectors."""
     k, previous = request.k, None if state is None else state.block
-    rng = _chance(request, 0 if state is None else state.found.width)
+    rng = _random_numbers(request, 0 if state is None else state.found.width)
     if state is None:
         nothing = arrays.zeros((0, operator.shape[0]), operator)
         found = Block(nothing, nothing)
         latest, scale = multiply(operator, start_block(operator, request.start, 1, rng))
     else:
         found, scale = state.found, state.scale
-        latest, _ = multiply(operator, outside(operator, found, state.block.AX, rng), scale)
-    excess: list[float] = []
+        latest, _ = multiply(operator, unit_in_complement(operator, found, state.block.AX, rng), scale)
+    worst_ratios: list[float] = []
     while True:
-        sought = (latest,) if previous is None else (latest, beyond(operator, (found, latest), previous))
+        iterates = (
+            (latest,) if previous is None else (latest, part_outside(operator, (found, latest), previous))
+        )
         m = found.width + 1
-        ritz = rayleigh_ritz(operator, (found, *sought), m + 1)
-        open_by = excesses(operator, request, ritz)[:m]
-        excess.append(float(np.max(open_by)))
-        left = Deflation(found, latest, scale)
-        yield snapshot(operator, request, ritz, scale, count=min(m, k), notes=slowness(excess, 1), state=left)
+        ritz = rayleigh_ritz(operator, (found, *iterates), m + 1)
+        ratios = residual_ratios(operator, request, ritz)[:m]
+        worst_ratios.append(float(np.max(ratios)))
+        notes, after = slowness_notes(worst_ratios, 1), DeflationState(found, latest, scale)
+        yield snapshot(operator, request, ritz, scale, count=min(m, k), notes=notes, state=after)
 
-        done = excess[-1] <= 1 and nothing_larger(operator, request, ritz, m)
-        if not done and not stalled(operator, ritz, m, excess):
-            previous, x = latest, outside(operator, found, latest.AX, rng)
+        done = worst_ratios[-1] <= 1 and next_pair_excluded(operator, request, ritz, m)
+        if not done and not stalled(operator, ritz, m, worst_ratios):
+            previous, x = latest, unit_in_complement(operator, found, latest.AX, rng)
         elif m < k:
-            excess = []
-            found, previous, rng = ritz_block(operator, ritz, slice(m)), None, _chance(request, m)
+            worst_ratios = []
+            found, previous, rng = ritz_block(operator, ritz, slice(m)), None, _random_numbers(request, m)
             x = next_start(operator, request, found, rng)
-        else:  # all are found and more is asked for: on with the worst
-            excess = []
-            worst = int(np.argmax(open_by))
+        else:  # All pairs are found, but snapshots are still requested: improve the worst pair.
+            worst_ratios = []
+            worst = int(np.argmax(ratios))
             found = ritz_block(operator, ritz, [i for i in range(m) if i != worst])
             previous = ritz_block(operator, ritz, [worst])
-            x = outside(operator, found, previous.AX, rng)
+            x = unit_in_complement(operator, found, previous.AX, rng)
         latest, _ = multiply(operator, x, scale)
 
 
-def _chance(request: Request, found: int) -> np.random.Generator:
-    """Random numbers of their own for each one sought, so that going on from a state changes none."""
+def _random_numbers(request: Request, found: int) -> np.random.Generator:
+    """Returns a separate generator for each pair, so that resuming from a state changes no random number."""
     return np.random.default_rng([request.seed, found])
 
 
 def next_start(operator: LinearOperator, request: Request, found: Block, rng: np.random.Generator) -> Array:
-    """The start block's next column, or chance."""
+    """Returns the start block's next column, or a random vector, in the complement of the found vectors."""
     m, start = found.width, request.start
     column = start[:, m : m + 1] if start is not None and start.ndim == 2 and start.shape[1] > m else None
-    return outside(operator, found, start_block(operator, column, 1, rng), rng)
+    return unit_in_complement(operator, found, start_block(operator, column, 1, rng), rng)
 
 
-def outside(operator: LinearOperator, found: Block, x: Array, rng: np.random.Generator) -> Array:
-    """x (1, n) in the complement of those found, of unit length; a random one where nothing is left."""
+def unit_in_complement(operator: LinearOperator, found: Block, x: Array, rng: np.random.Generator) -> Array:
+    """Projects x (1, n) on the complement of the found vectors; a random vector if nothing is left of x.
+
+    Returns:
+        A vector (1, n) of unit length.
+    """
     for _ in range(2):
         x = x - (x @ found.X.T) @ found.X
     x, _ = orthonormalise(operator, x, least=0.0)
-    return x if x.shape[0] else complete(operator, found.X, found.width + 1, rng)[found.width :, :]
+    return x if x.shape[0] else fill_with_random(operator, found.X, found.width + 1, rng)[found.width :, :]
 
 
-def stalled(operator: LinearOperator, ritz: Ritz, m: int, excess: list[float]) -> bool:
-    """Whether the worst of m residuals has not halved for long: 20 products near their rounding, else 500.
+def stalled(operator: LinearOperator, ritz: RitzDecomposition, m: int, worst_ratios: list[float]) -> bool:
+    """Whether the worst of m residuals has not halved for 20 products near rounding error, otherwise for 500.
 
-    The next one is sought then, so that one that can't be had does not keep all others out.
+    The next pair is then sought, so that a pair that cannot converge does not block all others.
     """
     rounding = 100 * arrays.eps(operator) * abs(float(ritz.values[0]))
-    patience = STEPS if float(np.max(ritz.residuals[:m])) <= rounding else SLOW
-    return len(excess) > patience and 2 * min(excess[-patience:]) > min(excess[:-patience])
+    patience = RATE_STEPS if float(np.max(ritz.residuals[:m])) <= rounding else SLOW_PRODUCTS
+    return len(worst_ratios) > patience and 2 * min(worst_ratios[-patience:]) > min(worst_ratios[:-patience])
 
 
-def slowness(excess: list[float], cost: int) -> tuple[str, ...]:
-    """What to tell of the rate at which the worst residual, over the one that passes, has fallen of late."""
-    if len(excess) <= STEPS or excess[-1] <= 1:
+def slowness_notes(worst_ratios: list[float], cost: int) -> tuple[str, ...]:
+    """Returns a note if convergence is slow.
+
+    Args:
+        worst_ratios: the largest ratio of a residual to its threshold, for every step so far.
+        cost: products a step.
+    """
+    if len(worst_ratios) <= RATE_STEPS or worst_ratios[-1] <= 1:
         return ()
-    rate = (excess[-1] / excess[-1 - STEPS]) ** (1 / STEPS)
-    ahead = cost * math.log(excess[-1]) / -math.log(rate) if rate < 1 else math.inf
-    if ahead <= SLOW:
+    rate = (worst_ratios[-1] / worst_ratios[-1 - RATE_STEPS]) ** (1 / RATE_STEPS)
+    ahead = cost * math.log(worst_ratios[-1]) / -math.log(rate) if rate < 1 else math.inf
+    if ahead <= SLOW_PRODUCTS:
         return ()
-    many = f"about {ahead:.0f} further products" if math.isfinite(ahead) else "no end to the products"
-    return (f"slow: at the rate of the last {STEPS} steps {many}; `lanczos` needs far fewer",)
+    pace = f"at the rate of the last {RATE_STEPS} steps"
+    if math.isfinite(ahead):
+        return (f"slow convergence: about {ahead:.0f} further products {pace}; `lanczos` needs far fewer",)
+    return (f"no convergence {pace}; `lanczos` needs far fewer products",)

@@ -1,17 +1,17 @@
-"""Power iteration with momentum on minibatches: cheap steps between full products that tell the truth.
+"""Power iteration with momentum on minibatches: cheap steps between full products, from which results come.
 
-De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670). Mini-batch Power+M puts
-a minibatch's A_S in the place of A, and comes down to a floor of noise. VR Power+M has no floor: around
-the last vector w~ whose full product is known it multiplies by A_S (w - alpha w~) + alpha A w~, alpha = w'w~,
-one minibatch product a step. This differs from the paper in:
+De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670). Mini-batch Power+M
+replaces A by a minibatch's A_S; its error decreases to a noise floor. VR Power+M has no noise floor: around
+the last vector w~ whose full product is known, it multiplies by A_S (w - alpha w~) + alpha A w~ with
+alpha = w'w~, one minibatch product a step. This differs from the paper in:
 
 1. A block is iterated. alpha w~ becomes the projection P of each vector on the span of the block whose full
-   products are known: a step is one of Power+M with the operator A_S (I - P) + A P.
-2. The full product that ends an epoch tells the true Ritz pairs, and no others are told; it is also the
-   next epoch's first step.
-3. Where the noise is too large, momentum makes the error grow that it should shrink. One minibatch product
-   an epoch, of vectors whose full products are known, measures the noise, and momentum is lowered to what
-   `noise.bearable` says.
+   products are known: a step is a step of Power+M with the operator A_S (I - P) + A P.
+2. The full product that ends an epoch gives the true Ritz pairs, and only these are reported. It is also the
+   first step of the next epoch.
+3. If the noise is too large, momentum makes the error grow instead of shrink. In every epoch, one minibatch
+   product of vectors whose full products are known measures the noise, and momentum is lowered to the
+   result of `minibatch_noise.best_momentum`.
 
     b, s, T    vectors of a block, k + 1 where n allows; a minibatch's share of the data; steps of an epoch
     cost       of an epoch: b (1 + T s) full products
@@ -31,42 +31,45 @@ import numpy as np
 from eigencore.errors import UsageError
 from eigencore.interfaces import MinibatchOperator, Snapshot
 from eigencore.operators import FunctionOperator
-from eigencore_power.blocks import Block, Ritz, start_block
-from eigencore_power.iteration import (
+from eigencore_power.blocks import Block, RitzDecomposition, start_block
+from eigencore_power.minibatch_noise import NoisyMomentum, best_momentum, measure_noise
+from eigencore_power.options import AccelPowerOptions
+from eigencore_power.subspace_iteration import (
     Iterate,
     advance,
-    begin,
-    refuse_foreign,
+    damping_lower_bound,
+    edge_below_ties,
+    first_iterate,
     ritz_pairs,
     snapshot,
 )
-from eigencore_power.momentum import edge_below_ties, lower_bound
-from eigencore_power.noise import Bearing, bearable, measure
+from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
     from eigencore.space import Array
-    from eigencore_power.accelerated import AccelPowerOptions
 
 
-LITTLE = 0.5  # the squared error that an epoch leaves of 1, from where on it is said to gain little
+LITTLE_GAIN = (
+    0.5  # if an epoch leaves more than this part of the squared error, a note says that it gains little
+)
 
 
 @dataclass(frozen=True)
 class StochasticState:
-    """What the next epoch needs; `reach` in units of the iterate's scale, `noise` of its square.
+    """What the next epoch needs: `bound` in units of the iterate's scale, `noise` in units of its square.
 
     Attributes:
         iterate: a block with its full products.
-        reach: the largest lower bound seen of the |eigenvalues| to damp.
+        bound: the largest lower bound seen of the |eigenvalues| to damp.
         noise: the variance of a minibatch product of a unit vector; 0.0 before it is measured.
-        drawn: minibatches so far.
-        share: the part of the data in the last one.
+        drawn: the number of minibatches so far.
+        share: the share of the data in the last one.
     """
 
     iterate: Iterate
-    reach: float = 0.0
+    bound: float = 0.0
     noise: float = 0.0
     drawn: int = 0
     share: float = 0.0
@@ -77,8 +80,8 @@ class StochasticState:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """The momentum of an epoch, in units of the scale^2, and what to tell of it."""
+class EpochMomentum:
+    """The momentum of an epoch, in units of scale^2, with the notes about it."""
 
     beta: float = 0.0
     notes: tuple[str, ...] = ()
@@ -91,78 +94,86 @@ def stochastic_power(
     *,
     state: StochasticState | None = None,
 ) -> Generator[Snapshot, None, None]:
-    """The solver for LM: see `eigencore.interfaces.Solver`. A Snapshot for every b products.
+    """`accel_power` on minibatches, for LM: see `eigencore.interfaces.Solver`.
 
-    The last full ones are told. The first b columns of a start block are used; random ones fill it up. It
-    begins, and goes on from a state, with two steps on the full data, which show the momentum and the noise.
+    It yields one Snapshot for every b products. A Snapshot repeats the results of the last full products
+    until there are new ones. The first b columns of a start block are used; random vectors complete the
+    block. Two steps on the full data, at the start and after resuming from a state, determine the momentum
+    and the noise.
 
     Raises:
-        UsageError: the operator has no minibatches, or the state is from another solver or operator.
+        UsageError: the operator has no minibatches, or the state comes from another solver or operator.
     """
     data, rng = with_minibatches(operator), np.random.default_rng(request.seed)
-    at, rule = opening(operator, request, state, rng), Rule()
+    at, momentum = initial_state(operator, request, state, rng), EpochMomentum()
     previous: Block | None = None
     while True:
         ritz = ritz_pairs(operator, at.block, previous, request.k + 1)
-        at = replace(at, reach=max(at.reach, lower_bound(operator, ritz, request.k, at.block.width)))
-        told = snapshot(
-            operator, request, ritz, at.iterate.scale, count=request.k, notes=rule.notes, state=at
+        at = replace(at, bound=max(at.bound, damping_lower_bound(operator, ritz, request.k, at.block.width)))
+        latest = snapshot(
+            operator, request, ritz, at.iterate.scale, count=request.k, notes=momentum.notes, state=at
         )
-        yield told
+        yield latest
         steps = 1
         if previous is not None:
-            at = measured(data, request, options, at, previous)
-            steps = epoch(options, at.share)
-            yield told
-        rule = choose(request, options, ritz, at, steps)
+            at = with_measured_noise(data, request, options, at, previous)
+            steps = epoch_steps(options, at.share)
+            yield latest
+        momentum = choose_momentum(request, options, ritz, at, steps)
         iterate = at.iterate
-        del ritz, previous  # blocks that the products need not wait beside
+        del ritz, previous  # frees blocks before the next products
         for _ in range(steps - 1):
-            sample, at = draw(data, request, options, at)
-            iterate = advance(estimate(sample, options, at), iterate, rule.beta, rng)
-            yield told
-        iterate = advance(operator, iterate, rule.beta, rng)
+            sample, at = draw_minibatch(data, request, options, at)
+            iterate = advance(minibatch_operator(sample, options, at), iterate, momentum.beta, rng)
+            yield latest
+        iterate = advance(operator, iterate, momentum.beta, rng)
         at, previous = replace(at, iterate=iterate), at.block
 
 
 def with_minibatches(operator: LinearOperator) -> MinibatchOperator:
-    """The operator, if it has minibatches; a UsageError otherwise."""
+    """Returns the operator as one with minibatches.
+
+    Raises:
+        UsageError: it has none.
+    """
     if isinstance(operator, MinibatchOperator):
         return operator
     raise UsageError(
-        "accel_power.batches asks for minibatches, and this operator has none",
-        hint="Leave batches out: all steps are on the full data then.",
+        "accel_power.batches needs minibatches, but this operator has none",
+        hint="Omit batches, so that all steps use all of the data.",
     )
 
 
-def opening(
+def initial_state(
     operator: LinearOperator, request: Request, state: StochasticState | None, rng: np.random.Generator
 ) -> StochasticState:
-    """A block with its full products: from the start block, or the one after the state's."""
+    """Returns a block with its full products: from the start block, or one step after the given state."""
     b = min(request.k + 1, operator.shape[0])
     if state is not None:
-        refuse_foreign(operator, state, StochasticState)
+        check_state(operator, state, StochasticState)
         if state.block.width == b:
             return replace(state, iterate=advance(operator, state.iterate, 0.0, rng))
     given = request.start if state is None else state.block.X.T
-    return StochasticState(begin(operator, start_block(operator, given, b, rng)))
+    return StochasticState(first_iterate(operator, start_block(operator, given, b, rng)))
 
 
-def epoch(options: AccelPowerOptions, share: float) -> int:
-    """Steps of an epoch: those asked for, or as many as cost one full product, but at most 10."""
+def epoch_steps(options: AccelPowerOptions, share: float) -> int:
+    """Returns the steps of an epoch: those requested, or as many as cost one full product, but at most 10."""
     return options.epoch or min(max(round(1 / share), 2), 10)
 
 
-def draw(
+def draw_minibatch(
     data: MinibatchOperator, request: Request, options: AccelPowerOptions, at: StochasticState
 ) -> tuple[LinearOperator, StochasticState]:
-    """The next minibatch."""
+    """Returns the operator of the next minibatch, and the state that counts it."""
     sample, share = data.minibatch(at.drawn, request.seed, options.batches or 1)
     return sample, replace(at, drawn=at.drawn + 1, share=share)
 
 
-def estimate(sample: LinearOperator, options: AccelPowerOptions, at: StochasticState) -> LinearOperator:
-    """A_S; or, its variance reduced, A_S (I - P) + A P with P on the span of the epoch's first block."""
+def minibatch_operator(
+    sample: LinearOperator, options: AccelPowerOptions, at: StochasticState
+) -> LinearOperator:
+    """Returns A_S, or with variance reduction A_S (I - P) + A P; P projects on the epoch's first block."""
     if not options.variance_reduction:
         return sample
     X, AX, scale = at.block.X, at.block.AX, at.iterate.scale
@@ -184,53 +195,58 @@ def estimate(sample: LinearOperator, options: AccelPowerOptions, at: StochasticS
 # -- the momentum ------------------------------------------------------------------------------------------
 
 
-def measured(
+def with_measured_noise(
     data: MinibatchOperator,
     request: Request,
     options: AccelPowerOptions,
     at: StochasticState,
     previous: Block,
 ) -> StochasticState:
-    """With the noise of one more minibatch: the mean of it and of what was known."""
-    sample, at = draw(data, request, options, at)
-    around = previous if options.variance_reduction else None
-    noise = measure(sample, at.iterate.scale, at.block, around)
+    """Measures the noise of one more minibatch; the estimate becomes the mean of the old and the new one."""
+    sample, at = draw_minibatch(data, request, options, at)
+    known_span = previous if options.variance_reduction else None
+    noise = measure_noise(sample, at.iterate.scale, at.block, known_span)
     if noise is None:
         return at
     return replace(at, noise=noise if at.noise == 0 else (noise + at.noise) / 2)
 
 
-def choose(request: Request, options: AccelPowerOptions, ritz: Ritz, at: StochasticState, steps: int) -> Rule:
-    """The momentum of the next epoch: what is asked for, or what is found and the noise lets pay."""
+def choose_momentum(
+    request: Request, options: AccelPowerOptions, ritz: RitzDecomposition, at: StochasticState, steps: int
+) -> EpochMomentum:
+    """Returns the momentum of the next epoch: the requested one, or the best one under the measured noise."""
     k, b, scale = request.k, at.block.width, at.iterate.scale
     if options.momentum == "auto":
-        edge = edge_below_ties(ritz, k, b, at.reach)
+        edge = edge_below_ties(ritz, k, b, at.bound)
     else:
         edge = 2 * math.sqrt(options.momentum) / scale
-    wanted, noise = max(float(ritz.sizes[k - 1]), at.reach), at.noise
-    if not options.variance_reduction and wanted > 0:  # the same noise, however small the error has become
+    wanted, noise = max(float(ritz.singular_values[k - 1]), at.bound), at.noise
+    # Without variance reduction, the noise stays the same however small the error has become.
+    if not options.variance_reduction and wanted > 0:
         error = float(ritz.residuals[k - 1]) / max(wanted - edge, 1e-3 * wanted)
         noise /= min(max(error, 1e-6), 1.0) ** 2
-    best = bearable(edge, wanted, noise, steps)
+    best = best_momentum(edge, wanted, noise, steps)
     used = best.edge if options.momentum == "auto" else edge
-    rule = f"momentum {options.momentum}: |eigenvalues| up to {used * scale:.4g} are damped"
+    momentum = f"momentum {options.momentum}: |eigenvalues| up to {used * scale:.4g} are damped"
     if used < edge:
-        rule += f"; lowered from {edge * scale:.4g}: the minibatches are too noisy for more, raise batches"
+        momentum += f", lowered from {edge * scale:.4g} because the minibatches are noisy: raise batches"
     elif best.edge < edge:
         square = (best.edge * scale / 2) ** 2
-        rule += f"; the minibatches are too noisy for it: raise batches, or lower it to {square:.4g}"
+        momentum += (
+            f"; the minibatches are too noisy for this momentum: raise batches, or lower it to {square:.4g}"
+        )
     held = (9 if options.variance_reduction else 8) * b
-    worth = f"memory: {held} vectors are held here; `lanczos` mostly needs fewer products"
-    return Rule(used**2 / 4, (rule, manner(options, at.share, best), worth))
+    memory = f"memory: this solver holds {held} vectors; `lanczos` usually needs fewer products"
+    return EpochMomentum(used**2 / 4, (momentum, minibatch_note(options, at.share, best), memory))
 
 
-def manner(options: AccelPowerOptions, share: float, best: Bearing) -> str:
-    """How the minibatches are used, and what to expect of them."""
+def minibatch_note(options: AccelPowerOptions, share: float, best: NoisyMomentum) -> str:
+    """Returns how the minibatches are used, and which accuracy to expect."""
     if not share:
-        return "on the full data, before the first minibatch"
+        return "minibatches: none drawn yet, all products so far are on the full data"
     sizes = f"minibatches of {100 * share:.2g} % of the data"
     if not options.variance_reduction:
-        return f"{sizes}, no variance reduction: the residuals come down to a floor of noise, not below it"
-    if best.factor > LITTLE:
-        return f"{sizes}, variance reduced, and still so noisy that an epoch gains little: raise batches"
-    return f"{sizes}, variance reduced: values and residuals are those of the full data"
+        return f"{sizes}, without variance reduction: the residuals decrease only to a noise floor"
+    if best.error_factor > LITTLE_GAIN:
+        return f"{sizes}, with variance reduction, but so noisy that an epoch gains little: raise batches"
+    return f"{sizes}, with variance reduction: values and residuals are those of the full data"

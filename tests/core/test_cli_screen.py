@@ -44,9 +44,9 @@ def manifest(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "resolved", "told"),
     [
-        ({}, {"basis": None, "glance": True}, "lanczos"),
-        ({"basis": "30"}, {"basis": 30, "glance": True}, "lanczos, basis 30"),
-        ({"glance": "off"}, {"basis": None, "glance": False}, "lanczos, glance no"),
+        ({}, {"basis": None, "repeated": True}, "lanczos"),
+        ({"basis": "30"}, {"basis": 30, "repeated": True}, "lanczos, basis 30"),
+        ({"repeated": "off"}, {"basis": None, "repeated": False}, "lanczos, repeated no"),
         ({}, {"momentum": "auto"}, "lanczos, momentum auto"),
     ],
     ids=["nothing set", "a number set", "a switch set", "a word, set or not"],

@@ -20,7 +20,7 @@ from eigencore.options import OptionSpec, check, describe, describe_keywords, op
 class Options:
     basis: int | None = option(None, low=3, high=100, help="vectors kept", when="gaps are small")
     momentum: float | Literal["auto"] = option("auto", low=0, high=1, help="its weight", when="never")
-    glance: bool = option(True, help="look for copies", when="a bound is enough")
+    repeated: bool = option(True, help="search for repeated eigenvalues", when="a bound is enough")
     route: Literal["kept", "fresh"] = option("kept", help="how", when="memory is short")
     label: str = option("", help="a text", when="you like")
     depth: int = option(1, high=9, help="how deep", when="you like")
@@ -54,9 +54,9 @@ def test_nothing_given_is_the_declared_default():
         ("momentum", "0.25", 0.25),
         ("momentum", "1", 1.0),
         ("momentum", "1e-3", 1e-3),
-        ("glance", "false", False),
-        ("glance", "No", False),
-        ("glance", "on", True),
+        ("repeated", "false", False),
+        ("repeated", "No", False),
+        ("repeated", "on", True),
         ("route", "fresh", "fresh"),
         ("label", "3", "3"),
         ("label", "none", "none"),
@@ -80,7 +80,7 @@ def test_text_from_the_command_line_means_what_the_type_says(name, text, meant):
         ("momentum", 0, 0.0),
         ("momentum", np.float32(0.5), 0.5),
         ("momentum", np.int64(1), 1.0),
-        ("glance", False, False),
+        ("repeated", False, False),
         ("depth", -(10**400), -(10**400)),
     ],
 )
@@ -119,9 +119,9 @@ def test_out_of_range_names_the_option_the_value_and_the_range(low_or_high):
         ("momentum", 10**400, "a number from 0 to 1, or 'auto'"),
         ("momentum", None, "a number from 0 to 1, or 'auto'"),
         ("momentum", False, "a number from 0 to 1, or 'auto'"),
-        ("glance", 1, "true or false"),
-        ("glance", "maybe", "true or false"),
-        ("glance", None, "true or false"),
+        ("repeated", 1, "true or false"),
+        ("repeated", "maybe", "true or false"),
+        ("repeated", None, "true or false"),
         ("route", "keep", "'kept', or 'fresh'"),
         ("route", None, "'kept', or 'fresh'"),
         ("label", 3, "text"),
@@ -162,7 +162,7 @@ def test_an_unknown_option_suggests_the_near_one():
     with pytest.raises(UnknownNameError) as raised:
         fits(bases=3)
     assert str(raised.value) == "there is no option of mine named 'bases'\nDid you mean basis?"
-    with pytest.raises(UnknownNameError, match="There is: basis, depth, glance, label, momentum, route"):
+    with pytest.raises(UnknownNameError, match="There is: basis, depth, label, momentum, repeated, route"):
         fits(xyzzy=3)
 
 

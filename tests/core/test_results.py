@@ -47,7 +47,7 @@ def eigen(k: int = 3, n: int = 7, dtype: type = np.float64) -> EigenResult:
         device="cpu",
         history=ROWS,
         notes=("größer",),
-        options={"basis": None, "glance": True},
+        options={"basis": None, "repeated": True},
     )
 
 
@@ -119,7 +119,7 @@ def test_the_object_has_what_was_promised():
     assert told["operator"] == {"n": 7, "dtype": "float64", "device": "cpu"}
     assert told["eigenvalues"] == RUN.eigen.values.tolist()
     assert told["history"][1]["values"] == [3.0, None]
-    assert told["run"]["options"] == {"lanczos": {"basis": None, "glance": True}}
+    assert told["run"]["options"] == {"lanczos": {"basis": None, "repeated": True}}
 
 
 def test_what_json_has_no_word_for_is_null_or_told_by_its_type():

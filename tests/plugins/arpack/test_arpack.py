@@ -1,4 +1,4 @@
-"""ARPACK through SciPy: right at every scale and end, dense where it can't go, honest when it gives up."""
+"""ARPACK through SciPy: correct at every scale and end, dense where ARPACK does not apply."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DEFAULT = ArpackOptions()
 CASE = Case("", filled(200, [10, -9, 8, 7, -6, 5]), 4)
 
 
-class Watched(SpectralOperator):
-    """Remembers the vectors that it was asked for, and can fail on one of them."""
+class RecordingOperator(SpectralOperator):
+    """Records the vectors that it multiplies, and can fail on one of them."""
 
     def __init__(self, case: Case, library: Library = HOST, fails_at: int = 0, error: Any = None):
         super().__init__(case, library)
@@ -51,7 +51,7 @@ def residuals(case: Case, snapshot: Snapshot, library: Library = HOST) -> Any:
     return np.array([arrays.norm(column) for column in R.T])
 
 
-# -- right answers -----------------------------------------------------------------------------------------
+# -- correct results ---------------------------------------------------------------------------------------
 
 
 @LIBRARIES
@@ -71,7 +71,7 @@ def test_every_end_on_every_library(library: Library, which: str, k: int) -> Non
 
 @LIBRARIES
 def test_the_operator_keeps_its_precision(library: Library) -> None:
-    operator = Watched(CASE, library)
+    operator = RecordingOperator(CASE, library)
     answer(operator, Request(4))
     assert operator.seen
     assert all(v.dtype == library.dtype for v in operator.seen)
@@ -80,7 +80,7 @@ def test_the_operator_keeps_its_precision(library: Library) -> None:
 @LIBRARIES
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_no_scale_is_taken_for_zero(library: Library, scale: float) -> None:
-    """ARPACK by itself calls everything at 1e-30 converged: nothing there is above its eps^(2/3)."""
+    """On its own, ARPACK treats all pairs at 1e-30 as converged, since no value exceeds its eps^(2/3)."""
     case = Case("", scale * filled(200, [1.03, 1.02, 1.01]), 3)
     found = answer(case.operator(library), Request(3))
     assert np.all(residuals(case, found, library) <= 2e-3 * case.norm)
@@ -107,12 +107,12 @@ def test_a_zero_matrix_has_zeros(library: Library) -> None:
 
 @LIBRARIES
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 1), (6, 6), (19, 3), (40, 40)])
-def test_where_arpack_can_not_go_n_products_give_all(library: Library, n: int, k: int) -> None:
+def test_where_arpack_does_not_apply_n_products_form_the_matrix(library: Library, n: int, k: int) -> None:
     case = Case("", np.linspace(-3, 2, n), k)
     operator = case.operator(library)
     found = answer(operator, Request(k))
     assert operator.products == n
-    # Of two equal in size either sign may come first.
+    # Of two values equal in size, either sign may come first.
     assert np.allclose(np.sort(np.abs(found.values)), np.sort(np.abs(case.wanted)), atol=1e-5)
     assert np.allclose(found.residuals, residuals(case, found, library), atol=100 * library.eps * case.norm)
 
@@ -124,13 +124,13 @@ def test_the_basis_decides_what_is_dense() -> None:
         found = answer(operator, Request(3, tol=1e-6), ArpackOptions(ncv=ncv))
         assert np.allclose(found.values, case.wanted, atol=1e-5)
         assert operator.products >= min(products, 30)
-        assert ("densely" in " ".join(found.notes)) == (ncv > 30)
+        assert ("computed from the dense matrix" in " ".join(found.notes)) == (ncv > 30)
 
 
-# -- options, giving up ------------------------------------------------------------------------------------
+# -- options, stopping early -------------------------------------------------------------------------------
 
 
-def test_a_wider_basis_costs_more_where_it_is_easy_and_less_where_it_is_hard() -> None:
+def test_a_larger_basis_costs_more_if_gaps_are_wide_and_less_if_they_are_small() -> None:
     def products(case: Case, ncv: int) -> int:
         operator = case.operator(HOST)
         answer(operator, Request(case.k, tol=1e-6), ArpackOptions(ncv=ncv))
@@ -141,20 +141,20 @@ def test_a_wider_basis_costs_more_where_it_is_easy_and_less_where_it_is_hard() -
     assert products(hard, 60) < products(hard, 10)
 
 
-def test_what_had_converged_is_kept_when_it_gives_up() -> None:
+def test_converged_pairs_are_kept_when_it_stops_early() -> None:
     case = Case("", filled(300, [10.0, 9.0, 1.02, 1.01]), 4)
     found = answer(case.operator(HOST), Request(4, tol=1e-10), ArpackOptions(ncv=8, maxiter=4))
     assert 0 < len(found.values) < 4
     assert np.allclose(found.values, case.wanted[: len(found.values)])
     assert found.vectors().shape == (300, len(found.values))
     assert np.all(residuals(case, found) <= 1e-8)
-    assert f"gave up after 4 restarts with {len(found.values)} of 4 pairs" in found.notes[0]
+    assert f"stopped after 4 restarts with {len(found.values)} of 4 pairs converged" in found.notes[0]
     more = answer(case.operator(HOST), Request(4, tol=1e-10), ArpackOptions(ncv=12))
     assert np.allclose(more.values, case.wanted)
     assert more.notes == ()
 
 
-def test_nothing_converged_is_no_pair() -> None:
+def test_no_pair_is_returned_if_none_has_converged() -> None:
     hard = Case("", np.linspace(0.99, 1, 400), 3)
     found = answer(hard.operator(HOST), Request(3, tol=1e-12), ArpackOptions(maxiter=1))
     assert found.values.shape == found.residuals.shape == (0,)
@@ -164,13 +164,13 @@ def test_nothing_converged_is_no_pair() -> None:
     assert len(result.values) == 0
 
 
-def test_a_basis_that_leaves_no_shift_is_widened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ARPACK's error 3 asks for it in words; here its first call fails with it."""
-    eigsh, asked = sla.eigsh, []
+def test_a_basis_that_leaves_no_shift_is_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message of ARPACK's error 3 recommends it; here the first call fails with this error."""
+    eigsh, requested = sla.eigsh, []
 
     def failing_once(*args: Any, **keywords: Any) -> Any:
-        asked.append(keywords["ncv"])
-        if len(asked) == 1:
+        requested.append(keywords["ncv"])
+        if len(requested) == 1:
             args[0].matvec(np.ones(CASE.n))
             raise sla.ArpackError(3)
         keywords.pop("rng", None)
@@ -178,34 +178,36 @@ def test_a_basis_that_leaves_no_shift_is_widened(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(sla, "eigsh", failing_once)
     assert np.allclose(answer(CASE.operator(HOST), Request(4)).values, CASE.wanted, rtol=1e-3)
-    assert asked == [20, 40]
+    assert requested == [20, 40]
 
 
 @pytest.mark.parametrize("ncv", [3, 4])
-def test_a_basis_no_wider_than_k_is_refused_before_any_product(ncv: int) -> None:
+def test_a_basis_no_larger_than_k_is_rejected_before_any_product(ncv: int) -> None:
     operator = CASE.operator(HOST)
     with pytest.raises(OptionError, match="expected ncv > k"):
         answer(operator, Request(4), ArpackOptions(ncv=ncv))
     assert operator.products == 0
 
 
-def test_a_state_is_refused() -> None:
+def test_a_state_is_rejected() -> None:
     with pytest.raises(UsageError, match="keeps no state"):
         next(arpack(CASE.operator(HOST), Request(4), DEFAULT, state="anything"))  # type: ignore[arg-type]
 
 
-# -- what passes through -----------------------------------------------------------------------------------
+# -- errors and budgets ------------------------------------------------------------------------------------
 
 
-class Budget(BaseException):
-    """As the core's is: no Exception."""
+class BudgetSignal(BaseException):
+    """Like the core's signal: not a subclass of Exception."""
 
 
-@pytest.mark.parametrize("kind", [Budget, MemoryError, StopIteration])
-def test_what_the_operator_raises_comes_through_untouched(kind: type[BaseException]) -> None:
+@pytest.mark.parametrize("kind", [BudgetSignal, MemoryError, StopIteration])
+def test_errors_of_the_operator_propagate_unchanged(kind: type[BaseException]) -> None:
     for fails_at in (1, 2, 7, 20):
         error = kind("the operator's own")
-        snapshots = arpack(Watched(CASE, fails_at=fails_at, error=error), Request(4, tol=1e-9), DEFAULT)
+        snapshots = arpack(
+            RecordingOperator(CASE, fails_at=fails_at, error=error), Request(4, tol=1e-9), DEFAULT
+        )
         # Python turns a StopIteration that leaves a generator into a RuntimeError, with the cause kept.
         with pytest.raises(RuntimeError if kind is StopIteration else kind) as caught:
             next(snapshots)
@@ -213,7 +215,7 @@ def test_what_the_operator_raises_comes_through_untouched(kind: type[BaseExcepti
 
 
 @pytest.mark.parametrize("budget", [1, 5, 19, 20])
-def test_the_budget_is_kept(budget: int) -> None:
+def test_the_budget_is_not_exceeded(budget: int) -> None:
     operator = CASE.operator(HOST)
     result = solve(operator, 4, solver="arpack", tol=1e-9, max_matvecs=budget)
     assert operator.products <= budget
@@ -221,21 +223,21 @@ def test_the_budget_is_kept(budget: int) -> None:
     assert len(result.values) == 0
 
 
-# -- where it starts ---------------------------------------------------------------------------------------
+# -- start vectors -----------------------------------------------------------------------------------------
 
 
 def test_it_starts_from_the_sum_of_the_block() -> None:
     rng = np.random.default_rng(1)
     block = rng.standard_normal((CASE.n, 3)) * [1, 1e-30, 1e30]
     for start in (block, block[:, 0]):
-        operator = Watched(CASE)
+        operator = RecordingOperator(CASE)
         answer(operator, Request(4, start=start))
         columns = start.reshape(CASE.n, -1) / np.linalg.norm(start.reshape(CASE.n, -1), axis=0)
         expected = columns.sum(axis=1)
         assert np.allclose(operator.seen[0], expected / np.linalg.norm(expected), atol=1e-7)
 
 
-def test_a_start_that_cancels_or_misses_still_finds_all() -> None:
+def test_a_start_that_cancels_or_misses_an_eigenvector_still_finds_all() -> None:
     vectors = [CASE.operator(HOST).from_eigenbasis(np.eye(CASE.n)[i]) for i in (0, 10)]
     for start in (np.stack([vectors[0], -vectors[0]], axis=1), vectors[1]):
         found = answer(CASE.operator(HOST), Request(4, start=start))
@@ -243,11 +245,11 @@ def test_a_start_that_cancels_or_misses_still_finds_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [CASE, Case("", filled(100, [3.0, 2.0], 0.0, 0.0), 4)], ids=["usual", "breaks down"]
+    "case", [CASE, Case("", filled(100, [3.0, 2.0], 0.0, 0.0), 4)], ids=["usual", "breakdown"]
 )
 def test_a_seed_decides_everything(case: Case) -> None:
     if "rng" not in inspect.signature(sla.eigsh).parameters and case is not CASE:
-        pytest.skip("this SciPy draws after a breakdown from a state of its own")
+        pytest.skip("this SciPy draws from its own generator after a breakdown")
     one, same, other = (answer(case.operator(HOST), Request(4, seed=seed)) for seed in (3, 3, 4))
     assert np.array_equal(one.values, same.values)
     assert np.array_equal(one.vectors(), same.vectors())

@@ -1,4 +1,4 @@
-"""Lanczos: the invariant of its basis, its answers, what its options do, and what it costs."""
+"""Lanczos: the invariant of its basis, its results, the effect of its options, and its cost."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from eigencore.solving.solve import solve
 from eigencore_krylov.basis import Basis
 from eigencore_krylov.glance import Glance
 from eigencore_krylov.lanczos import LanczosOptions, basis_size, lanczos, restart, ritz
+from eigencore_krylov.repeated import RepeatedSearch
 
 N = 80
 SPECTRUM = np.concatenate([[50.0, 41, -33, 20, 11, -9], np.linspace(-3, 3, N - 6)])
@@ -48,7 +49,7 @@ def assert_invariant(basis: Basis, A: np.ndarray, eps: float) -> None:
     V, P = rows[:j], rows[j : j + p]
     unit = 60 * eps * max(np.linalg.norm(A, 2), 1e-300)
     error = A @ V.T - V.T @ basis.T - P.T @ basis.C.T
-    for q, column in zip(basis.aside, basis.D.T, strict=True):
+    for q, column in zip(basis.suspended, basis.D.T, strict=True):
         outside = arrays.to_host(q) - V.T @ (V @ arrays.to_host(q))
         error -= np.outer(outside, column)
     assert np.abs(error).max(initial=0.0) <= unit
@@ -63,7 +64,7 @@ def test_the_invariant_after_every_step(library: str, width: int) -> None:
     dense, eps = arrays.to_host(operator.matmat(arrays.from_host(np.eye(N), operator))), arrays.eps(operator)
     request, rng = Request(4), np.random.default_rng(0)
     start = arrays.random_normal(rng, (N, width), operator)
-    basis = Basis.begin(operator, start, rng, 12)
+    basis = Basis.from_start(operator, start, rng, 12)
     assert basis.pending == width
     for step in range(40):
         basis.expand(operator.matvec, step % basis.pending)
@@ -80,33 +81,33 @@ def test_the_invariant_after_every_step(library: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_the_invariant_through_putting_aside_and_taking_back(library: str) -> None:
+def test_the_invariant_while_directions_are_suspended_and_restored(library: str) -> None:
     operator = as_operator(LIBRARIES[library](A))
     dense, eps = arrays.to_host(operator.matmat(arrays.from_host(np.eye(N), operator))), arrays.eps(operator)
     request, rng = Request(3), np.random.default_rng(1)
-    basis = Basis.begin(operator, None, rng, 20)
-    for _ in range(6):  # far from converged: what is put aside couples strongly
+    basis = Basis.from_start(operator, None, rng, 20)
+    for _ in range(6):  # far from converged: the suspended directions couple strongly
         basis.expand(operator.matvec, 0)
     restart(basis, ritz(basis, request), request, 3)
-    basis.put_aside()
+    basis.suspend_pending()
     assert basis.pending == 0
     basis.add(arrays.random_normal(rng, (N,), operator))
     for _ in range(5):
         basis.expand(operator.matvec, basis.pending - 1)
         assert_invariant(basis, dense, 10 * eps)
-    basis.take_back()
+    basis.restore_suspended()
     assert basis.pending == 2
-    assert not basis.aside
+    assert not basis.suspended
     assert_invariant(basis, dense, 10 * eps)
     basis.expand(operator.matvec, 1)
     assert_invariant(basis, dense, 10 * eps)
 
 
-def test_one_bare_pass_would_not_do() -> None:
-    """Local terms, then one full pass, stay orthogonal where a bare single pass does not."""
+def test_a_single_gram_schmidt_pass_is_not_enough() -> None:
+    """Known couplings, then one full pass, keep the basis orthogonal where a single full pass does not."""
     low = matrix(np.concatenate([[1.0, 0.5, 0.2], np.zeros(N - 3)]) + 1e-7 * np.arange(N))
     operator = as_operator(low.astype(np.float32))
-    basis = Basis.begin(operator, None, np.random.default_rng(0), 40)
+    basis = Basis.from_start(operator, None, np.random.default_rng(0), 40)
     bare = [np.array(basis.rows[0, :])]
     for _ in range(25):
         basis.expand(operator.matvec, 0)
@@ -119,10 +120,10 @@ def test_one_bare_pass_would_not_do() -> None:
     assert np.abs(theirs @ theirs.T - np.eye(25)).max() > 1e-4
 
 
-def test_a_breakdown_leaves_nothing_pending_and_is_gone_on_from() -> None:
+def test_a_breakdown_leaves_nothing_pending_and_the_solve_continues() -> None:
     spectrum = np.array([7.0] * 3 + [2.0] * (N - 3))
     A = matrix(spectrum)
-    basis = Basis.begin(as_operator(A), None, np.random.default_rng(0), 20)
+    basis = Basis.from_start(as_operator(A), None, np.random.default_rng(0), 20)
     basis.expand(lambda v: A @ v, 0)
     basis.expand(lambda v: A @ v, 0)
     assert basis.pending == 0
@@ -139,7 +140,7 @@ def test_right_at_every_end(library: str, k: int, which: str) -> None:
     result = solve(LIBRARIES[library](A), k, which=which, tol=1e-5)
     exact = SPECTRUM[Request(k, which).order(SPECTRUM)]
     assert result.status is Status.CONVERGED
-    # Sorted: which of 3 and -3 comes first is decided by rounding.
+    # Sorted, because rounding decides which of 3 and -3 comes first.
     assert np.allclose(np.sort(result.values), np.sort(exact), rtol=1e-5, atol=1e-4)
 
 
@@ -152,56 +153,58 @@ def test_right_at_every_end(library: str, k: int, which: str) -> None:
         ([30, 12, 12, 12, 7, 7], 5),
     ],
 )
-def test_copies_are_found_and_said_to_be_excluded(spectrum: list[float], k: int) -> None:
+def test_repeated_eigenvalues_are_found_and_further_ones_reported_as_excluded(
+    spectrum: list[float], k: int
+) -> None:
     full = np.concatenate([spectrum, np.linspace(-2, 2, 300)])
     exact = np.sort(full[Request(k).order(full)])
     missed = 0
     for seed in range(30):
         result = solve(matrix(full, seed), k, seed=seed)
         assert result.status is Status.CONVERGED
-        assert any("copies excluded at 90 %" in note for note in result.notes)
+        assert any("repeated eigenvalues excluded at 90 %" in note for note in result.notes)
         missed += not np.allclose(np.sort(result.values), exact, rtol=1e-3)
-    assert missed <= 3  # one in ten is what it says
+    assert missed <= 3  # one in ten: it reports 90 %
 
 
-def test_without_a_glance_copies_are_missed_and_it_costs_less() -> None:
+def test_without_the_search_repeated_eigenvalues_are_missed_and_it_costs_less() -> None:
     full = np.concatenate([[20.0, 20, 15, 14, 13, 12], np.linspace(-2, 2, 300)])
-    looked, bare = solve(matrix(full), 5), solve(matrix(full), 5, glance=False)
-    assert bare.matvecs < looked.matvecs
-    assert not np.allclose(bare.values, looked.values, rtol=1e-3)
-    assert not any("copies" in note for note in bare.notes)
+    searched, bare = solve(matrix(full), 5), solve(matrix(full), 5, repeated=False)
+    assert bare.matvecs < searched.matvecs
+    assert not np.allclose(bare.values, searched.values, rtol=1e-3)
+    assert not any("repeated" in note for note in bare.notes)
 
 
-def test_where_no_copy_can_hide_nothing_is_paid() -> None:
+def test_the_search_costs_nothing_where_no_repeat_would_change_the_answer() -> None:
     near_ties = np.concatenate([[9.0, 8.999, 8.998], np.linspace(-1, 1, 77)])
     for k, spectrum in ((1, SPECTRUM), (3, near_ties)):
-        looked = solve(matrix(spectrum), k)
-        bare = solve(matrix(spectrum), k, glance=False)
-        assert looked.matvecs == bare.matvecs
+        searched = solve(matrix(spectrum), k)
+        bare = solve(matrix(spectrum), k, repeated=False)
+        assert searched.matvecs == bare.matvecs
 
 
-def test_a_cap_that_comes_first_is_said() -> None:
+def test_a_search_that_ends_at_its_maximum_is_reported() -> None:
     tight = np.concatenate([[10.0, 9.99, 9.98], np.linspace(-9.97, 9.97, 397)])
     result = solve(matrix(tight), 3, basis=8)
-    assert any("is not shown" in note for note in result.notes)
+    assert any("repeated eigenvalues not excluded" in note for note in result.notes)
 
 
-def test_eta_is_the_chance_to_miss_a_copy() -> None:
-    """Of chains that say "excluded" about a value which is there, at most eta of the starts do."""
+def test_eta_is_the_probability_to_miss_a_repeated_eigenvalue() -> None:
+    """For at most eta of the random starts, a chain excludes an eigenvalue that exists."""
     spectrum = np.concatenate([[5.0], np.linspace(-1, 2.5, 299)])
-    fooled, runs = 0, 400
+    wrong, runs = 0, 400
     for seed in range(runs):
         rng = np.random.default_rng(seed)
-        basis = Basis.begin(as_operator(np.diag(spectrum)), None, rng, 40)
-        glance = Glance.of(np.array([5.0, 3.0]), Request(2), 0.0, n=302, cap=38)
-        assert glance is not None
-        while not glance.over:
+        basis = Basis.from_start(as_operator(np.diag(spectrum)), None, rng, 40)
+        search = RepeatedSearch.begin(np.array([5.0, 3.0]), Request(2), 0.0, n=302, max_steps=38)
+        assert search is not None
+        while not search.finished:
             basis.expand(lambda v: spectrum * v, 0)
-            glance.follow(basis, np.array([5.0, 3.0]))  # it is never told of what the chain finds
-        # By the time it says so, the chain must have seen the eigenvalue.
-        fooled += np.linalg.eigvalsh(basis.T)[-1] < 3.0
-    assert fooled <= runs * (0.1 + 3 * np.sqrt(0.1 * 0.9 / runs))
-    assert fooled > 0
+            search.record_step(basis, np.array([5.0, 3.0]))  # never the values that the chain finds
+        # When the search ends, the chain should have found the eigenvalue.
+        wrong += np.linalg.eigvalsh(basis.T)[-1] < 3.0
+    assert wrong <= runs * (0.1 + 3 * np.sqrt(0.1 * 0.9 / runs))
+    assert wrong > 0
 
 
 def test_a_warm_start_from_a_block_is_right_and_cheaper() -> None:
@@ -227,7 +230,7 @@ def test_a_start_in_an_invariant_subspace_still_finds_the_top() -> None:
     assert np.allclose(result.values, [50, 41, -33], rtol=1e-3)
 
 
-def test_it_goes_on_from_its_state_as_if_never_stopped() -> None:
+def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     whole = solve(A, 5, tol=1e-8, certify="none")
     part = solve(A, 5, tol=1e-8, certify="none", max_matvecs=13)
     assert part.status is Status.BUDGET
@@ -238,8 +241,8 @@ def test_it_goes_on_from_its_state_as_if_never_stopped() -> None:
         solve(A[:50, :50], 5, state=part.state)
 
 
-def test_vectors_stay_good_until_the_next_snapshot() -> None:
-    """Restarts rewrite the basis in place: a snapshot must come right after, before the next product."""
+def test_vectors_stay_valid_until_the_next_snapshot() -> None:
+    """A restart rewrites the basis in place, so a snapshot must follow it before the next product."""
     operator = as_operator(A)
     previous: Any = None
     for snapshot in itertools.islice(lanczos(operator, Request(4, tol=1e-12), LanczosOptions(basis=8)), 60):
@@ -262,7 +265,7 @@ def test_the_basis_is_bounded_and_its_size_matters() -> None:
     assert products[6] > products[12] > products[40]
 
 
-def test_basis_size_by_default_and_refused() -> None:
+def test_basis_size_by_default_and_rejected() -> None:
     assert [basis_size(None, k, 1000) for k in (1, 10, 15)] == [20, 20, 30]
     assert basis_size(None, 5, 7) == 7
     assert basis_size(12, 5, 1000) == 12
@@ -272,7 +275,7 @@ def test_basis_size_by_default_and_refused() -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_scales_where_squares_overflow_or_vanish(dtype: type, scale: float) -> None:
+def test_scales_where_squares_overflow_or_underflow(dtype: type, scale: float) -> None:
     result = solve((A * scale).astype(dtype), 5)
     assert np.allclose(result.values / scale, [50, 41, -33, 20, 11], rtol=1e-3)
     assert result.status is Status.CONVERGED
@@ -289,5 +292,5 @@ def test_products_for_a_known_matrix_may_not_rise() -> None:
     spectrum = np.concatenate([np.geomspace(100, 5, 10), np.linspace(-1, 2.5, 490)])
     products = [solve(matrix(spectrum, s), 10, seed=s, certify="none").matvecs for s in range(5)]
     assert np.mean(products) <= 23
-    bare = [solve(matrix(spectrum, s), 10, seed=s, certify="none", glance=False).matvecs for s in range(5)]
+    bare = [solve(matrix(spectrum, s), 10, seed=s, certify="none", repeated=False).matvecs for s in range(5)]
     assert np.mean(bare) <= 20

@@ -1,4 +1,4 @@
-"""Drives a solver's generator as the core does, without the core."""
+"""Runs a solver's generator as the core does, without the core."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from eigencore.testing.gallery import HOST
 
 
 @dataclass(frozen=True)
-class Driven:
-    """The last snapshot, what it cost, and whether all pairs passed and the solver was settled."""
+class SolverRun:
+    """The last snapshot, its products, and whether all pairs converged and the solver was settled."""
 
     last: Snapshot
     products: int
     passed: bool
 
 
-def passes(operator: LinearOperator, request: Request, snapshot: Snapshot) -> bool:
+def has_converged(operator: LinearOperator, request: Request, snapshot: Snapshot) -> bool:
     floor = precision_floor(arrays.eps(operator), snapshot.norm)
-    fine = snapshot.residuals <= request.thresholds(snapshot.values, floor)
-    return len(fine) == request.k and bool(np.all(fine)) and snapshot.settled
+    passed = snapshot.residuals <= request.thresholds(snapshot.values, floor)
+    return len(passed) == request.k and bool(np.all(passed)) and snapshot.settled
 
 
 def drive(
@@ -41,19 +41,19 @@ def drive(
     *,
     most: int = 3000,
     state: Any = None,
-) -> Driven:
-    """Pulls snapshots until k pairs pass and the solver is settled, or `most` products are spent."""
+) -> SolverRun:
+    """Requests snapshots until k pairs pass and the solver is settled, or `most` products are made."""
     counted = counting(operator)
     snapshots: Iterator[Snapshot] = solver(counted, request, options, state=state)
     for last in snapshots:
-        passed = passes(operator, request, last)
+        passed = has_converged(operator, request, last)
         if passed or counted.matvecs >= most:
             break
-    return Driven(last, int(counted.matvecs), passed)
+    return SolverRun(last, int(counted.matvecs), passed)
 
 
-class Weighed:
-    """A diagonal operator, also as each of its minibatches, that notes what is allocated at each product."""
+class AllocationRecorder:
+    """A diagonal operator that records the allocated memory at each product; its minibatches are itself."""
 
     xp, dtype, device = HOST.xp, HOST.dtype, "cpu"
 
@@ -72,12 +72,12 @@ class Weighed:
 
 
 def vectors_held(solver: Callable[[Any], Iterator[Snapshot]], spectrum: np.ndarray, snapshots: int) -> float:
-    """Most vectors allocated while a product is made, with the last snapshot kept as the core does."""
-    operator, last = Weighed(spectrum), None
+    """The largest number of vectors allocated at a product, with the last snapshot kept as in the core."""
+    operator, last = AllocationRecorder(spectrum), None
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for told in islice(solver(operator), snapshots):
-        last = told
+    for snapshot in islice(solver(operator), snapshots):
+        last = snapshot
     tracemalloc.stop()
     assert last is not None
     return (max(operator.allocated) - before) / (8 * len(spectrum))
@@ -89,5 +89,5 @@ def vectors_held_fixture() -> Callable[..., float]:
 
 
 @pytest.fixture(name="drive")
-def drive_fixture() -> Callable[..., Driven]:
+def drive_fixture() -> Callable[..., SolverRun]:
     return drive

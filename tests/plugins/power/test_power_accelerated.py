@@ -1,4 +1,4 @@
-"""Momentum: its rate against theory, that it is found and never too large, and the traps of both signs."""
+"""Momentum: its rate against theory, its automatic choice and upper bound, and spectra of both signs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from eigencore.options import resolve
 from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
-from eigencore_power.accelerated import AccelPowerOptions, accel_power
+from eigencore_power.accelerated import accel_power
+from eigencore_power.options import AccelPowerOptions
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -23,11 +24,11 @@ LIBRARIES = pytest.mark.parametrize("library", installed(), ids=str)
 
 
 def solved(
-    drive: Any, spectrum: Any, k: int, options: AccelPowerOptions = AUTO, *, most: int = 3000, **asked: Any
+    drive: Any, spectrum: Any, k: int, options: AccelPowerOptions = AUTO, *, most: int = 3000, **keywords: Any
 ) -> Any:
-    """The driven answer; where it passed, its values are those of the spectrum."""
+    """The run of the solver; if it passed, its values are checked against the spectrum."""
     case = Case("", np.asarray(spectrum, dtype=np.float64), k, rotated=False)
-    request = Request(k, **({"tol": 1e-6} | asked))
+    request = Request(k, **({"tol": 1e-6} | keywords))
     answer = drive(accel_power, case.operator(HOST), request, options, most=most)
     if answer.passed:
         off = np.abs(np.abs(answer.last.values) - np.abs(case.wanted))
@@ -44,7 +45,7 @@ def gapped(gap: float, *, k: int = 1, both_signs: bool = False, n: int = 400) ->
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.05, 0.1, 0.15, 0.2025, 0.22, 0.245])
-def test_the_error_falls_by_the_factor_of_theory(beta: float) -> None:
+def test_the_error_falls_by_the_factor_of_the_theory(beta: float) -> None:
     """Eigenvalues 1 and nine times 0.9, as in the paper: by mu(0.9) / mu(1), least at beta = (0.9 / 2)^2."""
 
     def mu(size: float) -> float:
@@ -54,7 +55,7 @@ def test_the_error_falls_by_the_factor_of_theory(beta: float) -> None:
     wanted = case.operator(HOST).from_eigenbasis(np.eye(10)[0])
     tangents = []
     for snapshot in islice(accel_power(case.operator(HOST), Request(1), AccelPowerOptions(beta)), 200):
-        X = snapshot.state.block.X  # what is iterated; the Ritz vector of two blocks is exact here at once
+        X = snapshot.state.block.X  # the iterate; the Ritz vector of two blocks is exact here at once
         inside = X @ wanted
         tangents.append(np.linalg.norm(wanted - X.T @ inside) / np.linalg.norm(inside))
     steps = [i for i in range(10, 200) if 1e-11 < tangents[i] < 1]
@@ -64,11 +65,11 @@ def test_the_error_falls_by_the_factor_of_theory(beta: float) -> None:
 
 
 def test_momentum_at_a_quarter_of_the_square_does_not_converge(drive: Any) -> None:
-    """From (l_1 / 2)^2 on everything is damped alike; the notes say so, and what would be small enough."""
+    """At (l_1 / 2)^2 and above, all eigenvalues are damped alike; the notes recommend a smaller momentum."""
     answer = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.3), most=1000)
     assert not answer.passed
-    assert "wanted" in answer.last.notes[0]
-    assert "set it below" in answer.last.notes[0]
+    assert "including the wanted" in answer.last.notes[0]
+    assert "set momentum below" in answer.last.notes[0]
     assert solved(drive, gapped(0.1), 1, AccelPowerOptions(0.2)).passed
 
 
@@ -90,7 +91,7 @@ def test_the_products_grow_with_the_root_of_the_gap(drive: Any, k: int, both_sig
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("gap", [0.1, 0.01])
 @pytest.mark.parametrize("both_signs", [False, True])
-def test_it_finds_a_momentum_nearly_as_good_as_the_best(
+def test_the_automatic_momentum_is_nearly_as_good_as_the_best(
     drive: Any, k: int, gap: float, both_signs: bool
 ) -> None:
     spectrum = gapped(gap, k=k, both_signs=both_signs)
@@ -103,7 +104,7 @@ def test_it_finds_a_momentum_nearly_as_good_as_the_best(
 
 
 def block_products(spectrum: Any, k: int, beta: float, tol: float, seed: int, most: int = 20_000) -> int:
-    """Of W = A X - beta X_before with k vectors and Rayleigh-Ritz, until all k residuals pass."""
+    """Products of W = A X - beta X_before with k vectors and Rayleigh-Ritz, until all k residuals pass."""
     n, A = len(spectrum), spectrum[:, None]
     X = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, k)))[0]
     before = np.zeros((n, k))
@@ -139,8 +140,8 @@ def test_five_pairs_against_plain_power_and_the_best_momentum_with_five_vectors(
 
 
 @pytest.mark.parametrize("library", [Library("numpy", "float64"), Library("numpy", "float32")], ids=str)
-def test_it_is_never_too_large(library: Library) -> None:
-    """beta stays below (l_{b+1} / 2)^2, as interlacing says, and comes near it."""
+def test_the_automatic_momentum_is_never_too_large(library: Library) -> None:
+    """beta stays below (l_{b+1} / 2)^2, as interlacing implies, and comes near it."""
     near = []
     for seed in range(30):
         rng = np.random.default_rng(seed)
@@ -155,7 +156,7 @@ def test_it_is_never_too_large(library: Library) -> None:
     assert np.median(near) > 0.95
 
 
-# -- traps -------------------------------------------------------------------------------------------------
+# -- difficult spectra -------------------------------------------------------------------------------------
 
 BULK = np.linspace(-4, 4, 100)
 
@@ -176,7 +177,7 @@ BULK = np.linspace(-4, 4, 100)
     ids=str,
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_ties_and_copies_converge_wherever_the_block_ends(
+def test_ties_and_repeated_eigenvalues_converge_wherever_the_block_ends(
     drive: Any, top: list[float], k: int, products: int, seed: int
 ) -> None:
     answer = solved(drive, [*top, *BULK], k, seed=seed, most=products)
@@ -218,7 +219,7 @@ def test_extremes(drive: Any, library: Library, spectrum: Any, k: int) -> None:
     assert np.allclose(V.T @ V, np.eye(k), atol=1e3 * library.eps)
 
 
-# -- starting, going on, telling ---------------------------------------------------------------------------
+# -- start, state, notes -----------------------------------------------------------------------------------
 
 CASE = Case("", filled(200, [10, -8, 6, 5]), 3)
 
@@ -241,7 +242,7 @@ def test_a_start_block_is_used(drive: Any) -> None:
     assert one.products == 2
 
 
-def test_going_on_from_a_state_is_as_if_it_had_never_stopped() -> None:
+def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     request = Request(3)
     whole = list(islice(accel_power(CASE.operator(HOST), request, AUTO), 9))
     first = list(islice(accel_power(CASE.operator(HOST), request, AUTO), 4))
@@ -251,14 +252,14 @@ def test_going_on_from_a_state_is_as_if_it_had_never_stopped() -> None:
         assert np.array_equal(one.vectors(), other.vectors())
 
 
-def test_a_state_serves_another_number_of_pairs(drive: Any) -> None:
+def test_a_state_can_be_used_for_another_number_of_pairs(drive: Any) -> None:
     done = drive(accel_power, CASE.operator(HOST), Request(3, tol=1e-8), AUTO)
     fewer = drive(accel_power, CASE.operator(HOST), Request(2), AUTO, state=done.last.state)
     assert fewer.passed
     assert fewer.products == 3
 
 
-def test_what_it_can_not_do_is_refused_before_any_product() -> None:
+def test_invalid_requests_are_rejected_before_any_product() -> None:
     operator = CASE.operator(HOST)
     state = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
     smaller = Case("", np.ones(7)).operator(HOST)
@@ -266,7 +267,7 @@ def test_what_it_can_not_do_is_refused_before_any_product() -> None:
         next(accel_power(operator, Request(3, "BE"), AUTO))
     with pytest.raises(UsageError, match="another size"):
         next(accel_power(smaller, Request(3), AUTO, state=state))
-    with pytest.raises(UsageError, match="expected a AccelPowerState"):
+    with pytest.raises(UsageError, match="expected AccelPowerState"):
         next(accel_power(operator, Request(3), AUTO, state=state.iterate))
     assert operator.products == smaller.products == 0
 
@@ -279,20 +280,19 @@ def test_options_from_the_command_line() -> None:
             resolve(AccelPowerOptions, {"momentum": wrong}, entry="accel_power")
 
 
-def test_it_tells_the_rule_and_that_lanczos_needs_fewer_products(drive: Any) -> None:
+def test_the_notes_report_the_momentum_and_that_lanczos_needs_fewer_products(drive: Any) -> None:
     answer = solved(drive, gapped(0.1, k=2), 2)
-    rule, worth = answer.last.notes
-    told = float(rule.split(" up to ")[1].split()[0])
-    assert rule.startswith("momentum auto")
-    assert 0.8 < told <= 0.9
-    assert "15 vectors" in worth
-    assert "vectors are held here; `lanczos` needs" in worth
+    momentum, memory = answer.last.notes
+    edge = float(momentum.split(" up to ")[1].split()[0])
+    assert momentum.startswith("momentum auto")
+    assert 0.8 < edge <= 0.9
+    assert "this solver holds 15 vectors; `lanczos` needs" in memory
     fixed = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.16))
     assert fixed.last.notes[0].startswith("momentum 0.16: |eigenvalues| up to 0.8 are")
 
 
 def test_momentum_is_in_squared_units_of_the_eigenvalues(drive: Any) -> None:
-    """(s A) with s^2 beta goes as A with beta, step by step."""
+    """s A with s^2 beta gives the same steps as A with beta."""
     one = solved(drive, gapped(0.1), 1, AccelPowerOptions(0.2))
     other = solved(drive, 2.0**20 * gapped(0.1), 1, AccelPowerOptions(0.2 * 2.0**40))
     assert one.products == other.products
@@ -300,7 +300,7 @@ def test_momentum_is_in_squared_units_of_the_eigenvalues(drive: Any) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 4])
-def test_five_blocks_are_held_while_a_product_is_made(vectors_held: Any, k: int) -> None:
+def test_five_blocks_are_held_during_a_product(vectors_held: Any, k: int) -> None:
     spectrum = filled(100_000, 1 + np.arange(6.0))
     held = vectors_held(lambda operator: accel_power(operator, Request(k), AUTO), spectrum, 8)
     blocks = held / (k + 1)

@@ -1,4 +1,4 @@
-"""Blocks: orthonormal bases over deficient ranks, products that stay true, Rayleigh-Ritz on known spans."""
+"""Blocks: orthonormal bases of deficient rank, accurate products, Rayleigh-Ritz on known spans."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_power.blocks import (
-    beyond,
-    complete,
+    fill_with_random,
+    locally_optimal_update,
     multiply,
     orthonormalise,
+    part_outside,
     rayleigh_ritz,
     start_block,
-    turn,
 )
 
 CASE = Case("both signs", filled(60, [10.0, -9.0, 7.0, 7.0, -3.0]))
@@ -36,7 +36,7 @@ def defect(X: Any) -> float:
 
 @LIBRARIES
 @pytest.mark.parametrize("rank", [0, 1, 3, 4])
-def test_an_orthonormal_basis_has_the_rank_that_is_there(library: Library, rank: int) -> None:
+def test_an_orthonormal_basis_has_the_rank_of_its_rows(library: Library, rank: int) -> None:
     operator = CASE.operator(library)
     mix = library.array(np.random.default_rng(1).standard_normal((4, 4)) * (np.arange(4) < rank))
     W = mix @ rows(library, 4)
@@ -47,17 +47,17 @@ def test_an_orthonormal_basis_has_the_rank_that_is_there(library: Library, rank:
 
 
 @LIBRARIES
-def test_completing_keeps_what_is_there_and_adds_orthonormal_rows(library: Library) -> None:
+def test_filling_keeps_the_given_rows_and_adds_orthonormal_ones(library: Library) -> None:
     operator = CASE.operator(library)
     Q, _ = orthonormalise(operator, rows(library, 3))
-    whole = complete(operator, Q, 7, np.random.default_rng(2))
+    whole = fill_with_random(operator, Q, 7, np.random.default_rng(2))
     assert whole.shape == (7, CASE.n)
     assert np.array_equal(arrays.to_host(whole[:3, :]), arrays.to_host(Q))
     assert defect(whole) < 50 * library.eps
 
 
 @LIBRARIES
-def test_what_lies_beyond_a_block_keeps_its_products(library: Library) -> None:
+def test_the_part_outside_other_blocks_keeps_its_products(library: Library) -> None:
     """The part of a block outside two others, of which it shares one direction with each."""
     operator = CASE.operator(library)
     X, _ = orthonormalise(operator, rows(library, 5))
@@ -65,7 +65,7 @@ def test_what_lies_beyond_a_block_keeps_its_products(library: Library) -> None:
     second, _ = multiply(operator, X[2:4, :], scale)
     shares = operator.xp.stack([X[0, :], X[3, :], X[1, :] + X[4, :]])
     other, _ = multiply(operator, orthonormalise(operator, shares)[0], scale)
-    found = beyond(operator, (first, second), other)
+    found = part_outside(operator, (first, second), other)
     assert found.width == 1
     assert abs(abs(float(found.X[0, :] @ X[4, :])) - 1) < 50 * library.eps
     true = arrays.to_host(operator.matmat(found.X.T)).T / scale
@@ -87,9 +87,9 @@ def test_ritz_pairs_of_a_random_span(library: Library) -> None:
     assert np.allclose(ritz.values, np.sum(V * AV, axis=1), atol=noise)
     assert np.allclose(ritz.residuals, np.linalg.norm(AV - ritz.values[:, None] * V, axis=1), atol=noise)
     assert np.all(np.diff(np.abs(ritz.values)) <= 0)
-    assert np.allclose(ritz.sizes, np.linalg.svd(AV, compute_uv=False), atol=noise)
+    assert np.allclose(ritz.singular_values, np.linalg.svd(AV, compute_uv=False), atol=noise)
     sizes = np.sort(np.abs(CASE.spectrum))[::-1][:7] / scale
-    assert np.all(ritz.sizes <= sizes + noise)
+    assert np.all(ritz.singular_values <= sizes + noise)
     assert np.all(np.abs(ritz.values) <= sizes + noise)
 
 
@@ -105,32 +105,36 @@ def test_an_invariant_span_gives_eigenpairs(library: Library) -> None:
 
 @LIBRARIES
 @pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
-def test_a_turn_leads_with_what_was_asked_for_and_keeps_the_old(library: Library, which: str) -> None:
-    """Also where rounding has cost some orthonormality; without a second block it is Rayleigh-Ritz alone."""
-    operator, lead = CASE.operator(library), Request(3, which)
+def test_an_update_starts_with_the_requested_vectors_and_keeps_the_previous_ones(
+    library: Library, which: str
+) -> None:
+    """Also after a loss of orthonormality; without a second block, it is Rayleigh-Ritz alone."""
+    operator, leading = CASE.operator(library), Request(3, which)
     X = arrays.to_host(orthonormalise(operator, rows(library, 8))[0])
     skew = np.eye(8) + 1e-3 * np.random.default_rng(5).standard_normal((8, 8))
     parts = [library.array(part) for part in np.split(skew @ X, [5])]
     blocks = [multiply(operator, part, 8.0)[0] for part in parts]
     values = np.linalg.eigvalsh(X @ CASE.exact(library).matmat(X.T)) / 8
-    kept = turn(operator, blocks, lead)
+    kept = locally_optimal_update(operator, blocks, leading)
     H = arrays.to_host(kept.X @ kept.AX.T)
     assert kept.width == 6
     assert defect(kept.X) < 100 * library.eps
-    assert np.allclose(np.diag(H)[:3], values[lead.order(values)], atol=300 * library.eps)
+    assert np.allclose(np.diag(H)[:3], values[leading.order(values)], atol=300 * library.eps)
     assert np.allclose(H[:3, :3], np.diag(np.diag(H)[:3]), atol=300 * library.eps)
     true = arrays.to_host(operator.matmat(kept.X.T)).T / 8
     assert np.allclose(arrays.to_host(kept.AX), true, atol=300 * library.eps)
-    old = arrays.to_host(blocks[0].X)[:3]
+    previous = arrays.to_host(blocks[0].X)[:3]
     assert np.allclose(
-        np.linalg.norm(arrays.to_host(kept.X) @ old.T, axis=0), np.linalg.norm(old, axis=1), rtol=1e-5
+        np.linalg.norm(arrays.to_host(kept.X) @ previous.T, axis=0),
+        np.linalg.norm(previous, axis=1),
+        rtol=1e-5,
     )
-    assert turn(operator, blocks[:1], Request(5, which)).width == 5
+    assert locally_optimal_update(operator, blocks[:1], Request(5, which)).width == 5
 
 
 @LIBRARIES
-def test_a_start_block_is_made_of_what_is_given(library: Library) -> None:
-    """Its own columns first, of any length, even none; then random ones, and no more than fit."""
+def test_a_start_block_begins_with_the_given_columns(library: Library) -> None:
+    """Given columns of any length, even zero, come first; then random ones; no more than fit."""
     operator, rng = CASE.operator(library), np.random.default_rng(3)
     given = np.random.default_rng(4).standard_normal((CASE.n, 3))
     given[:, 1] = 0
@@ -148,7 +152,7 @@ def test_a_start_block_is_made_of_what_is_given(library: Library) -> None:
     )
 
 
-def test_the_scale_is_a_power_of_two_and_one_for_nothing() -> None:
+def test_the_scale_is_a_power_of_two_and_one_for_a_zero_operator() -> None:
     library = Library("numpy", "float64")
     for spectrum, scale in ((3e40 * CASE.spectrum, None), (np.zeros(CASE.n), 1.0)):
         operator = Case("scaled", spectrum).operator(library)

@@ -1,4 +1,4 @@
-"""Deflation: at once and one after the other, ties of signs, true residuals, what it tells of its pace."""
+"""Deflation: in a block and one at a time, ties of signs, true residuals, notes about slow convergence."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from eigencore.testing import solver_checks
 from eigencore.testing.checks import Check
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
-from eigencore_power.accelerated import AccelPowerOptions, accel_power
-from eigencore_power.deflated import DeflatedPowerOptions, deflated_power
+from eigencore_power.accelerated import accel_power
+from eigencore_power.deflated import deflated_power
+from eigencore_power.options import AccelPowerOptions, DeflatedPowerOptions
 
 HOST = Library("numpy", "float64")
-AT_ONCE, ONE_BY_ONE = DeflatedPowerOptions(block=True), DeflatedPowerOptions(block=False)
-BOTH = pytest.mark.parametrize("options", [AT_ONCE, ONE_BY_ONE], ids=["at-once", "one-by-one"])
+IN_A_BLOCK, ONE_AT_A_TIME = DeflatedPowerOptions(block=True), DeflatedPowerOptions(block=False)
+BOTH = pytest.mark.parametrize("options", [IN_A_BLOCK, ONE_AT_A_TIME], ids=["in-a-block", "one-at-a-time"])
 CASE = Case("", filled(150, [10, -8, 6, 6, -5]), 4)
 BULK = np.linspace(-4, 4, 100)
 
@@ -35,17 +36,17 @@ BULK = np.linspace(-4, 4, 100)
         libraries=["numpy-float64"],
         known_failures={
             "clustered": "two vectors in a row are nearly parallel there, which costs digits: "
-            "values are told to 1e-12 of their own vectors only"
+            "values agree with their own vectors only to 1e-12"
         },
         block=False,
     ),
     ids=lambda check: check.__name__,
 )
-def test_one_after_the_other_conforms_too(check: Check) -> None:
+def test_one_at_a_time_conforms_too(check: Check) -> None:
     check()
 
 
-# -- traps -------------------------------------------------------------------------------------------------
+# -- difficult spectra -------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -63,7 +64,7 @@ def test_one_after_the_other_conforms_too(check: Check) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_ties_do_not_cycle_and_copies_are_found(
+def test_ties_do_not_alternate_and_repeated_eigenvalues_are_found(
     drive: Any, options: DeflatedPowerOptions, top: list[float], k: int, seed: int
 ) -> None:
     case = Case("", np.array([*top, *BULK]), k, rotated=False)
@@ -83,12 +84,12 @@ def test_the_wrong_end_is_not_taken(drive: Any, options: DeflatedPowerOptions, s
         assert abs(answer.last.values[0] - 10) <= 0.015
 
 
-# -- what is told is true of A -----------------------------------------------------------------------------
+# -- results are those of A --------------------------------------------------------------------------------
 
 
 @BOTH
 def test_residuals_are_those_of_the_operator_at_every_step(options: DeflatedPowerOptions) -> None:
-    """Of the found as well, though what is iterated is projected off them."""
+    """Also those of the found pairs, although the iterates are projected on their complement."""
     A = CASE.exact()
     for snapshot in islice(deflated_power(CASE.operator(HOST), Request(4), options), 80):
         V = snapshot.vectors()
@@ -96,8 +97,8 @@ def test_residuals_are_those_of_the_operator_at_every_step(options: DeflatedPowe
         assert np.allclose(snapshot.residuals, true, atol=1e-12)
 
 
-def test_one_after_the_other_gives_the_first_pairs_first() -> None:
-    snapshots = list(islice(deflated_power(CASE.operator(HOST), Request(4, tol=1e-4), ONE_BY_ONE), 160))
+def test_one_at_a_time_gives_the_first_pairs_first() -> None:
+    snapshots = list(islice(deflated_power(CASE.operator(HOST), Request(4, tol=1e-4), ONE_AT_A_TIME), 160))
     counts = [len(snapshot.values) for snapshot in snapshots]
     assert counts[0] == 1
     assert sorted(set(counts)) == [1, 2, 3, 4]
@@ -106,16 +107,16 @@ def test_one_after_the_other_gives_the_first_pairs_first() -> None:
         assert snapshot.residuals[0] <= 1e-3
 
 
-def test_at_once_gives_all_from_the_start() -> None:
+def test_a_block_gives_all_pairs_from_the_start() -> None:
     operator = CASE.operator(HOST)
-    for steps, snapshot in enumerate(islice(deflated_power(operator, Request(4), AT_ONCE), 5), start=1):
+    for steps, snapshot in enumerate(islice(deflated_power(operator, Request(4), IN_A_BLOCK), 5), start=1):
         assert len(snapshot.values) == 4
         assert operator.products == 4 * steps
 
 
 @BOTH
-def test_asked_for_more_it_goes_on(options: DeflatedPowerOptions) -> None:
-    """All pass at tol; whoever asks on gets residuals far below, of every pair."""
+def test_it_continues_while_snapshots_are_requested(options: DeflatedPowerOptions) -> None:
+    """All pairs pass at tol; further snapshots have residuals far below, for every pair."""
     snapshots = deflated_power(CASE.operator(HOST), Request(4, tol=1e-3), options)
     for snapshot in snapshots:
         if len(snapshot.values) == 4 and np.all(snapshot.residuals <= 1e-3 * np.abs(snapshot.values)):
@@ -125,8 +126,8 @@ def test_asked_for_more_it_goes_on(options: DeflatedPowerOptions) -> None:
     assert np.allclose(finer.values, CASE.wanted, atol=1e-9)
 
 
-def test_a_pair_that_can_not_be_had_does_not_keep_the_others_out() -> None:
-    """Products rounded to three decimals never pass at tol 1e-6; all four are sought nevertheless."""
+def test_a_pair_that_cannot_converge_does_not_block_the_others() -> None:
+    """With products rounded to three decimals, no pair passes at tol 1e-6; all four are still found."""
     exact = CASE.operator(HOST)
     rough = FunctionOperator(
         exact.matvec,
@@ -136,32 +137,32 @@ def test_a_pair_that_can_not_be_had_does_not_keep_the_others_out() -> None:
         device="cpu",
         matmat=lambda V: np.round(exact.matmat(V), 3),
     )
-    *_, last = islice(deflated_power(rough, Request(4, tol=1e-6), ONE_BY_ONE), 2500)
+    *_, last = islice(deflated_power(rough, Request(4, tol=1e-6), ONE_AT_A_TIME), 2500)
     assert np.allclose(last.values, CASE.wanted, atol=0.05)
 
 
-# -- its pace ----------------------------------------------------------------------------------------------
+# -- slow convergence --------------------------------------------------------------------------------------
 
 SLOW = Case("", filled(500, [1.0], -0.99, 0.99), 1)
 
 
 @BOTH
-def test_slow_convergence_is_told_with_a_number_and_a_way_out(options: DeflatedPowerOptions) -> None:
+def test_slow_convergence_is_reported_with_a_number_and_an_alternative(options: DeflatedPowerOptions) -> None:
     request = Request(1, tol=1e-6)
     snapshots = list(islice(deflated_power(SLOW.operator(HOST), request, options), 1200))
-    told = [(i, snapshot.notes) for i, snapshot in enumerate(snapshots, start=1) if snapshot.notes]
-    assert told
-    late = next((i, notes[0]) for i, notes in told if i > 300)
+    noted = [(i, snapshot.notes) for i, snapshot in enumerate(snapshots, start=1) if snapshot.notes]
+    assert noted
+    late = next((i, notes[0]) for i, notes in noted if i > 300)
     assert "`lanczos`" in late[1]
     needed = next(i for i, one in enumerate(snapshots, start=1) if one.residuals[0] <= 1e-6)
-    predicted = int(re.search(r"about (\d+) further", late[1])[1])
+    predicted = int(re.search(r"slow convergence: about (\d+) further products", late[1])[1])
     assert predicted == pytest.approx(needed - late[0], rel=0.5)
     advised = solve(SLOW.operator(HOST), 1, solver="lanczos", tol=1e-6, certify="none")
     assert advised.matvecs < needed / 5
 
 
 @BOTH
-def test_nothing_is_told_where_it_is_fast(options: DeflatedPowerOptions) -> None:
+def test_there_are_no_notes_if_convergence_is_fast(options: DeflatedPowerOptions) -> None:
     fast = Case("", filled(100, [10.0, 5.0]), 2)
     for snapshot in islice(deflated_power(fast.operator(HOST), Request(2), options), 40):
         assert snapshot.notes == ()
@@ -169,12 +170,12 @@ def test_nothing_is_told_where_it_is_fast(options: DeflatedPowerOptions) -> None
 
 def test_momentum_needs_fewer_products(drive: Any) -> None:
     request = Request(1, tol=1e-6)
-    plain = drive(deflated_power, SLOW.operator(HOST), request, AT_ONCE)
+    plain = drive(deflated_power, SLOW.operator(HOST), request, IN_A_BLOCK)
     accelerated = drive(accel_power, SLOW.operator(HOST), request, AccelPowerOptions())
     assert accelerated.products < plain.products / 3
 
 
-# -- starting and going on ---------------------------------------------------------------------------------
+# -- start and state ---------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -189,7 +190,7 @@ def test_a_start_block_is_used(drive: Any, options: DeflatedPowerOptions) -> Non
 
 
 @BOTH
-def test_going_on_from_a_state(drive: Any, options: DeflatedPowerOptions) -> None:
+def test_resuming_from_a_state(drive: Any, options: DeflatedPowerOptions) -> None:
     request = Request(4, tol=1e-5)
     whole = drive(deflated_power, CASE.operator(HOST), request, options, most=10**4)
     half = drive(deflated_power, CASE.operator(HOST), request, options, most=whole.products // 2)
@@ -200,13 +201,13 @@ def test_going_on_from_a_state(drive: Any, options: DeflatedPowerOptions) -> Non
 
 
 @BOTH
-def test_what_it_can_not_do_is_refused_before_any_product(options: DeflatedPowerOptions) -> None:
+def test_invalid_requests_are_rejected_before_any_product(options: DeflatedPowerOptions) -> None:
     operator = CASE.operator(HOST)
-    other = ONE_BY_ONE if options.block else AT_ONCE
+    other = ONE_AT_A_TIME if options.block else IN_A_BLOCK
     state = next(deflated_power(CASE.operator(HOST), Request(4), other)).state
     with pytest.raises(UsageError, match="finds LM only"):
         deflated_power(operator, Request(4, "LA"), options)
-    with pytest.raises(UsageError, match="the state is a"):
+    with pytest.raises(UsageError, match="from another solver or method; expected"):
         deflated_power(operator, Request(4), options, state=state)
     assert operator.products == 0
 

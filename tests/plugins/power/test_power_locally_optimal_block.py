@@ -1,4 +1,4 @@
-"""One end of a spectrum by the locally optimal step for a block: its cost, and that it misses nothing."""
+"""Locally optimal block iteration at one end of a spectrum: its cost, and that it misses nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from eigencore.request import Request
 from eigencore.solving.solve import solve
 from eigencore.testing.gallery import Case, filled, hessian
 from eigencore.testing.libraries import Library, installed
-from eigencore_power import three_term as module
-from eigencore_power.accelerated import AccelPowerOptions, accel_power
-from eigencore_power.three_term import three_term
+from eigencore_power import locally_optimal_block as module
+from eigencore_power.accelerated import accel_power
+from eigencore_power.locally_optimal_block import locally_optimal_block
+from eigencore_power.options import AccelPowerOptions
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -25,7 +26,7 @@ ENDS = pytest.mark.parametrize("which", ["LA", "SA"])
 
 
 def case_of(spectrum: Any, k: int, which: str = "LA") -> Case:
-    """The spectrum as it is for LA, and its negative for SA."""
+    """The spectrum itself for LA, and its negative for SA."""
     sign = {"LA": 1, "SA": -1}[which]
     return Case("", sign * np.asarray(spectrum, dtype=np.float64), k, which, rotated=False)
 
@@ -35,7 +36,7 @@ def solved(drive: Any, case: Case, *, tol: float = 1e-6, seed: int = 0, **more: 
     return drive(accel_power, case.operator(HOST), request, AUTO, **more)
 
 
-# -- what it costs -----------------------------------------------------------------------------------------
+# -- cost --------------------------------------------------------------------------------------------------
 
 
 def gapped(gap: float, k: int, low: float) -> Any:
@@ -46,10 +47,10 @@ def gapped(gap: float, k: int, low: float) -> Any:
 @ENDS
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("low", [0.0, -0.99])
-def test_products_beside_those_of_lanczos_and_with_the_root_of_the_gap(
+def test_products_relative_to_lanczos_and_with_the_root_of_the_gap(
     drive: Any, which: str, k: int, low: float
 ) -> None:
-    """A tenth of the gap costs power iteration up to ten times the products, and this some root ten times."""
+    """A tenth of the gap costs power iteration up to 10 times the products, and this about root 10 times."""
     ours = []
     for gap in (0.1, 0.01, 0.001):
         case = case_of(gapped(gap, k, low), k, which)
@@ -63,12 +64,12 @@ def test_products_beside_those_of_lanczos_and_with_the_root_of_the_gap(
     assert ours[2] < 4 * ours[1]
 
 
-def test_a_block_product_costs_what_is_still_open() -> None:
-    """One snapshot a product of the block; b columns at first, fewer once pairs have passed."""
+def test_a_block_product_costs_the_unconverged_pairs() -> None:
+    """One snapshot for each block product; b columns at first, fewer once pairs have converged."""
     case = Case("", filled(300, [100.0, 30.0, 10.0, 5.0]), 4, "LA")
     operator = case.operator(HOST)
     columns, before = [], 0
-    for snapshot in three_term(operator, Request(4, "LA", 1e-6)):
+    for snapshot in locally_optimal_block(operator, Request(4, "LA", 1e-6)):
         columns.append(operator.products - before)
         before = operator.products
         if snapshot.settled and np.all(snapshot.residuals <= 1e-6 * snapshot.values):
@@ -90,7 +91,7 @@ NEAR_TIES = [
 
 
 def missed(drive: Any, top: list[float], k: int, tol: float, runs: int, which: str = "LA") -> int:
-    """Answers that are called complete, and off by more than the tolerance."""
+    """Counts the results that are reported as converged but are wrong by more than the tolerance."""
     count = 0
     for seed in range(runs):
         case = case_of([*top, *np.random.default_rng(seed).uniform(-9, 9, 300)], k, which)
@@ -102,7 +103,7 @@ def missed(drive: Any, top: list[float], k: int, tol: float, runs: int, which: s
 
 @ENDS
 @pytest.mark.parametrize(("top", "k", "tol"), NEAR_TIES, ids=str)
-def test_of_two_near_each_other_the_lesser_is_not_taken(
+def test_of_two_near_eigenvalues_the_smaller_is_not_taken(
     drive: Any, which: str, top: list[float], k: int, tol: float
 ) -> None:
     assert missed(drive, top, k, tol, 20, which) == 0
@@ -110,14 +111,14 @@ def test_of_two_near_each_other_the_lesser_is_not_taken(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("top", "k", "tol"), NEAR_TIES, ids=str)
-def test_of_two_near_each_other_the_lesser_is_not_taken_in_170_runs(
+def test_of_two_near_eigenvalues_the_smaller_is_not_taken_in_170_runs(
     drive: Any, top: list[float], k: int, tol: float
 ) -> None:
     assert missed(drive, top, k, tol, 170) == 0
 
 
-def test_a_guard_less_safe_would_have_missed(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trap is there."""
+def test_a_guard_without_a_safety_factor_would_miss(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a safety factor, these spectra lead to wrong results."""
     monkeypatch.setattr(module, "SAFETY", 0.0)
     assert missed(drive, [10, 9.98], 1, 1e-3, 40) > 1
 
@@ -136,15 +137,17 @@ def test_a_guard_less_safe_would_have_missed(drive: Any, monkeypatch: pytest.Mon
     ids=str,
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_copies_and_clusters(drive: Any, which: str, top: list[float], k: int, seed: int) -> None:
+def test_repeated_and_clustered_eigenvalues(
+    drive: Any, which: str, top: list[float], k: int, seed: int
+) -> None:
     case = case_of([*top, *np.linspace(-30, -4, 100)], k, which)
     answer = solved(drive, case, seed=seed, most=1000)
     assert answer.passed
     assert np.allclose(answer.last.values, case.wanted, rtol=2e-6)
 
 
-def from_the_second_on(drive: Any, top: list[float], which: str, tol: float) -> bool:
-    """Whether the first is found all the same, from the exact eigenvectors of the others."""
+def first_is_found_from_the_others(drive: Any, top: list[float], which: str, tol: float) -> bool:
+    """Whether the first eigenvalue is found from a start block of the exact eigenvectors of the others."""
     k = len(top) - 1
     case = case_of(filled(2000, top), k, which)
     operator = case.operator(HOST)
@@ -159,28 +162,26 @@ def from_the_second_on(drive: Any, top: list[float], which: str, tol: float) -> 
     "top", [[10.0, 8.0], [10.0, 8.0, 6.0, 5.0], [2.2, 2.0, 1.9], [1.3, 1.2], [1.05, 1.04]]
 )
 @pytest.mark.parametrize("tol", [1e-2, 1e-3])
-def test_a_start_that_leaves_out_the_first_is_seen_through(
+def test_a_start_without_the_first_eigenvector_still_finds_it(
     drive: Any, which: str, top: list[float], tol: float
 ) -> None:
-    assert from_the_second_on(drive, top, which, tol)
+    assert first_is_found_from_the_others(drive, top, which, tol)
 
 
-def test_a_guard_that_has_gone_no_step_would_not_have_seen_it(
-    drive: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LOOK", 0)
-    assert not from_the_second_on(drive, [10.0, 8.0, 6.0, 5.0], "LA", 1e-3)
+def test_a_guard_without_any_steps_would_miss_it(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GUARD_STEPS", 0)
+    assert not first_is_found_from_the_others(drive, [10.0, 8.0, 6.0, 5.0], "LA", 1e-3)
 
 
 @LIBRARIES
-def test_where_no_residual_is_left_chance_goes_on(library: Library) -> None:
-    """All is found at once; whoever asks on gets random directions, one a step, and answers as right."""
+def test_random_directions_continue_if_no_residual_is_left(library: Library) -> None:
+    """All pairs are found at once; further steps use one random direction each, and stay correct."""
     case = Case("", np.full(40, 2.0), 3, "LA", rotated=False)
     operator = case.operator(library)
-    told = list(islice(three_term(operator, Request(3, "LA")), 30))
-    assert told[0].settled
-    assert told[-1].state.step > 10
-    for snapshot in told:
+    snapshots = list(islice(locally_optimal_block(operator, Request(3, "LA")), 30))
+    assert snapshots[0].settled
+    assert snapshots[-1].state.step > 10
+    for snapshot in snapshots:
         assert np.allclose(snapshot.values, 2)
         V = arrays.to_host(snapshot.vectors())
         assert np.allclose(V.T @ V, np.eye(3), atol=100 * library.eps)
@@ -211,14 +212,16 @@ def test_extremes(drive: Any, library: Library, which: str, spectrum: Any, k: in
     assert np.allclose(V.T @ V, np.eye(k), atol=1e3 * library.eps)
 
 
-# -- what is kept ------------------------------------------------------------------------------------------
+# -- the span ----------------------------------------------------------------------------------------------
 
 
 @LIBRARIES
-def test_the_kept_stay_orthonormal_with_their_products(library: Library) -> None:
-    """After 200 steps in units of rounding, where the wanted are small beside ||A||."""
+def test_the_span_stays_orthonormal_with_its_products(library: Library) -> None:
+    """After 200 steps, in units of rounding; the wanted eigenvalues are small relative to ||A||."""
     case = Case("", -hessian(300, [100.0, 50.0]), 3, "LA")
-    state = list(islice(three_term(case.operator(library), Request(3, "LA", 1e-12)), 200))[-1].state
+    state = list(islice(locally_optimal_block(case.operator(library), Request(3, "LA", 1e-12)), 200))[
+        -1
+    ].state
     X, AX = (arrays.to_host(part) for part in (state.block.X, state.block.AX))
     exact = case.exact(library).matmat(np.ascontiguousarray(X.T)).T / state.scale
     assert len(X) in range(4, 9)
@@ -229,30 +232,30 @@ def test_the_kept_stay_orthonormal_with_their_products(library: Library) -> None
 @ENDS
 def test_residuals_are_those_of_the_operator_at_every_step(which: str) -> None:
     case = case_of(hessian(200, [20.0, 10.0, 5.0]), 3, which)
-    for snapshot in islice(three_term(case.operator(HOST), Request(3, which)), 60):
+    for snapshot in islice(locally_optimal_block(case.operator(HOST), Request(3, which)), 60):
         V = snapshot.vectors()
         true = np.linalg.norm(case.exact().matmat(V) - V * snapshot.values, axis=0)
         assert np.allclose(snapshot.residuals, true, atol=1e-12)
 
 
-def test_asked_for_more_it_makes_its_products_anew_and_goes_on() -> None:
-    """All pass at tol; the next product is of what is kept, and residuals then go far below."""
+def test_after_convergence_it_recomputes_its_products_and_continues() -> None:
+    """All pairs pass at tol; the next product is that of the span, and residuals then fall far below."""
     case = Case("", filled(200, [10.0, 8.0, 6.0]), 2, "LA")
     operator, request = case.operator(HOST), Request(2, "LA", 1e-3)
-    snapshots = three_term(operator, request)
+    snapshots = locally_optimal_block(operator, request)
     for snapshot in snapshots:
         if snapshot.settled and np.all(snapshot.residuals <= 1e-3 * snapshot.values):
             break
     width, spent = snapshot.state.block.width, operator.products
-    anew = next(snapshots)
+    recomputed = next(snapshots)
     assert operator.products == spent + width
-    assert np.array_equal(anew.vectors(), snapshot.vectors())
-    assert np.allclose(anew.values, snapshot.values, rtol=1e-12)
+    assert np.array_equal(recomputed.vectors(), snapshot.vectors())
+    assert np.allclose(recomputed.values, snapshot.values, rtol=1e-12)
     *_, last = islice(snapshots, 60)
     assert np.all(last.residuals <= 1e-10)
 
 
-# -- starting, going on, telling ---------------------------------------------------------------------------
+# -- start, state, notes -----------------------------------------------------------------------------------
 
 CASE = Case("", filled(200, [10, 8, -9, 6, 5]), 3, "LA")
 
@@ -269,18 +272,20 @@ def test_a_start_block_is_used(drive: Any) -> None:
     assert one.products < cold.products / 3
 
 
-def test_going_on_from_a_state_is_as_if_it_had_never_stopped() -> None:
+def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     request = Request(3, "LA")
-    whole = list(islice(three_term(CASE.operator(HOST), request), 30))
-    first = list(islice(three_term(CASE.operator(HOST), request), 13))
-    rest = islice(three_term(CASE.operator(HOST), request, state=first[-1].state), 17)
+    whole = list(islice(locally_optimal_block(CASE.operator(HOST), request), 30))
+    first = list(islice(locally_optimal_block(CASE.operator(HOST), request), 13))
+    rest = islice(locally_optimal_block(CASE.operator(HOST), request, state=first[-1].state), 17)
     for one, other in zip(whole[13:], rest, strict=True):
         assert np.array_equal(one.values, other.values)
         assert np.array_equal(one.vectors(), other.vectors())
 
 
 @pytest.mark.parametrize(("k", "which"), [(2, "LA"), (4, "LA"), (3, "SA")])
-def test_a_state_serves_another_number_of_pairs_and_the_other_end(drive: Any, k: int, which: str) -> None:
+def test_a_state_can_be_used_for_another_number_of_pairs_and_the_other_end(
+    drive: Any, k: int, which: str
+) -> None:
     done = drive(accel_power, CASE.operator(HOST), Request(3, "LA", 1e-8), AUTO)
     request = Request(k, which, 1e-5)
     answer = drive(accel_power, CASE.operator(HOST), request, AUTO, state=done.last.state)
@@ -288,19 +293,19 @@ def test_a_state_serves_another_number_of_pairs_and_the_other_end(drive: Any, k:
     assert np.allclose(answer.last.values, CASE.spectrum[request.order(CASE.spectrum)], rtol=1e-5)
 
 
-def test_what_makes_no_sense_at_one_end_is_refused_before_any_product() -> None:
+def test_options_for_both_ends_are_rejected_before_any_product() -> None:
     operator = CASE.operator(HOST)
-    for options, word in (
+    for options, message in (
         (AccelPowerOptions(momentum=0.5), "momentum is 0.5, which damps a range around zero"),
         (AccelPowerOptions(momentum=0.0), "momentum is 0.0"),
         (AccelPowerOptions(batches=2), "batches damps a range around zero"),
         (AccelPowerOptions(batches=2, variance_reduction=False), "batches"),
     ):
         for which in ("LA", "SA"):
-            with pytest.raises(OptionError, match=word):
+            with pytest.raises(OptionError, match=message):
                 next(accel_power(operator, Request(1, which), options))
     foreign = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
-    with pytest.raises(UsageError, match="expected a ThreeTermState"):
+    with pytest.raises(UsageError, match="expected LocallyOptimalBlockState"):
         next(accel_power(operator, Request(3, "LA"), AUTO, state=foreign))
     own = next(accel_power(CASE.operator(HOST), Request(3, "LA"), AUTO)).state
     shorter = Case("", np.ones(7)).operator(HOST)
@@ -309,15 +314,15 @@ def test_what_makes_no_sense_at_one_end_is_refused_before_any_product() -> None:
     assert operator.products == shorter.products == 0
 
 
-def test_it_tells_the_rule_and_what_it_holds() -> None:
+def test_the_notes_report_the_momentum_and_the_memory() -> None:
     for which, end in (("LA", "upper"), ("SA", "lower")):
-        rule, worth = next(three_term(CASE.operator(HOST), Request(3, which))).notes
-        assert rule.startswith(f"momentum auto: locally optimal at the {end} end")
-        assert "20 vectors are held here; `lanczos` needs" in worth
+        momentum, memory = next(locally_optimal_block(CASE.operator(HOST), Request(3, which))).notes
+        assert momentum.startswith(f"momentum auto: locally optimal at the {end} end")
+        assert "this solver holds 20 vectors; `lanczos` needs" in memory
 
 
 @pytest.mark.parametrize("k", [1, 4])
-def test_five_blocks_are_held_while_a_product_is_made(vectors_held: Any, k: int) -> None:
+def test_five_blocks_are_held_during_a_product(vectors_held: Any, k: int) -> None:
     spectrum = np.random.default_rng(0).uniform(-1, 1, 100_000)
-    held = vectors_held(lambda operator: three_term(operator, Request(k, "LA")), spectrum, 20)
+    held = vectors_held(lambda operator: locally_optimal_block(operator, Request(k, "LA")), spectrum, 20)
     assert held / (k + 1) <= 5.2

@@ -1,4 +1,4 @@
-"""One pair by the locally optimal step at both ends: what it costs, and that no wrong end is taken."""
+"""Locally optimal iteration at both ends for one pair: its cost, and that no wrong end is taken."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from eigencore.errors import UsageError
 from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
-from eigencore_power.accelerated import AccelPowerOptions, accel_power
-from eigencore_power.blocks import Block, turn
-from eigencore_power.two_ended import BOTH, EndsState, two_ended
+from eigencore_power.accelerated import accel_power
+from eigencore_power.blocks import Block, locally_optimal_update
+from eigencore_power.locally_optimal_pair import (
+    BOTH_ENDS,
+    LocallyOptimalPairState,
+    locally_optimal_pair,
+)
+from eigencore_power.options import AccelPowerOptions
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -31,7 +36,7 @@ def gapped(gap: float, *, both_signs: bool, n: int = 2000) -> Case:
 
 
 def power_products(case: Case, beta: float, tol: float, seed: int, most: int = 20_000) -> int:
-    """Of w+ = A w - beta w_before with a single vector, until its residual passes."""
+    """Products of w+ = A w - beta w_before with a single vector, until its residual passes."""
     rng = np.random.default_rng(seed)
     w, before = rng.standard_normal(case.n), np.zeros(case.n)
     w /= np.linalg.norm(w)
@@ -67,7 +72,9 @@ def test_products_against_plain_power_and_the_best_momentum(drive: Any, gap: flo
 @pytest.mark.slow
 @pytest.mark.parametrize("second", [-9.8, -9.98])
 @pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-6])
-def test_the_wrong_end_is_never_called_converged_in_170_runs(drive: Any, second: float, tol: float) -> None:
+def test_the_wrong_end_is_never_reported_as_converged_in_170_runs(
+    drive: Any, second: float, tol: float
+) -> None:
     for seed in range(170):
         rng = np.random.default_rng(seed)
         case = diagonal([10, second, *rng.uniform(-9, 9, 300)])
@@ -76,14 +83,14 @@ def test_the_wrong_end_is_never_called_converged_in_170_runs(drive: Any, second:
         assert answer.last.values[0] == pytest.approx(10, abs=10 * tol)
 
 
-def test_one_end_alone_would_have_been_wrong(drive: Any) -> None:
-    """The trap is there: whichever end leads after 5 products is the wrong one in many runs."""
+def test_one_end_alone_would_be_wrong(drive: Any) -> None:
+    """The end that leads after 5 products is the wrong one in many runs."""
     wrong = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         case = diagonal([10, -9.98, *rng.uniform(-9, 9, 300)])
-        told = list(islice(two_ended(case.operator(HOST), Request(1, seed=seed)), 5))[-1]
-        wrong += int(told.values[0] < 0)
+        last = list(islice(locally_optimal_pair(case.operator(HOST), Request(1, seed=seed)), 5))[-1]
+        wrong += int(last.values[0] < 0)
     assert 5 < wrong < 35
 
 
@@ -98,11 +105,11 @@ def test_a_tie_of_opposite_signs_converges(drive: Any, gap: float) -> None:
 
 
 @LIBRARIES
-def test_the_kept_stay_orthonormal_with_their_products(library: Library) -> None:
+def test_the_span_stays_orthonormal_with_its_products(library: Library) -> None:
     """After 300 products, long past convergence: in units of rounding."""
     case = Case("", filled(150, [3.0, -2.9, 2.5]), 1)
     operator = case.operator(library)
-    state = list(islice(two_ended(operator, Request(1)), 300))[-1].state
+    state = list(islice(locally_optimal_pair(operator, Request(1)), 300))[-1].state
     X, AX = (arrays.to_host(part) for part in (state.block.X, state.block.AX))
     exact = case.exact(library).matmat(np.ascontiguousarray(X.T)).T / state.scale
     assert X.shape[0] in (2, 3, 4)
@@ -110,27 +117,27 @@ def test_the_kept_stay_orthonormal_with_their_products(library: Library) -> None
     assert np.allclose(AX, exact, atol=200 * library.eps)
 
 
-def test_a_turn_keeps_both_ends_and_what_was() -> None:
-    """The Ritz vectors of the upper and the lower end come first; the old ones are still in the span."""
+def test_an_update_keeps_both_ends_and_the_previous_vectors() -> None:
+    """The Ritz vectors of the upper and the lower end come first; the previous ones are still in the span."""
     operator = Case("", filled(30, [3.0, -2.0])).operator(HOST)
     rng = np.random.default_rng(0)
     X = np.linalg.qr(rng.standard_normal((30, 5)))[0].T
-    kept, fresh = (Block(part, operator.matmat(part.T).T) for part in (X[:4], X[4:]))
-    after = turn(operator, (kept, fresh), BOTH)
+    span, fresh = (Block(part, operator.matmat(part.T).T) for part in (X[:4], X[4:]))
+    after = locally_optimal_update(operator, (span, fresh), BOTH_ENDS)
     H = after.X @ after.AX.T
     values = np.linalg.eigvalsh(X @ operator.matmat(X.T))
     assert np.allclose([H[0, 0], H[1, 1]], [values[-1], values[0]])
     assert abs(H[0, 1]) < 1e-12
     assert np.allclose(after.AX, operator.matmat(after.X.T).T)
-    for old in kept.X[:2]:
-        assert np.linalg.norm(after.X @ old) == pytest.approx(1)
+    for previous in span.X[:2]:
+        assert np.linalg.norm(after.X @ previous) == pytest.approx(1)
 
 
-def test_going_on_from_a_state_is_as_if_it_had_never_stopped() -> None:
+def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     case = Case("", filled(200, [10, -9.5, 8]), 1)
-    whole = list(islice(two_ended(case.operator(HOST), Request(1)), 40))
-    first = list(islice(two_ended(case.operator(HOST), Request(1)), 13))
-    rest = islice(two_ended(case.operator(HOST), Request(1), state=first[-1].state), 27)
+    whole = list(islice(locally_optimal_pair(case.operator(HOST), Request(1)), 40))
+    first = list(islice(locally_optimal_pair(case.operator(HOST), Request(1)), 13))
+    rest = islice(locally_optimal_pair(case.operator(HOST), Request(1), state=first[-1].state), 27)
     for one, other in zip(whole[13:], rest, strict=True):
         assert np.array_equal(one.values, other.values)
         assert np.array_equal(one.vectors(), other.vectors())
@@ -145,26 +152,26 @@ def test_a_start_vector_is_used(drive: Any) -> None:
     assert warm.products < cold.products / 2
 
 
-def test_a_snapshot_a_product_with_the_rule_in_use() -> None:
+def test_a_snapshot_for_each_product_with_notes() -> None:
     operator = Case("", filled(50, [10, -9.5, 8]), 1).operator(HOST)
-    for products, _ in enumerate(islice(two_ended(operator, Request(1)), 12), start=1):
+    for products, _ in enumerate(islice(locally_optimal_pair(operator, Request(1)), 12), start=1):
         assert operator.products == products
-    rule, worth = list(islice(two_ended(operator, Request(1)), 40))[-1].notes
-    assert "both ends, 10 and -9.5" in rule
-    assert "vectors are held here; `lanczos` needs" in worth
+    momentum, memory = list(islice(locally_optimal_pair(operator, Request(1)), 40))[-1].notes
+    assert "both ends, with Ritz values 10 and -9.5" in momentum
+    assert "this solver holds 9 vectors; `lanczos` needs" in memory
 
 
-def test_nine_vectors_are_held_while_a_product_is_made(vectors_held: Any) -> None:
+def test_nine_vectors_are_held_during_a_product(vectors_held: Any) -> None:
     spectrum = np.random.default_rng(0).uniform(-1, 1, 100_000)
-    assert vectors_held(lambda operator: two_ended(operator, Request(1)), spectrum, 20) <= 9.2
+    assert vectors_held(lambda operator: locally_optimal_pair(operator, Request(1)), spectrum, 20) <= 9.2
 
 
-def test_a_foreign_state_is_refused_before_any_product() -> None:
+def test_the_state_of_another_method_is_rejected_before_any_product() -> None:
     operator = Case("", filled(50, [3.0]), 1).operator(HOST)
     state = next(accel_power(Case("", filled(50, [3.0])).operator(HOST), Request(2), AUTO)).state
-    with pytest.raises(UsageError, match="expected a EndsState"):
+    with pytest.raises(UsageError, match="expected LocallyOptimalPairState"):
         next(accel_power(operator, Request(1), AUTO, state=state))
-    shorter = EndsState(Block(np.ones((1, 9)), np.ones((1, 9))), 1.0)
+    shorter = LocallyOptimalPairState(Block(np.ones((1, 9)), np.ones((1, 9))), 1.0)
     with pytest.raises(UsageError, match="another size"):
         next(accel_power(operator, Request(1), AUTO, state=shorter))
     assert operator.products == 0

@@ -1,0 +1,51 @@
+"""The options of `deflated_power` and of `accel_power`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from eigencore.options import option
+
+
+@dataclass(frozen=True)
+class DeflatedPowerOptions:
+    """The options of `deflated_power`."""
+
+    block: bool = option(
+        True,
+        help="iterate all k pairs together; otherwise one at a time, orthogonal to those found",
+        when="turn it off to get the first pairs early if the wanted eigenvalues are far apart",
+    )
+
+
+@dataclass(frozen=True)
+class AccelPowerOptions:
+    """The options of `accel_power`."""
+
+    momentum: Literal["auto"] | float = option(
+        "auto",
+        low=0.0,
+        help="beta in w+ = A w - beta w_before, in squared units of the eigenvalues; auto: determined "
+        "during the run",
+        when="set it if the largest unwanted |eigenvalue| l is known: (l/2)^2 is best; 0 is plain power "
+        "iteration; at the square of half the k-th |eigenvalue| and above, it does not converge",
+    )
+    batches: int | None = option(
+        None,
+        low=1,
+        help="number of data batches, drawn at random, in a minibatch product; none: all of the data",
+        when="set it if one product on all the data takes long and batches give nearly the same product",
+    )
+    variance_reduction: bool = option(
+        True,
+        help="use minibatches only for the change since the last product on all the data",
+        when="turn it off to save memory: the residuals then decrease only to a noise floor",
+    )
+    epoch: int | None = option(
+        None,
+        low=1,
+        help="number of steps from one product on all the data to the next; none: as many as cost one such "
+        "product, but at most 10",
+        when="raise it if a minibatch is a tiny part of the data; lower it if minibatches are noisy",
+    )
