@@ -1,12 +1,12 @@
-"""Claim: at most a point weaker than foolbox's best PGD, as near as its DDN, for at most 1.2 times the time.
+"""Claim: PGD is at most a point weaker than foolbox's best, and DDN as close, in at most 1.2 times the time.
 
     python benchmarks/attacks.py [--images 200] [--rounds 5] [--networks demo:digits demo:mnist ...]
 
-Strength: the share of images that are still classified rightly at each eps (Linf), and the median L2
-distance of those that were right before, on the first test images of each network; with the CPU time per
-image. Cost: on demo:digits at equal steps, one attack of foolbox's and one of ours in turn, in one process
-and thread; told are the median, lowest and highest ratio. foolbox gets a copy of the network whose weights
-want no gradient.
+Strength: the fraction of images that are still classified correctly at each eps (Linf), and the median L2
+distance of those that were correct without an attack, on the first test images of each network, with the CPU
+time per image. Cost: on demo:digits, with equal numbers of steps, an attack of foolbox and one of eigencore
+alternate in one process and thread; the median, lowest and highest ratio are reported. foolbox gets a copy of
+the network whose weights require no gradient.
 
 Needs foolbox; writes benchmarks/results/attacks.json.
 """
@@ -39,7 +39,7 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "apgd": ("apgd", {}),
     "apgd, dlr": ("apgd", {"loss": "dlr"}),
 }
-THEIRS = {  # steps, and the size of one in parts of eps
+THEIRS = {  # the number of steps, and the step size in units of eps
     "foolbox PGD, 40 steps of .0625": (40, 0.0625),
     "foolbox PGD, 40 steps of .25": (40, 0.25),
     "foolbox PGD, 100 steps of .025": (100, 0.025),
@@ -48,7 +48,7 @@ THEIRS = {  # steps, and the size of one in parts of eps
 
 @dataclass(frozen=True)
 class Network:
-    """One network for both: bound, and as foolbox takes it."""
+    """A network in both forms: bound to a backend, and as foolbox expects it."""
 
     bound: Bound
     description: str
@@ -95,38 +95,38 @@ def their_ddn() -> Any:
 
 def strength(at: Network) -> dict[str, Any]:
     """Accuracy at each eps, and CPU milliseconds per image and eps."""
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
 
-    def note(name: str, left: Callable[[float], float]) -> None:
-        seconds, found = cpu_seconds(lambda: [left(eps) for eps in EPS])
-        told[name] = {
-            "accuracy": [round(accuracy, 4) for accuracy in found],
+    def measure(name: str, left: Callable[[float], float]) -> None:
+        seconds, accuracies = cpu_seconds(lambda: [left(eps) for eps in EPS])
+        found[name] = {
+            "accuracy": [round(accuracy, 4) for accuracy in accuracies],
             "milliseconds": round(1e3 * seconds / at.count / len(EPS), 3),
         }
-        print(f"  {name:32} {told[name]}", flush=True)
+        print(f"  {name:32} {found[name]}", flush=True)
 
     for name, (kind, options) in OURS.items():
-        note(name, lambda eps, kind=kind, options=options: ours(at, kind, eps, **options).accuracy)
+        measure(name, lambda eps, kind=kind, options=options: ours(at, kind, eps, **options).accuracy)
     for name, (steps, step) in THEIRS.items():
         run = their_pgd(steps, step)
-        note(name, lambda eps, run=run: 1 - float(theirs(at, run, eps)[2].double().mean()))
-    return told
+        measure(name, lambda eps, run=run: 1 - float(theirs(at, run, eps)[2].double().mean()))
+    return found
 
 
 def nearness(at: Network) -> dict[str, Any]:
-    """The median L2 distance of those that were right, and CPU milliseconds per image."""
-    told = {}
+    """The median L2 distance of the correctly classified images, and CPU milliseconds per image."""
+    rows = {}
     correct = None
     for name, steps in (("ddn", 100), ("ddn, 1000 steps", 1000)):
         seconds, found = cpu_seconds(partial(ours, at, "ddn", None, steps=steps))
         correct = found.correct
-        told[name] = _near(found.distance[correct], found.success[correct], seconds / at.count)
+        rows[name] = _near(found.distance[correct], found.success[correct], seconds / at.count)
     seconds, (_, moved, broken) = cpu_seconds(partial(theirs, at, their_ddn(), None))
     far = torch.linalg.vector_norm((moved - at.images).flatten(1), dim=1).double().numpy()
-    told["foolbox DDN, 100 steps"] = _near(far[correct], broken.numpy()[correct], seconds / at.count)
-    for name, row in told.items():
+    rows["foolbox DDN, 100 steps"] = _near(far[correct], broken.numpy()[correct], seconds / at.count)
+    for name, row in rows.items():
         print(f"  {name:32} {row}", flush=True)
-    return told
+    return rows
 
 
 def _near(distances: np.ndarray, broken: np.ndarray, seconds: float) -> dict[str, float]:
@@ -139,7 +139,7 @@ def _near(distances: np.ndarray, broken: np.ndarray, seconds: float) -> dict[str
 
 
 def cost(at: Network, rounds: int) -> dict[str, Any]:
-    """Ratios of our CPU time to theirs at equal steps, in turn."""
+    """Ratios of our CPU time to that of foolbox for equal numbers of steps, taking turns."""
     steps, step = THEIRS["foolbox PGD, 40 steps of .0625"]
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         f"pgd, 40 steps, eps {eps:g}": (
@@ -150,7 +150,7 @@ def cost(at: Network, rounds: int) -> dict[str, Any]:
     }
     pairs["ddn, 100 steps"] = partial(ours, at, "ddn", None), partial(theirs, at, their_ddn(), None)
     ratios: dict[str, list[float]] = {name: [] for name in pairs}
-    for one, other in pairs.values():  # what is done once is done before
+    for one, other in pairs.values():  # whatever is computed only once is computed here
         one(), other()
     for _ in range(rounds):
         for name, (one, other) in pairs.items():
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # foolbox's own
+    warnings.simplefilter("ignore")  # of foolbox
     record = {**machine(("foolbox",)), "images": arguments.images, "eps": EPS, "networks": {}}
     for name in arguments.networks:
         at = network(name, arguments.images)

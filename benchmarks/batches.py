@@ -1,10 +1,10 @@
-"""Claim: on a CPU, a product in batches of 128 or 256 samples costs at most 20 % more than in the best size.
+"""Claim: on a CPU, a product in batches of 128 or 256 samples costs at most 20 % more than at the best size.
 
     python benchmarks/batches.py [--rounds 5] [--networks mlp digits transformer]
 
-The same data in batches of several sizes, each with its graphs kept. Told is the CPU time of a product in
-one thread over that of a gradient in the network's usual batches, taken right before and after: the median,
-lowest and highest of the rounds. Writes benchmarks/results/batches.json.
+The same data are divided into batches of several sizes, each with its graphs kept. The result is the CPU time
+of a product in one thread divided by that of a gradient in the network's usual batches, measured immediately
+before and after: the median, lowest and highest of the rounds. Writes benchmarks/results/batches.json.
 """
 
 from __future__ import annotations

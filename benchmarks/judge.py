@@ -1,4 +1,4 @@
-"""What an answer is worth: eigenpairs looked at with products in float64."""
+"""Whether an answer is correct: eigenpairs verified with products in float64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigencore import Problem
 
 @dataclass
 class Answer:
-    """Eigenvalues (k,) and vectors (n, k) as they were given, and how many products of what they took."""
+    """Eigenvalues (k,) and vectors (n, k) as a library returned them, and the number of products."""
 
     values: np.ndarray
     vectors: Tensor
@@ -23,7 +23,7 @@ class Answer:
 
 
 class Judge:
-    """Knows the k largest eigenvalues of a problem, as ARPACK finds them in float64."""
+    """Verifies answers for a problem, given its k largest eigenvalues as ARPACK finds them in float64."""
 
     def __init__(self, problem: Problem, k: int, tol: float):
         self._operator = eigencore.bind(problem, dtype="float64").operator()
@@ -36,14 +36,14 @@ class Judge:
         values = eigsh(product, k, which="LM", tol=1e-4, ncv=basis, v0=start, return_eigenvectors=False)
         self.values = _by_magnitude(values)
 
-    def look(self, answer: Answer) -> dict[str, object]:
-        """Its largest relative residual, how many vectors differ, how far values are off, and a verdict."""
+    def grade(self, answer: Answer) -> dict[str, object]:
+        """Largest relative residual, number of different vectors, error of the values, and a verdict."""
         vectors = answer.vectors.detach().double()
         vectors = vectors / torch.linalg.vector_norm(vectors, dim=0)
         values = torch.as_tensor(answer.values, dtype=torch.float64)
         lengths = torch.linalg.vector_norm(self._operator.matmat(vectors) - vectors * values, dim=0)
         residual = float((lengths / values.abs()).max())
-        # Copies of a vector span less than as many others: their singular values are near zero.
+        # If vectors are repeated, their span has a lower dimension, and some singular values are near zero.
         different = int((torch.linalg.svdvals(vectors) > 0.5).sum())
         off = float(np.abs(_by_magnitude(answer.values) / self.values - 1).max())
         return {
@@ -59,7 +59,7 @@ class Judge:
             return f"wrong: {different} different vectors of {len(self.values)}"
         if residual > self._tol:
             return f"not reached: residual {residual:.1g}"
-        # A residual of tol |theta| bounds the distance to an eigenvalue; beyond it, that is another one.
+        # A residual of tol |theta| bounds the distance to an eigenvalue; a larger error means another one.
         if off > 2 * self._tol:
             return f"wrong: a value is {100 * off:.1g} % off the {len(self.values)} largest"
         return "reached"

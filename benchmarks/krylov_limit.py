@@ -1,11 +1,11 @@
-"""Claim: `lanczos` needs hardly more products than any single-vector Krylov method could.
+"""Claim: `lanczos` needs hardly more products than the best possible single-vector Krylov method.
 
     python benchmarks/krylov_limit.py [--seeds 3]
 
-Products over the Krylov limit: those that Lanczos without restart, fully reorthogonalised in float64 and
-with all its vectors in memory, needs from the same start until its answer passes and is right. Geometric
-means over the prescribed spectra of `eigencore.testing.spectra` whose limit is at least 8. Nothing is
-timed, so the numbers are the same on every machine.
+The result is the number of products divided by the Krylov limit: the number of products that Lanczos without
+restarts, fully reorthogonalised in float64 and with all its vectors in memory, needs from the same start
+until its answer passes and is correct. It is a geometric mean over the prescribed spectra of tests/kit whose
+limit is at least 8. Time is not measured, so the numbers are the same on every machine.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from kit.krylov_limit import krylov_limit
 from kit.spectra import bulk_edge_cases, large_cases
 
 STAGES = {
-    "until it has converged": {"certify": "none", "repeated": False},
+    "until converged": {"certify": "none", "repeated": False},
     "with the search for repeated eigenvalues": {"certify": "none"},
     "with the certificate": {},
 }
 
 
 def right(case: Case, values: np.ndarray) -> bool:
-    """Whether these are the wanted values: equal sizes of opposite sign may stand in for each other."""
+    """Whether these are the wanted values; those of equal magnitude and opposite sign are interchangeable."""
     size = np.abs if case.which == "LM" else np.asarray
     got, wanted = np.sort(size(values)), np.sort(size(case.wanted))
     allowed = 2 * case.tol * np.abs(wanted) + 1e-12
@@ -42,17 +42,17 @@ def right(case: Case, values: np.ndarray) -> bool:
 
 def ratios(cases: tuple[Case, ...], seeds: int) -> None:
     limits = {(case.name, seed): krylov_limit(case, seed=seed) for case in cases for seed in range(seeds)}
-    for stage, words in STAGES.items():
+    for stage, options in STAGES.items():
         over, wrong = [], 0
         for case in cases:
             for seed in range(seeds):
-                result = solve(case.operator(), case.k, which=case.which, tol=case.tol, seed=seed, **words)
+                result = solve(case.operator(), case.k, which=case.which, tol=case.tol, seed=seed, **options)
                 wrong += not right(case, result.values)
                 limit = limits[case.name, seed]
                 if limit is not None and limit >= 8:
                     over.append(result.matvecs / limit)
         mean = np.exp(np.mean(np.log(over)))
-        print(f"  {stage:40} {mean:.3f} (worst {max(over):.2f}, {len(over)} runs); wrong {wrong}")
+        print(f"  {stage:42} {mean:.3f} (worst {max(over):.2f}, {len(over)} runs); wrong {wrong}")
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     print("outliers, clusters, repeated eigenvalues, power laws, gaps")
     ratios(large_cases(), seeds)
-    print("wanted at the edge of a bulk, which a basis of 20 vectors restarts many times for")
+    print("wanted eigenvalues at the edge of a bulk, for which a basis of 20 vectors is restarted many times")
     ratios(bulk_edge_cases(), seeds)
 
 

@@ -1,8 +1,8 @@
 """The four networks that are measured, each with its data, as problems.
 
-The digits are trained on real images. The others have made-up data with labels to be learnt, drawn from
-seed 0; the MLP, whose spectrum is looked at too, is in the middle of its training, and the other two have
-random weights: what a product costs does not depend on them.
+The network for digits is trained on real images. The others have synthetic data with learnable labels, drawn
+with seed 0. The MLP, whose spectrum is computed, too, is in the middle of its training; the other two have
+random weights, because the cost of a product does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mlp() -> Problem:
 
 
 def digits() -> Problem:
-    """demo:digits as it is: trained weights, real images, and a last batch smaller than the others."""
+    """demo:digits unchanged: trained weights, real images, and a last batch smaller than the others."""
     problem = find_problem("demo:digits")
     return _problem("digits CNN", "demo:digits, trained, ReLU", problem.model, *one_batch(problem), BATCH)
 
@@ -56,7 +56,7 @@ def resnet20() -> Problem:
     model = ResNet20()
     model.train()
     with torch.no_grad():
-        model(x)  # BatchNorm takes its statistics
+        model(x)  # sets the statistics of BatchNorm
     return _problem("ResNet-20", "convolutions, BatchNorm, ReLU", model, x, y, 50)
 
 
@@ -87,7 +87,7 @@ def _problem(name: str, what: str, model: nn.Module, x: Tensor, y: Tensor, batch
 
 
 def _clusters(samples: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Gaussian noise around a random centre for each class, near enough to the others to be mistaken."""
+    """Gaussian noise around a random centre for each class; the classes overlap."""
     centres, y = torch.randn(CLASSES, *shape), torch.randint(0, CLASSES, (samples,))
     return 0.1 * centres[y] + torch.randn(samples, *shape), y
 

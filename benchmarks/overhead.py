@@ -1,9 +1,9 @@
-"""Claim: outside products, a step of `lanczos` costs at most 2.5 Gram-Schmidt passes over a full basis.
+"""Claim: outside its product, a step of `lanczos` costs at most 2.5 Gram-Schmidt passes over a full basis.
 
     python benchmarks/overhead.py [--parameters 670000] [--k 10]
 
-A pass over a full basis V (m, n), that is V w and w - c V, is timed after every product of the same solve,
-in the same process and thread, so that both see the same machine. CPU time, float32, PyTorch.
+A pass over a full basis V (m, n) computes c = V w and w - c V. It is timed after every product of the same
+solve, in the same process and thread, so that both run under the same conditions. CPU time, float32, PyTorch.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def main() -> None:
             break
     step, one = outside / len(passes), float(np.mean(passes))
     print(f"{n} parameters, k = {k}, basis {m}: {len(passes)} products, {snapshot.restarts} restarts")
-    print(f"a step outside its product {1e3 * step:.1f} ms, a Gram-Schmidt pass {1e3 * one:.1f} ms")
-    print(f"ratio {step / one:.2f}")
+    print(f"a step without its product: {1e3 * step:.1f} ms; a Gram-Schmidt pass: {1e3 * one:.1f} ms")
+    print(f"ratio: {step / one:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Claim: a Hessian product costs 1.5 to 2.5 gradients, a quarter less than any peer's in the same batches.
+"""Claim: a Hessian product costs 1.5 to 2.5 gradients, a quarter less than in other libraries, same batches.
 
     python benchmarks/product.py [--rounds 5] [--networks mlp digits transformer resnet20]
 
-CPU time in one process and thread. In a round every contestant makes one product, right after a gradient over
-the same data and right before another one; its ratio is to the mean of these two. Told are the median, lowest
-and highest of the rounds, and each product's distance to one in float64. Attention is computed by PyTorch's
-plain kernel throughout: the fused one has no second derivative, and only eigencore avoids it by itself.
+CPU time in one process and thread. In each round, every contestant computes one product, immediately after a
+gradient over the same data and immediately before another one; its time is divided by the mean of the two.
+The median, lowest and highest ratio of the rounds are reported, and the relative error of each product
+compared with float64. All use PyTorch's plain attention kernel: the fused one has no second derivative, and
+only eigencore avoids it automatically.
 
 Needs the peers of benchmarks/peers.txt; writes benchmarks/results/product.json.
 """
@@ -35,7 +36,7 @@ def eigencore_kept(problem: Problem) -> Product:
 
 
 def eigencore_first(problem: Problem) -> Product:
-    """All that is done until the first product is there: looking the data over, building the graphs."""
+    """Everything until the first product: checking the data, building the graphs, the product itself."""
     return lambda v: eigencore.bind(problem).operator().matvec(v)
 
 
@@ -57,7 +58,7 @@ def pyhessian(problem: Problem) -> Product:
 
 
 def pyhessian_one_batch(problem: Problem) -> Product:
-    """PyHessian keeps the graph too, where all data are one batch."""
+    """PyHessian also keeps the graph if all data are in one batch."""
     from pyhessian import hessian
     from pyhessian.utils import hessian_vector_product
 
@@ -94,11 +95,11 @@ CONTESTANTS: dict[str, Callable[[Problem], Product]] = {
 
 
 def measure(problem: Problem, rounds: int) -> dict[str, object]:
-    """Each contestant's ratios to a gradient, and the distance of its product from that in float64."""
+    """The cost of each contestant's product relative to a gradient, and its error relative to float64."""
     unit = gradient(problem)
     v = torch.randn(unit().shape, generator=torch.Generator().manual_seed(1))
     truth = eigencore.bind(problem, dtype="float64").operator().matvec(v.double())
-    # A model each: some write into it.
+    # Each contestant gets its own model, because some of them modify it.
     products = {
         name: make(replace(problem, model=copy.deepcopy(problem.model))) for name, make in CONTESTANTS.items()
     }

@@ -1,4 +1,4 @@
-"""How a benchmark measures and keeps what it measured: CPU time, spread, versions, a JSON file."""
+"""How a benchmark measures and saves its measurements: CPU time, spread, versions, a JSON file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PEERS = ("hessian-eigenthings", "PyHessian", "curvlinops-for-pytorch")
 
 
 def cpu_seconds(call: Callable[[], T]) -> tuple[float, T]:
-    """The CPU time of this process that a call takes, and what it returns."""
+    """The CPU time of this process that a call takes, and the value that the call returns."""
     began = time.process_time()
     result = call()
     return time.process_time() - began, result
@@ -51,16 +51,17 @@ def gradient(problem: Problem) -> Callable[[], Tensor]:
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep up to 64 MiB of what is freed, which it does once it has seen a block of 32 MiB freed.
+    """Makes glibc keep up to 64 MiB of freed memory, which it does once a block of 32 MiB has been freed.
 
-    Else it gives memory back to the system after each batch of a convolutional network and fetches it again,
-    until some contestant happens to free a block as large, and those after it are faster.
+    Otherwise, it returns memory to the system after each batch of a convolutional network and requests it
+    again, until some contestant happens to free a block of that size, and the contestants after it are
+    faster.
     """
     torch.empty(2**25 - 2**13, dtype=torch.uint8)
 
 
 def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
-    """What a number depends on besides the code."""
+    """The properties of the environment that a measurement depends on."""
     return {
         "versions": {name: metadata.version(name) for name in (*LIBRARIES, *peers)},
         "python": platform.python_version(),

@@ -1,9 +1,9 @@
-"""Claim: first order tells the distances, and lambda_max over the input repeats the loss.
+"""Claim: first order predicts the distances, and lambda_max over the input is redundant given the loss.
 
     python benchmarks/robustness.py
 
-Runs the analysis `robustness` on the networks that come with eigencore, two of them the same but for
-adversarial training, and keeps what it found. It says what was found, whatever that is.
+Runs the analysis `robustness` on the networks that come with eigencore, two of which differ only in
+adversarial training, and saves its results, whether they support the claim or not.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def study(problem: Problem) -> dict[str, Any]:
 
 
 def share_above(found: AnalysisResult, radius: str) -> float | None:
-    """The share of broken samples whose radius is larger than the distance that the attack reached."""
+    """The fraction of fooled samples whose radius is larger than the distance found by the attack."""
     own, distance = found.columns[radius], found.columns["distance"]
-    broken = found.columns["correct"] & np.isfinite(distance)
-    if np.isnan(own[broken]).any():
+    fooled = found.columns["correct"] & np.isfinite(distance)
+    if np.isnan(own[fooled]).any():
         return None
-    return round(float(np.mean(own[broken] > distance[broken])), 4)
+    return round(float(np.mean(own[fooled] > distance[fooled])), 4)
 
 
 def main() -> None:

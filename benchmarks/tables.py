@@ -1,8 +1,8 @@
-"""Claim: the numbers of the pages in docs/ are those of benchmarks/results.
+"""Claim: the numbers in the pages of docs/ are those of benchmarks/results/.
 
     python benchmarks/tables.py
 
-Draws the tables from the results and puts them into their pages, between the marks.
+Generates the tables from the results and writes them into their pages, between the marks.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from records import read
 
 DOCS = Path(__file__).parents[1] / "docs"
-OFF = 1e-3  # a product further than this from the one in float64 is not float32's rounding
+LARGE_ERROR = 1e-3  # a larger relative error of a product is not due to rounding in float32
 OURS = "eigencore"
-TOLD_BEFOREHAND = "known beforehand"
+KNOWN_BEFOREHAND = "known beforehand"
 
 
 def product(record: Any) -> str:
-    """A row a contestant, a column a network: how many gradients a product costs."""
+    """The cost of a product in gradients: a row for each contestant, a column for each network."""
     networks = record["networks"]
     names = next(iter(networks.values()))["products"]
     rows = [["", *networks], *([name, *_costs(networks.values(), name)] for name in names)]
@@ -30,16 +30,16 @@ def product(record: Any) -> str:
 
 
 def _costs(networks: Iterable[Any], name: str) -> list[str]:
-    told = []
+    cells = []
     for network in networks:
         row = network["products"][name]
-        wrong = f"; **{100 * row['error']:.1g} % off**" if row["error"] > OFF else ""
-        told.append(_range(row["ratio"]) + wrong)
-    return told
+        wrong = f"; **error {100 * row['error']:.1g} %**" if row["error"] > LARGE_ERROR else ""
+        cells.append(_range(row["ratio"]) + wrong)
+    return cells
 
 
 def batches(record: Any) -> str:
-    """A row a batch size, a column a network."""
+    """The cost of a product in gradients: a row for each batch size, a column for each network."""
     networks = record["networks"]
     sizes = sorted({int(size) for network in networks.values() for size in network["ratios"]})
     rows = [["samples in a batch", *networks]]
@@ -50,7 +50,7 @@ def batches(record: Any) -> str:
 
 
 def top10(record: Any) -> str:
-    """A table a network, and by how much `lanczos` is the faster."""
+    """A table for each network, and the ratio of the costs of the fastest peer and of `lanczos`."""
     parts = []
     for name, network in record["networks"].items():
         rows = [["", "products", "gradients", "CPU seconds", "largest relative residual", ""]]
@@ -70,7 +70,7 @@ def top10(record: Any) -> str:
 
 
 def robustness(record: Any) -> str:
-    """A section a network: its verdict, and the tables of distances and eigenvalues."""
+    """A section for each network: the verdict, and the tables of distances and eigenvalues."""
     parts = []
     for name, study in record["networks"].items():
         above = ", ".join(
@@ -84,16 +84,16 @@ def robustness(record: Any) -> str:
         )
         parts.append(
             f"### {name}\n\n{study['description']}. {study['title']}.\n\n> {study['verdict']}\n\n{drawn}\n\n"
-            f"Share of samples whose radius is larger than the distance that the attack reached: {above}."
+            f"Percentage of samples whose radius is larger than the distance found by the attack: {above}."
         )
     return "\n\n".join(parts)
 
 
 def attacks(record: Any) -> str:
-    """Two tables a network, strength and nearness, and one of costs."""
+    """Two tables for each network, of accuracies and of distances, and a table of costs."""
     parts = []
     for name, network in record["networks"].items():
-        head = ["% still right at eps (Linf)", *(f"{eps:g}" for eps in record["eps"]), "ms per image"]
+        head = ["% correct at eps (Linf)", *(f"{eps:g}" for eps in record["eps"]), "ms per image"]
         strong = [
             [attack, *(f"{100 * left:.1f}" for left in row["accuracy"]), f"{row['milliseconds']:.1f}"]
             for attack, row in network["strength"].items()
@@ -102,7 +102,7 @@ def attacks(record: Any) -> str:
             [attack, f"{row['median']:.4f}", f"{row['mean']:.4f}", f"{row['milliseconds']:.1f}"]
             for attack, row in network["nearness"].items()
         ]
-        right = f"{record['images']} images, {100 * network['clean']:.1f} % of them right as they are"
+        right = f"{record['images']} images, {100 * network['clean']:.1f} % of them correct without an attack"
         parts += [
             f"### {name}\n\n{network['description']}; {right}.",
             _table([head, *strong]),
@@ -117,20 +117,23 @@ def attacks(record: Any) -> str:
 
 
 def _fastest(network: Any) -> str:
-    """The peer that is right soonest without being told how, held against `lanczos`."""
+    """The fastest peer with a correct answer, compared with `lanczos`."""
     costs = {name: row["gradients"]["median"] for name, row in network["contestants"].items()}
     right = {
         name: cost
         for name, cost in costs.items()
         if not name.startswith(OURS)
-        and TOLD_BEFOREHAND not in name
+        and KNOWN_BEFOREHAND not in name
         and network["contestants"][name]["verdict"] == "reached"
     }
     if not right:
-        return "No peer is right at settings that can be known without the answer."
+        return "No peer gives a correct answer with settings that can be known in advance."
     name = min(right, key=lambda name: right[name])
     times = right[name] / costs["eigencore lanczos"]
-    return f"The fastest peer that is right without being told how: {name}, at {times:.2f} times `lanczos`."
+    return (
+        "The fastest peer with a correct answer and without settings known beforehand: "
+        f"{name}, at {times:.2f} times the cost of `lanczos`."
+    )
 
 
 def _described(record: Any) -> str:
@@ -162,7 +165,7 @@ PAGES = {name: (DOCS / name) for name, _ in TABLES.values()}
 
 
 def filled(page: str, name: str) -> str:
-    """The page of that name with every table drawn anew."""
+    """The page of that name with every table regenerated."""
     for table, (where, draw) in TABLES.items():
         if where == name:
             record = read(table)

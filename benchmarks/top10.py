@@ -1,13 +1,13 @@
-"""Claim: the ten largest eigenvalues, right to a residual of 1e-3, come sooner than from any peer.
+"""Claim: the ten largest eigenvalues, to a relative residual of 1e-3, take less time than in other libraries.
 
     python benchmarks/top10.py [--networks digits mlp] [--repeats 3] [--limit 60]
 
-Each contestant starts from the model and its data and is asked for the ten eigenpairs of largest magnitude,
-as its own documentation says. Told are the products, the CPU time in one thread, and this over the time of a
-gradient, taken right before and after. An answer is then looked at in float64: the largest relative residual
-||A v - theta v|| / |theta| by fresh products, whether its vectors are ten different ones, and whether its
-values are the ten largest, as ARPACK finds them in float64. A peer that reaches `limit` CPU seconds is
-stopped; a contestant that took more than 15 runs once only.
+Each contestant starts from the model and its data and computes the ten eigenpairs of largest magnitude, as
+its own documentation recommends. The number of products, the CPU time in one thread, and this time divided by
+that of a gradient, measured immediately before and after, are reported. The answer is then verified in
+float64: the largest relative residual ||A v - theta v|| / |theta| by fresh products, whether there are ten
+different vectors, and whether the values are the ten largest, as ARPACK finds them in float64. A peer that
+reaches `limit` CPU seconds is stopped; a contestant that takes more than 15 seconds runs only once.
 
 Needs the peers of benchmarks/peers.txt; writes benchmarks/results/top10.json.
 """
@@ -77,7 +77,7 @@ def eigenthings(problem: Problem, counter: Counter) -> Answer:
 
 
 def eigenthings_doubled(problem: Problem, counter: Counter) -> Answer:
-    """Steps doubled until all its flags say converged: what a user can do who doesn't know the answer."""
+    """Doubles the steps until all convergence flags are set, as a user can who does not know the answer."""
     steps = 2 * K
     while True:
         answer, converged = _eigenthings(_whole(problem), counter, max_iter=steps, reorthogonalize=True)
@@ -87,7 +87,7 @@ def eigenthings_doubled(problem: Problem, counter: Counter) -> Answer:
 
 
 def eigenthings_known(problem: Problem, counter: Counter) -> Answer:
-    """The least doubling that is enough, found by runs that are not counted."""
+    """The smallest sufficient number of steps, found by runs that are not counted."""
     steps = ENOUGH[problem.name]
     return _eigenthings(_whole(problem), counter, max_iter=steps, reorthogonalize=True)[0]
 
@@ -103,10 +103,10 @@ def _eigenthings(problem: Problem, counter: Counter, **options: Any) -> tuple[An
 
 
 def pyhessian(tol: float) -> Contestant:
-    """In one batch, where it keeps the graph: a third faster than from a loader."""
+    """In one batch, for which PyHessian keeps the graph: a third faster than from a data loader."""
 
     def find(problem: Problem, counter: Counter) -> Answer:
-        # By its name: the package shows a class under the name of this module.
+        # By its full name, because the package exports a class with the name of this module.
         module = import_module("pyhessian.hessian")
         torch.manual_seed(SEED)
         original = module.hessian_vector_product
@@ -168,7 +168,7 @@ def measure(problem: Problem, repeats: int, limit: float) -> dict[str, Any]:
             row["seconds"].append(seconds)
             row["gradients"].append(in_gradients)
             if repeat == 0:
-                row |= {"verdict": f"stopped at {limit:.0f} s"} if answer is None else judge.look(answer)
+                row |= {"verdict": f"stopped at {limit:.0f} s"} if answer is None else judge.grade(answer)
                 print(f"  {name}: {row}", flush=True)
     for row in rows.values():
         row["repeats"] = len(row["seconds"])
@@ -179,8 +179,8 @@ def measure(problem: Problem, repeats: int, limit: float) -> dict[str, Any]:
 def _run(
     problem: Problem, find: Contestant, unit: Callable[[], Tensor], limit: float
 ) -> tuple[Answer | None, float, float]:
-    """The answer (None: stopped), its CPU seconds, and these over those of a gradient."""
-    own = replace(problem, model=copy.deepcopy(problem.model))  # some write into it
+    """The answer (None if stopped), its CPU seconds, and these divided by those of a gradient."""
+    own = replace(problem, model=copy.deepcopy(problem.model))  # some libraries modify it
     counter = Counter(limit)
 
     def attempt() -> Answer | None:

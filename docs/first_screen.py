@@ -1,8 +1,9 @@
-"""Draws the first screen: runs the README's main command, and writes what it prints into the README.
+"""Draws the first screen: runs the README's main command and records what it prints.
 
     python docs/first_screen.py
 
-As a picture, docs/first-screen.svg, and as text. Both are one recording of the command's own printing.
+The recording is written as a picture, docs/first-screen.svg, which the README shows, and as text into
+docs/tutorial.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from eigencore.cli.screen import print_run
 from eigencore.cli.tables import Terminal
 
 ROOT = Path(__file__).parents[1]
-README, PICTURE = ROOT / "README.md", ROOT / "docs" / "first-screen.svg"
+README, PAGE, PICTURE = ROOT / "README.md", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "first-screen.svg"
 WIDTH = 88
 BEGIN, END = "<!-- first screen -->", "<!-- end of the first screen -->"
 
@@ -35,19 +36,19 @@ def main() -> int:
             return code
         console = record(load(folder), command)
     PICTURE.write_text(console.export_svg(title="eigencore", clear=False))
-    README.write_text(with_screen(README.read_text(), console.export_text()))
+    PAGE.write_text(with_screen(PAGE.read_text(), console.export_text()))
     return 0
 
 
 def main_command(readme: str) -> str:
-    """What the first block of shell lines ends with, as it is typed where the environment is active."""
+    """The last command in the README's first shell block, as typed where the environment is active."""
     block = re.search(r"```sh\n(.*?)```", readme, re.DOTALL)
-    assert block, "README.md has no block of shell lines"
-    return block[1].strip().splitlines()[-1].removeprefix(".venv/bin/")
+    assert block, "README.md has no block of shell commands"
+    return block[1].strip().rpartition(" && ")[2].removeprefix(".venv/bin/")
 
 
 def record(run: Run, command: str) -> Console:
-    """The screen after the command, on a terminal that remembers it."""
+    """A terminal that recorded the command and its output."""
     console = Console(
         record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
@@ -58,21 +59,11 @@ def record(run: Run, command: str) -> Console:
     return console
 
 
-def with_screen(readme: str, text: str) -> str:
-    """The README with picture and text between its two marks."""
+def with_screen(page: str, text: str) -> str:
+    """The page with the text of the screen between its two marks."""
     lines = "\n".join(line.rstrip() for line in text.splitlines())
-    screen = f"""{BEGIN}
-![The eigenvalues of a network's Hessian with their certificate, and its robustness](docs/first-screen.svg)
-
-<details><summary>The same as text</summary>
-
-```text
-{lines}
-```
-
-</details>
-{END}"""
-    return re.sub(f"{BEGIN}.*?{END}|{BEGIN}", lambda found: screen, readme, count=1, flags=re.DOTALL)
+    screen = f"{BEGIN}\n```text\n{lines}\n```\n{END}"
+    return re.sub(f"{BEGIN}.*?{END}|{BEGIN}", lambda found: screen, page, count=1, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Writes the reference, docs/reference/: from docstrings, signatures, declared options and help texts.
+"""Writes the reference in docs/reference/ from docstrings, signatures, declared options and help texts.
 
     python docs/reference.py
 
-tests/docs/test_reference.py fails where the pages say something else than this writes.
+tests/docs/test_reference.py fails if the pages differ from what this script writes.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from eigencore.registry import catalogue as registry
 FOLDER = Path(__file__).parent / "reference"
 WRITTEN = "<!-- written by docs/reference.py -->"
 
-# The public names, and beside them what these hold, take or raise.
+# The public names, and the classes and functions that they contain, accept or raise.
 PYTHON: dict[str, tuple[Any, ...]] = {
-    "What to call": (
+    "Functions": (
         *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
     ),
-    "What comes back": (
+    "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
         *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
     ),
-    "What is asked": (eigencore.Problem, eigencore.Request),
+    "Problems and requests": (eigencore.Problem, eigencore.Request),
     "Errors": (eigencore.EigencoreError, eigencore.Interrupted, RunInterrupted),
 }
 PLUGINS: dict[str, tuple[Any, ...]] = {
@@ -71,7 +71,7 @@ LISTINGS = {
 
 
 def pages() -> dict[str, str]:
-    """The text of each page, by the name of its file. Plugins that are not bundled are left out."""
+    """The text of each page, by file name. Plugins that are not bundled are disabled."""
     foreign = [one.full_name for one in registry.registry().records if one.distribution != "eigencore"]
     if foreign:
         registry.disable(*foreign)
@@ -89,10 +89,10 @@ def page(title: str, parts: Iterator[str]) -> str:
 
 def python() -> Iterator[str]:
     yield (
-        "Imported from `eigencore`, and stable within a minor version. Beside these names stand what they "
-        "hold, take or raise: `Step`, `Table` and `Figure` of `eigencore.results`, `find_problem` of "
-        "`eigencore.problems`, `RunInterrupted` of `eigencore.pipeline`. What plugins implement has [a page "
-        "of its own](interfaces.md)."
+        "These names are imported from `eigencore` and are stable within a minor version. The page also "
+        "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
+        "`find_problem` of `eigencore.problems`, and `RunInterrupted` of `eigencore.pipeline`. [Another "
+        "page](interfaces.md) describes what plugins implement."
     )
     for title, things in PYTHON.items():
         yield f"## {title}"
@@ -104,8 +104,8 @@ def python() -> Iterator[str]:
 
 def plugins() -> Iterator[str]:
     yield (
-        "Of `eigencore.interfaces`, `eigencore.hookspecs`, `eigencore.objectives` and `eigencore.options`. "
-        "[Write a plugin](../write-a-plugin.md) shows how to."
+        "These are names of `eigencore.interfaces`, `eigencore.hookspecs`, `eigencore.objectives` and "
+        "`eigencore.options`. [Write a plugin](../write-a-plugin.md) shows how to use them."
     )
     yield prose((interfaces.__doc__ or "").partition("\n")[2])
     for title, things in PLUGINS.items():
@@ -113,16 +113,16 @@ def plugins() -> Iterator[str]:
         for thing in things:
             yield from described(thing)
     yield "## Hooks"
-    yield "A plugin marks those it implements with `eigencore.hookimpl`. Each returns a list of entries."
+    yield "A plugin marks its implementations with `eigencore.hookimpl`. Each hook returns a list of entries."
     hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("eigen_")}
     yield "\n".join(f"- `{name}()`: {prose(hook.__doc__ or '')}" for name, hook in hooks.items())
 
 
 def entries() -> Iterator[str]:
     yield (
-        "An option is set by `--set NAME.OPTION=VALUE`; in Python by a keyword of `solve`, `bind` or "
-        "`attack`, or in `analyze(options={NAME: {OPTION: VALUE}})`. What an entry declares of itself is "
-        "explained with [the entries](interfaces.md#entries). `eigen solvers NAME` prints the same."
+        "`--set NAME.OPTION=VALUE` sets an option. In Python it is a keyword of `solve`, `bind` or `attack`, "
+        "or an item of `analyze(options={NAME: {OPTION: VALUE}})`. [Entries](interfaces.md#entries) explains "
+        "the other properties. `eigen solvers NAME` prints the same information."
     )
     for title, kind in LISTINGS.items():
         yield f"## {title}"
@@ -138,7 +138,7 @@ def command() -> Iterator[str]:
 
 
 def help_of(*words: str) -> str:
-    """What `eigen WORDS --help` prints on a terminal of 80 columns."""
+    """What `eigen WORDS --help` prints on a terminal with 80 columns."""
     printed = io.StringIO()
     with patch.dict(os.environ, COLUMNS="80"), redirect_stdout(printed):
         main([*words, "--help"])
@@ -164,21 +164,21 @@ def entry_described(entry: Entry) -> Iterator[str]:
 
 
 def facts(entry: Entry) -> Iterator[tuple[str, str]]:
-    """What the entry declares of itself, in its order."""
+    """What the entry declares, in the order of its fields."""
     for field in dataclasses.fields(entry):
-        name, told = field.name, getattr(entry, field.name)
-        if name in ("name", "summary", "load", "options") or told in (None, (), frozenset()):
+        name, value = field.name, getattr(entry, field.name)
+        if name in ("name", "summary", "load", "options") or value in (None, (), frozenset()):
             continue
         if name == "extra":
-            yield "needs the extra", f"`eigencore[{told}]`"
-        elif isinstance(told, bool | str):
-            yield f"`{name}`", plain(told)
+            yield "needs the extra", f"`eigencore[{value}]`"
+        elif isinstance(value, bool | str):
+            yield f"`{name}`", plain(value)
         else:
-            yield f"`{name}`", ", ".join(sorted(told) if isinstance(told, frozenset) else told)
+            yield f"`{name}`", ", ".join(sorted(value) if isinstance(value, frozenset) else value)
 
 
 def option_described(prefix: str, spec: options.OptionSpec) -> str:
-    default = "needed" if spec.required else f"default {plain(spec.default)}"
+    default = "required" if spec.required else f"default {plain(spec.default)}"
     lines = [f"**`{prefix}.{spec.name}`**: {escaped(spec.range)}; {default}.", sentence(spec.help)]
     if spec.when:
         lines.append(f"When to change it: {escaped(spec.when)}.")
@@ -186,7 +186,7 @@ def option_described(prefix: str, spec: options.OptionSpec) -> str:
 
 
 def sentence(text: str) -> str:
-    """A line of a listing, which begins small and ends without a point."""
+    """A line of a listing, which begins in lower case and ends without a period, as a sentence."""
     return escaped(text[:1].upper() + text[1:]) + ("." if text and text[-1] not in ".?" else "")
 
 

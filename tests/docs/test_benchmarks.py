@@ -1,4 +1,4 @@
-"""Every benchmark says its claim and how to run it, and the page of results shows the results."""
+"""Every benchmark states its claim and how to run it, and the pages show the results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PARTS = {"judge.py", "networks.py", "records.py"}  # of the others
+PARTS = {"judge.py", "networks.py", "records.py"}  # imported by the benchmarks
 CLAIMS = sorted(path for path in BENCHMARKS.glob("*.py") if path.name not in PARTS)
 
 
 @pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
-def test_a_benchmark_says_its_claim_and_how_to_run_it(
+def test_a_benchmark_states_its_claim_and_how_to_run_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
@@ -41,14 +41,14 @@ def test_the_pages_show_the_results(tables: dict[str, Any]) -> None:
         assert tables["filled"](page, name) == page
 
 
-def test_a_page_is_refused_with_other_numbers(tables: dict[str, Any]) -> None:
+def test_a_page_with_other_numbers_is_detected(tables: dict[str, Any]) -> None:
     page = tables["PAGES"]["benchmarks.md"].read_text()
     changed = page.replace("eigencore lanczos |", "eigencore lanczos | 1", 1)
     assert changed != page
     assert tables["filled"](changed, "benchmarks.md") == page
 
 
-def test_the_judge_knows_a_right_answer_from_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_distinguishes_a_correct_answer_from_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     import torch
 
@@ -65,10 +65,10 @@ def test_the_judge_knows_a_right_answer_from_wrong_ones(monkeypatch: pytest.Monk
     judge = judging["Judge"](problem, 3, 1e-3)
 
     def verdict(values: Any, vectors: Any) -> Any:
-        return judge.look(judging["Answer"](values, torch.from_numpy(vectors.copy()), 1))["verdict"]
+        return judge.grade(judging["Answer"](values, torch.from_numpy(vectors.copy()), 1))["verdict"]
 
-    top, missed, copies = slice(-3, None), [-1, -2, -5], [-1, -1, -1]
+    top, missed, repeated = slice(-3, None), [-1, -2, -5], [-1, -1, -1]
     assert verdict(values[top], vectors[:, top]) == "reached"
     assert verdict(values[missed], vectors[:, missed]).startswith("wrong: a value is")
-    assert verdict(values[copies], vectors[:, copies]) == "wrong: 1 different vectors of 3"
+    assert verdict(values[repeated], vectors[:, repeated]) == "wrong: 1 different vectors of 3"
     assert verdict(1.1 * values[top], vectors[:, top]) == "not reached: residual 0.09"

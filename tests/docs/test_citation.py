@@ -1,4 +1,4 @@
-"""CITATION.cff says what pyproject.toml does, in the format's own words."""
+"""CITATION.cff agrees with pyproject.toml and has the required fields of its format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def value(key: str) -> str:
-    """Of one key, folded where it goes on below."""
+    """The value of a key; continuation lines are joined."""
     found = re.search(rf"^{key}: (?:>-\n)?((?:.+)(?:\n  .*)*)", CITATION, re.MULTILINE)
     assert found, f"CITATION.cff has no {key}"
     return " ".join(found[1].split())
@@ -22,6 +22,7 @@ def test_it_agrees_with_the_project() -> None:
     assert value("version") == PROJECT["version"]
     assert value("title") == PROJECT["name"]
     assert value("license") == PROJECT["license"]
+    assert value("repository-code") == PROJECT["urls"]["Repository"]
     assert value("abstract") == f"{PROJECT['description']}."
     keywords = CITATION.partition("keywords:\n")[2]
     assert re.findall(r"^  - (.+)$", keywords, re.MULTILINE) == PROJECT["keywords"]

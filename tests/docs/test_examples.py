@@ -1,4 +1,4 @@
-"""Every example runs as its first lines say, and what it prints is true."""
+"""Every example runs as its first lines describe, and what it prints is true."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NUMBER = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In a folder of its own, where `examples/` is what it is in a checkout."""
+    """A folder of its own for each test, in which `examples/` is the folder of the checkout."""
     (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
@@ -62,8 +62,8 @@ def numbers(line: str) -> list[float]:
 
 def how_to_run(name: str) -> list[str]:
     """The commands that an example's docstring gives."""
-    told = ast.get_docstring(ast.parse((EXAMPLES / name).read_text()), clean=False) or ""
-    return [line.strip() for line in told.splitlines() if line.startswith("    ")]
+    docstring = ast.get_docstring(ast.parse((EXAMPLES / name).read_text()), clean=False) or ""
+    return [line.strip() for line in docstring.splitlines() if line.startswith("    ")]
 
 
 def test_every_example_is_tested_here() -> None:
@@ -83,29 +83,29 @@ def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     make = runpy.run_path(str(EXAMPLES / "my_model.py"))["make"]
     early = make(steps=50)
     torch.save(early.model.state_dict(), "weights.pt")
-    told = {}
+    printed = {}
     for command in how_to_run("my_model.py"):
         assert main([*shlex.split(command, comments=True)[1:], "--json"]) == 0
-        told[command.removeprefix("eigen analyze examples/my_model.py:make").strip()] = json.loads(
+        printed[command.removeprefix("eigen analyze examples/my_model.py:make").strip()] = json.loads(
             capsys.readouterr().out
         )
-    plain, layer, wide, checkpoint = told.values()
+    plain, layer, wide, checkpoint = printed.values()
     assert plain["operator"]["n"] == 30 * 32 + 32 + 32 * 32 + 32 + 32 * 2 + 2
     assert layer["operator"]["n"] == 30 * 32 + 32
     assert len(layer["eigenvalues"]) == 10
     assert wide["operator"]["n"] == 30 * 64 + 64 + 64 * 64 + 64 + 64 * 2 + 2
     assert checkpoint["eigenvalues"] == pytest.approx(eigencore.analyze(early).eigen.values, rel=1e-5)
     assert checkpoint["eigenvalues"] != pytest.approx(plain["eigenvalues"], rel=1e-2)
-    # A principal submatrix: its largest eigenvalue is below that of the whole.
+    # The largest eigenvalue of a principal submatrix is below that of the matrix.
     assert 0 < layer["eigenvalues"][0] < plain["eigenvalues"][0]
 
 
 def test_from_python(printed: Callable[[str], list[str]]) -> None:
     lines = printed("from_python.py")
-    said = dict(line.split(" ", 1) for line in lines)
-    values = numbers(said["eigenvalues"])
+    fields = dict(line.split(" ", 1) for line in lines)
+    values = numbers(fields["eigenvalues"])
     assert values == sorted(values, reverse=True)
-    assert len(values) == len(numbers(said["residuals"])) == 4
+    assert len(values) == len(numbers(fields["residuals"])) == 4
     quotient = next(line for line in lines if "Rayleigh quotient" in line)
     assert numbers(quotient)[-1] == pytest.approx(values[0], rel=1e-3)
     shares = [numbers(line)[-1] for line in lines if line.endswith("%") and line.startswith("    ")]
@@ -121,8 +121,8 @@ def test_a_training_run(printed: Callable[[str], list[str]]) -> None:
     steps, losses, sharpness, edge, cold, warm = zip(*map(numbers, rows), strict=True)
     assert list(steps) == list(range(0, 600, 50))
     assert losses[-1] < losses[0] / 2
-    assert sharpness[0] < edge[0]  # from below the edge of stability
-    assert all(0.8 < value / edge[0] < 1.3 for value in sharpness[-5:])  # to about it
+    assert sharpness[0] < edge[0]  # it starts below the edge of stability
+    assert all(0.8 < value / edge[0] < 1.3 for value in sharpness[-5:])  # and reaches it
     assert cold[0] == warm[0]
     spent = sum(cold[1:]), sum(warm[1:])
     assert tuple(numbers(total)[:2]) == spent
@@ -143,10 +143,10 @@ def test_any_matrix(printed: Callable[[str], list[str]]) -> None:
 
 
 def test_a_solver_of_ones_own(printed: Callable[[str], list[str]]) -> None:
-    answer, cost, checks = printed("own_solver.py")  # which raises where a check fails
+    answer, cost, checks = printed("own_solver.py")  # it raises if a check fails
     spectrum = np.linalg.eigvalsh(np.cov(load_digits().data.T))[::-1]
     assert numbers(answer.partition("]")[0]) == pytest.approx(spectrum[:3], abs=1e-3)
-    assert numbers(cost)[0] > numbers(cost)[1]  # simple, and not the best
+    assert numbers(cost)[0] > numbers(cost)[1]  # it takes more products than lanczos
     assert numbers(checks)[0] > 80
 
 
@@ -165,7 +165,7 @@ def test_a_robustness_study(printed: Callable[[str], list[str]]) -> None:
     assert all("PASS" in gate for gate in gates)
     verdict = next(line for line in lines if line.startswith("First order"))
     assert "redundant" in verdict
-    assert "no cautious radius" in verdict  # of a network with ReLU
+    assert "no cautious radius" in verdict  # for a network with ReLUs
     at = lines.index("rank correlation with the smallest perturbation:")
     ranks = {name: float(rho) for name, rho in map(str.split, lines[at + 1 : at + 7])}
     assert max(ranks, key=lambda name: abs(ranks[name])) == "r1"

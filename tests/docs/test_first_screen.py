@@ -20,15 +20,17 @@ SCRIPT = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "first_screen.py")
 NUMBER = r"[\d,]*\d(?:\.\d+)?(?:e[+-]\d+)?"
 
 
-def told() -> str:
-    """The text in the README."""
-    block = re.search(f"{SCRIPT.BEGIN}.*?```text\n(.*?)```.*?{SCRIPT.END}", README, re.DOTALL)
+def shown() -> str:
+    """The text in the tutorial."""
+    block = re.search(
+        f"{SCRIPT.BEGIN}.*?```text\n(.*?)```.*?{SCRIPT.END}", SCRIPT.PAGE.read_text(), re.DOTALL
+    )
     assert block
     return block[1]
 
 
 def shape(text: str) -> str:
-    """The words alone: numbers, and where lines are broken, depend on the machine."""
+    """The words alone: numbers and line breaks depend on the machine."""
     return re.sub(f"<?{NUMBER}", "N", " ".join(re.sub("─+", "", text).split()))
 
 
@@ -43,17 +45,21 @@ def test_the_picture_shows_the_text() -> None:
     )
     for y, piece in pieces:
         lines[float(y)] = f"{lines.get(float(y), '')} {html.unescape(piece)}"
-    shown = [" ".join(lines[y].split()) for y in sorted(lines)]
-    assert [line for line in shown if line] == [
-        " ".join(line.split()) for line in told().splitlines() if line
+    drawn = [" ".join(lines[y].split()) for y in sorted(lines)]
+    assert [line for line in drawn if line] == [
+        " ".join(line.split()) for line in shown().splitlines() if line
     ]
 
 
+def test_the_readme_shows_the_picture() -> None:
+    assert f"({SCRIPT.PICTURE.relative_to(ROOT)})" in README
+
+
 def test_it_begins_with_the_main_command() -> None:
-    assert told().startswith(f"$ {SCRIPT.main_command(README)}\n")
+    assert shown().startswith(f"$ {SCRIPT.main_command(README)}\n")
 
 
-def test_the_readme_is_written_between_its_marks() -> None:
+def test_the_page_is_written_between_its_marks() -> None:
     for before in (f"a\n{SCRIPT.BEGIN}\nb", f"a\n{SCRIPT.BEGIN}\nold\n{SCRIPT.END}\nb"):
         once = SCRIPT.with_screen(before, "what it  \nprints")
         assert "```text\nwhat it\nprints\n```" in once
@@ -69,6 +75,6 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
     assert main([*shlex.split(command)[1:], "--out", str(tmp_path)]) == 0
     run = eigencore.load(tmp_path)
     text = SCRIPT.record(run, command).export_text()
-    assert shape(text) == shape(told())
-    assert eigenvalues(told()) == pytest.approx(run.eigen.values, rel=1e-4)
-    assert len(eigenvalues(told())) == 5
+    assert shape(text) == shape(shown())
+    assert eigenvalues(shown()) == pytest.approx(run.eigen.values, rel=1e-4)
+    assert len(eigenvalues(shown())) == 5

@@ -1,4 +1,4 @@
-"""Every page of help fits a terminal of 80 columns, and leaves no option without a word on it."""
+"""Every help page fits a terminal with 80 columns and explains every option."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_every_option_is_explained(page: str) -> None:
     items = re.split(r"\n(?=  -)", options.rstrip())
     assert items
     for item in items:
-        name, _, told = item.strip().partition("  ")
-        assert len(told.split()) >= 2, f"{name} has no help"
+        name, _, explanation = item.strip().partition("  ")
+        assert len(explanation.split()) >= 2, f"{name} has no help"
 
 
 def test_every_command_is_listed_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The reference is what docs/reference.py writes, and leaves out no public name, option or command."""
+"""The reference is what docs/reference.py writes, and contains every public name, option and command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_writing_it_again_gives_the_same(script: dict[str, Any]) -> None:
     written = script["pages"]()
     assert sorted(written) == sorted(path.name for path in (DOCS / "reference").iterdir()) == PAGES
     for name, text in written.items():
-        assert shown(name) == text, f"{name} has drifted: run `python docs/reference.py`"
+        assert shown(name) == text, f"{name} is out of date: run `python docs/reference.py`"
 
 
 def test_every_public_name_is_described() -> None:
@@ -80,16 +80,34 @@ def test_a_docstring_becomes_markdown(script: dict[str, Any]) -> None:
             labels.
         z: more.
 
+    Returns:
+        An *array*, on
+        the host.
+
     Raises:
         UsageError: x is <b>.
+
+    Example:
+        import eigencore
+
+        for k in (1, 2):
+            print(k * "*")
+
+    The end.
     """
     assert script["prose"](doc).split("\n\n") == [
         r"Says \*this\* of `a*b`.",
         "Over two lines.",
         "Args:",
         "- `x, y`: inputs (N, \\*shape), or labels.\n- `z`: more.",
+        "Returns:",
+        r"An \*array\*, on the host.",
         "Raises:",
         r"- `UsageError`: x is \<b>.",
+        "Example:",
+        "```python\nimport eigencore",
+        'for k in (1, 2):\n    print(k * "*")\n```',
+        "The end.",
     ]
 
 
@@ -101,8 +119,8 @@ def test_a_signature_is_as_in_the_source(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def long(first_of_many: int, second_of_many: dict[str, tuple[int, ...]], *third_of_many: str) -> None: ...
 
-    told = 'short(a: int, /, b: str = "x", *, c: float | None = None, **more: object) -> bool'
-    assert signature("short", short) == told
+    line = 'short(a: int, /, b: str = "x", *, c: float | None = None, **more: object) -> bool'
+    assert signature("short", short) == line
     assert signature("long", long).splitlines()[1:3] == [
         "    first_of_many: int,",
         "    second_of_many: dict[str, tuple[int, ...]],",
