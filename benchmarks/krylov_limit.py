@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eigencore.solving.solve import solve
+from eigencore import solve
 from eigencore.testing.gallery import Case
 
 # The spectra and the limit belong to the tests of eigencore and are not installed.

@@ -82,7 +82,7 @@ EVERY_LAW = [law.__name__ for _, laws in IF_OFFERED for law in laws]
 
 @functools.cache
 def checks_of(name: str, dtype: str) -> dict[str, Check]:
-    return {check.name: check for check in backend_checks(None, PROBLEMS[name], dtype=dtype)}
+    return {check.name: check for check in backend_checks(PROBLEMS[name], dtype=dtype)}
 
 
 @pytest.mark.parametrize("law", EVERY_LAW)
@@ -95,7 +95,7 @@ def test_a_bundled_backend_conforms(name: str, dtype: str, law: str) -> None:
 @functools.cache
 def checks_of_digits(name: str) -> dict[str, Check]:
     problem = few_digits if name == "demo:digits" else name
-    return {check.name: check for check in backend_checks(None, problem)}
+    return {check.name: check for check in backend_checks(problem)}
 
 
 @pytest.mark.parametrize("law", EVERY_LAW)
@@ -111,7 +111,7 @@ def test_the_demos_conform(name: str, law: str) -> None:
 def caught(specimen: BackendSpecimen) -> dict[str, str]:
     """The name of each check that the specimen fails -> its message."""
     found = {}
-    for check in backend_checks(specimen.backend, on_numpy, dtype=specimen.dtype):
+    for check in backend_checks(on_numpy, backend=specimen.backend, dtype=specimen.dtype):
         try:
             check()
         except unittest.SkipTest:
@@ -149,11 +149,11 @@ def only_products(bound: Bound) -> Bound:
 
 
 def test_the_checks_follow_the_capabilities() -> None:
-    few = backend_checks(BackendSpecimen(only_products, "").backend, on_numpy)
+    few = backend_checks(on_numpy, backend=BackendSpecimen(only_products, "").backend)
     assert {check.name for check in few} == {law.__name__ for law in IF_OFFERED[0][1]}
     for check in few:
         check()
-    assert {check.name for check in backend_checks(None, on_numpy)} == set(EVERY_LAW)
+    assert {check.name for check in backend_checks(on_numpy)} == set(EVERY_LAW)
     assert set(Capability) == set().union(*(needs for needs, _ in IF_OFFERED))
 
 
@@ -162,7 +162,7 @@ def test_a_classifier_that_is_not_offered_and_does_not_raise_is_caught() -> None
     products = frozenset({Capability.PRODUCTS})
     backend = BackendSpecimen(lambda bound: with_attributes(bound, capabilities=products), "").backend
     (check,) = (
-        one for one in backend_checks(backend, on_numpy) if one.name == "invalid_requests_are_refused"
+        one for one in backend_checks(on_numpy, backend=backend) if one.name == "invalid_requests_are_refused"
     )
     with pytest.raises(AssertionError, match="nothing was raised; expected CapabilityError"):
         check()
@@ -170,32 +170,34 @@ def test_a_classifier_that_is_not_offered_and_does_not_raise_is_caught() -> None
 
 def test_a_problem_that_is_an_operator_is_refused() -> None:
     with pytest.raises(ValueError, match="is an operator and needs no backend; expected one with a model"):
-        backend_checks(None, Problem(operator=np.diag([3.0, 2.0, 1.0])))
+        backend_checks(Problem(operator=np.diag([3.0, 2.0, 1.0])))
 
 
 def test_a_problem_is_given_by_name_as_a_function_or_as_itself() -> None:
     for problem in ("demo:digits-numpy", on_numpy, on_numpy()):
-        assert backend_checks("numpy", problem)
+        assert backend_checks(problem, backend="numpy")
     with pytest.raises(UnknownNameError):
-        backend_checks("nampy", on_numpy)
+        backend_checks(on_numpy, backend="nampy")
 
 
 def test_check_backend_names_every_failed_check() -> None:
-    check_backend("numpy", on_numpy)
+    check_backend(on_numpy, backend="numpy")
     with pytest.raises(
         AssertionError, match=r"checks failed\n(.*\n)*.*differences_of_the_loss/numpy-[\d.]+-cpu-float64: "
     ):
-        check_backend(BackendSpecimen(doubles_the_product, "").backend, on_numpy)
+        check_backend(on_numpy, backend=BackendSpecimen(doubles_the_product, "").backend)
 
 
 def test_a_known_failure_is_skipped_with_its_reason() -> None:
     known = {"gradients_match_differences": "its gradient has the wrong sign"}
     backend = BackendSpecimen(negates_the_gradient, "").backend
-    (check,) = (one for one in backend_checks(backend, on_numpy, known_failures=known) if one.known_failure)
+    (check,) = (
+        one for one in backend_checks(on_numpy, backend=backend, known_failures=known) if one.known_failure
+    )
     with pytest.raises(unittest.SkipTest, match="its gradient has the wrong sign"):
         check()
     with pytest.raises(ValueError, match="'gradient'"):
-        backend_checks("numpy", on_numpy, known_failures={"gradient": "misspelt"})
+        backend_checks(on_numpy, backend="numpy", known_failures={"gradient": "misspelt"})
 
 
 # -- finite differences ------------------------------------------------------------------------------------

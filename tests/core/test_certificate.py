@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from eigencore import solve
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.operators.counting import counting
 from eigencore.request import Request
 from eigencore.solving.certificate import Claim, certify, products_needed
-from eigencore.solving.solve import solve
 
 N, K = 120, 6
 VALUES = np.array([50.0, 30, -20, 10, 5, 1])

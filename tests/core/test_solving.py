@@ -10,6 +10,7 @@ import weakref
 import numpy as np
 import pytest
 
+from eigencore import solve
 from eigencore.errors import (
     Interrupted,
     NotFiniteError,
@@ -24,7 +25,6 @@ from eigencore.interfaces import Snapshot
 from eigencore.operators import as_operator
 from eigencore.operators.counting import counting
 from eigencore.results import EigenResult, Status
-from eigencore.solving.solve import solve
 
 N = 60
 SPECTRUM = np.concatenate([[40.0, 31, -25, 18, 12], np.linspace(-2, 3, N - 5)])

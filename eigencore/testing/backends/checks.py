@@ -82,9 +82,9 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
 
 
 def backend_checks(
-    backend: str | Backend | None,
     problem: str | Problem | Callable[[], Problem],
     *,
+    backend: str | Backend | None = None,
     device: str | None = None,
     dtype: str | None = None,
     known_failures: Mapping[str, str] | None = None,
@@ -95,8 +95,8 @@ def backend_checks(
     A known failure is run as well: it is skipped with its reason while it fails, and fails once it passes.
 
     Args:
-        backend: a registered name, or a Backend that is not registered; None: the problem's own.
         problem: a registered name, a Problem, or a function that returns one.
+        backend: a registered name, or a Backend that is not registered; None: the problem's own.
         device, dtype: where and in which precision the problem is bound.
         known_failures: name of a check or NAME/WHERE, with * for any text -> why the check fails.
         **options: options of the backend.
@@ -110,7 +110,7 @@ def backend_checks(
         import pytest
         from eigencore.testing import backend_checks
 
-        @pytest.mark.parametrize("check", backend_checks("numpy", "demo:digits-numpy"))
+        @pytest.mark.parametrize("check", backend_checks("demo:digits-numpy", backend="numpy"))
         def test_conforms(check):
             check()
     """
@@ -129,5 +129,5 @@ check_backend = runner_of(
     backend_checks,
     example="""from eigencore.testing import check_backend
 
-        check_backend("numpy", "demo:digits-numpy", dtype="float64")""",
+        check_backend("demo:digits-numpy", backend="numpy", dtype="float64")""",
 )

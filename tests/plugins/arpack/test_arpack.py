@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg as sla
 
-from eigencore import arrays
+from eigencore import arrays, solve
 from eigencore.errors import OptionError, UsageError
 from eigencore.interfaces import Snapshot
 from eigencore.request import Request
 from eigencore.results import Status
-from eigencore.solving.solve import solve
 from eigencore.testing.gallery import Case, SpectralOperator, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_arpack.arpack import ArpackOptions, arpack

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from eigencore import arrays
+from eigencore import arrays, solve
 from eigencore.errors import OptionError, UsageError
 from eigencore.operators import as_operator
 from eigencore.request import Request
 from eigencore.results import Status
-from eigencore.solving.solve import solve
 from eigencore_krylov.basis import Basis
-from eigencore_krylov.glance import Glance
 from eigencore_krylov.lanczos import LanczosOptions, basis_size, lanczos, restart, ritz
 from eigencore_krylov.repeated import RepeatedSearch
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eigencore import arrays
+from eigencore import arrays, solve
 from eigencore.errors import UsageError
 from eigencore.operators import FunctionOperator
 from eigencore.request import Request
-from eigencore.solving.solve import solve
 from eigencore.testing import solver_checks
 from eigencore.testing.checks import Check
 from eigencore.testing.gallery import Case, filled

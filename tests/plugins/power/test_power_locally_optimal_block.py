@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eigencore import arrays
+from eigencore import arrays, solve
 from eigencore.errors import OptionError, UsageError
 from eigencore.request import Request
-from eigencore.solving.solve import solve
 from eigencore.testing.gallery import Case, filled, hessian
 from eigencore.testing.libraries import Library, installed
 from eigencore_power import locally_optimal_block as module

@@ -11,9 +11,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from eigencore import solve
 from eigencore.errors import ProblemError
 from eigencore.interfaces import Problem
-from eigencore.solving.solve import solve
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.double_backward import twice_differentiable
 
