@@ -157,7 +157,7 @@ def _as_rows(samples: Any, images: int | None, classifier: Classifier) -> tuple[
         x, y = samples
         inputs, labels = arrays.to_host(x)[:images], arrays.to_host(y)[:images]
     except (TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"samples cannot be read as a pair of inputs and labels: {error}") from error
+        raise UsageError(f"samples can't be read as a pair of inputs and labels: {error}") from error
     d = math.prod(classifier.shape)
     if inputs.ndim < 2 or not len(inputs) or tuple(inputs.shape[1:]) not in ((d,), tuple(classifier.shape)):
         shapes = dict.fromkeys(f"(N, {', '.join(map(str, shape))})" for shape in ((d,), classifier.shape))

@@ -74,14 +74,14 @@ def _failure(error: BaseException) -> _Failure:
         return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
     if isinstance(error, click.Abort):
         return _Failure("Abort", "aborted", None, 1)
-    return _Failure(type(error).__name__, _message(error), "Add --verbose to see where it happened.", 1)
+    return _Failure(type(error).__name__, _message(error), "Use --verbose to see the traceback.", 1)
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"sys.exit({'' if error.code is None else repr(error.code)}) was called"
     if isinstance(error, OSError) and error.strerror and error.filename is None:
-        return f"the output cannot be written: {error.strerror}"
+        return f"the output can't be written: {error.strerror}"
     return f"{type(error).__name__}: {error}"
 
 

@@ -36,9 +36,9 @@ def check_folder(out: str | os.PathLike[str]) -> Path:
     folder = Path(out)
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not existing.is_dir():
-        raise UsageError(f"{folder} cannot be a folder: {existing} is a file")
+        raise UsageError(f"{folder} can't be a folder: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"the folder {existing} cannot be written to")
+        raise UsageError(f"the folder {existing} can't be written to")
     if os.path.isdir(folder):  # not folder.is_dir(), which fails on a name that is too long
         _refuse_foreign(folder)
     return folder
@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the folder {folder} cannot be created: {_reason(error)}") from error
+        raise UsageError(f"the folder {folder} can't be created: {_reason(error)}") from error
 
 
 def save(run: Run, out: str | os.PathLike[str]) -> None:
@@ -88,7 +88,7 @@ def save(run: Run, out: str | os.PathLike[str]) -> None:
                 written[name].replace(folder / name)
     except OSError as error:
         raise ResultError(
-            f"the run cannot be saved in {folder}: {_reason(error)}", partial=run.eigen
+            f"the run can't be saved in {folder}: {_reason(error)}", partial=run.eigen
         ) from error
     finally:
         for path in written.values():
@@ -126,7 +126,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
     except ResultError as error:
         raise ResultError(f"{place}: {error.message}", hint=error.hint) from error
     except Exception as error:  # on damaged files NumPy and zipfile raise almost anything
-        raise ResultError(f"{place} cannot be read: {type(error).__name__}: {error}") from error
+        raise ResultError(f"{place} can't be read: {type(error).__name__}: {error}") from error
     expected = (run.eigen.n, len(run.eigen.values))
     if vectors.shape != expected or vectors.dtype.kind != "f":
         raise ResultError(

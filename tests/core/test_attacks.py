@@ -97,8 +97,8 @@ def test_invalid_requests_are_refused(name: str, keywords: Any, error: type[Exce
         ((np.zeros((2, 10)), [0, 3]), "the labels are [0. 3.]; expected whole numbers from 0 to 2"),
         ((np.zeros((2, 10)), [0, 0.5]), "whole numbers from 0 to 2"),
         ((np.zeros((2, 10)), [0, -1]), "whole numbers from 0 to 2"),
-        (np.zeros((3, 10)), "cannot be read as a pair of inputs and labels"),
-        (("x", "y"), "cannot be read as a pair of inputs and labels"),
+        (np.zeros((3, 10)), "can't be read as a pair of inputs and labels"),
+        (("x", "y"), "can't be read as a pair of inputs and labels"),
     ],
 )
 def test_malformed_samples_are_refused(samples: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Every page of help fits a terminal of 80 columns, and leaves no option without a word on it."""
+"""Every help page fits a terminal of 80 columns and explains every option."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_it_fits_80_columns(page: str) -> None:
     assert max(map(len, page.splitlines())) < 80
 
 
-def test_it_says_what_it_is_in_whole_sentences(page: str) -> None:
+def test_it_describes_the_command_in_whole_sentences(page: str) -> None:
     described = page.split("\n\n")[1]
     assert re.match(r"  [A-Z]", described)
     assert described.endswith(".")
-    assert "..." not in page.partition("\n")[2]  # what click cuts off
+    assert "..." not in page.partition("\n")[2]  # click marks cut text by it
 
 
 def test_every_option_is_explained(page: str) -> None:
@@ -43,11 +43,11 @@ def test_every_option_is_explained(page: str) -> None:
     items = re.split(r"\n(?=  -)", options.rstrip())
     assert items
     for item in items:
-        name, _, told = item.strip().partition("  ")
-        assert len(told.split()) >= 2, f"{name} has no help"
+        name, _, explanation = item.strip().partition("  ")
+        assert len(explanation.split()) >= 2, f"{name} has no help"
 
 
-def test_every_command_is_listed_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_is_listed_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out.partition("Commands:\n")[2]
     for name, entry in OWN.items():
