@@ -1,6 +1,6 @@
 """Analyses of a problem and its eigenpairs.
 
-- `schedule`: which analyses run, and running each so that one that fails costs nothing but itself.
+- `schedule`: selects the analyses of a run, and runs them so that a failed one does not affect the rest.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Chooses the analyses of a run, and runs each so that one that fails costs nothing but itself."""
+"""Selects the analyses of a run, and runs them so that a failed one does not affect the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Planned:
-    """An analysis that will run; `name` is unique within the run."""
+    """An analysis that will run, with its resolved options; `name` is unique within the run."""
 
     name: str
     entry: AnalysisEntry
@@ -31,7 +31,7 @@ class Planned:
 
 @dataclass
 class Findings:
-    """What came of the analyses: `failed` says by name how, `stopped` names the one that Ctrl-C ended."""
+    """The results by analysis, the error messages of those that failed, and the one that Ctrl-C stopped."""
 
     results: dict[str, AnalysisResult] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -39,43 +39,48 @@ class Findings:
 
 
 def find_analyses(names: Iterable[str]) -> Selected:
-    """The analyses of those names, each of which can be loaded.
+    """The analyses with these names, all of which can be loaded.
 
     Raises:
-        UnknownNameError, UsageError, PluginError: one can't.
+        UnknownNameError: no analysis has that name.
+        UsageError: several plugins provide an analysis of that name.
+        PluginError: an analysis cannot be loaded.
     """
-    chosen = {name: registry().find(AnalysisEntry, name) for name in names}
-    for entry in chosen.values():
+    selected = {name: registry().find(AnalysisEntry, name) for name in names}
+    for entry in selected.values():
         load(entry)
-    return chosen
+    return selected
 
 
 def plan(
-    asked: Selected | None,
+    requested: Selected | None,
     offered: frozenset[Capability],
     options: Mapping[str, Mapping[str, Any]],
     problem: str,
 ) -> tuple[Planned, ...]:
-    """The analyses to run, each with its options from `options`.
+    """The analyses to run, with their options resolved.
 
     Args:
-        asked: those asked for by name; None: all whose needs are met by what the problem offers.
+        requested: the analyses that the user named; None: all that need no more than the problem offers.
+        offered: the capabilities of the bound problem.
+        options: the given options, by entry.
+        problem: the name of the problem, for messages.
 
     Raises:
-        CapabilityError: one that was asked for needs more than that.
-        OptionError, UnknownNameError: an option that one can't have.
+        CapabilityError: a requested analysis needs more than the problem offers.
+        OptionError, UnknownNameError: an option of an analysis is invalid.
     """
-    for entry in (asked or {}).values():
+    for entry in (requested or {}).values():
         require(entry, offered, problem)
-    chosen = asked if asked is not None else _possible(offered)
+    selected = requested if requested is not None else _possible(offered)
     return tuple(
         Planned(name, entry, resolve_options(entry, options.get(entry.name, {})))
-        for name, entry in chosen.items()
+        for name, entry in selected.items()
     )
 
 
 def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findings:
-    """Runs them one after the other. Of one that fails or is stopped the last result is kept, marked so."""
+    """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning."""
     findings = Findings()
     for analysis in planned:
         last, ended = None, ""
@@ -85,11 +90,11 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findin
         except KeyboardInterrupt:
             findings.stopped, ended = analysis.name, "interrupted"
         except (Exception, SystemExit) as error:
-            told = f"{type(error).__name__}: {error}"
-            findings.failed[analysis.name], ended = told, f"failed with {told}"
+            failure = f"{type(error).__name__}: {error}"
+            findings.failed[analysis.name], ended = failure, f"failed with {failure}"
         log.info("%s: %s", analysis.name, ended or "done")
         if ended:
-            last = _marked(last, ended)
+            last = _with_warning(last, ended)
         if last is not None:
             findings.results[analysis.name] = last
         if findings.stopped:
@@ -98,19 +103,19 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findin
 
 
 def _possible(offered: frozenset[Capability]) -> Selected:
-    """All analyses whose needs are met; where two plugins bring one name, each by its full name."""
-    found = [one for one in registry().entries(AnalysisEntry) if one.entry.needs <= offered]
-    counts = Counter(one.entry.name for one in found)
+    """All analyses that need no more than is offered; if two have the same name, both by their full names."""
+    found = [item for item in registry().entries(AnalysisEntry) if item.entry.needs <= offered]
+    counts = Counter(item.entry.name for item in found)
     return {
-        one.entry.name
-        if counts[one.entry.name] == 1
-        else f"{one.entry.name}@{one.plugin.distribution}": one.entry
-        for one in found
+        item.entry.name
+        if counts[item.entry.name] == 1
+        else f"{item.entry.name}@{item.plugin.distribution}": item.entry
+        for item in found
     }
 
 
 def _results(analysis: Planned, context: AnalysisContext) -> Generator[AnalysisResult, None, None]:
-    """What an analysis yields, checked, with its columns on the host."""
+    """The results that an analysis yields, checked, with their columns on the host."""
     started = load(analysis.entry)(context, analysis.options)
     if not isinstance(started, Generator):
         raise PluginError(f"it returned a {type(started).__name__}; expected a generator of AnalysisResults")
@@ -124,7 +129,7 @@ def _results(analysis: Planned, context: AnalysisContext) -> Generator[AnalysisR
             yield replace(result, columns=columns)
 
 
-def _marked(last: AnalysisResult | None, ended: str) -> AnalysisResult:
+def _with_warning(last: AnalysisResult | None, ended: str) -> AnalysisResult:
     if last is None:
         return AnalysisResult(verdict="no result", warnings=(ended,))
-    return replace(last, warnings=(*last.warnings, f"{ended}; this is what it had until then"))
+    return replace(last, warnings=(*last.warnings, f"{ended}; this is its last result before that"))

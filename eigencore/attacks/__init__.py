@@ -1,4 +1,4 @@
-"""Running adversarial attacks.
+"""Attacks: adversarial inputs for the samples of a classifier.
 
 - `attack`: the function `eigencore.attack`, which runs an attack and evaluates what it found.
 - `counting`: a classifier that counts the passes through it.

@@ -1,4 +1,4 @@
-"""attack: runs one on samples, counts its passes, and evaluates what it found itself."""
+"""The function `attack`: runs an attack, counts its passes, and evaluates the inputs that it returns."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from eigencore.interfaces import Attack
     from eigencore.space import Array, Floats
 
-    Verdict = tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]
+    Evaluated = tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]
 
-# How far over the ball or the bounds rounding may take an input, in parts of their size.
+# How far rounding may take an input out of the ball or the bounds, relative to their size.
 SLACK = 1e-6
 
 
@@ -44,47 +44,64 @@ def attack(
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Adversarial inputs for the samples of a bound problem, evaluated.
+    """Adversarial inputs for the samples of a bound problem, with their success and distance.
 
-    Samples that are misclassified already are left as they are; they count as broken at distance zero. The
-    same seed, samples and batch give the same bytes.
+    Samples that are misclassified from the start are not changed; they count as successes at distance zero.
+    The same seed, samples and batch give the same bytes.
 
     Args:
-        name: of a registered attack.
-        eps: the radius of the ball, for an attack that takes one.
+        bound: a problem on a backend, as `bind` returns it.
+        name: the name of a registered attack.
+        eps: the radius of the ball around each sample, in the units of the inputs, for an attack that takes
+            one.
         samples: inputs (N, d) or (N, *shape) and labels (N,), of any array library; None: the problem's own.
-        images: how many of the samples to attack, from the first; None: all.
-        batch: samples that are attacked at once.
-        seed: of every random number.
-        classifier: one that was made already, to attack; None: `bound.classifier()`.
-        progress: takes a line of text after every batch.
-        **options: of the attack.
+        images: the number of samples to attack, from the first one; None: all.
+        batch: the number of samples that are attacked at once.
+        seed: the seed of all random numbers.
+        classifier: a classifier that exists already; None: a new one, `bound.classifier()`.
+        progress: called with a line of text after every batch.
+        **options: options of the attack; `eigen attacks NAME` lists them.
+
+    Returns:
+        The inputs (N, *shape), and for each sample whether it was classified correctly, whether the attack
+        succeeded, and the distance (N,) in the norm of the attack, infinite if it did not succeed.
 
     Raises:
-        UnknownNameError, OptionError, UsageError: something that can't be asked for; before any pass.
-        CapabilityError: the problem does not offer what the attack needs; before any pass.
-        ProblemError: samples outside the problem's bounds, or whose logits are not finite.
-        PluginError: the attack left the ball or the bounds.
+        UnknownNameError, OptionError, UsageError: an argument is invalid; raised before any pass.
+        CapabilityError: the problem does not offer what the attack needs; raised before any pass.
+        ProblemError: the samples exceed the problem's bounds, or their logits are not finite.
+        PluginError: the attack returned inputs outside the ball or the bounds.
+
+    Example:
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        result = eigencore.attack(bound, "pgd", eps=0.1, images=50)
+        print(f"{result.accuracy:.0%} of the samples withstand {result.attack}")
     """
     if isinstance(bound, Problem | str):
-        told = "a Problem" if isinstance(bound, Problem) else f"the name {bound!r}"
-        raise UsageError(f"attack was given {told}", hint="Bind it first: attack(bind(problem), ...).")
+        given = "a Problem" if isinstance(bound, Problem) else f"the name {bound!r}"
+        raise UsageError(
+            f"attack was given {given}; expected a bound problem",
+            hint="Bind it first: attack(bind(problem), ...).",
+        )
     entry = registry().find(AttackEntry, name)
     resolved = resolve_options(entry, options)
     norm = _norm(entry, resolved)
-    _check(entry, eps, seed, images, batch)
+    _refuse_bad_eps(entry, eps)
+    _refuse_bad_counts(seed=(seed, 0), images=(images, 1), batch=(batch, 1))
     require(entry, bound.capabilities)
     run: Attack = load(entry)
     began = time.perf_counter()
     counted = CountingClassifier(classifier if classifier is not None else bound.classifier())
-    x, y = counted.samples(images) if samples is None else _given(samples, images, counted)
+    x, y = counted.samples(images) if samples is None else _as_rows(samples, images, counted)
     _refuse_samples_outside(x, counted)
-    found = [
-        _attacked(run, counted, x[at:to, ...], y[at:to], resolved, norm, eps, [seed, at])
+    evaluated = [
+        _attack_batch(run, counted, x[at:to, ...], y[at:to], resolved, norm, eps, [seed, at])
         for at, to in _batches(x.shape[0], batch, name, progress)
     ]
     xp = counted.xp
-    inputs, correct, success, distance = zip(*found, strict=True)
+    inputs, correct, success, distance = zip(*evaluated, strict=True)
     return AttackResult(
         attack=entry.name,
         inputs=xp.reshape(xp.concat(inputs), (x.shape[0], *counted.shape)),
@@ -102,35 +119,40 @@ def attack(
     )
 
 
-# -- what is asked, looked at before any pass --------------------------------------------------------------
+# -- checks of the arguments, before any pass --------------------------------------------------------------
 
 
 def _norm(entry: AttackEntry, options: Any) -> str:
     norm = getattr(options, "norm", entry.norms[0])
     if norm not in entry.norms:
-        raise UsageError(f"{entry.name} bounds {' or '.join(entry.norms)}; its norm is {norm!r}")
+        raise UsageError(f"{entry.name}.norm is {norm!r}; expected {' or '.join(entry.norms)}")
     return str(norm)
 
 
-def _check(entry: AttackEntry, eps: float | None, seed: int, images: int | None, batch: int) -> None:
+def _refuse_bad_eps(entry: AttackEntry, eps: float | None) -> None:
     if entry.goal == "min_norm" and eps is not None:
         raise UsageError(
-            f"{entry.name} looks for the smallest perturbation; eps is {eps!r}", hint="Leave eps out."
+            f"eps is {eps!r}; {entry.name} takes no radius: it searches for the smallest perturbation",
+            hint="Leave eps out.",
         )
     if entry.goal == "fixed_eps":
         number = isinstance(eps, Real) and not isinstance(eps, bool)
         if not (number and 0 <= float(eps) < math.inf):  # type: ignore[arg-type]
             raise UsageError(
                 f"eps is {eps!r}; {entry.name} needs a radius, a number of at least 0",
-                hint="It is in the units of the inputs: eps=8/255 where they go from 0 to 1.",
+                hint="Give it in the units of the inputs, such as eps=8/255 for inputs between 0 and 1.",
             )
-    for name, value, low in (("seed", seed, 0), ("images", images, 1), ("batch", batch, 1)):
+
+
+def _refuse_bad_counts(**counts: tuple[int | None, int]) -> None:
+    """Raises UsageError if a number, given with its lower bound, is not a whole number of at least that."""
+    for name, (value, low) in counts.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
             raise UsageError(f"{name} is {value!r}; expected a whole number of at least {low}")
 
 
-def _given(samples: Any, images: int | None, classifier: Classifier) -> tuple[Array, Array]:
-    """The caller's samples as rows (N, d) and labels (N,) of the classifier's library."""
+def _as_rows(samples: Any, images: int | None, classifier: Classifier) -> tuple[Array, Array]:
+    """The given samples as rows (N, d) and labels (N,), arrays of the classifier's library."""
     try:
         x, y = samples
         inputs, labels = arrays.to_host(x)[:images], arrays.to_host(y)[:images]
@@ -138,30 +160,34 @@ def _given(samples: Any, images: int | None, classifier: Classifier) -> tuple[Ar
         raise UsageError(f"samples can't be read as a pair of inputs and labels: {error}") from error
     d = math.prod(classifier.shape)
     if inputs.ndim < 2 or not len(inputs) or tuple(inputs.shape[1:]) not in ((d,), tuple(classifier.shape)):
-        shapes = dict.fromkeys(f"(N, {', '.join(map(str, one))})" for one in ((d,), classifier.shape))
+        shapes = dict.fromkeys(f"(N, {', '.join(map(str, shape))})" for shape in ((d,), classifier.shape))
         raise UsageError(f"the samples' inputs have shape {inputs.shape}; expected {' or '.join(shapes)}")
     if labels.shape != inputs.shape[:1]:
-        raise UsageError(f"labels of shape {labels.shape} for {len(inputs)} inputs; expected one for each")
+        raise UsageError(
+            f"the labels have shape {labels.shape}; expected ({len(inputs)},), one for each input"
+        )
     if not np.all(np.isin(labels, np.arange(classifier.classes))):
-        raise UsageError(f"labels are whole numbers from 0 to {classifier.classes - 1}; given was {labels}")
+        raise UsageError(
+            f"the labels are {labels}; expected whole numbers from 0 to {classifier.classes - 1}"
+        )
     rows = arrays.from_host(inputs.reshape(len(inputs), d), classifier)
     return rows, classifier.xp.asarray(labels.astype(np.int64), device=classifier.device)
 
 
 def _refuse_samples_outside(x: Array, classifier: Classifier) -> None:
-    over = _over(x, classifier)
-    if over > 0:
+    excess = _excess(x, classifier)
+    if excess > 0:
         low, high = float(classifier.xp.min(x)), float(classifier.xp.max(x))
         raise ProblemError(
-            f"the samples go from {low:g} to {high:g}, {over:g} outside their bounds",
-            hint="Give Problem(bounds=...) for inputs as the network gets them; None where there are none.",
+            f"the samples range from {low:g} to {high:g}, {excess:g} outside the problem's bounds",
+            hint="Set Problem(bounds=...) to the range of the network's inputs, or to None if there is none.",
         )
 
 
 # -- one batch ---------------------------------------------------------------------------------------------
 
 
-def _attacked(
+def _attack_batch(
     run: Attack,
     classifier: Classifier,
     x: Array,
@@ -170,58 +196,58 @@ def _attacked(
     norm: str,
     eps: float | None,
     entropy: list[int],
-) -> Verdict:
-    """Its adversarial inputs, who was correct, who was broken, at what distance."""
+) -> Evaluated:
+    """The adversarial inputs, which samples were correct, which attacks succeeded, and their distances."""
     labels = arrays.to_host(y)
     correct = _predicted(classifier, x) == labels
     distance, index = np.zeros(len(labels)), np.arange(len(labels))
-    found = x
+    inputs = x
     if correct.any():
         xp, chosen = classifier.xp, np.flatnonzero(correct)
         own, targets = arrays.rows(x, chosen), arrays.rows(y, chosen)
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        # With no room to move in, an attack would divide by zero.
+        # In a ball of radius zero, an attack would divide by zero.
         moved = own if eps == 0 else run(classifier, own, targets, options, eps=eps, seed=seed)
         _refuse_outside(moved, own, classifier, norm, eps)
         distance[chosen] = arrays.to_host(row_norms(moved - own, norm))
         index[chosen] = len(labels) + np.arange(len(chosen))
-        found = arrays.rows(xp.concat([x, moved]), index)
-    success = _predicted(classifier, found) != labels
-    return found, correct, success, np.where(success, distance, np.inf)
+        inputs = arrays.rows(xp.concat([x, moved]), index)
+    success = _predicted(classifier, inputs) != labels
+    return inputs, correct, success, np.where(success, distance, np.inf)
 
 
 def _predicted(classifier: Classifier, x: Array) -> npt.NDArray[np.int64]:
     logits = classifier.logits(x)
     if not arrays.is_finite(logits):
-        raise ProblemError("the classifier's logits are not finite", hint="Look at its inputs and weights.")
+        raise ProblemError("the classifier's logits are not finite", hint="Check its inputs and weights.")
     return arrays.to_host(classifier.xp.argmax(logits, axis=1)).astype(np.int64)
 
 
 def _refuse_outside(moved: Array, x: Array, classifier: Classifier, norm: str, eps: float | None) -> None:
     if getattr(moved, "shape", None) != x.shape or not arrays.is_finite(moved):
-        told = getattr(moved, "shape", type(moved).__name__)
-        raise PluginError(f"the attack returned {told}; expected finite numbers of shape {tuple(x.shape)}")
+        found = getattr(moved, "shape", type(moved).__name__)
+        raise PluginError(f"the attack returned {found}; expected finite numbers of shape {tuple(x.shape)}")
     xp = classifier.xp
     if eps is not None:
         farthest = float(xp.max(row_norms(moved - x, norm)))
         if farthest > eps * (1 + SLACK) + 4 * arrays.eps(classifier) * float(xp.max(xp.abs(x))):
             raise PluginError(f"the attack left the ball: {norm} distance {farthest:g}, eps {eps:g}")
-    over = _over(moved, classifier)
-    if over > 0:
-        raise PluginError(f"the attack left the bounds by {over:g}")
+    excess = _excess(moved, classifier)
+    if excess > 0:
+        raise PluginError(f"the attack left the bounds by {excess:g}")
 
 
-def _over(x: Array, classifier: Classifier) -> float:
-    """By how much x leaves the bounds; 0 within rounding."""
+def _excess(x: Array, classifier: Classifier) -> float:
+    """The largest distance of an entry of x from the bounds; 0 if it is within rounding."""
     if classifier.bounds is None:
         return 0.0
     low, high = classifier.bounds
-    over = max(low - float(classifier.xp.min(x)), float(classifier.xp.max(x)) - high)
-    return over if over > SLACK * (high - low) else 0.0
+    excess = max(low - float(classifier.xp.min(x)), float(classifier.xp.max(x)) - high)
+    return excess if excess > SLACK * (high - low) else 0.0
 
 
 def row_norms(x: Array, norm: str) -> Array:
-    """The "Linf" or "L2" norm of each row (b,)."""
+    """The "Linf" or "L2" norm (b,) of each row of x (b, d)."""
     xp = arrays.namespace(x)
     return xp.linalg.vector_norm(x, axis=1, ord=math.inf if norm == "Linf" else 2)
 

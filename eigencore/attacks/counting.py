@@ -1,4 +1,4 @@
-"""A classifier that counts what it is asked: passes through the network, in samples."""
+"""A classifier that counts the passes through its network, in samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CountingClassifier:
-    """The classifier as it is. `forward` and `backward` are the passes made so far, in samples."""
+    """Wraps a classifier. `forward` and `backward` are the passes so far, in samples."""
 
     def __init__(self, classifier: Classifier):
         self._classifier = classifier

@@ -1,4 +1,4 @@
-"""The command `eigen`: a file a command, each of which parses, makes one call of the library, and prints."""
+"""The command `eigen`. Each of its commands parses arguments, makes one call of the library, and prints."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 import click
 
-from eigencore.cli.failures import INTERRUPTED, WORDED, report, report_unwritten
-from eigencore.cli.shell import open_streams, reader_is_gone, termination, unwritten
+from eigencore.cli.failures import INTERRUPTED, USER_ERRORS, report, report_unwritten
+from eigencore.cli.shell import flush_streams, prepare_streams, reader_has_left, sigterm_as_interrupt
 from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
 from eigencore.registry import PluginRecord, Registered, Registry, disable, load, registry
 
 _FILES = {
-    "analyze": ("analyze", "top eigenpairs of a problem, certified, and what they say"),
+    "analyze": ("analyze", "compute certified top eigenpairs of a problem and analyze them"),
     "show": ("show", "print a run that was saved with --out"),
-    "plugins": ("listings", "what is installed, and what became of it"),
-    "problems": ("listings", "problems that have a name"),
-    "backends": ("listings", "what makes operators of models"),
-    "solvers": ("listings", "eigensolvers and their options"),
-    "attacks": ("listings", "adversarial attacks and their options"),
-    "analyses": ("listings", "what can be made of eigenpairs"),
+    "plugins": ("listings", "list the installed plugins and their status"),
+    "problems": ("listings", "list the registered problems"),
+    "backends": ("listings", "list the backends, which turn models into operators"),
+    "solvers": ("listings", "list the eigensolvers and their options"),
+    "attacks": ("listings", "list the adversarial attacks and their options"),
+    "analyses": ("listings", "list the analyses and their options"),
 }
 OWN = {
     name: CommandEntry(name=name, summary=summary, load=f"eigencore.cli.{file}:{name}")
     for name, (file, summary) in _FILES.items()
 }
-TERMINATED, UNREAD = 143, 141  # 128 and the number of SIGTERM, of SIGPIPE
+TERMINATED, BROKEN_PIPE = 143, 141  # 128 plus the number of SIGTERM and of SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_EIGEN_COMPLETE" in os.environ:
         eigen.main(given, prog_name="eigen")
-    open_streams()
-    with termination() as terminated:
+    prepare_streams()
+    with sigterm_as_interrupt() as terminated:
         code = _run(given)
-    why = unwritten()
-    if isinstance(why, BrokenPipeError):
-        return UNREAD
-    if why is not None and not code:
-        code = report_unwritten(why)
-        unwritten()  # stderr may be on the same disk
+    error = flush_streams()
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if error is not None and not code:
+        code = report_unwritten(error)
+        flush_streams()  # stderr may be on the same full disk
     return TERMINATED if terminated and code == INTERRUPTED else code
 
 
@@ -56,34 +56,36 @@ def _run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
-    except BrokenPipeError as error:  # of our output, or of something else's
-        return UNREAD if reader_is_gone() else report(error, arguments)
+    except BrokenPipeError as error:  # may be a pipe other than our output
+        return BROKEN_PIPE if reader_has_left() else report(error, arguments)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         return report(error, arguments)
 
 
 class _Commands(click.Group):
-    """Commands are listed by their entries alone; one is imported when it is invoked."""
+    """The commands. Listing them reads their entries alone; a command is imported when it is invoked."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)
         if option is not None:
-            option.is_eager = False  # so that -p comes first wherever it stands
+            option.is_eager = False  # so that -p takes effect first, in any position
         return option
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(dict.fromkeys(one.entry.name for one in _commands().entries(CommandEntry)))
+        return list(dict.fromkeys(registered.entry.name for registered in _commands().entries(CommandEntry)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        named = (one.entry for one in _commands().entries(CommandEntry) if one.entry.name == cmd_name)
-        entry = next(named, None)
+        entries = (registered.entry for registered in _commands().entries(CommandEntry))
+        entry = next((entry for entry in entries if entry.name == cmd_name), None)
         return None if entry is None else click.Command(entry.name, help=entry.summary)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if ctx.resilient_parsing and name not in self.list_commands(ctx):  # a shell asks, of a misspelt one
+        if ctx.resilient_parsing and name not in self.list_commands(
+            ctx
+        ):  # shell completion of a misspelt command
             return None, None, []
         command = load(_commands().find(CommandEntry, name))
         if not isinstance(command, click.Command):
@@ -95,29 +97,32 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (*WORDED, OSError):
+        except (*USER_ERRORS, OSError):
             raise
         except (Exception, SystemExit) as error:
             if ctx.invoked_subcommand in OWN:
                 raise
             if isinstance(error, SystemExit) and not isinstance(error.code, str):
                 return error.code
-            told = f"{type(error).__name__}: {error}"
-            raise PluginError(f"the command {ctx.invoked_subcommand} failed: {told}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(f"the command {ctx.invoked_subcommand} failed: {reason}") from error
 
 
 def _commands() -> Registry:
-    """The registry, with our own commands in place of plugins' commands of the same names."""
-    here = PluginRecord("cli", "eigencore", "")
-    others = [one for one in registry().registered if one.entry.name not in OWN]
-    return Registry(registry().records, (*(Registered(entry, here) for entry in OWN.values()), *others))
+    """The registry with our own commands, which take precedence over commands of plugins."""
+    record = PluginRecord("cli", "eigencore", "")
+    own = [Registered(entry, record) for entry in OWN.values()]
+    others = [registered for registered in registry().registered if registered.entry.name not in OWN]
+    return Registry(registry().records, (*own, *others))
 
 
-def _leave_out(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+def _disable_plugins(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
     for value in values:
         word, colon, name = value.partition(":")
         if word != "no" or not colon or not name:
-            raise UsageError(f"-p {value}; expected no:NAME", hint="`eigen plugins` lists their names.")
+            raise UsageError(
+                f"-p {value}; expected no:NAME", hint="`eigen plugins` lists the names of the plugins."
+            )
         disable(name)
 
 
@@ -129,11 +134,11 @@ def _leave_out(ctx: click.Context, parameter: click.Parameter, values: tuple[str
     multiple=True,
     is_eager=True,
     expose_value=False,
-    callback=_leave_out,
-    help="Leave a plugin out; can be given more than once.",
+    callback=_disable_plugins,
+    help="Disable a plugin; can be given several times.",
 )
 @click.pass_context
 def eigen(ctx: click.Context) -> None:
-    """Top eigenvalues of a network's Hessian, certified, and what they say about how easily it is fooled."""
+    """Compute certified top eigenvalues of a network's Hessian and relate them to its robustness."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -1,4 +1,4 @@
-"""eigen analyze: the main job."""
+"""eigen analyze: the eigenpairs of a problem, and the analyses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_CONVERGED = 3
 def _options(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, dict[str, str]]:
-    """ENTRY.OPTION=VALUE, by entry and option."""
+    """The values of --set ENTRY.OPTION=VALUE, by entry and option."""
     options: dict[str, dict[str, str]] = {}
     for text in texts:
         place, equals, value = text.partition("=")
@@ -40,13 +40,14 @@ def _options(
         if not (equals and entry and option):
             raise UsageError(
                 f"--set {text}; expected ENTRY.OPTION=VALUE, as in accel_power.momentum=auto",
-                hint="`eigen solvers NAME` and `eigen backends NAME` show what options there are.",
+                hint="`eigen solvers NAME` and `eigen backends NAME` list the options.",
             )
         options.setdefault(entry, {})[option] = value
     return options
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
+    """The names in A,B; an empty list for none."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]
@@ -59,7 +60,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "--backend",
     metavar="NAME",
     shell_complete=names(BackendEntry),
-    help=f"What makes the operator.  [default: the problem's own, or {DEFAULT_BACKEND}]",
+    help=f"Backend that builds the operator.  [default: the problem's own, or {DEFAULT_BACKEND}]",
 )
 @click.option(
     "--solver",
@@ -67,24 +68,24 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     show_default=True,
     metavar="NAME",
     shell_complete=names(SolverEntry),
-    help="What finds the eigenpairs; see `eigen solvers`.",
+    help="Eigensolver; see `eigen solvers`.",
 )
-@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="How many eigenpairs.")
+@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="Number of eigenpairs.")
 @click.option(
     "--kind",
     default=DEFAULT_KIND,
     show_default=True,
     metavar="NAME",
-    help="Which operator; see `eigen backends NAME`.",
+    help="Kind of operator; see `eigen backends NAME`.",
 )
-@click.option("--params", metavar="GLOB", help="Only over the parameters whose names match.")
+@click.option("--params", metavar="GLOB", help="Restrict the operator to parameters whose names match.")
 @click.option(
     "--which",
     type=click.Choice(list(WHICH), case_sensitive=False),
     default="LM",
     show_default=True,
     metavar=f"[{'|'.join(WHICH)}]",
-    help="; ".join(f"{name} {text}" for name, text in WHICH.items()) + ".",
+    help="Wanted eigenvalues: " + "; ".join(f"{name} {text}" for name, text in WHICH.items()) + ".",
 )
 @click.option(
     "--tol",
@@ -92,26 +93,34 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     default=1e-3,
     show_default=True,
     metavar="T",
-    help="A pair has converged when its residual norm is at most T |eigenvalue|.",
+    help="Relative tolerance: a pair has converged when its residual norm is at most T |eigenvalue|, or the "
+    "precision floor.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Fixes all random numbers.")
-@click.option("--max-matvecs", type=float, metavar="N", help="Products at most, those to certify included.")
-@click.option("--max-seconds", type=float, metavar="S", help="Time at most, looked at between products.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all random numbers."
+)
+@click.option(
+    "--max-matvecs",
+    type=float,
+    metavar="N",
+    help="Maximum number of products, including those of the certificate.",
+)
+@click.option("--max-seconds", type=float, metavar="S", help="Maximum time, checked between products.")
 @click.option(
     "--certify",
     type=click.Choice(["none", "sketch", "full"], case_sensitive=False),
     default="sketch",
     show_default=True,
-    help="How residuals are checked: not at all, by three products, or by one for each pair.",
+    help="Check of the residuals: none, by three products (sketch), or by one product per pair (full).",
 )
-@click.option("--device", metavar="NAME", help="Where to work: cpu, cuda, cuda:1.")
-@click.option("--dtype", metavar="NAME", help="float32 or float64.  [default: the model's own]")
+@click.option("--device", metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1.")
+@click.option("--dtype", metavar="NAME", help="Data type: float32 or float64.  [default: the model's own]")
 @click.option(
     "--analyses",
     callback=_names,
     metavar="A,B",
     shell_complete=lists_of(AnalysisEntry),
-    help="Which analyses to run, or none.  [default: all possible]",
+    help="Analyses to run, or none.  [default: all that the problem allows]",
 )
 @click.option(
     "--set",
@@ -119,34 +128,36 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     callback=_options,
     multiple=True,
     metavar="ENTRY.OPTION=VALUE",
-    help="An option of a solver, backend or analysis; problem.NAME=VALUE for one of the problem's own.",
+    help="Set an option of a solver, backend, attack or analysis; problem.NAME=VALUE sets a keyword of the "
+    "problem's factory.",
 )
 @click.option(
     "--out",
     metavar="DIR",
     shell_complete=folders,
-    help="Save the run there; `eigen show DIR` prints it again.",
+    help="Save the run in this folder; `eigen show DIR` prints it.",
 )
 @json_flag
 @verbose_flag
-def analyze(as_json: bool, **asked: Any) -> int:
-    """Top eigenpairs of PROBLEM, with their certificate, and what the analyses say of them.
+def analyze(as_json: bool, **arguments: Any) -> int:
+    """Compute the top eigenpairs of PROBLEM with a certificate, and run the analyses.
 
-    PROBLEM is a name (see `eigen problems`; demo:digits where it is left out), path/file.py:FACTORY, or
-    module:FACTORY, where FACTORY is a function that returns an eigencore.Problem, a tuple (model, data,
-    loss), or a matrix.
+    PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY or module:FACTORY.
+    FACTORY is a function that returns an eigencore.Problem, a tuple (model, data, loss), or a matrix.
 
-    Exit codes: 0 done; 1 failed; 2 usage; 3 something did not converge; 4 a plugin failed; 130 interrupted.
+    Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge; 4 a plugin failed; 130
+    interrupted.
     """
     from eigencore import pipeline
     from eigencore.cli.progress import progress
 
     code = None
-    replaces = asked["out"] and os.path.exists(os.path.join(asked["out"], "result.json"))
+    out = arguments["out"]
+    replaces = out and os.path.exists(os.path.join(out, "result.json"))
     try:
-        # What a model or a loader prints must not mix with the data.
-        with contextlib.redirect_stdout(sys.stderr), progress(asked["k"]) as draw:
-            run = pipeline.analyze(**asked, progress=draw)
+        # What a model or a data loader prints must not mix with our output.
+        with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
+            run = pipeline.analyze(**arguments, progress=draw)
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
     if as_json:
@@ -160,13 +171,17 @@ def analyze(as_json: bool, **asked: Any) -> int:
     if code is not None:
         return code
     if replaces:
-        click.echo(f"the run that was in {asked['out']} is replaced by this one", err=True)
+        click.echo(f"replaced the earlier run in {out}", err=True)
     if run.manifest["failed"]:
         return max(map(_exit_code, run.manifest["failed"].values()))
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED
 
 
 def _exit_code(failure: str) -> int:
-    """Of an analysis that failed: what it says of the problem or the options is no fault of the plugin."""
-    told = getattr(errors, failure.partition(":")[0], PluginError)
-    return int(getattr(told, "exit_code", PluginError.exit_code))
+    """The exit code for the message of a failed analysis, "ERROR: ...".
+
+    The name of one of our errors gives its exit code, because an invalid option or an unsuitable problem is
+    not a failure of the plugin; any other name gives that of PluginError.
+    """
+    error = getattr(errors, failure.partition(":")[0], PluginError)
+    return int(getattr(error, "exit_code", PluginError.exit_code))

@@ -1,4 +1,4 @@
-"""What a shell completes beside commands and flags: the names of entries."""
+"""Shell completion of the names of entries; click completes commands and flags."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def names(kind: type[Entry]) -> Complete:
-    """One of the entries of that kind."""
+    """Completes the name of an entry of that kind."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        entries = (registered.entry for registered in registry().entries(kind))
         return [
-            CompletionItem(one.entry.name, help=one.entry.summary)
-            for one in registry().entries(kind)
-            if one.entry.name.startswith(incomplete)
+            CompletionItem(entry.name, help=entry.summary)
+            for entry in entries
+            if entry.name.startswith(incomplete)
         ]
 
     return complete
 
 
 def lists_of(kind: type[Entry]) -> Complete:
-    """Several with commas between them: the last is completed."""
-    last = names(kind)
+    """Completes the last of several names that are separated by commas."""
+    complete_name = names(kind)
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, name = incomplete.rpartition(",")
-        found = last(ctx, parameter, name)
+        found = complete_name(ctx, parameter, name)
         return [CompletionItem(f"{before}{comma}{item.value}", help=item.help) for item in found]
 
     return complete
 
 
 def folders(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leaves the completion of a folder to the shell."""
     return [CompletionItem(incomplete, type="dir")]

@@ -1,4 +1,4 @@
-"""How a failure is told: a message and what to do, as text or as JSON, and the exit code."""
+"""How a failure is reported: a message and a hint, as text or as JSON, and the exit code."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult
 
 INTERRUPTED = 130
-# The flags that our commands share. A failure may come before they are parsed, so `report` looks for them
-# itself.
+# The flags that our commands share. A failure may happen before they are parsed, so `report` looks for them
+# in the arguments itself.
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also on failure.")
 verbose_flag = click.option(
-    "--verbose", is_flag=True, expose_value=False, help="On failure, print where it happened too."
+    "--verbose", is_flag=True, expose_value=False, help="On failure, also print the traceback."
 )
-# What click and eigencore raise with something to say; any other exception is a fault.
-WORDED = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
+# Errors whose messages are written for users; any other exception is a bug in eigencore or a plugin.
+USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> int:
-    """Tells the error, as the arguments ask for it; returns the exit code.
+    """Prints the error as the arguments ask for it, and returns the exit code.
 
-    The arguments are looked at as they stand, since they may be what is wrong.
+    The arguments are searched as they are, since they may be the reason of the error.
     """
     failure = _failure(error)
     with contextlib.suppress(OSError):
@@ -39,14 +39,14 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
             traceback.print_exception(error, file=sys.stderr)
         try:
             _print_json(failure) if "--json" in arguments else _print_text(failure)
-        except OSError:  # nothing can be written on stdout: on stderr, then
+        except OSError:  # stdout cannot be written to
             _print_message(failure)
     return failure.exit_code
 
 
-def report_unwritten(why: OSError) -> int:
-    """Tells on stderr that what was printed on stdout is lost; returns the exit code."""
-    failure = _failure(why)
+def report_unwritten(error: OSError) -> int:
+    """Reports on stderr that output on stdout was lost, and returns the exit code."""
+    failure = _failure(error)
     with contextlib.suppress(OSError):
         _print_message(failure)
     return failure.exit_code
@@ -68,37 +68,37 @@ def _failure(error: BaseException) -> _Failure:
         context = getattr(error, "ctx", None)
         hint = f"See {context.command_path} --help." if context is not None else None
         if isinstance(error, click.NoSuchOption) and context is not None and context.parent is None:
-            hint = f"{hint} A command's own options stand after it, as in `eigen analyze -k 5`."
+            hint = f"{hint} The options of a command follow its name, as in `eigen analyze -k 5`."
         return _Failure("UsageError", error.format_message(), hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
     if isinstance(error, click.Abort):
         return _Failure("Abort", "aborted", None, 1)
-    return _Failure(type(error).__name__, _told(error), "--verbose shows where.", 1)
+    return _Failure(type(error).__name__, _message(error), "Use --verbose to see the traceback.", 1)
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"something called sys.exit({'' if error.code is None else repr(error.code)})"
+        return f"sys.exit({'' if error.code is None else repr(error.code)}) was called"
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return f"the output can't be written: {error.strerror}"
     return f"{type(error).__name__}: {error}"
 
 
 def _print_json(failure: _Failure) -> None:
-    told = {"error": {"type": failure.type, "message": failure.message, "hint": failure.hint}}
+    document = {"error": {"type": failure.type, "message": failure.message, "hint": failure.hint}}
     if failure.partial is not None:
         from eigencore.runs import eigen_to_json
 
-        told["partial"] = eigen_to_json(failure.partial)
-    print(json.dumps(told), flush=True)
+        document["partial"] = eigen_to_json(failure.partial)
+    print(json.dumps(document), flush=True)
 
 
 def _print_text(failure: _Failure) -> None:
     if failure.partial is not None and len(failure.partial.values):
         from eigencore.cli.screen import print_pairs
 
-        print("what there was until then:")
+        print("eigenpairs computed before the failure:")
         print_pairs(failure.partial)
     sys.stdout.flush()
     _print_message(failure)

@@ -1,4 +1,4 @@
-"""eigen plugins, problems, backends, solvers, attacks, analyses: what there is, and its options."""
+"""eigen plugins, problems, backends, solvers, attacks, analyses: lists of entries, and their options."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ def _listing(plural: str, kind: type[Entry], summary: str) -> click.Command:
     return command
 
 
-problems = _listing("problems", ProblemEntry, "List the problems that have a name, or the keywords of one.")
-backends = _listing("backends", BackendEntry, "List the backends, or the operators and options of one.")
+problems = _listing("problems", ProblemEntry, "List the registered problems, or the keywords of one.")
+backends = _listing(
+    "backends", BackendEntry, "List the backends, or the kinds of operator and options of one."
+)
 solvers = _listing("solvers", SolverEntry, "List the eigensolvers, or the options of one.")
 attacks = _listing("attacks", AttackEntry, "List the adversarial attacks, or the options of one.")
 analyses = _listing("analyses", AnalysisEntry, "List the analyses, or the options of one.")
@@ -48,76 +50,71 @@ analyses = _listing("analyses", AnalysisEntry, "List the analyses, or the option
 @json_flag
 @verbose_flag
 def plugins(name: str | None, as_json: bool) -> int:
-    """List the plugins and what became of each, or what one brings."""
+    """List the plugins with their status, or the entries of one."""
     records = registry().records
     if name is not None:
-        records = tuple(one for one in records if name in (one.name, one.full_name))
+        records = tuple(record for record in records if name in (record.name, record.full_name))
         if not records:
-            raise UnknownNameError("plugin", name, {one.name for one in registry().records})
-    brought = {
-        record: [one.entry for one in registry().registered if one.plugin == record] for record in records
+            raise UnknownNameError("plugin", name, {record.name for record in registry().records})
+    entries = {
+        record: [item.entry for item in registry().registered if item.plugin == record] for record in records
     }
     if as_json:
-        told = [
-            {
-                **dataclasses.asdict(record),
-                "entries": [{**_told(entry), "missing": _missing(record, entry)} for entry in entries],
-            }
-            for record, entries in brought.items()
-        ]
-        print(json.dumps({"plugins": told}))
+        print(json.dumps({"plugins": [_plugin_as_json(record, entries[record]) for record in records]}))
         return 0
-    _print_plugins(brought, page())
+    _print_plugins(entries, page())
     if name is not None:
         print()
-        page().table(
-            ("kind", "name", "summary"), [(_word(e), e.name, e.summary) for e in brought[records[0]]]
-        )
+        rows = [(_kind_of(entry), entry.name, entry.summary) for entry in entries[records[0]]]
+        page().table(("kind", "name", "summary"), rows)
     return 0
 
 
-def _print_plugins(brought: Mapping[PluginRecord, Sequence[Entry]], on: Page) -> None:
+def _print_plugins(plugins: Mapping[PluginRecord, Sequence[Entry]], on: Page) -> None:
     rows = [
         (
-            one.name,
-            one.status,
-            f"{one.distribution} {one.version}",
+            record.name,
+            record.status,
+            f"{record.distribution} {record.version}",
             ", ".join(entry.name for entry in entries),
         )
-        for one, entries in brought.items()
+        for record, entries in plugins.items()
     ]
-    on.table(("plugin", "status", "from", "brings"), rows)
-    extras: dict[str, list[str]] = {}
-    packages: dict[str, list[str]] = {}
-    for record, entries in brought.items():
+    on.table(("plugin", "status", "package", "provides"), rows)
+    unusable: dict[str, list[str]] = {}  # the entries that need each extra
+    packages: dict[str, list[str]] = {}  # what that extra installs
+    for record, entries in plugins.items():
         if record.error:
             on.line(f"{record.name} is {record.status}: {record.error}", "yellow")
         for entry in entries:
-            if lacking := _missing(record, entry):
+            if missing := _missing(record, entry):
                 extra = f"{record.distribution}[{entry.extra}]"
-                extras.setdefault(extra, []).append(entry.name)
-                packages[extra] = lacking
-    for extra, idle in extras.items():
-        on.line(f'to use {", ".join(idle)}: pip install "{extra}" (brings {", ".join(packages[extra])})')
+                unusable.setdefault(extra, []).append(entry.name)
+                packages[extra] = missing
+    for extra, entry_names in unusable.items():
+        on.line(
+            f'to use {", ".join(entry_names)}: pip install "{extra}" (installs {", ".join(packages[extra])})'
+        )
 
 
 def _missing(record: PluginRecord, entry: Entry) -> list[str]:
-    """The packages that the entry needs, and that its extra would bring."""
+    """The packages that the entry needs, that its extra installs, and that are not installed."""
     return [] if entry.extra is None else list(missing_packages(record.distribution, entry.extra))
 
 
 def _print_all(plural: str, found: Sequence[Registered[Any]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({plural: [{**_told(one.entry), "plugin": one.plugin.full_name} for one in found]}))
+        entries = [{**_entry_as_json(item.entry), "plugin": item.plugin.full_name} for item in found]
+        print(json.dumps({plural: entries}))
         return
     if found:
-        rows = [(one.entry.name, one.entry.summary, one.plugin.name) for one in found]
+        rows = [(item.entry.name, item.entry.summary, item.plugin.name) for item in found]
         page().table(("name", "summary", "plugin"), rows)
     else:
         print(f"no {plural} are installed")
     failed = [record.name for record in registry().records if record.status == "broken"]
     if failed:
-        print(f"failed to load: {', '.join(failed)}; `eigen plugins` says why", file=sys.stderr)
+        print(f"failed to load: {', '.join(failed)}; `eigen plugins` shows why", file=sys.stderr)
 
 
 def _print_one(entry: Entry, as_json: bool) -> None:
@@ -127,15 +124,14 @@ def _print_one(entry: Entry, as_json: bool) -> None:
         declared = load_options(entry)
         specs, prefix = () if declared is None else describe(declared), entry.name
     if as_json:
-        options = [_told_option(spec) for spec in specs]
-        print(json.dumps({**_told(entry), "set": prefix, "options": options}))
+        options = [_option_as_json(spec) for spec in specs]
+        print(json.dumps({**_entry_as_json(entry), "set": prefix, "options": options}))
         return
     on = page()
     on.line(f"{entry.name} · {entry.summary}", "bold")
-    facts = {name: value for name, value in _told(entry).items() if name not in ("name", "summary", "kind")}
-    for name, value in facts.items():
-        if value not in (None, []):
-            on.line(f"  {name}: {', '.join(value) if isinstance(value, list) else _word_of(value)}", "dim")
+    for name, value in _entry_as_json(entry).items():
+        if name not in ("name", "summary", "kind") and value not in (None, []):
+            on.line(f"  {name}: {', '.join(value) if isinstance(value, list) else _as_text(value)}", "dim")
     on.line()
     for spec in specs:
         _print_option(spec, prefix, on)
@@ -144,7 +140,7 @@ def _print_one(entry: Entry, as_json: bool) -> None:
 
 
 def _print_option(spec: OptionSpec, prefix: str, on: Page) -> None:
-    default = "needed" if spec.required else f"default {_word_of(spec.default)}"
+    default = "required" if spec.required else f"default {_as_text(spec.default)}"
     on.line(f"--set {prefix}.{spec.name}=VALUE   {spec.range}; {default}")
     if spec.help:
         on.line(f"    {spec.help}")
@@ -152,17 +148,24 @@ def _print_option(spec: OptionSpec, prefix: str, on: Page) -> None:
         on.line(f"    when to change it: {spec.when}", "dim")
 
 
-def _told(entry: Entry) -> dict[str, Any]:
-    """The entry without its import strings, in JSON's terms."""
-    told: dict[str, Any] = {"kind": _word(entry)}
+def _plugin_as_json(record: PluginRecord, entries: Sequence[Entry]) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(record),
+        "entries": [{**_entry_as_json(entry), "missing": _missing(record, entry)} for entry in entries],
+    }
+
+
+def _entry_as_json(entry: Entry) -> dict[str, Any]:
+    """The fields of an entry without its import strings."""
+    fields: dict[str, Any] = {"kind": _kind_of(entry)}
     for field in dataclasses.fields(entry):
         if field.name not in _IMPORT_STRINGS:
             value = getattr(entry, field.name)
-            told[field.name] = sorted(value) if isinstance(value, frozenset) else value
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+            fields[field.name] = sorted(value) if isinstance(value, frozenset) else value
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
-def _told_option(spec: OptionSpec) -> dict[str, Any]:
+def _option_as_json(spec: OptionSpec) -> dict[str, Any]:
     simple = isinstance(spec.default, bool | int | float | str | None)
     return {
         "name": spec.name,
@@ -174,11 +177,11 @@ def _told_option(spec: OptionSpec) -> dict[str, Any]:
     }
 
 
-def _word(entry: Entry) -> str:
+def _kind_of(entry: Entry) -> str:
     return type(entry).__name__.removesuffix("Entry").lower()
 
 
-def _word_of(value: object) -> str:
+def _as_text(value: object) -> str:
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

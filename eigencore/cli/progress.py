@@ -1,4 +1,4 @@
-"""One line on stderr that is redrawn as the work goes on; nothing where stderr is no terminal."""
+"""The progress line on stderr, redrawn as the work continues; there is none if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PER_SECOND = 10
 
 @contextmanager
 def progress(k: int) -> Iterator[Callable[[Step | str], None] | None]:
-    """What `analyze` takes as `progress`; the line is gone afterwards."""
+    """A callback for the argument `progress` of `analyze`; the line is removed at the end."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -29,12 +29,12 @@ def progress(k: int) -> Iterator[Callable[[Step | str], None] | None]:
         if isinstance(news, str):
             _write(news[:width])
             return
-        if steps and news.matvecs < steps[-1].matvecs:  # another solve, of an analysis
+        if steps and news.matvecs < steps[-1].matvecs:  # a new solve, started by an analysis
             steps.clear()
         steps.append(news)
         if now - drawn > 1 / PER_SECOND:
             drawn = now
-            _write(line(steps, k, width))
+            _write(progress_line(steps, k, width))
 
     try:
         yield draw
@@ -42,18 +42,18 @@ def progress(k: int) -> Iterator[Callable[[Step | str], None] | None]:
         _write("")
 
 
-def line(steps: Sequence[Step], k: int, width: int) -> str:
-    """Where a solve for k pairs is, in at most `width` characters: of its Ritz values as many as fit."""
+def progress_line(steps: Sequence[Step], k: int, width: int) -> str:
+    """The progress of a solve for k pairs in at most `width` characters, with as many Ritz values as fit."""
     now = steps[-1]
     parts = [
         f"{now.matvecs:,.0f} product{'s' * (now.matvecs != 1)}",
         f"{now.converged} of {k} converged",
-        *([] if now.worst is None or now.worst <= 1 else [f"worst residual {now.worst:.2g} x what passes"]),
+        *([f"worst estimated residual {now.worst:.2g} x threshold"] if (now.worst or 0) > 1 else []),
         f"{now.seconds:.0f} s",
     ]
     left = seconds_left(steps)
     if left is not None:
-        parts[-1] += f", about {_roughly(left)} left"
+        parts[-1] += f", about {_rounded(left)} left"
     text = " · ".join(parts)[:width]
     between = " · "
     for value in now.values:
@@ -65,13 +65,13 @@ def line(steps: Sequence[Step], k: int, width: int) -> str:
 
 
 def seconds_left(steps: Sequence[Step]) -> float | None:
-    """How long until the worst residual passes; None: nothing shows it."""
+    """The time until the worst residual is below its threshold; None if it cannot be predicted."""
     ahead = products_ahead(steps)
     return None if ahead is None else ahead * steps[-1].seconds / steps[-1].matvecs
 
 
-def _roughly(seconds: float) -> str:
-    """One digit: the estimate has no more."""
+def _rounded(seconds: float) -> str:
+    """A time with one digit, because the estimate is no better than that."""
     size, unit = next(
         ((size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds > 1.5 * size), (1, "s")
     )

@@ -1,4 +1,4 @@
-"""What the shell around the command does to it: SIGTERM, and readers of its output that leave."""
+"""The command and its shell: SIGTERM, closed streams, and pipes whose reader has left."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def termination() -> Iterator[list[int]]:
-    """Makes SIGTERM act as Ctrl-C does at the time; what is yielded holds the signals that came."""
-    came: list[int] = []
+def sigterm_as_interrupt() -> Iterator[list[int]]:
+    """Makes SIGTERM act like Ctrl-C; yields a list that collects the signals received."""
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield received
         return
 
     def interrupt(signum: int, frame: Any) -> None:
-        came.append(signum)
+        received.append(signum)
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler):
             handler(signal.SIGINT, frame)
 
-    # A shell starts background jobs with SIGINT ignored: then there would be no handler to act as.
+    # A shell starts background jobs with SIGINT ignored, so that there is no handler that could be called.
     before = signal.getsignal(signal.SIGINT)
     if not callable(before):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield came
+        yield received
     finally:
         signal.signal(signal.SIGTERM, previous)
         signal.signal(signal.SIGINT, before)
 
 
-def reader_is_gone() -> bool:
-    """Whether who read our output has left, as `head` does. A broken pipe may be another one as well."""
+def reader_has_left() -> bool:
+    """Whether the reader of our output has left, as `head` does. A broken pipe may also be another one."""
     if not hasattr(select, "poll"):
         return True
-    hung_up = select.poll()
+    poll = select.poll()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or no file at all
-            hung_up.register(stream.fileno(), 0)
-    return any(event & select.POLLERR for _, event in hung_up.poll(0))
+        with contextlib.suppress(OSError, ValueError):  # a closed stream, or one that is not a file
+            poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def open_streams() -> None:
-    """What the shell closed (`>&-`) goes nowhere; where an encoding lacks a character it shows another."""
+def prepare_streams() -> None:
+    """Discards output to streams that the shell closed (`>&-`); replaces characters it cannot encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -59,13 +59,13 @@ def open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def unwritten() -> OSError | None:
-    """Writes what is buffered. What can't be written goes nowhere, and why that is comes back."""
-    why = None
+def flush_streams() -> OSError | None:
+    """Writes what is buffered. Output that cannot be written is discarded, and the error is returned."""
+    first = None
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            why = why or error
-    return why
+            first = first or error
+    return first

@@ -1,4 +1,4 @@
-"""eigen show: a saved run, printed as `eigen analyze` printed it."""
+"""eigen show: prints a saved run as `eigen analyze` printed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where text goes: a terminal, in rich's tables and colours, or a file or pipe, in plain columns."""
+"""Pages that text is printed on: a terminal, with rich's tables and colours, or plain columns in a file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 
 class Page(Protocol):
-    """What text is written on. `style` is rich's, and means nothing where there are no colours."""
+    """What text is printed on. `style` is a style of rich, which is ignored without colours."""
 
-    def line(self, text: str = "", style: str = "") -> None: ...
+    def line(self, text: str = "", style: str = "") -> None:
+        """Prints a paragraph; without text, an empty line."""
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Rows under their columns; a column of numbers is flush right."""
+        """Prints a table; columns of numbers are aligned to the right."""
 
 
 def page() -> Page:
-    """The page that stdout is."""
+    """The page for stdout: a Terminal if it is one, otherwise Plain."""
     if not sys.stdout.isatty():
         return Plain()
     from rich.console import Console
@@ -30,25 +32,25 @@ def page() -> Page:
 
 
 class Plain:
-    """Lines as they are, however long: whoever reads them may be a program."""
+    """Text for files and pipes. Lines are never broken, because a program may read them."""
 
     def line(self, text: str = "", style: str = "") -> None:
         print(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        cells, right = _laid_out(columns, rows)
+        cells, numeric = _layout(columns, rows)
         lines = [list(columns), *cells]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             padded = [
-                text.rjust(width) if flush else text.ljust(width)
-                for text, width, flush in zip(line, widths, right, strict=True)
+                text.rjust(width) if is_number else text.ljust(width)
+                for text, width, is_number in zip(line, widths, numeric, strict=True)
             ]
             print("  " + "   ".join(padded).rstrip())
 
 
 class Terminal:
-    """Lines broken between words, and continued under an indent."""
+    """Text for a terminal. Long lines are broken between words and continued with an indent."""
 
     INDENT = 2
 
@@ -58,15 +60,15 @@ class Terminal:
     def line(self, text: str = "", style: str = "") -> None:
         from rich.text import Text
 
-        broken = [part for whole in text.split("\n") for part in self._broken(whole)]
+        broken = [part for line in text.split("\n") for part in self._wrapped(line)]
         self._console.print(Text("\n".join(broken), style=style), soft_wrap=True)
 
-    def _broken(self, line: str) -> list[str]:
-        own = len(line) - len(line.lstrip())
+    def _wrapped(self, line: str) -> list[str]:
+        indent = len(line) - len(line.lstrip())
         return textwrap.wrap(
             line,
             self._console.width,
-            subsequent_indent=" " * (own + self.INDENT),
+            subsequent_indent=" " * (indent + self.INDENT),
             break_long_words=False,
             break_on_hyphens=False,
         ) or [""]
@@ -77,12 +79,12 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        cells, right = _laid_out(columns, rows)
+        cells, numeric = _layout(columns, rows)
         table = Table(
             box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", border_style="dim"
         )
-        for name, flush in zip(columns, right, strict=True):
-            table.add_column(Text(name), justify="right" if flush else "left")
+        for name, is_number in zip(columns, numeric, strict=True):
+            table.add_column(Text(name), justify="right" if is_number else "left")
         for line in cells:
             table.add_row(*[Text(text, style=_STYLES.get(text, "")) for text in line])
         self._console.print(Padding(table, (0, 0, 0, self.INDENT), expand=False))
@@ -91,8 +93,8 @@ class Terminal:
 _STYLES = {"yes": "green", "no": "yellow", "PASS": "green", "WARN": "yellow", "FAIL": "red"}
 
 
-def cell(value: Any) -> str:
-    """A value in a few characters."""
+def as_text(value: Any) -> str:
+    """A value as short text: yes or no, a number with six digits, - for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -101,10 +103,10 @@ def cell(value: Any) -> str:
 
 
 def aligned(values: Sequence[float], digits: int) -> list[str]:
-    """A column of numbers with their points below each other.
+    """A column of numbers as text, with their decimal points aligned.
 
-    The largest shows that many significant digits, the smallest half as many; where that takes too many, all
-    are in powers of ten. Zeros that all have at the end are left out.
+    The largest number gets `digits` significant digits and the smallest gets half as many. If that makes the
+    numbers too long, all are in scientific notation. Trailing zeros that all numbers share are removed.
     """
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes:
@@ -118,8 +120,8 @@ def aligned(values: Sequence[float], digits: int) -> list[str]:
     return [text[: len(text) - spare].rstrip(".") if spare else text for text in texts]
 
 
-def _laid_out(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> tuple[list[list[str]], list[bool]]:
-    """The cells as text, and whether each column is one of numbers."""
+def _layout(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> tuple[list[list[str]], list[bool]]:
+    """The cells as text, and for each column whether it consists of numbers."""
     texts = [_texts(column) for column in zip(*rows, strict=True)]
     if not texts:
         return [], [False] * len(columns)
@@ -128,14 +130,14 @@ def _laid_out(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> tuple[li
 
 
 def _texts(column: Sequence[Any]) -> list[str]:
-    """A column as text; its floats with as many decimals as any has: their points stand below each other."""
-    texts = [cell(value) for value in column]
-    floats = [isinstance(value, float) and "e" not in text for value, text in zip(column, texts, strict=True)]
-    fractions = [text.partition(".")[2] for text, plain in zip(texts, floats, strict=True) if plain]
+    """A column as text. All floats get the same number of decimals, which aligns their decimal points."""
+    texts = [as_text(value) for value in column]
+    fixed = [isinstance(value, float) and "e" not in text for value, text in zip(column, texts, strict=True)]
+    fractions = [text.partition(".")[2] for text, is_fixed in zip(texts, fixed, strict=True) if is_fixed]
     decimals = max(map(len, fractions), default=0)
     return [
-        f"{value:.{decimals}f}" if plain else text
-        for value, text, plain in zip(column, texts, floats, strict=True)
+        f"{value:.{decimals}f}" if is_fixed else text
+        for value, text, is_fixed in zip(column, texts, fixed, strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
-"""Runs: how one is described, written and read.
+"""Runs: their description, and how they are saved and loaded.
 
 - `result_json`: a run as one JSON object, and the JSON schema of that object.
 - `folder`: a run as a folder: `result.json`, `vectors.npy`, `arrays.npz`.
-- `manifest`: how a run was made: arguments, options, versions, a digest of the problem.
+- `manifest`: the arguments, options and versions of a run, and a digest of its problem.
 """
 
 import lazy_loader

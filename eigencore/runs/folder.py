@@ -1,7 +1,7 @@
-"""A run's folder: result.json, vectors.npy and, where an analysis has per-sample columns, arrays.npz.
+"""A run as a folder: result.json, vectors.npy and, if an analysis has per-sample columns, arrays.npz.
 
-Files are written under temporary names and renamed, result.json the last: a folder that has one is whole.
-Nothing is pickled.
+Files are written under temporary names and renamed, result.json last, so that a folder with a result.json is
+complete. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -26,42 +26,49 @@ _TEMPORARY = ".eigencore-"
 
 
 def check_folder(out: str | os.PathLike[str]) -> Path:
-    """The folder that a run may be saved in, whether it is there yet or not; nothing is written.
+    """The path of a folder that a run can be saved in, whether or not it exists; nothing is written.
 
     Raises:
-        UsageError: it is a file or under one, can't be written to, or holds what is no run.
+        UsageError: the path is a file or below one, cannot be written to, or contains anything but a run.
     """
     if not isinstance(out, str | os.PathLike) or not os.fspath(out):
         raise UsageError(f"out is {out!r}; expected the name of a folder")
     folder = Path(out)
-    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    if not there.is_dir():
-        raise UsageError(f"{folder} can't be a folder: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"the folder {there} can't be written to")
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not existing.is_dir():
+        raise UsageError(f"{folder} can't be a folder: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"the folder {existing} can't be written to")
     if os.path.isdir(folder):  # not folder.is_dir(), which fails on a name that is too long
         _refuse_foreign(folder)
     return folder
 
 
 def make_folder(folder: Path) -> None:
-    """Raises UsageError where it can't be made."""
+    """Creates the folder and its parents; raises UsageError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the folder {folder} can't be made: {_reason(error)}") from error
+        raise UsageError(f"the folder {folder} can't be created: {_reason(error)}") from error
 
 
 def save(run: Run, out: str | os.PathLike[str]) -> None:
-    """Writes the run to its folder, in place of an earlier run there.
+    """Saves a run in a folder; an earlier run in that folder is replaced.
+
+    The vectors (n, k) are written in float64 if that is the operator's type, otherwise in float32. If a file
+    cannot be written, the earlier run remains.
+
+    Args:
+        run: the run to save.
+        out: the folder, which is created if necessary.
 
     Raises:
-        UsageError: as `check_folder`.
-        ResultError: it can't be written.
+        UsageError: the folder cannot be used, as in `check_folder`.
+        ResultError: a file cannot be written.
     """
     try:
         folder = check_folder(out)
-    except UsageError as error:  # since the solve began: its result must not be lost with it
+    except UsageError as error:  # the folder changed during the solve, whose result must not be lost
         error.partial = run.eigen
         raise
     written: dict[str, Path] = {}
@@ -73,7 +80,7 @@ def save(run: Run, out: str | os.PathLike[str]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-        # The earlier result goes first and the new one comes last: no folder holds parts of two runs.
+        # The earlier result is removed first and the new one comes last: no folder holds parts of two runs.
         for name in (RESULT, VECTORS, ARRAYS):
             (folder / name).unlink(missing_ok=True)
         for name in (VECTORS, ARRAYS, RESULT):
@@ -89,16 +96,28 @@ def save(run: Run, out: str | os.PathLike[str]) -> None:
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
-    """The run that was saved in a folder; its vectors are mapped from the file, not read.
+    """The run that was saved in a folder.
+
+    Its vectors (n, k) are memory-mapped from the file: they are read when they are used.
+
+    Args:
+        folder: the folder that `analyze(out=...)` or `eigen analyze --out` wrote.
 
     Raises:
-        ResultError: there is none, or it is damaged or foreign.
+        ResultError: there is no run in the folder, or it is damaged or from another program.
+
+    Example:
+        import eigencore
+
+        eigencore.analyze("demo:quadratic", k=2, out="my-run")
+        run = eigencore.load("my-run")
+        print(run.eigen.values, run.eigen.advice)
     """
     place = Path(folder)
-    # os.path's, which take any name for one: of bytes that no file may have, or too long.
+    # The functions of os.path accept names that no file can have: with a zero byte, or too long.
     if not os.path.isfile(place / RESULT):
         what = f"there is no {RESULT} in {place}" if os.path.isdir(place) else f"there is no folder {place}"
-        raise ResultError(what, hint="Name a folder that `eigen analyze --out` or save wrote.")
+        raise ResultError(what, hint="Name a folder that `eigen analyze --out` or analyze(out=...) wrote.")
     try:
         text = (place / RESULT).read_text(encoding="utf-8")
         vectors = np.load(place / VECTORS, mmap_mode="r", allow_pickle=False)
@@ -117,7 +136,9 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError) and error.strerror is None:  # NumPy's, where less was written than asked
+    if (
+        isinstance(error, OSError) and error.strerror is None
+    ):  # by NumPy, when fewer bytes were written than requested
         return f"is the disk full? {error}"
     return getattr(error, "strerror", None) or str(error)
 
@@ -130,21 +151,21 @@ def _refuse_foreign(folder: Path) -> None:
             return
     except (ResultError, OSError, UnicodeDecodeError):
         raise UsageError(
-            f"{result} is there already, and no result of this eigencore",
-            hint="Name another folder, or move that file away.",
+            f"{result} exists, and is not a result of this version of eigencore",
+            hint="Choose another folder, or move that file away.",
         ) from None
     names = {path.name for path in folder.iterdir() if not path.name.startswith(_TEMPORARY)}
     if names - {VECTORS, ARRAYS}:
         raise UsageError(
-            f"the folder {folder} holds something else: {min(names)}",
-            hint="Name a folder that is new, empty, or of an earlier run.",
+            f"the folder {folder} contains {min(names)}, which is not part of a run",
+            hint="Choose a folder that is new, empty, or holds an earlier run.",
         )
 
 
 def _contents(run: Run) -> dict[str, Callable[[IO[bytes]], Any]]:
-    """What each file of the folder is written by."""
+    """The function that writes each file of the folder, by file name."""
     text = to_json(run).encode("ascii")
-    vectors = _in_own_precision(run.eigen.vectors)
+    vectors = _vectors_on_host(run.eigen.vectors)
     columns = {
         f"{analysis}/{name}": host(column)
         for analysis, result in run.analyses.items()
@@ -159,8 +180,8 @@ def _contents(run: Run) -> dict[str, Callable[[IO[bytes]], Any]]:
     return contents
 
 
-def _in_own_precision(vectors: Array) -> Any:
-    """On the host, in float64 where that is the operator's type, else in float32."""
+def _vectors_on_host(vectors: Array) -> Any:
+    """The vectors on the host, in float64 if that is the operator's type, otherwise in float32."""
     wide = arrays.namespace(vectors).finfo(vectors.dtype).bits > 32
     return arrays.to_host(vectors).astype(np.float64 if wide else np.float32, copy=False)
 

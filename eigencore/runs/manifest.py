@@ -1,4 +1,4 @@
-"""How a run was made, as plain data: what was asked, what that came to, and by which versions of what."""
+"""The manifest of a run as plain data: its arguments, its problem, and the versions it was made with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def about(
     kind: str,
     params: str | None,
 ) -> dict[str, Any]:
-    """What the run is about. Exact values are those of the whole operator, in the request's order."""
+    """The problem, backend and operator of a run, and its exact eigenvalues in the request's order, if known.
+
+    Exact eigenvalues belong to the default kind of operator over all parameters only.
+    """
     spectrum = problem.spectrum if kind == DEFAULT_KIND and params is None else None
     return {
         "problem": problem.name,
@@ -48,20 +51,21 @@ def about(
 
 
 def arguments_as_data(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `analyze` in JSON's terms; a problem or solver without a name is told by its type."""
-    told = {name: value for name, value in given.items() if name not in ("out", "progress")}
+    """The arguments of `analyze` as plain data; a problem or solver without a name becomes its type."""
+    arguments = {name: value for name, value in given.items() if name not in ("out", "progress")}
     for name in ("problem", "solver"):
-        if not isinstance(told[name], str):
-            told[name] = f"<{type(told[name]).__module__}.{type(told[name]).__qualname__}>"
-    return {name: plain(value) for name, value in told.items()}
+        value = arguments[name]
+        if not isinstance(value, str):
+            arguments[name] = f"<{type(value).__module__}.{type(value).__qualname__}>"
+    return {name: plain(value) for name, value in arguments.items()}
 
 
 def digest(problem: Problem) -> str | None:
-    """SHA-256 of what can be read of a problem without running it; equal for equal problems.
+    """The SHA-256 of the parts of a problem that can be read without running it; equal for equal problems.
 
-    That is the operator's arrays; the model's, where it has a `state_dict()` or is a mapping or sequence of
-    arrays; the checkpoint's bytes; and the data, where it is a list or tuple of arrays rather than a loader.
-    None: none of these.
+    These are the arrays of the operator; those of the model, if it has a `state_dict()` or is a mapping or
+    sequence of arrays; the bytes of the checkpoint; and the data, if it is a list or tuple of arrays rather
+    than a loader. None if the problem has none of these.
     """
     read = hashlib.sha256()
     empty = read.hexdigest()
@@ -76,7 +80,7 @@ def digest(problem: Problem) -> str | None:
 
 
 def environment(operator: LinearOperator) -> dict[str, Any]:
-    """Versions, plugins, device, data type, threads."""
+    """The versions, plugins, device, data type and number of threads of a run."""
     library = operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return {
@@ -93,10 +97,10 @@ def environment(operator: LinearOperator) -> dict[str, Any]:
 
 def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
     if arrays.is_array(part):
-        # Objects and sparse tensors have no bytes to read.
+        # Arrays of objects and sparse tensors have no bytes to read.
         if not getattr(part.dtype, "hasobject", False) and not getattr(part, "is_sparse", False):
             yield path, part
-    elif hasattr(part, "tocoo"):  # SciPy's sparse matrices
+    elif hasattr(part, "tocoo"):  # SciPy sparse matrices
         sparse = part.tocoo()
         yield from _arrays_in({"row": sparse.row, "col": sparse.col, "data": sparse.data}, path)
     elif hasattr(part, "state_dict"):

@@ -1,8 +1,8 @@
 """A Run as one JSON object: what `--json` prints, and what `result.json` holds.
 
-NaN and infinity become null. Of the arrays of an analysis only the names are in the object: the arrays
-themselves are in `arrays.npz` beside it. What is read back is validated by msgspec against `ResultDocument`,
-of which `schema` is the JSON schema.
+NaN and infinity become null. For the arrays of an analysis the object has only the names; the arrays
+themselves are in `arrays.npz`. msgspec validates an object that is read against `ResultDocument`, whose JSON
+schema is `schema()`.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class AnalysisDocument:
 
 @dataclass(frozen=True)
 class ArgumentsDocument:
-    """The arguments of `analyze`; the solver's options as they were given are among them."""
+    """The arguments of `analyze`, which include the options as they were given."""
 
     options: dict[str, dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
 class RunDocument:
-    """How the run was made. `options` are the resolved ones of each entry."""
+    """The manifest. `options` are the resolved options of each entry."""
 
     options: dict[str, dict[str, Any] | None]
     arguments: ArgumentsDocument = field(default_factory=ArgumentsDocument)
@@ -75,7 +75,7 @@ class RunDocument:
 
 @dataclass(frozen=True)
 class StepDocument(Step):
-    """A Step, whose values may be null."""
+    """A Step whose values may be null."""
 
     values: tuple[float | None, ...]  # type: ignore[assignment]
 
@@ -205,7 +205,7 @@ def host(x: Any) -> Any:
 
 
 def from_json(text: str, vectors: Array, columns: Mapping[str, Any]) -> Run:
-    """The run that `to_json` wrote, with its arrays: those of the analyses by "analysis/column".
+    """The run that `to_json` wrote, with its vectors and the columns of its analyses, by "analysis/column".
 
     Raises:
         ResultError: the text is not a result, is damaged, or has a later schema.
@@ -229,8 +229,8 @@ def parse(text: str) -> dict[str, Any]:
         raise ResultError("the JSON is not a result of eigencore")
     if read["schema"] != SCHEMA:
         raise ResultError(
-            f"the result has schema {read['schema']!r}; this eigencore reads {SCHEMA}",
-            hint="Read it with the eigencore that wrote it, or with a newer one.",
+            f"the result has schema {read['schema']!r}; this version of eigencore reads schema {SCHEMA}",
+            hint="Read it with the version of eigencore that wrote it, or a later one.",
         )
     return read
 

@@ -4,7 +4,7 @@
 - `loop`: one solve; it consumes the solver's snapshots and decides when to stop.
 - `budget`, `interrupt`: products and seconds; Ctrl-C.
 - `product_checks`: every product must be finite, and the first few symmetric.
-- `certificate`: what the answer is worth, from fresh products; it decides which pairs converged.
+- `certificate`: fresh products bound the error of the answer and decide which pairs have converged.
 - `advice`: how the solve ended, and what to do next.
 
 The function `solve` is not exported from here, because the module of the same name would hide it: import it

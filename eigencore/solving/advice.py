@@ -1,4 +1,4 @@
-"""How a solve ended, in one sentence with a number and what to do next."""
+"""How a solve ended, as a sentence with a number, and what to do next."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from eigencore.solving.budget import Ending
 
 @dataclass(frozen=True)
 class Outcome:
-    """The facts that advice is made of. `residual` and `threshold` are those of the worst pair left."""
+    """The facts that the advice is based on.
+
+    `residual` and `threshold` belong to the worst of the pairs that have not converged; `exact` says whether
+    residuals are norms from fresh products or the solver's estimates.
+    """
 
     ending: Ending
     refuted: bool
+    exact: bool
     k: int
     converged: int
     tol: float
@@ -30,29 +35,34 @@ class Outcome:
 
 
 def advise(outcome: Outcome) -> str:
-    """One sentence; two where there is something to do."""
+    """One sentence on how the solve ended, and a second one on what to do, if there is something to do."""
     if outcome.converged == outcome.k:
-        return f"all {outcome.k} pairs converged (tol {outcome.tol:g})" if outcome.k > 1 else "converged"
-    left = _left(outcome)
+        pairs = "the pair" if outcome.k == 1 else f"all {outcome.k} pairs"
+        return f"{pairs} converged (relative tolerance {outcome.tol:g})"
+    open_pairs, worst = _open_pairs(outcome), _worst(outcome)
     if outcome.refuted:
-        return f"{left} by fresh products, which contradict what {outcome.solver} told. {_another(outcome)}."
+        return (
+            f"{open_pairs}{worst}: fresh products contradict the residuals that {outcome.solver} estimated. "
+            f"{_use_another_solver(outcome)}."
+        )
     match outcome.ending:
         case Ending.PRODUCTS:
-            return f"{left} after {_products(outcome.matvecs)}. {_more_products(outcome)}."
+            return f"{open_pairs} after {_products(outcome)}{worst}. {_raise_max_matvecs(outcome)}."
         case Ending.TIME:
-            return f"{left} after {outcome.seconds:.1f} s. {_more_time(outcome)}."
+            return f"{open_pairs} after {outcome.seconds:.1f} s{worst}. {_raise_max_seconds(outcome)}."
         case Ending.INTERRUPTED:
-            return f"{left} when interrupted after {_products(outcome.matvecs)}. {_resume(outcome)}."
+            return f"interrupted after {_products(outcome)}: {open_pairs}{worst}. {RESUME}."
         case Ending.STALLED:
-            return f"{left}, and no longer falling. {_past_stalling(outcome)}."
+            return f"{open_pairs}{worst}, and the solver makes no more progress. {_raise_tol(outcome)}."
         case _:
-            return f"{left} when {outcome.solver} ended by itself. {_another(outcome)}."
+            return f"{open_pairs}{worst}, and {outcome.solver} ended early. {_use_another_solver(outcome)}."
 
 
 def products_ahead(history: Sequence[Step]) -> float | None:
-    """How many more products until the worst residual passes, at the rate of the last half; None: none shows.
+    """The number of further products until the worst residual is below its threshold.
 
-    On matrices of known spectrum half of these, told half way, were off by less than a half.
+    It is extrapolated from the rate over the last half of the products; None if the residual did not fall.
+    On matrices with a known spectrum, half of these predictions, made half way, were off by less than a half.
     """
     rows = [(row.matvecs, row.worst) for row in history if row.worst]
     if len(rows) < 2:
@@ -64,51 +74,64 @@ def products_ahead(history: Sequence[Step]) -> float | None:
     return max(1.0, math.log(worst) * (now - then) / math.log(before / worst))
 
 
-def _products(count: float) -> str:
-    return f"{count:.4g} product{'' if count == 1 else 's'}"
+# -- what happened -----------------------------------------------------------------------------------------
 
 
-def _left(outcome: Outcome) -> str:
-    open_pairs = outcome.k - outcome.converged
-    text = f"{open_pairs} of {outcome.k} pairs left"
+def _open_pairs(outcome: Outcome) -> str:
+    if outcome.k == 1:
+        return "the pair has not converged"
+    count = outcome.k - outcome.converged
+    return f"{count} of {outcome.k} pairs {'has' if count == 1 else 'have'} not converged"
+
+
+def _worst(outcome: Outcome) -> str:
     if outcome.residual is None or outcome.threshold is None:
-        return text
-    return f"{text}, the worst at residual {outcome.residual:.1e} where {outcome.threshold:.1e} passes"
+        return ""
+    name = "residual norm" if outcome.exact else "estimated residual"
+    return f" (worst {name} {outcome.residual:.1e}, threshold {outcome.threshold:.1e})"
 
 
-def _more_products(outcome: Outcome) -> str:
+def _products(outcome: Outcome) -> str:
+    return f"{outcome.matvecs:.4g} product{'' if outcome.matvecs == 1 else 's'}"
+
+
+# -- what to do next ---------------------------------------------------------------------------------------
+
+RESUME = "Continue with solve(..., state=result.state) or solve(..., start=result.vectors)"
+
+
+def _raise_max_matvecs(outcome: Outcome) -> str:
     ahead = products_ahead(outcome.history)
     if outcome.max_matvecs is None or ahead is None:
         enough = max(2 * (outcome.max_matvecs or outcome.matvecs), 10 * outcome.k)
-        return f"Raise max_matvecs to {math.ceil(enough)}" + _or_lanczos(outcome)
+        return f"Raise max_matvecs to {math.ceil(enough)}{_or_lanczos(outcome)}"
     total = math.ceil(outcome.max_matvecs + 1.5 * ahead + outcome.k)
-    return f"At this rate about {ahead:.0f} more are needed: raise max_matvecs to {total}" + _or_lanczos(
-        outcome
-    )
+    return f"{_needed(ahead)}: raise max_matvecs to {total}{_or_lanczos(outcome)}"
 
 
-def _more_time(outcome: Outcome) -> str:
+def _raise_max_seconds(outcome: Outcome) -> str:
     ahead = products_ahead(outcome.history)
     if ahead is None or outcome.matvecs == 0:
-        return "Raise max_seconds" + _or_lanczos(outcome)
+        return f"Raise max_seconds{_or_lanczos(outcome)}"
     seconds = outcome.seconds * (1 + 1.5 * ahead / outcome.matvecs)
-    return (
-        f"At this rate about {ahead:.0f} more products: raise max_seconds to {math.ceil(seconds)}"
-        + _or_lanczos(outcome)
-    )
+    return f"{_needed(ahead)}: raise max_seconds to {math.ceil(seconds)}{_or_lanczos(outcome)}"
 
 
-def _resume(outcome: Outcome) -> str:
-    return "Go on with solve(..., state=result.state), or start=result.vectors"
+def _needed(ahead: float) -> str:
+    products = "product is" if round(ahead) == 1 else "products are"
+    return f"At this rate about {ahead:.0f} more {products} needed"
 
 
-def _past_stalling(outcome: Outcome) -> str:
+def _raise_tol(outcome: Outcome) -> str:
     if outcome.dtype.endswith("float32") and outcome.residual is not None:
-        return "float32 products may not show less: use float64, or raise tol" + _or_lanczos(outcome)
-    return "Raise tol" + (_or_lanczos(outcome) or ", or give lanczos a larger basis")
+        return (
+            "Products in float32 may not resolve smaller residuals: use float64, or raise tol"
+            f"{_or_lanczos(outcome)}"
+        )
+    return f"Raise tol{_or_lanczos(outcome) or ', or give lanczos a larger basis'}"
 
 
-def _another(outcome: Outcome) -> str:
+def _use_another_solver(outcome: Outcome) -> str:
     if outcome.solver == "lanczos":
         return "Use float64 products, or raise tol"
     return "Use the solver lanczos, or raise tol"
@@ -118,16 +141,20 @@ def _or_lanczos(outcome: Outcome) -> str:
     return "" if outcome.solver == "lanczos" else ", or use the solver lanczos"
 
 
+# -- notes -------------------------------------------------------------------------------------------------
+
+
 def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
-    """What to know of an answer beside its advice."""
+    """The limits of an answer that its advice does not mention."""
     notes = []
     if certificate.floor_decided:
         how = "measured" if certificate.floor_measured else "estimated"
         notes.append(
-            f"the precision of the products decided: below {certificate.floor:.1e} ({how}) they show no more"
+            "at least one pair counts as converged only by the precision floor: "
+            f"these products do not resolve residuals below {certificate.floor:.1e} ({how})"
         )
     if not settled:
         notes.append(
-            "stopped while still looking for copies of what was found: that none is missing isn't shown"
+            "stopped while still searching for repeated eigenvalues: that none is missing is not shown"
         )
     return tuple(notes)

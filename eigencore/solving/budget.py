@@ -31,14 +31,15 @@ class Halt(BaseException):
 
 @dataclass
 class Budget:
-    """Products, seconds and Ctrl-C.
+    """What a solve may spend, and what it has spent.
 
     Attributes:
-        max_matvecs: products at most, those of the certificate included; None: no limit.
-        max_seconds: seconds at most; None: no limit.
-        reserved: products that are reserved for the certificate.
-        flag: whether Ctrl-C was pressed.
-        spent: products so far, in full-data units.
+        max_matvecs: the maximum number of products, including those of the certificate; None: no limit.
+        max_seconds: the maximum time; None: no limit.
+        reserved: the products that are reserved for the certificate.
+        flag: set when Ctrl-C is pressed.
+        began: the time at which the solve began, of the monotonic clock.
+        spent: the products so far, in full-data units.
     """
 
     max_matvecs: float | None
@@ -49,16 +50,18 @@ class Budget:
     spent: float = 0.0
 
     def __post_init__(self) -> None:
-        # A budget that the certificate alone would use up goes to the solver: an answer comes first.
+        # A budget that the certificate alone would use up goes to the solver: without an answer there is
+        # nothing to certify.
         if self.max_matvecs is not None and self.max_matvecs <= self.reserved:
             self.reserved = 0
 
     @property
     def seconds(self) -> float:
+        """The time since the solve began."""
         return time.monotonic() - self.began
 
     def refusal(self, columns: float = 1.0) -> Ending | None:
-        """What forbids the solver that many further products, or None."""
+        """Why the solver may not make `columns` more products, or None if it may."""
         if self.flag.pressed:
             return Ending.INTERRUPTED
         if self.max_matvecs is not None and self.spent + columns > self.max_matvecs - self.reserved + 1e-9:
@@ -70,18 +73,18 @@ class Budget:
         return None
 
     def before_product(self, columns: float) -> None:
-        """Charges a product of the solver, or raises Halt: the backstop for solvers that yield rarely."""
+        """Charges products of the solver, or raises Halt: the only stop for solvers that rarely yield."""
         ending = self.refusal(columns)
         if ending is not None:
             raise Halt(ending)
         self.spent += columns
 
     def before_certificate(self, columns: float) -> None:
-        """Charges a product of the certificate; only Ctrl-C forbids it."""
+        """Charges products of the certificate, which only Ctrl-C stops."""
         if self.flag.pressed:
             raise Halt(Ending.INTERRUPTED)
         self.spent += columns
 
     def left(self) -> float:
-        """Products that remain for the certificate."""
+        """The number of products that remain for the certificate."""
         return float("inf") if self.max_matvecs is None else self.max_matvecs - self.spent

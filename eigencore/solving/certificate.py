@@ -1,11 +1,11 @@
-"""What an answer is worth, from fresh products: a solver may not grade itself.
+"""The certificate of an answer, from fresh products: a solver may not grade itself.
 
-With orthonormal V, R = A V - V diag(theta):
+For orthonormal V and R = A V - V diag(theta):
 
 - each theta_i lies within ||r_i|| of an eigenvalue, and together they lie within ||R||_2 of as many
   eigenvalues, counted with multiplicity (Kahan; Parlett, The Symmetric Eigenvalue Problem, 1998, 11.5);
 - for Gaussian Omega (k x s) drawn after V, P(||R||_2 > ||R Omega||_2 / sqrt(q)) <= P(chi2_s <= q): s
-  products bound ||R||_2 at the confidence wanted.
+  products bound ||R||_2 at the chosen confidence.
 """
 
 from __future__ import annotations
@@ -29,15 +29,22 @@ if TYPE_CHECKING:
 LEVELS = ("sketch", "full", "none")
 SKETCHES = 3
 CONFIDENCE = 0.99
-# The floor may decide where a threshold is below this many eps ||A||; on networks in float32 the error of a
-# product was at most 11 eps ||A||.
+# The precision floor may decide if a threshold is below this many eps ||A||. On networks in float32 the error
+# of a product was at most 11 eps ||A||.
 MAY_DECIDE = 100
-LARGEST_FLOOR = 1e-2  # in parts of ||A||
+LARGEST_FLOOR = 1e-2  # relative to ||A||
+NOTHING_PROVED = "that the values are near eigenvalues, and that none was missed"
+MISSED = {
+    "LM": "no eigenvalue larger in magnitude",
+    "LA": "no larger eigenvalue",
+    "SA": "no smaller eigenvalue",
+    "BE": "no eigenvalue further out at either end",
+}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a solver says: Ritz pairs, estimates of their residuals, the largest |Ritz value| it saw."""
+    """The answer of a solver: Ritz pairs, estimates of their residuals, the largest |Ritz value| seen."""
 
     values: Floats
     vectors: Array
@@ -47,7 +54,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Grade:
-    """What the core says of it. `refuted`: pairs that the solver had passed did not."""
+    """The core's verdict on a claim. `refuted`: a pair has converged by its estimate, but not in fact."""
 
     residuals: Floats
     converged: npt.NDArray[np.bool_]
@@ -56,12 +63,12 @@ class Grade:
 
 
 def products_needed(level: str, k: int) -> int:
-    """Products to hold back for a certificate of k pairs, the floor's measurement left out."""
+    """The products to reserve for a certificate of k pairs, without those that measure the floor."""
     return 0 if level == "none" else k if _is_full(level, k) else SKETCHES
 
 
 def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
-    """Nothing but the solver's word for it."""
+    """A grade that relies on the solver's estimates alone; `why` there is no certificate."""
     floor = precision_floor(eps, claim.norm)
     thresholds = request.thresholds(claim.values, floor)
     decided = _floor_decides(claim.estimates, request.tol * np.abs(claim.values), thresholds)
@@ -70,7 +77,7 @@ def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
         orthogonality=_orthogonality(_gram(claim.vectors)),
         floor=floor,
         floor_decided=decided,
-        not_proved=f"anything: {why}",
+        not_proved=f"{NOTHING_PROVED} ({why})",
     )
     return Grade(claim.estimates, claim.estimates <= thresholds, certificate)
 
@@ -78,16 +85,24 @@ def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
 def certify(
     operator: LinearOperator, claim: Claim, request: Request, *, level: str, allowance: float = math.inf
 ) -> Grade:
-    """Grades a claim with fresh products of `operator`, at most `allowance` of them.
+    """The grade of a claim, from fresh products of the operator.
 
     Args:
-        level: "full" takes one product per pair; "sketch" three in all, and is full up to three pairs.
+        operator: the operator that was solved.
+        claim: the solver's answer, at least one pair.
+        request: the tolerance, and the seed of the random combinations.
+        level: "full" takes one product per pair; "sketch" takes three in all, and is full up to three pairs;
+            "none" takes none.
+        allowance: the maximum number of products. If it is too small for the level, there is no certificate.
+
+    Returns:
+        The residual norms (exact or estimated), which pairs have converged, and the certificate.
     """
     eps, k = arrays.eps(operator), len(claim.values)
     static = precision_floor(eps, claim.norm)
     needed = products_needed(level, k)
     if level == "none" or needed > allowance:
-        why = "certify is none" if level == "none" else "the budget left nothing for a certificate"
+        why = "certify is none" if level == "none" else "the budget left no products for a certificate"
         return ungraded(claim, request, eps, why)
     measure = bool(np.any(request.thresholds(claim.values, static) < MAY_DECIDE * eps * claim.norm))
     if _is_full(level, k):
@@ -108,10 +123,13 @@ def _full(
     spent: float = 0.0,
     floor: float | None = None,
 ) -> Grade:
-    """Exact residual norms. `spent` and `floor` come from a sketch that was contradicted.
+    """A certificate from exact residual norms.
 
-    The floor is measured where it is to be; and where there is room for a product, also before a solver is
-    called wrong: products may be less exact than their data type.
+    The floor is measured if `measure` says so. If there is `room` for one more product, it is also measured
+    before a solver is contradicted, because products may be less exact than their data type.
+
+    Args:
+        spent, floor: the products and the measured floor of a sketch that contradicted the estimates.
     """
     k = len(claim.values)
     AV = operator.matmat(claim.vectors)
@@ -122,10 +140,10 @@ def _full(
     residuals = np.array([arrays.norm(R[:, i]) for i in range(k)]) / lengths
     measured, passed = floor is not None, claim.estimates <= request.thresholds(claim.values, static)
     floor = static if floor is None else floor
-    # An estimate and the norm it estimates differ by rounding, so that a pair may pass by one only.
+    # An estimate and its norm differ by rounding, so that a pair may pass by only one of the two.
     refuted = passed & (residuals > request.thresholds(claim.values, floor) + static)
     if not measured and (measure or (room and refuted.any())):
-        floor = _measured(operator, claim, static, AV[:, 0])
+        floor = _measured_floor(operator, claim, static, AV[:, 0])
         spent, measured = spent + 1, True
     thresholds = request.thresholds(claim.values, floor)
     converged = residuals <= thresholds + static
@@ -157,14 +175,15 @@ def _sketch(
     measure: bool,
     allowance: float,
 ) -> Grade:
-    """Three Gaussian combinations of the residuals; where they contradict the estimates, all of them.
+    """A certificate from three Gaussian combinations of the residuals.
 
-    Each residual is weighed by what was told of it (at least a tenth of its threshold), so that a false
-    word on a small pair doesn't hide behind a true one on a large pair.
+    If they contradict the estimates, all residuals are computed. Each residual is weighted by the inverse of
+    its estimate (at least a tenth of its threshold), so that a false estimate for a small eigenvalue cannot
+    hide behind a true one for a large eigenvalue.
     """
     k, spent, floor = len(claim.values), float(SKETCHES), static
     if measure:
-        floor = _measured(operator, claim, static, operator.matvec(claim.vectors[:, 0]))
+        floor = _measured_floor(operator, claim, static, operator.matvec(claim.vectors[:, 0]))
         spent += 2
     thresholds = request.thresholds(claim.values, floor)
     weights, unit = _weights(np.maximum(claim.estimates, thresholds / 10), request.seed)
@@ -177,7 +196,7 @@ def _sketch(
     allowed = unit * math.sqrt(k * _chi2_quantile(CONFIDENCE)) + static * float(np.linalg.norm(weights))
     if size > allowed:
         if spent + k > allowance:
-            return _contradicted_unseen(claim, gram, spent, floor)
+            return _contradicted(claim, gram, spent, floor)
         room, known = spent + k + 1 <= allowance, floor if measure else None
         grade = _full(operator, claim, request, static, measure=room, room=room, spent=spent, floor=known)
         return replace(grade, certificate=replace(grade.certificate, contradicted=True))
@@ -199,31 +218,32 @@ def _sketch(
     )
 
 
-def _weights(told: Floats, seed: int) -> tuple[Floats, float]:
-    """Gaussian weights (k, s) over the residuals told, in units of the largest of these; and that unit."""
-    unit = float(np.max(told)) or 1.0
-    drawn = np.random.default_rng([seed, SKETCHES]).standard_normal((len(told), SKETCHES))
-    return drawn * (unit / np.where(told > 0, told, unit))[:, None], unit
+def _weights(estimates: Floats, seed: int) -> tuple[Floats, float]:
+    """Gaussian weights (k, s) divided by the estimates, in units of the largest estimate; and that unit."""
+    unit = float(np.max(estimates)) or 1.0
+    drawn = np.random.default_rng([seed, SKETCHES]).standard_normal((len(estimates), SKETCHES))
+    return drawn * (unit / np.where(estimates > 0, estimates, unit))[:, None], unit
 
 
-def _contradicted_unseen(claim: Claim, gram: Floats, spent: float, floor: float) -> Grade:
-    """The sketch contradicts the estimates, and no budget is left to see which: none counts as converged."""
+def _contradicted(claim: Claim, gram: Floats, spent: float, floor: float) -> Grade:
+    """The sketch contradicts the estimates, and no budget is left to see which: no pair has converged."""
     certificate = Certificate(
         level="sketch",
         matvecs=spent,
         orthogonality=_orthogonality(gram),
         floor=floor,
         contradicted=True,
-        not_proved="anything: fresh products contradict the solver's residuals",
+        not_proved=f"{NOTHING_PROVED} (the estimated residuals are wrong, and the budget left no "
+        "products for exact ones)",
     )
     return Grade(claim.estimates, np.zeros(len(claim.values), dtype=bool), certificate, refuted=True)
 
 
-def _measured(operator: LinearOperator, claim: Claim, static: float, Av: Array) -> float:
-    """How exact products of this precision are, at the first Ritz vector v: random ones hide most of it.
+def _measured_floor(operator: LinearOperator, claim: Claim, static: float, Av: Array) -> float:
+    """The precision floor: 3 ||A(s v)/s - A v|| at the first Ritz vector v, with s not a power of two.
 
-    3 ||A(s v)/s - A v||, s no power of two; the true error was .7 to 2.3 times the norm on networks. Where it
-    comes near ||A|| itself, v is what is wrong: no floor excuses that.
+    At random vectors most of the error would not show. On networks the true error was 0.7 to 2.3 times the
+    norm. If the norm comes near ||A|| itself, then v is wrong, and no floor excuses that.
     """
     s, v = 3.3, claim.vectors[:, 0]
     return max(static, min(3 * arrays.norm(operator.matvec(v * s) / s - Av), LARGEST_FLOOR * claim.norm))
@@ -248,7 +268,7 @@ def _orthogonality(gram: Floats) -> float:
 
 
 def _smallest_singular_value(gram: Floats) -> float:
-    """Of V, through V'V: what Kahan's bound is divided by where V is not quite orthonormal."""
+    """The smallest singular value of V, from V'V: Kahan's bound is divided by it if V is not orthonormal."""
     return math.sqrt(max(float(np.linalg.eigvalsh(gram)[0]), np.finfo(float).tiny))
 
 
@@ -258,11 +278,11 @@ def _spectral_norm(R: Array) -> float:
 
 
 def _floor_decides(residuals: Floats, relative: Floats, thresholds: Floats) -> bool:
+    """Whether a pair passes its threshold but not its relative tolerance."""
     return bool(np.any((residuals <= thresholds) & (residuals > relative)))
 
 
 def _not_proved(request: Request, operator: LinearOperator) -> str:
     if request.k == operator.shape[0]:
-        return ""  # there are no others
-    ends = {"LM": "larger in magnitude", "LA": "larger", "SA": "smaller", "BE": "further out"}
-    return f"that none {ends[request.which]} was missed"
+        return ""  # there are no other eigenvalues
+    return f"that {MISSED[request.which]} was missed"

@@ -1,4 +1,4 @@
-"""Ctrl-C as a flag: a solve stops between two products, and never in the middle of a restart."""
+"""Ctrl-C as a flag, so that a solve stops between two products and never in the middle of a restart."""
 
 from __future__ import annotations
 

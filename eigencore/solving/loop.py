@@ -187,9 +187,13 @@ class Job:
     def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
         claim, eps = self.claim, arrays.eps(self.operator)
         if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
-            why = "it was interrupted" if ending is Ending.INTERRUPTED else "there was no answer to certify"
-            return ungraded(claim, self.request, eps, why)
+            return ungraded(claim, self.request, eps, self._why_no_certificate(ending))
         return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
+
+    def _why_no_certificate(self, ending: Ending) -> str:
+        if ending is Ending.INTERRUPTED:
+            return "the solve was interrupted"
+        return "there was no answer to certify" if self.error is None else "the solve failed"
 
     def _result(self, ending: Ending, grade: Grade, matvecs: float, certifying: float) -> EigenResult:
         k, converged = self.request.k, int(np.sum(grade.converged))
@@ -228,6 +232,7 @@ class Job:
             Outcome(
                 ending=ending,
                 refuted=grade.refuted or grade.certificate.contradicted,
+                exact=grade.certificate.exact,
                 k=self.request.k,
                 converged=int(np.sum(grade.converged)),
                 tol=self.request.tol,

@@ -1,6 +1,4 @@
-"""Checks of the products that an operator returns: their shape, that they are finite, that they are
-symmetric.
-"""
+"""Checks of the products that an operator returns: of their shape, finiteness and symmetry."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ class ProductChecks:
         self._products = 0
 
     def after_sample(self, V: Array, AV: Array) -> None:
-        """For a minibatch's product, too, which belongs to another operator and is not compared."""
+        """Checks the product of a minibatch, which belongs to another operator and is not compared."""
         self._products += 1 if V.ndim == 1 else V.shape[1]
         shape = getattr(AV, "shape", None)
         if shape != V.shape:
@@ -43,7 +41,7 @@ class ProductChecks:
             raise Halt(error=self._not_finite(V))
 
     def after(self, V: Array, AV: Array) -> None:
-        """For a product on the full data."""
+        """Checks a product on the full data."""
         self.after_sample(V, AV)
         if self._compared < self.COMPARISONS:
             columns = (V,) if V.ndim == 1 else tuple(V[:, i] for i in range(V.shape[1]))
@@ -75,7 +73,7 @@ class ProductChecks:
     def _not_finite(self, V: Array) -> NotFiniteError:
         if not arrays.is_finite(V):
             return NotFiniteError(
-                f"product {self._products} was requested of a vector that is not finite",
+                f"product {self._products} was requested for a vector that is not finite",
                 hint="The solver's vectors overflowed: try the solver lanczos, or float64.",
             )
         return NotFiniteError(

@@ -1,4 +1,4 @@
-"""solve: k eigenpairs of an operator by a solver that is named or given; arguments are checked first."""
+"""The function `solve`: checks its arguments, selects the solver, and runs it within the budget."""
 
 from __future__ import annotations
 
@@ -60,10 +60,16 @@ def solve(
         progress: called with a Step after every snapshot.
         **options: options of the solver; `eigen solvers NAME` lists them.
 
+    Returns:
+        The eigenpairs in the order that `which` says: values (k,) on the host, vectors (n, k) as arrays of
+        the operator, residual norms (k,), and the certificate. There may be fewer than k pairs if the solve
+        was stopped early. Products are counted in full-data units; one of a minibatch counts as its share.
+
     Raises:
         UsageError: an argument is invalid; raised before any product.
         NotFiniteError, NotSymmetricError: the products are not finite or not symmetric; `.partial` holds the
             result so far.
+        PluginError: the solver failed; `.partial` holds the result so far.
         Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds it.
 
     Example:
@@ -102,7 +108,7 @@ def _select(
     entry = registry().find(SolverEntry, solver)
     if request.which not in entry.which:
         raise UsageError(
-            f"{entry.name} finds {', '.join(entry.which)} only; which is {request.which}",
+            f"which is {request.which}; {entry.name} finds {', '.join(entry.which)} only",
             hint=f"Use the solver {DEFAULT_SOLVER}.",
         )
     offered = {Capability.PRODUCTS}
@@ -125,13 +131,13 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
     if not arrays.is_finite(block):
         raise UsageError("start contains NaN or infinity")
     if block.ndim in (1, 2) and not bool(operator.xp.any(block != 0)):
-        raise UsageError("start is all zeros; expected a vector with a direction")
+        raise UsageError("start is all zeros; expected a nonzero vector")
     return block
 
 
 def _refuse_bad_limits(max_matvecs: float | None, max_seconds: float | None, certify: str) -> None:
     if max_matvecs is not None and not (isinstance(max_matvecs, Real) and max_matvecs >= 1):
-        raise UsageError(f"max_matvecs is {max_matvecs!r}; expected at least 1, or None")
+        raise UsageError(f"max_matvecs is {max_matvecs!r}; expected a number of at least 1, or None")
     if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds > 0):
         raise UsageError(f"max_seconds is {max_seconds!r}; expected a number above 0, or None")
     if certify not in LEVELS:

@@ -1,4 +1,4 @@
-"""A folder to give bad input in, which is on sys.path, with a registry that knows it."""
+"""A folder for bad input, which is on sys.path, and in which the registry finds plugins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from eigencore.registry import registry
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # for the modules of rows
+sys.path.append(str(HERE))  # for the modules with the rows
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Problems that something is wrong with, each made by a function named after it; `sound` has nothing."""
+"""Problems with a fault, each made by a function that is named after the fault; `sound` has none."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def model_exits() -> Problem:
 
 class Noisy(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(super().forward(x))  # training=True, whatever the mode
+        return functional.dropout(super().forward(x))  # training=True in every mode
 
 
-def dropout_that_never_ends() -> Problem:
+def dropout_in_every_mode() -> Problem:
     return sound(model=Noisy(4, 3, dtype=torch.float64))
 
 
@@ -144,7 +144,7 @@ def weights_that_the_loss_does_not_reach() -> Problem:
 # -- data --------------------------------------------------------------------------------------------------
 
 
-def _spoilt(batch: int, value: float) -> list[Any]:
+def _data_with(batch: int, value: float) -> list[Any]:
     data = batches()
     data[batch][0][1, 2] = value
     return data
@@ -155,11 +155,11 @@ def nan_in_data() -> Problem:
 
 
 def nan_in_one_batch() -> Problem:
-    return sound(data=_spoilt(1, torch.nan))
+    return sound(data=_data_with(1, torch.nan))
 
 
 def inf_in_the_last_batch() -> Problem:
-    return sound(data=_spoilt(2, torch.inf), model=nn.Sequential(nn.Linear(4, 3, dtype=torch.float64)))
+    return sound(data=_data_with(2, torch.inf), model=nn.Sequential(nn.Linear(4, 3, dtype=torch.float64)))
 
 
 def no_batches() -> Problem:
@@ -220,7 +220,7 @@ class Stream(IterableDataset[Any]):
 
 
 def stream_of_samples() -> Problem:
-    """Right: it gives the same samples at every walk."""
+    """Valid: it yields the same samples in every pass."""
     return sound(data=DataLoader(Stream(), batch_size=5))
 
 
@@ -353,7 +353,7 @@ def bounds_in_the_wrong_order() -> Problem:
 
 
 def _classifier(**fields: Any) -> Problem:
-    """Right about all of its samples, whose inputs lie between 0 and 1."""
+    """A classifier of its own samples, all correct, with inputs between 0 and 1."""
     model = network()
     x, _ = samples(24)
     with torch.no_grad():
@@ -370,7 +370,7 @@ def inputs_outside_their_bounds() -> Problem:
 
 
 def nan_in_validation() -> Problem:
-    return _classifier(validation=_spoilt(1, torch.nan))
+    return _classifier(validation=_data_with(1, torch.nan))
 
 
 def validation_label_too_high() -> Problem:
@@ -394,7 +394,7 @@ def all_misclassified() -> Problem:
 
 
 def regression() -> Problem:
-    """Its targets are a column of the inputs."""
+    """A regression whose targets are a column of the inputs, as a view."""
     x, _ = samples()
     return sound(model=nn.Linear(4, 1, dtype=torch.float64), data=[(x, x[:, :1])], loss=nn.MSELoss())
 
@@ -404,6 +404,6 @@ def probabilities() -> Problem:
 
 
 def column() -> Problem:
-    """A regression."""
+    """The same regression, with a copy of the column."""
     x, _ = samples()
     return sound(model=nn.Linear(4, 1, dtype=torch.float64), data=[(x, x[:, :1].clone())], loss=nn.MSELoss())

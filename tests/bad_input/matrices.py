@@ -1,4 +1,4 @@
-"""Matrices that something is wrong or odd about, each made by a function named after it; and other junk."""
+"""Invalid and unusual matrices, each returned by a function that is named after it, and other objects."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def whole_numbers() -> Any:
     return np.diag([9, -7, 5, 3, 2, 1, 0, 0])
 
 
-def truths() -> Any:
+def booleans() -> Any:
     return np.eye(8, dtype=bool)
 
 
@@ -136,7 +136,7 @@ def products_that_are_text() -> Any:
 _draws = np.random.default_rng(0)
 
 
-def products_by_chance() -> Any:
+def random_products() -> Any:
     return _operator(lambda V: matrix() @ V * _draws.standard_normal((8, *[1] * (V.ndim - 1))))
 
 
@@ -144,7 +144,7 @@ def huge_numbers() -> Any:
     return np.diag(_VALUES) * 1e307
 
 
-# -- what is no problem at all -----------------------------------------------------------------------------
+# -- objects that are not problems -------------------------------------------------------------------------
 
 answer = 42
 

@@ -1,4 +1,4 @@
-"""What a row of the table of bad input is, and short ways to write one."""
+"""The rows of the table of bad input, and short functions to write them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def nothing(folder: Path) -> None: ...
 
 @dataclass(frozen=True)
 class Row:
-    """Something that is given, through Python, through the command or both, and what is expected of it.
+    """An input, given through Python, the command or both, and the expected outcome.
 
     Attributes:
-        given: in words.
-        error: what Python raises; None: it is no error after all.
-        words: all stand in what is told; they name the culprit.
-        python: gives it.
-        command: gives it, too.
-        code: the command's exit code where it is not the error's.
-        prepare: makes what has to be there, in the current folder.
-        truth: where it is no error, the eigenvalues that come out.
-        fault: what is wrong about it today.
-        fault_of: "python" or "command", where only that has the fault.
+        given: a description of the input.
+        error: the error that Python raises; None: the input is valid.
+        words: parts of the message, all of which must occur; they name the culprit.
+        python: a function that gives the input.
+        command: a command line that gives the same input.
+        code: the exit code of the command, if it is not that of the error.
+        prepare: creates the files that the input needs, in the current folder.
+        truth: the expected eigenvalues of a valid input.
+        fault: a known fault, because of which the row is expected to fail.
+        fault_of: "python" or "command", if only that one has the fault.
     """
 
     given: str
@@ -63,7 +63,7 @@ def asked(
     keywords: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Row:
-    """Of a sound problem, `demo:quadratic`; `flags` say the same as options and keywords."""
+    """A request for a valid problem, `demo:quadratic`; `flags` give the same as options and keywords."""
     of_problem = {"n": 60, **(options or {}).get("problem", {})}
     merged = {**(options or {}), "problem": of_problem}
 
@@ -86,7 +86,7 @@ def made(
     keywords: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Row:
-    """Of the problem of that name in made.py; `as_good_as` is the one that it has the eigenvalues of."""
+    """The problem with that name in made.py; `as_good_as` names one with the same eigenvalues."""
 
     def analyzed(of: str, **asked: Any) -> Any:
         return eigencore.analyze(find_factory(f"{file}:{of}")(), **{"analyses": "none", **asked})

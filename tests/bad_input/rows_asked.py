@@ -1,4 +1,4 @@
-"""What can't be asked for: numbers, names, options, flags."""
+"""Invalid requests: numbers, names, options, flags."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ NAN = float("nan")
 
 
 def solved(given: str, *words: str, error: type[BaseException] = UsageError, **keywords: object) -> Row:
-    """Through `solve`, whose keywords have no flag or no such value."""
+    """A request to `solve`, by a keyword that has no flag, or by a value that a flag can't have."""
     return Row(given, error, words, lambda: eigencore.solve(np.eye(9), **keywords))
 
 
 ROWS = [
-    # -- how many, of which end, how exact
+    # -- k, which, tol, seed and the budget
     asked("k = 0", "k is 0", "at least 1", flags=("-k", "0"), keywords={"k": 0}),
     asked("k = -1", "k is -1", flags=("-k", "-1"), keywords={"k": -1}),
     asked("k above n", "k is 61", "60 eigenvalues", "k <= 60", flags=("-k", "61"), keywords={"k": 61}),
-    asked("k a fraction", "k", "1.5", flags=("-k", "1.5"), keywords={"k": 1.5}),
-    asked("k a truth", "k", flags=("-k", "true"), keywords={"k": True}),
-    asked("k text", "k", "many", flags=("-k", "many"), keywords={"k": "many"}),
-    asked("k none", "k is None", keywords={"k": None}),
-    asked("k a list", "k is [1, 2]", keywords={"k": [1, 2]}),
+    asked("k is a fraction", "k", "1.5", flags=("-k", "1.5"), keywords={"k": 1.5}),
+    asked("k is a boolean", "k", flags=("-k", "true"), keywords={"k": True}),
+    asked("k is text", "k", "many", flags=("-k", "many"), keywords={"k": "many"}),
+    asked("k is None", "k is None", keywords={"k": None}),
+    asked("k is a list", "k is [1, 2]", keywords={"k": [1, 2]}),
     asked("k without a number", "-k", "argument", flags=("-k",)),
     asked("tol = 0", "tol is 0", "above 0", flags=("--tol", "0"), keywords={"tol": 0}),
     asked("tol negative", "tol is -1", flags=("--tol", "-1"), keywords={"tol": -1}),
     asked("tol NaN", "tol is nan", flags=("--tol", "nan"), keywords={"tol": NAN}),
     asked("tol = 1", "tol is 1", "below 1", flags=("--tol", "1"), keywords={"tol": 1}),
-    asked("tol text", "tol", "small", flags=("--tol", "small"), keywords={"tol": "small"}),
-    asked("tol none", "tol is None", keywords={"tol": None}),
+    asked("tol is text", "tol", "small", flags=("--tol", "small"), keywords={"tol": "small"}),
+    asked("tol is None", "tol is None", keywords={"tol": None}),
     asked("seed negative", "seed is -1", flags=("--seed", "-1"), keywords={"seed": -1}),
-    asked("seed a fraction", "seed", "0.5", flags=("--seed", "0.5"), keywords={"seed": 0.5}),
-    asked("seed text", "seed", "luck", flags=("--seed", "luck"), keywords={"seed": "luck"}),
-    asked("seed none", "seed is None", keywords={"seed": None}),
+    asked("seed is a fraction", "seed", "0.5", flags=("--seed", "0.5"), keywords={"seed": 0.5}),
+    asked("seed is text", "seed", "luck", flags=("--seed", "luck"), keywords={"seed": "luck"}),
+    asked("seed is None", "seed is None", keywords={"seed": None}),
     asked("a budget of 0", "max_matvecs is 0", flags=("--max-matvecs", "0"), keywords={"max_matvecs": 0}),
     asked(
         "a budget below 0", "max_matvecs is -3", flags=("--max-matvecs", "-3"), keywords={"max_matvecs": -3}
@@ -46,10 +46,20 @@ ROWS = [
     ),
     asked("a budget of text", "max", "matvecs", "few", flags=("--max-matvecs", "few")),
     solved("a budget of text, in Python", "max_matvecs is 'few'", max_matvecs="few"),
-    asked("no time", "max_seconds is 0", flags=("--max-seconds", "0"), keywords={"max_seconds": 0}),
-    asked("time below 0", "max_seconds is -1", flags=("--max-seconds", "-1"), keywords={"max_seconds": -1}),
-    asked("time NaN", "max_seconds is nan", flags=("--max-seconds", "nan"), keywords={"max_seconds": NAN}),
-    solved("time as text", "max_seconds is 'an hour'", max_seconds="an hour"),
+    asked("a time limit of 0", "max_seconds is 0", flags=("--max-seconds", "0"), keywords={"max_seconds": 0}),
+    asked(
+        "a time limit below 0",
+        "max_seconds is -1",
+        flags=("--max-seconds", "-1"),
+        keywords={"max_seconds": -1},
+    ),
+    asked(
+        "a time limit of NaN",
+        "max_seconds is nan",
+        flags=("--max-seconds", "nan"),
+        keywords={"max_seconds": NAN},
+    ),
+    solved("a time limit of text", "max_seconds is 'an hour'", max_seconds="an hour"),
     asked("an unknown end", "which", "top", flags=("--which", "top"), keywords={"which": "top"}),
     asked("an unknown certificate", "certify", "some", flags=("--certify", "some")),
     solved("an unknown certificate, in Python", "certify is 'some'", "sketch", certify="some"),
@@ -75,13 +85,13 @@ ROWS = [
         keywords={"solver": ""},
     ),
     asked(
-        "an attack for a solver",
+        "an attack in place of a solver",
         "pgd is an attack",
         error=UnknownNameError,
         flags=("--solver", "pgd"),
         keywords={"solver": "pgd"},
     ),
-    asked("a solver that is none", "solver is a int", keywords={"solver": 3}),
+    asked("a solver that is a number", "solver is a int", keywords={"solver": 3}),
     asked(
         "a misspelt analysis",
         "robustnes",
@@ -91,14 +101,14 @@ ROWS = [
         keywords={"analyses": ["robustnes"]},
     ),
     asked(
-        "none and an analysis",
+        "none together with an analysis",
         "no analysis named 'none'",
         error=UnknownNameError,
         flags=("--analyses", "none,robustness"),
         keywords={"analyses": "none,robustness"},
     ),
     asked(
-        "an analysis that needs more",
+        "an analysis that needs more than the problem offers",
         "robustness needs",
         "demo:quadratic offers products",
         "it has no inputs",
@@ -127,7 +137,7 @@ ROWS = [
         ("analyze", "demo:quadratik"),
     ),
     Row("no problem at all", UnknownNameError, ("''",), lambda: eigencore.analyze(""), ("analyze", "")),
-    Row("a number for a problem", ProblemError, ("int 7", "expected"), lambda: eigencore.analyze(7)),
+    Row("a number in place of a problem", ProblemError, ("int 7", "expected"), lambda: eigencore.analyze(7)),
     Row("bound without a problem", UsageError, ("is a int",), lambda: eigencore.bind(7)),
     Row("a misspelt command", UnknownNameError, ("analize", "Did you mean analyze"), command=("analize",)),
     Row("a misspelt flag", UsageError, ("--sead", "--seed"), command=(*QUADRATIC, "--sead", "1")),
@@ -135,11 +145,11 @@ ROWS = [
     Row(
         "a flag before the command",
         UsageError,
-        ("-k", "stand after it"),
+        ("-k", "follow its name"),
         command=("-k", "3", "analyze"),
     ),
     Row(
-        "a plugin left out that is none",
+        "an unknown plugin to disable",
         UnknownNameError,
         ("krilov", "krylov"),
         command=("-p", "no:krilov", "plugins"),
@@ -227,7 +237,7 @@ ROWS = [
         options={"lanzcos": {"basis": 9}},
     ),
     asked(
-        "an option of what has no part",
+        "an option of an entry that is not used",
         "arpack, which has no part",
         flags=("--set", "arpack.ncv=9"),
         options={"arpack": {"ncv": 9}},
@@ -268,11 +278,11 @@ ROWS = [
         flags=("--set", "lanczos.basis"),
     ),
     asked("an option without an entry", "--set basis=9", "ENTRY.OPTION=VALUE", flags=("--set", "basis=9")),
-    asked("options that are no mapping", "options", keywords={"options": 3}),
-    asked("options of an entry that are no mapping", "lanczos", keywords={"options": {"lanczos": 3}}),
+    asked("options that are not a mapping", "options", keywords={"options": 3}),
+    asked("options of an entry that are not a mapping", "lanczos", keywords={"options": {"lanczos": 3}}),
     solved("an unknown option of a solver", "bases", error=UnknownNameError, bases=9),
     Row(
-        "keywords for a problem that is made already",
+        "keywords for a problem that has no factory",
         UsageError,
         ("n would be", "made already"),
         lambda: eigencore.analyze(np.eye(9), options={"problem": {"n": 3}}),

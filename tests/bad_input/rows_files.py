@@ -48,7 +48,7 @@ def named(
 
 
 def checkpoint(given: str, *words: str, error: type[EigencoreError] = ProblemError, **more: object) -> Row:
-    """A file weights.pt for the sound network."""
+    """A file weights.pt for the valid network."""
     return Row(
         given,
         error,

@@ -30,7 +30,7 @@ def solved(row: Row) -> Row:
     )
 
 
-def worth(value: float) -> Any:
+def eigenvalue(value: float) -> Any:
     return lambda: np.array([value])
 
 
@@ -49,12 +49,12 @@ MATRICES = [
     matrix("slightly_asymmetric", "not symmetric", error=NotSymmetricError),
     matrix("nan_inside", "product 1 is not finite", error=NotFiniteError),
     matrix("inf_inside", "product 1 is not finite", error=NotFiniteError),
-    matrix("whole_numbers", error=None, truth=worth(9)),
-    matrix("truths", error=None, truth=worth(1)),
-    matrix("objects", error=None, truth=worth(9)),
-    matrix("one_by_one", error=None, truth=worth(3)),
-    matrix("zeros", error=None, truth=worth(0)),
-    matrix("half_precision", error=None, truth=worth(9)),
+    matrix("whole_numbers", error=None, truth=eigenvalue(9)),
+    matrix("booleans", error=None, truth=eigenvalue(1)),
+    matrix("objects", error=None, truth=eigenvalue(9)),
+    matrix("one_by_one", error=None, truth=eigenvalue(3)),
+    matrix("zeros", error=None, truth=eigenvalue(0)),
+    matrix("half_precision", error=None, truth=eigenvalue(9)),
 ]
 
 ROWS = [
@@ -65,7 +65,7 @@ ROWS = [
     matrix("products_exit", "a product failed", "SystemExit", error=OperatorError),
     matrix("products_of_another_shape", "shape (3,)", "(8,)", error=OperatorError),
     matrix("products_that_are_text", "a product is a str", error=OperatorError),
-    matrix("products_by_chance", "not symmetric", "dropout", error=NotSymmetricError),
+    matrix("random_products", "not symmetric", "dropout", error=NotSymmetricError),
     Row("a list, through solve", UsageError, ("list is no operator",), lambda: eigencore.solve([[1.0]])),
     Row("a function without n", UsageError, ("length of its vectors",), lambda: eigencore.solve(abs)),
     Row("a function with n = 0", UsageError, ("empty",), lambda: eigencore.as_operator(abs, n=0)),
@@ -77,7 +77,7 @@ ROWS = [
         lambda: eigencore.as_operator(abs, n=2, dtype="float16"),
     ),
     Row(
-        "a matrix asked for in a type that is none",
+        "a matrix with an unknown dtype",
         UsageError,
         ("word",),
         lambda: eigencore.as_operator(np.eye(3), dtype="word"),

@@ -1,4 +1,4 @@
-"""Plugins of strangers that are broken, each in its own way."""
+"""Third-party plugins, each broken in its own way."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ANALYSIS = """
 
 
 def plugin(code: str) -> Callable[[Path], None]:
-    """Installs a plugin named strange, in the current folder, which is on sys.path."""
+    """Installs a plugin named strange in the current folder, which is on sys.path."""
 
     def prepare(folder: Path) -> None:
         (folder / "strange.py").write_text(dedent(code))
@@ -105,7 +105,7 @@ def by_analysis(given: str, *words: str, load: str) -> Row:
 
 
 def others(code: str) -> dict[str, Any]:
-    """A broken plugin, while another solver is asked for: nothing is noticed."""
+    """A broken plugin while another solver is used, which works."""
     return {"code": code, "solver": "lanczos", "error": None, "truth": lambda: np.array([9.0])}
 
 
@@ -136,14 +136,14 @@ ROWS = [
         error=UnknownNameError,
     ),
     by_solver(
-        "a solver of a plugin whose hook returns junk",
+        "a solver of a plugin whose hook returns a number",
         *FAILED,
         "expected a list",
         code="from eigencore.hookspecs import hookimpl\n@hookimpl\ndef eigen_solvers():\n    return 3\n",
         error=UnknownNameError,
     ),
     by_solver(
-        "a solver that two plugins bring",
+        "a solver that two plugins provide",
         "'lanczos' can mean 2 things",
         "lanczos@strange",
         code=SOLVER.format(name="lanczos", load="never"),
@@ -151,7 +151,7 @@ ROWS = [
         error=UsageError,
     ),
     by_solver(
-        "a solver that is not there",
+        "a solver whose import string names nothing",
         "odd can't be loaded from strange:nothing",
         code=SOLVER.format(name="odd", load="nothing"),
     ),
@@ -169,14 +169,14 @@ ROWS = [
         code=SOLVER.format(name="odd", load="leaves"),
     ),
     by_solver(
-        "a solver that is no generator",
+        "a solver that is not a generator",
         "the solver odd",
         code=SOLVER.format(name="odd", load="list_of_pairs"),
     ),
     by_solver(
-        "a solver that yields junk", "the solver odd failed", code=SOLVER.format(name="odd", load="junk")
+        "a solver that yields a number", "the solver odd failed", code=SOLVER.format(name="odd", load="junk")
     ),
     by_analysis("an analysis that fails", "out of order", load="raises"),
     by_analysis("an analysis that calls sys.exit", "SystemExit", load="leaves"),
-    by_analysis("an analysis that yields junk", "expected an AnalysisResult", load="junk"),
+    by_analysis("an analysis that yields text", "expected an AnalysisResult", load="junk"),
 ]

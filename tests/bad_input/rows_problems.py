@@ -1,4 +1,4 @@
-"""Models, data and losses that can't be used, and some that can although it does not look like it."""
+"""Models, data and losses that can't be used, and some unusual ones that can."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = [
     made("complex_weights", "weight is complex"),
     made("model_raises", "batch 0", "mat1 and mat2"),
     made("model_exits", "batch 0", "SystemExit: no more"),
-    made("dropout_that_never_ends", "batch 0", "dropout"),
+    made("dropout_in_every_mode", "batch 0", "dropout"),
     made("in_train_mode", error=None, as_good_as="in_eval_mode"),
     made("half_weights", error=None, as_good_as="half_weights_widened"),
     made("weights_that_the_loss_does_not_reach", error=None, as_good_as="sound"),

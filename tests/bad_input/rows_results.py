@@ -1,4 +1,4 @@
-"""Where a run can't be saved, and results that can't be read."""
+"""Folders that a run can't be saved in, and results that can't be read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def put(name: str, text: str = "mine") -> Callable[[Path], None]:
 
 
 def a_run(folder: Path) -> Path:
-    """A sound one, in the folder `run`."""
+    """An intact run, in the folder `run`."""
     eigencore.analyze(
         "demo:quadratic", k=2, analyses="none", options={"problem": {"n": 20}}, out=folder / "run"
     )
@@ -52,7 +52,7 @@ def a_run(folder: Path) -> Path:
 
 
 def damaged(given: str, *words: str, damage: Callable[[Path], object]) -> Row:
-    """A run with something done to it, for `load` and `eigen show`."""
+    """A damaged run, for `load` and `eigen show`."""
     return Row(
         given,
         ResultError,
@@ -65,9 +65,9 @@ def damaged(given: str, *words: str, damage: Callable[[Path], object]) -> Row:
 
 def edited(given: str, *words: str, edit: Callable[[dict[str, Any]], object]) -> Row:
     def damage(run: Path) -> None:
-        told = json.loads((run / RESULT).read_text())
-        edit(told)
-        (run / RESULT).write_text(json.dumps(told))
+        document = json.loads((run / RESULT).read_text())
+        edit(document)
+        (run / RESULT).write_text(json.dumps(document))
 
     return damaged(given, *words, damage=damage)
 
@@ -92,53 +92,55 @@ def no_run(place: str, *words: str, **more: Any) -> Row:
 
 
 class Trap:
-    """What a pickle of this does when it is opened."""
+    """A pickle of this creates a folder when it is opened."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("sprung",)
 
 
 ROWS = [
-    # -- where it can't be saved
+    # -- folders that a run can't be saved in
     saved_in("file", "file is a file", prepare=put("file")),
     saved_in("file/below", "file is a file", prepare=put("file")),
     saved_in("/dev/full", "/dev/full is a file"),
     saved_in("/dev/full/run", "/dev/full is a file"),
-    saved_in("/proc/run", "/proc/run can't be made"),
+    saved_in("/proc/run", "/proc/run can't be created"),
     saved_in("", "out is ''", given="out is empty"),
-    saved_in("x" * 300, "can't be made", "name too long", given="out has too long a name"),
-    saved_in("a\0b", "can't be made", "null", given="out has a zero byte"),
+    saved_in("x" * 300, "can't be created", "name too long", given="out has a name that is too long"),
+    saved_in("a\0b", "can't be created", "null", given="out has a zero byte"),
     saved_in(
-        "dangling", "dangling can't be made", prepare=lambda folder: (folder / "dangling").symlink_to("x/y")
+        "dangling",
+        "dangling can't be created",
+        prepare=lambda folder: (folder / "dangling").symlink_to("x/y"),
     ),
-    saved_in("loop", "loop can't be made", prepare=lambda folder: (folder / "loop").symlink_to("loop")),
-    saved_in("used", "holds something else: notes.txt", prepare=put("used/notes.txt")),
+    saved_in("loop", "loop can't be created", prepare=lambda folder: (folder / "loop").symlink_to("loop")),
+    saved_in("used", "contains notes.txt, which is not part of a run", prepare=put("used/notes.txt")),
     saved_in(
         "used",
-        "no result of this eigencore",
+        "is not a result of this version of eigencore",
         given="out holds another result.json",
         prepare=put(f"used/{RESULT}", "{}"),
     ),
     saved_in(
         "used",
-        "no result of this eigencore",
+        "is not a result of this version of eigencore",
         given="out holds a result of a later eigencore",
         prepare=put(f"used/{RESULT}", '{"schema": 2, "eigenvalues": []}'),
     ),
     saved_in(
         "used",
-        "no result of this eigencore",
+        "is not a result of this version of eigencore",
         given="out holds a result.json of ten thousand brackets",
         prepare=put(f"used/{RESULT}", "[" * 10_000),
     ),
     Row("out is a number", UsageError, ("out is 3",), lambda: eigencore.analyze(np.eye(9), out=3)),
-    # -- what can't be read
+    # -- results that can't be read
     no_run("nowhere", "no folder nowhere"),
     no_run(".", f"no {RESULT} in ."),
     no_run("file", "no folder file", prepare=put("file")),
-    no_run("", "no result.json in .", given="a run in no folder"),
-    no_run("a\0b", "no folder a", given="a run in a name with a zero byte"),
-    no_run("x" * 300, "no folder xxx", given="a run in too long a name"),
+    no_run("", "no result.json in .", given="a run in a folder without a name"),
+    no_run("a\0b", "no folder a", given="a run in a folder with a zero byte in its name"),
+    no_run("x" * 300, "no folder xxx", given="a run in a folder with a name that is too long"),
     Row("show without a folder", UsageError, ("DIR",), command=("show",)),
     damaged("a result cut short", "run:", "not JSON", damage=cut(RESULT)),
     damaged("vectors cut short", "run", "can't be read", damage=cut(VECTORS)),
@@ -183,38 +185,42 @@ ROWS = [
     damaged(
         "a foreign arrays.npz", "can't be read", damage=lambda run: (run / ARRAYS).write_bytes(b"PK\x03\x04")
     ),
-    edited("a later schema", "schema 2", "reads 1", edit=lambda told: told.update(schema=2)),
-    edited("no residuals", "residuals", edit=lambda told: told.pop("residuals")),
-    edited("an eigenvalue too few", "differ in length", edit=lambda told: told["eigenvalues"].pop()),
-    edited("a residual too few", "differ in length", edit=lambda told: told["residuals"].pop()),
-    edited("exact values too few", "differ in length", edit=lambda told: told["exact"].pop()),
+    edited("a later schema", "schema 2", "reads schema 1", edit=lambda document: document.update(schema=2)),
+    edited("no residuals", "residuals", edit=lambda document: document.pop("residuals")),
+    edited("an eigenvalue too few", "differ in length", edit=lambda document: document["eigenvalues"].pop()),
+    edited("a residual too few", "differ in length", edit=lambda document: document["residuals"].pop()),
+    edited("exact values too few", "differ in length", edit=lambda document: document["exact"].pop()),
     edited(
-        "a word for an eigenvalue",
+        "text in place of an eigenvalue",
         "got `str` - at `$.eigenvalues[0]`",
-        edit=lambda told: told.update(eigenvalues=["nine", 4]),
+        edit=lambda document: document.update(eigenvalues=["nine", 4]),
     ),
-    edited("a word for k", "Expected `int`, got `str` - at `$.k`", edit=lambda told: told.update(k="two")),
     edited(
-        "a number for the advice",
-        "Expected `str`, got `int` - at `$.advice`",
-        edit=lambda told: told.update(advice=3),
+        "text in place of k",
+        "Expected `int`, got `str` - at `$.k`",
+        edit=lambda document: document.update(k="two"),
     ),
-    edited("an unknown status", "'done'", edit=lambda told: told.update(status="done")),
+    edited(
+        "a number in place of the advice",
+        "Expected `str`, got `int` - at `$.advice`",
+        edit=lambda document: document.update(advice=3),
+    ),
+    edited("an unknown status", "'done'", edit=lambda document: document.update(status="done")),
     edited(
         "a number in the notes",
         "Expected `str`, got `int` - at `$.notes[0]`",
-        edit=lambda told: told.update(notes=[3]),
+        edit=lambda document: document.update(notes=[3]),
     ),
     edited(
-        "a word in the history",
+        "text in the history",
         "Expected `float`, got `str` - at `$.history[0].seconds`",
-        edit=lambda told: told["history"][0].update(seconds="x"),
+        edit=lambda document: document["history"][0].update(seconds="x"),
     ),
-    edited("no certificate", "certificate", edit=lambda told: told.update(certificate=None)),
-    edited("a column that is not there", "'a/x'", edit=lambda told: told.update(analyses={"a": ANALYSIS})),
-    Row("no JSON for from_json", ResultError, ("not JSON",), lambda: from_json("{", np.zeros((1, 1)), {})),
+    edited("no certificate", "certificate", edit=lambda document: document.update(certificate=None)),
+    edited("a missing column", "'a/x'", edit=lambda document: document.update(analyses={"a": ANALYSIS})),
+    Row("from_json without JSON", ResultError, ("not JSON",), lambda: from_json("{", np.zeros((1, 1)), {})),
     Row(
-        "a later schema for from_json",
+        "from_json with a later schema",
         ResultError,
         ("schema",),
         lambda: from_json('{"schema": 9, "eigenvalues": 1}', np.zeros((1, 1)), {}),

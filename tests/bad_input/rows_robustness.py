@@ -1,4 +1,4 @@
-"""Attacks, and the analysis robustness: what they are given, and the samples that they look at."""
+"""Arguments, options and samples of attacks and of the analysis robustness."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def analysed(
     code: int = 1,
     error: type[EigencoreError] | None = None,
 ) -> Row:
-    """By robustness; where that fails, the eigenpairs are kept and the words stand beside them."""
+    """A run of robustness. If it fails, the eigenpairs are kept, and the message is printed with them."""
     asked = {"robustness": options} if options else {}
 
     def python() -> Any:
@@ -69,23 +69,27 @@ def npy(values: Any) -> Callable[[Path], None]:
 
 
 ROWS = [
-    # -- what an attack is given
+    # -- arguments of an attack
     attacked("no eps", "eps is None", "8/255"),
     attacked("eps negative", "eps is -0.1", eps=-0.1),
     attacked("eps NaN", "eps is nan", eps=NAN),
     attacked("eps infinite", "eps is inf", eps=float("inf")),
-    attacked("eps text", "eps is '0.1'", eps="0.1"),
-    attacked("eps a truth", "eps is True", eps=True),
+    attacked("eps is text", "eps is '0.1'", eps="0.1"),
+    attacked("eps is a boolean", "eps is True", eps=True),
     attacked("eps for a smallest perturbation", "eps is 0.1", "Leave eps out", attack="ddn", eps=0.1),
     attacked("an unknown norm", "pgd.norm is 'L1'", "'L2'", error=OptionError, eps=0.1, norm="L1"),
-    attacked("a norm it has not", "norm", error=UnknownNameError, attack="ddn", norm="Linf"),
+    attacked(
+        "a norm that the attack does not have", "norm", error=UnknownNameError, attack="ddn", norm="Linf"
+    ),
     attacked("no steps", "pgd.steps is 0", error=OptionError, eps=0.1, steps=0),
     attacked("a misspelt option of an attack", "stepz", "steps", error=UnknownNameError, eps=0.1, stepz=3),
     attacked("a misspelt attack", "pdg", "Did you mean pgd", error=UnknownNameError, attack="pdg", eps=0.1),
-    attacked("a solver for an attack", "lanczos is a solver", error=UnknownNameError, attack="lanczos"),
+    attacked(
+        "a solver in place of an attack", "lanczos is a solver", error=UnknownNameError, attack="lanczos"
+    ),
     attacked("an attack's seed negative", "seed is -1", eps=0.1, seed=-1),
     attacked("an attack on no images", "images is 0", eps=0.1, images=0),
-    attacked("an attack in batches of none", "batch is 0", eps=0.1, batch=0),
+    attacked("an attack in batches of 0", "batch is 0", eps=0.1, batch=0),
     attacked(
         "samples of another width", "(3, 5)", "(N, 4)", eps=0.1, samples=(np.zeros((3, 5)), np.zeros(3))
     ),
@@ -95,7 +99,7 @@ ROWS = [
     attacked("no samples", "samples", eps=0.1, samples=(np.zeros((0, 4)), np.zeros(0))),
     attacked(
         "samples outside the bounds",
-        "outside their bounds",
+        "outside the problem's bounds",
         error=ProblemError,
         eps=0.1,
         samples=(np.full((3, 4), 2.0), np.zeros(3)),
@@ -128,7 +132,7 @@ ROWS = [
     analysed("all samples misclassified", "no sample is classified correctly", of="all_misclassified"),
     analysed("one class only", "No conclusion", of="one_class_only", code=0),
     analysed("a single sample", "No conclusion", of="a_single_sample", code=0),
-    analysed("probabilities for logits", "outputs are probabilities", of="probabilities", code=0),
+    analysed("probabilities in place of logits", "outputs are probabilities", of="probabilities", code=0),
     analysed(
         "no validation data",
         "robustness needs",
@@ -160,7 +164,7 @@ ROWS = [
         options={"images": 1},
     ),
     analysed(
-        "distances that are not there",
+        "a missing file of distances",
         "no file own.npy",
         error=OptionError,
         flags=("--set", "robustness.distances=own.npy"),
@@ -184,7 +188,7 @@ ROWS = [
         prepare=npy(np.full(24, NAN)),
     ),
     analysed(
-        "distances of text",
+        "distances in a text file",
         "own.npy",
         flags=("--set", "robustness.distances=own.npy"),
         options={"distances": "own.npy"},
@@ -192,7 +196,7 @@ ROWS = [
         prepare=lambda folder: (folder / "own.npy").write_text("1\n2\n"),
     ),
     analysed(
-        "distances of words",
+        "distances that are text",
         "expected numbers",
         flags=("--set", "robustness.distances=own.npy"),
         options={"distances": "own.npy"},

@@ -1,7 +1,7 @@
-"""The table of bad input: each row says what is given and what is expected of it.
+"""The table of bad input: each row has an input and the expected message.
 
-What is expected of every row besides: no traceback, the exit code, and the same words as text and as JSON;
-nothing that was in the folder is touched, and nothing is left there.
+Every row must also print no traceback, exit with the right code, give the same message as text and as JSON,
+and leave the folder as it was.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TABLE: list[Row] = [
 
 
 def through(way: str) -> list[object]:
-    """The rows that are given in that way."""
+    """The rows that are given in this way, "python" or "command"."""
     return [
         pytest.param(
             row,
@@ -52,7 +52,7 @@ def through(way: str) -> list[object]:
 
 
 def prepared(row: Row, folder: Path) -> dict[Path, bytes]:
-    """The files that are there before the row is given."""
+    """Prepares a row; returns the files that exist before it is given."""
     row.prepare(folder)
     registry.cache_clear()
     return contents(folder)
@@ -70,21 +70,20 @@ def test_through_python(row: Row, folder: Path):
             row.python()
         assert isinstance(caught.value, EigencoreError)
         assert type(caught.value) is row.error
-        told = str(caught.value)
+        message = str(caught.value)
     else:
         given = row.python()
-        told = "" if isinstance(given, EigenResult) else whole(given)
+        message = "" if isinstance(given, EigenResult) else text_of_analyses(given)
         found = given if isinstance(given, EigenResult) else given.eigen
         assert found.status is Status.CONVERGED
         if row.truth is not None:
             np.testing.assert_allclose(found.values, row.truth(), rtol=1e-3, atol=1e-6)
     for word in row.words:
-        assert word in told
+        assert word in message
     assert contents(folder) == before
 
 
-def whole(run: Run) -> str:
-    """All that the analyses say."""
+def text_of_analyses(run: Run) -> str:
     return " ".join(
         " ".join([one.verdict, *one.warnings, *(str(table.rows) for table in one.tables.values())])
         for one in run.analyses.values()
@@ -98,30 +97,30 @@ def test_through_the_command(row: Row, folder: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert code == row.exit_code
     assert "Traceback" not in out + err
-    told = out
+    message = out
     if row.error is not None:
         assert err.startswith("eigen: ")
-        assert out == "" or out.startswith("what there was until then:")
-        told = err
+        assert out == "" or out.startswith("eigenpairs computed before the failure:")
+        message = err
     for word in row.words:
-        assert word in told
+        assert word in message
     assert contents(folder) == before
 
     first, *rest = row.command
     assert main((first, *rest, "--json") if first.startswith("-") else (first, "--json", *rest)) == code
     out, err = capsys.readouterr()
-    told = json.loads(out)
+    document = json.loads(out)
     assert err == ""
     if row.error is not None:
-        assert told["error"].keys() == {"type", "message", "hint"}
+        assert document["error"].keys() == {"type", "message", "hint"}
         for word in row.words:
-            assert word in f"{told['error']['message']}\n{told['error']['hint']}"
+            assert word in f"{document['error']['message']}\n{document['error']['hint']}"
     else:
-        assert told["status"] == "converged"
+        assert document["status"] == "converged"
         if row.truth is not None:
-            np.testing.assert_allclose(told["eigenvalues"], row.truth(), rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(document["eigenvalues"], row.truth(), rtol=1e-3, atol=1e-6)
 
 
-def test_the_table_is_long_and_no_row_stands_twice():
+def test_the_table_has_at_least_200_different_rows():
     names = [row.given for row in TABLE]
     assert len(set(names)) == len(names) >= 200

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at each moment of a run, and disks that are full: what there was by then is not lost."""
+"""Ctrl-C and SIGTERM at each moment of a run, and full disks: what was computed before is not lost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make(moment: int = 0, signal_number: int = 2):
     return Problem(operator=operator, spectrum=values[::-1].copy())
 
 def intruded():
-    # While it runs, somebody else writes into the folder that the run is for.
+    # While it runs, another program writes into the folder of the run.
     problem = make()
     apply = problem.operator.matmat
     def intrude(v):
@@ -84,43 +84,43 @@ def ticking(folder: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], problem: str, *more: str) -> tuple[int, dict[str, Any]]:
-    """The exit code, and the object that was printed; with --out, what is there is that."""
+    """The exit code and the object that was printed, which is also in the folder given by --out."""
     flags = ("-k", "3", "--tol", "1e-6", "--certify", "full", "--json", "--out", "run", *more)
     code = main(("analyze", problem, *flags))
     out, err = capsys.readouterr()
-    assert err in ("", "the run that was in run is replaced by this one\n")
-    told = json.loads(out)
-    if "error" not in told:
+    assert err in ("", "replaced the earlier run in run\n")
+    document = json.loads(out)
+    if "error" not in document:
         assert Path("run", RESULT).read_text() == out
         assert eigencore.load("run").eigen.n == 60
-    return code, told
+    return code, document
 
 
 @pytest.mark.parametrize("sent", SIGNALS, ids=lambda sent: sent.name)
 def test_at_every_product(ticking: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals):
-    """Until no product is the last any more; those of the certificate are the last of all."""
+    """At every product of the solver and the certificate, up to one that a whole run no longer makes."""
     endings = []
     for moment in itertools.count(1):
-        told_where = ("--set", f"problem.moment={moment}", "--set", f"problem.signal_number={int(sent)}")
-        code, told = run(capsys, "ticking.py:make", "--analyses", "none", *told_where)
+        signal_at = ("--set", f"problem.moment={moment}", "--set", f"problem.signal_number={int(sent)}")
+        code, document = run(capsys, "ticking.py:make", "--analyses", "none", *signal_at)
         if code == 0:
             break
         assert code == SIGNALS[sent]
-        endings.append(told["status"])
-        found = np.array(told["eigenvalues"])[np.array(told["converged"])]
-        np.testing.assert_allclose(found, told["exact"][: len(found)], rtol=1e-5)
+        endings.append(document["status"])
+        found = np.array(document["eigenvalues"])[np.array(document["converged"])]
+        np.testing.assert_allclose(found, document["exact"][: len(found)], rtol=1e-5)
     assert moment > 12
     assert set(endings) == {"interrupted", "converged"}
 
 
 @pytest.mark.parametrize("sent", SIGNALS, ids=lambda sent: sent.name)
-def test_before_there_is_anything(ticking: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals):
+def test_before_there_is_a_result(ticking: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals):
     (ticking / "importing.py").write_text(f"import signal; signal.raise_signal({int(sent)})")
     number = ("--set", f"problem.signal_number={int(sent)}")
     for problem, more in (("ticking.py:factory", number), ("importing.py:make", ())):
-        code, told = run(capsys, problem, *more)
+        code, document = run(capsys, problem, *more)
         assert code == SIGNALS[sent]
-        assert told["error"]["type"] == "Interrupted"
+        assert document["error"]["type"] == "Interrupted"
         assert not (ticking / "run").exists()
 
 
@@ -128,10 +128,10 @@ def test_before_there_is_anything(ticking: Path, capsys: pytest.CaptureFixture[s
 def test_in_an_analysis(ticking: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals):
     plugin(LOOK.format(number=int(sent)))(ticking)
     registry.cache_clear()
-    code, told = run(capsys, "ticking.py:make", "--analyses", "strange")
-    assert (code, told["status"]) == (SIGNALS[sent], "converged")
-    assert told["analyses"]["strange"]["verdict"] == "half of it"
-    assert "interrupted" in told["analyses"]["strange"]["warnings"][0]
+    code, document = run(capsys, "ticking.py:make", "--analyses", "strange")
+    assert (code, document["status"]) == (SIGNALS[sent], "converged")
+    assert document["analyses"]["strange"]["verdict"] == "half of it"
+    assert "interrupted" in document["analyses"]["strange"]["warnings"][0]
 
 
 @pytest.mark.parametrize("sent", SIGNALS, ids=lambda sent: sent.name)
@@ -149,16 +149,18 @@ def test_while_it_is_saved(
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", interrupted)
-    code, told = run(capsys, "ticking.py:make", "--analyses", "none")
-    assert (code, told["status"]) == (SIGNALS[sent], "converged")
+    code, document = run(capsys, "ticking.py:make", "--analyses", "none")
+    assert (code, document["status"]) == (SIGNALS[sent], "converged")
 
 
-def test_a_folder_that_is_taken_in_the_meantime(ticking: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_that_is_used_by_another_program_during_the_run(
+    ticking: Path, capsys: pytest.CaptureFixture[str]
+):
     flags = ("-k", "3", "--analyses", "none", "--out", "run")
     assert main(("analyze", "ticking.py:intruded", *flags)) == 2
     out, err = capsys.readouterr()
-    assert "holds something else: notes.txt" in err
-    assert out.startswith("what there was until then:")
+    assert "contains notes.txt, which is not part of a run" in err
+    assert out.startswith("eigenpairs computed before the failure:")
     assert [path.name for path in (ticking / "run").iterdir()] == ["notes.txt"]
     (ticking / "run" / "notes.txt").unlink()
     with pytest.raises(UsageError) as caught:
@@ -170,7 +172,7 @@ def test_a_folder_that_is_taken_in_the_meantime(ticking: Path, capsys: pytest.Ca
 
 
 def limited() -> None:
-    """No file of this process may be longer than 20 kB, which is what a full disk looks like."""
+    """Limits the files of this process to 20 kB, which has the effect of a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
@@ -180,7 +182,7 @@ def process(*arguments: str, preexec_fn: Callable[[], None] | None = None, **mor
     return subprocess.run([*EIGEN, *arguments], preexec_fn=preexec_fn, **streams)
 
 
-def test_a_full_disk_costs_neither_the_run_nor_the_one_before(folder: Path):
+def test_a_full_disk_loses_neither_this_run_nor_the_earlier_one(folder: Path):
     before = eigencore.analyze("demo:quadratic", k=2, options={"problem": {"n": 20}}, out="run")
     big = ("analyze", "demo:quadratic", "--set", "problem.n=3000", "--out", "run")
     for as_json in (False, True):
@@ -191,15 +193,15 @@ def test_a_full_disk_costs_neither_the_run_nor_the_one_before(folder: Path):
         if as_json:
             assert len(json.loads(ran.stdout)["partial"]["eigenvalues"]) == 5
         else:
-            assert ran.stdout.startswith("what there was until then:")
+            assert ran.stdout.startswith("eigenpairs computed before the failure:")
         assert eigencore.load("run").eigen.values.tolist() == before.eigen.values.tolist()
         assert sorted(path.name for path in (folder / "run").iterdir()) == [RESULT, "vectors.npy"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("plugins",), 1, "the output can't be written: No space left on device"),
         (("analyze", "demo:quadratic", "--json"), 1, "the output can't be written: No space left on device"),
@@ -208,19 +210,19 @@ def test_a_full_disk_costs_neither_the_run_nor_the_one_before(folder: Path):
     ],
     ids=["text", "JSON", "a failure", "a failure as JSON"],
 )
-def test_output_on_a_full_disk(arguments: tuple[str, ...], code: int, words: str, unbuffered: str):
+def test_output_on_a_full_disk(arguments: tuple[str, ...], code: int, message: str, unbuffered: str):
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
         ran = process(*arguments, stdout=full, env=environment)
         assert ran.returncode == code
-        assert ran.stderr.startswith(f"eigen: {words}")
+        assert ran.stderr.startswith(f"eigen: {message}")
         assert ran.stderr.count("eigen: ") == 1
         assert "Traceback" not in ran.stderr
         assert process(*arguments, stdout=full, stderr=full, env=environment).returncode == code
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_only_be_read(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_read_only_folder(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "closed").mkdir(mode=0o500)
     assert main(("analyze", "demo:quadratic", "--out", "closed/run")) == 2
     assert "can't be written to" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""Input by chance: whatever it is, it works or is refused in words; a raw exception is a fault.
+"""Random input works or is refused with a clear error; any other exception is a bug.
 
-EIGEN_FUZZ=10000 gives as many inputs in all; they are the same each time.
+EIGEN_FUZZ=10000 sets the total number of inputs, which are the same each time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import eigencore
 from eigencore import cli
-from eigencore.cli.failures import WORDED
+from eigencore.cli.failures import USER_ERRORS
 from eigencore.cli.screen import print_run
 from eigencore.entries import Entry
 from eigencore.errors import EigencoreError, ResultError
@@ -55,7 +55,7 @@ plain = st.recursive(
 
 
 def attempt(call: Callable[[], Any], refused: type[EigencoreError] = EigencoreError) -> tuple[Any, str]:
-    """What comes of it, or how it is refused."""
+    """The result of a call, or the message of the error with which it is refused."""
     try:
         return call(), ""
     except refused as error:
@@ -63,7 +63,7 @@ def attempt(call: Callable[[], Any], refused: type[EigencoreError] = EigencoreEr
 
 
 class Silent:
-    """A page on which nothing is seen, and all is formatted."""
+    """A page that formats everything and shows nothing."""
 
     def line(self, text: str = "", style: str = "") -> None:
         text.strip()
@@ -77,7 +77,7 @@ class Silent:
 
 @functools.cache
 def sound() -> Run:
-    """With all that a result may have."""
+    """A run that uses every part of a result."""
     found = AnalysisResult(
         verdict="fine",
         title="look",
@@ -95,7 +95,7 @@ def sound() -> Run:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths to all that a JSON value holds."""
+    """The paths to all values inside a JSON value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in inside:
         yield (*path, key)
@@ -109,12 +109,12 @@ def all_places() -> list[tuple[Any, ...]]:
 
 @fuzzed
 @given(st.data())
-def test_a_result_in_which_something_else_stands(data: st.DataObject):
-    told = json.loads(to_json(sound()))
+def test_a_result_with_other_values(data: st.DataObject):
+    document = json.loads(to_json(sound()))
     for _ in range(data.draw(st.integers(1, 3))):
         *path, last = data.draw(st.sampled_from(all_places()))
-        with contextlib.suppress(LookupError, TypeError):  # it is gone already
-            inside = functools.reduce(lambda value, key: value[key], path, told)
+        with contextlib.suppress(LookupError, TypeError):  # it was removed before
+            inside = functools.reduce(lambda value, key: value[key], path, document)
             what = data.draw(st.sampled_from(["replace", "remove", "repeat"]))
             if what == "replace":
                 inside[last] = data.draw(plain)
@@ -123,7 +123,9 @@ def test_a_result_in_which_something_else_stands(data: st.DataObject):
             elif isinstance(inside, list):
                 inside.append(inside[last])
     columns = {f"look/{name}": column for name, column in sound().analyses["look"].columns.items()}
-    run, refusal = attempt(lambda: from_json(json.dumps(told), sound().eigen.vectors, columns), ResultError)
+    run, refusal = attempt(
+        lambda: from_json(json.dumps(document), sound().eigen.vectors, columns), ResultError
+    )
     if not refusal:
         print_run(run, Silent())
         assert json.loads(to_json(run))
@@ -133,7 +135,7 @@ def test_a_result_in_which_something_else_stands(data: st.DataObject):
 @given(
     plain | st.dictionaries(st.sampled_from(["schema", "eigenvalues", "run", "operator"]), plain | st.just(1))
 )
-def test_any_json_for_a_result(value: Any):
+def test_any_json_in_place_of_a_result(value: Any):
     with contextlib.suppress(ResultError):
         from_json(json.dumps(value), np.zeros((1, 1)), {})
 
@@ -147,21 +149,21 @@ def test_any_json_for_a_result(value: Any):
         st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4),
     ),
 )
-def test_files_of_other_bytes(name: str, damage: Any):
-    """All others, fewer, or a few others."""
+def test_files_with_other_bytes(name: str, damage: Any):
+    """All bytes are others, the end is missing, or a few bytes are others."""
     with tempfile.TemporaryDirectory() as place:
         save(sound(), place)
         whole = (Path(place) / name).read_bytes()
         if isinstance(damage, bytes):
-            spoilt = damage
+            damaged = damage
         elif isinstance(damage, float):
-            spoilt = whole[: int(damage * len(whole))]
+            damaged = whole[: int(damage * len(whole))]
         else:
             changed = bytearray(whole)
             for where, byte in damage:
                 changed[int(where * len(whole))] = byte
-            spoilt = bytes(changed)
-        (Path(place) / name).write_bytes(spoilt)
+            damaged = bytes(changed)
+        (Path(place) / name).write_bytes(damaged)
         run, refusal = attempt(lambda: load(place), ResultError)
         if refusal:
             assert place in refusal
@@ -174,7 +176,7 @@ def test_files_of_other_bytes(name: str, damage: Any):
 
 @dataclass(frozen=True)
 class Made:
-    """All kinds of options that there may be."""
+    """Options of all kinds."""
 
     whole: int | None = option(None, low=3, high=100, help="", when="")
     number: float | Literal["auto"] = option("auto", low=0, high=1, help="", when="")
@@ -304,7 +306,7 @@ def pairs(of: dict[str, list[str]]) -> st.SearchStrategy[tuple[str, ...]]:
 
 
 def flags() -> st.SearchStrategy[list[str]]:
-    """Good ones, and among them at times an odd one."""
+    """Valid flags, and sometimes an invalid one among them."""
     odd = st.one_of(
         pairs(BAD),
         st.tuples(st.sampled_from(sorted(GOOD | BAD)), texts),
@@ -328,7 +330,7 @@ commands = st.one_of(
 
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """The errors that the command reports."""
+    """Collects the errors that the command reports."""
     errors: list[BaseException] = []
     report = cli.report
     monkeypatch.setattr(cli, "report", lambda error, given: (errors.append(error), report(error, given))[1])
@@ -339,7 +341,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
 @given(commands)
 def test_arguments(reported: list[BaseException], folder: Path, parts: tuple[list[str], list[str]]):
     arguments = [*parts[0], *parts[1]]
-    # The default problem takes seconds, and a plugin left out stays so.
+    # The default problem takes seconds, and a plugin that is disabled remains disabled.
     assume(arguments[:1] != ["analyze"] or arguments[1:2] == ["demo:quadratic"])
     assume(not any(argument.startswith("-p") for argument in arguments))
     reported.clear()
@@ -347,7 +349,7 @@ def test_arguments(reported: list[BaseException], folder: Path, parts: tuple[lis
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main(arguments)
-    assert all(isinstance(error, WORDED) for error in reported)
+    assert all(isinstance(error, USER_ERRORS) for error in reported)
     assert code in range(5)
     assert (code in (1, 2, 4)) == bool(reported)
     assert "Traceback" not in out.getvalue() + err.getvalue()

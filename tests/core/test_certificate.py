@@ -1,4 +1,4 @@
-"""The certificate catches false residuals, and seldom doubts true ones."""
+"""The certificate detects false residual estimates, and rarely contradicts true ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ N, K = 120, 6
 VALUES = np.array([50.0, 30, -20, 10, 5, 1])
 
 
-def specimen(seed: int, size: float, *, aligned: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A and orthonormal V (diag VALUES = V'AV) with residuals of norm `size` tol |theta| each.
+def matrix_with_residuals(seed: int, size: float, *, aligned: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A and orthonormal V with V'AV = diag VALUES and residuals of norm `size` tol |theta| each.
 
-    aligned: all residuals in one direction, the hardest case for a sketch.
+    aligned: all residuals have the same direction, which is the hardest case for a sketch.
     """
     rng = np.random.default_rng(seed)
     Q = np.linalg.qr(rng.standard_normal((N, N)))[0]
@@ -34,37 +34,37 @@ def specimen(seed: int, size: float, *, aligned: bool) -> tuple[np.ndarray, np.n
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_residuals_ten_times_those_told_are_caught(aligned: bool) -> None:
+def test_residuals_ten_times_the_estimates_are_detected(aligned: bool) -> None:
     caught = 0
     for seed in range(600):
-        A, V = specimen(0, 9.99, aligned=aligned)
+        A, V = matrix_with_residuals(0, 9.99, aligned=aligned)
         claim = Claim(VALUES, V, 0.999e-3 * np.abs(VALUES), 50.0)
         grade = certify(as_operator(A), claim, Request(K, seed=seed), level="sketch")
         caught += grade.certificate.contradicted and not grade.converged.any()
-    # 99 % nominal; three standard errors of 600 draws below it.
+    # Three standard errors of 600 draws below the nominal 99 %.
     assert caught >= 600 * (0.99 - 3 * np.sqrt(0.99 * 0.01 / 600))
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_an_honest_solver_that_stops_at_its_tolerance_is_seldom_contradicted(aligned: bool) -> None:
+def test_true_estimates_at_the_tolerance_are_rarely_contradicted(aligned: bool) -> None:
     contradicted = 0
     for seed in range(600):
-        A, V = specimen(0, 0.999, aligned=aligned)
+        A, V = matrix_with_residuals(0, 0.999, aligned=aligned)
         claim = Claim(VALUES, V, 0.999e-3 * np.abs(VALUES), 50.0)
         grade = certify(as_operator(A), claim, Request(K, seed=seed), level="sketch")
         contradicted += grade.certificate.contradicted
-        assert grade.converged.all()  # a contradiction only makes it look closely
+        assert grade.converged.all()  # after a contradiction, exact residuals decide
     assert contradicted <= 600 * (0.01 + 3 * np.sqrt(0.99 * 0.01 / 600))
 
 
-def test_a_lie_about_one_small_pair_does_not_hide_behind_large_ones() -> None:
+def test_a_false_estimate_for_a_small_eigenvalue_is_not_hidden_by_large_ones() -> None:
     caught = 0
     for seed in range(200):
-        A, V = specimen(0, 0.5, aligned=False)
+        A, V = matrix_with_residuals(0, 0.5, aligned=False)
         A = A + 0.2 * (np.outer(V[:, 5], A[:, 0]) + np.outer(A[:, 0], V[:, 5])) / np.linalg.norm(A[:, 0])
         values = np.einsum("ij,ij->j", V, A @ V)
-        told = 0.5e-3 * np.abs(VALUES)
-        grade = certify(as_operator(A), Claim(values, V, told, 50.0), Request(K, seed=seed), level="sketch")
+        claim = Claim(values, V, 0.5e-3 * np.abs(VALUES), 50.0)
+        grade = certify(as_operator(A), claim, Request(K, seed=seed), level="sketch")
         caught += grade.certificate.contradicted
     assert caught >= 196
 
@@ -72,7 +72,7 @@ def test_a_lie_about_one_small_pair_does_not_hide_behind_large_ones() -> None:
 def test_the_block_bound_holds_at_its_confidence() -> None:
     failed = 0
     for seed in range(600):
-        A, V = specimen(0, 0.9, aligned=True)
+        A, V = matrix_with_residuals(0, 0.9, aligned=True)
         claim = Claim(VALUES, V, 0.9e-3 * np.abs(VALUES), 50.0)
         certificate = certify(as_operator(A), claim, Request(K, seed=seed), level="sketch").certificate
         if certificate.level == "sketch":
@@ -81,7 +81,7 @@ def test_the_block_bound_holds_at_its_confidence() -> None:
 
 
 def test_full_gives_exact_residuals_and_bound() -> None:
-    A, V = specimen(3, 0.7, aligned=False)
+    A, V = matrix_with_residuals(3, 0.7, aligned=False)
     counted = counting(as_operator(A))
     grade = certify(counted, Claim(VALUES, V, np.zeros(K), 50.0), Request(K), level="full")
     R = A @ V - V * VALUES
@@ -94,25 +94,25 @@ def test_full_gives_exact_residuals_and_bound() -> None:
     assert max(np.min(np.abs(exact - value)) for value in VALUES) <= grade.certificate.bound
 
 
-def test_three_pairs_or_fewer_are_always_looked_at_each() -> None:
+def test_three_pairs_or_fewer_always_get_a_full_certificate() -> None:
     assert [products_needed("sketch", k) for k in (1, 2, 3, 4, 50)] == [1, 2, 3, 3, 3]
     result = solve(np.diag(np.arange(50.0)), 2)
     assert result.certificate.level == "full"
 
 
-def test_vectors_that_are_not_orthonormal_are_told() -> None:
-    A, V = specimen(0, 0.5, aligned=False)
+def test_vectors_that_are_not_orthonormal_are_reported() -> None:
+    A, V = matrix_with_residuals(0, 0.5, aligned=False)
     V = V.copy()
     V[:, 1] += 0.1 * V[:, 0]
     grade = certify(as_operator(A), Claim(VALUES, V, np.ones(K), 50.0), Request(K), level="full")
     assert grade.certificate.orthogonality == pytest.approx(0.1, rel=1e-6)
 
 
-def test_a_budget_too_small_for_a_certificate_is_said() -> None:
+def test_a_budget_too_small_for_a_certificate_is_reported() -> None:
     result = solve(np.diag(np.arange(50.0)), 5, max_matvecs=3)
     assert result.certificate.level == "none"
-    assert "budget" in result.certificate.not_proved
-    A, V = specimen(0, 9.9, aligned=False)
+    assert "the budget left no products" in result.certificate.not_proved
+    A, V = matrix_with_residuals(0, 9.9, aligned=False)
     claim = Claim(VALUES, V, 0.9e-3 * np.abs(VALUES), 50.0)
     grade = certify(as_operator(A), claim, Request(K), level="sketch", allowance=4)
     assert grade.refuted
@@ -121,7 +121,7 @@ def test_a_budget_too_small_for_a_certificate_is_said() -> None:
 
 @pytest.mark.parametrize(("k", "extra"), [(2, 1), (6, 2)])
 def test_the_floor_is_measured_where_it_may_decide(k: int, extra: int) -> None:
-    """In float32 at a tolerance that its products can't show: measured, told, and it decides."""
+    """In float32, at a tolerance that its products cannot resolve, the floor is measured and decides."""
     spectrum = np.concatenate([np.geomspace(100, 5, 8), np.linspace(-1, 1, 192)])
     Q = np.linalg.qr(np.random.default_rng(0).standard_normal((200, 200)))[0]
     A32 = ((Q * spectrum) @ Q.T).astype(np.float32)
@@ -131,15 +131,15 @@ def test_the_floor_is_measured_where_it_may_decide(k: int, extra: int) -> None:
     assert result.certificate.matvecs in (base + extra, base + extra + k)
     assert result.status == "converged"
     assert result.certificate.floor_decided
-    assert any("precision of the products decided" in note for note in result.notes)
+    assert any("only by the precision floor" in note for note in result.notes)
     exact = np.linalg.eigvalsh(((A32 + A32.T) / 2).astype(float))[::-1][:k]
     assert np.allclose(result.values, exact, atol=2 * result.certificate.floor)
-    # At a tolerance that float32 shows, nothing more is spent.
+    # At a tolerance that float32 resolves, no products are spent on it.
     assert not solve((A32 + A32.T) / 2, k, tol=1e-3).certificate.floor_measured
 
 
 def test_a_systematic_error_that_changes_with_scale_raises_the_floor() -> None:
-    A, V = specimen(0, 0.0, aligned=False)
+    A, V = matrix_with_residuals(0, 0.0, aligned=False)
 
     def rounded(x: np.ndarray) -> np.ndarray:
         y = A @ x
@@ -154,13 +154,14 @@ def test_a_systematic_error_that_changes_with_scale_raises_the_floor() -> None:
     assert quiet.certificate.floor >= 1e-14 * 50
 
 
-def test_where_all_are_asked_for_none_can_be_missed() -> None:
+def test_if_all_eigenvalues_are_requested_none_can_be_missed() -> None:
     assert solve(np.diag(np.arange(1.0, 7.0)), 6).certificate.not_proved == ""
-    assert "was missed" in solve(np.diag(np.arange(1.0, 7.0)), 5).certificate.not_proved
+    not_proved = solve(np.diag(np.arange(1.0, 7.0)), 5).certificate.not_proved
+    assert not_proved == "that no eigenvalue larger in magnitude was missed"
 
 
-def test_products_less_exact_than_their_type_are_measured_before_a_solver_is_called_wrong() -> None:
-    """Products in single precision, dressed in double: 1e-9 can't be shown, nor is it false."""
+def test_the_floor_is_measured_before_a_solver_is_contradicted() -> None:
+    """Products in single precision, returned in double, do not resolve 1e-9, but do not contradict it."""
     values = np.append([9.0, 7.0, 5.0], np.linspace(-1, 1, 97))
     Q = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 100)))[0]
     A = ((Q * values) @ Q.T).astype(np.float32)

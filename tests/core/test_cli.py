@@ -1,4 +1,4 @@
-"""The command: what it prints and where, its exit codes, and that no failure is a traceback."""
+"""The command: its output, its exit codes, and that no failure prints a traceback."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-    """run(*arguments) -> exit code, what was printed, what was told on stderr."""
+    """run(*arguments) -> exit code, stdout, stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main(arguments)
@@ -123,7 +123,7 @@ def process(*arguments: str, **more: Any) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["plugins"], ["solvers"], ["analyze", "--help"], []]
 )
-def test_looking_around_imports_nothing_heavy(arguments):
+def test_help_and_listings_import_nothing_heavy(arguments):
     heavy = ("torch", "numpy", "scipy", "rich")
     code = f"""
 import sys
@@ -149,14 +149,14 @@ def test_a_plugins_command_is_listed_by_its_entry_and_imported_when_invoked(plug
     assert "plugged_extra_commands" in sys.modules
 
 
-def test_a_plugins_command_that_fails_is_a_failed_plugin(plug, run):
+def test_a_failed_command_of_a_plugin_is_a_failed_plugin(plug, run):
     installed = plug("extra", PLUGIN)
     (installed / "plugged_extra_commands.py").write_text(COMMANDS)
     assert run("crash") == (4, "", "eigen: the command crash failed: ValueError: crashed\n")
     assert run("junk") == (4, "", "eigen: the command junk is of type int; expected a click.Command\n")
 
 
-def test_our_own_commands_stay_ours(plug, run):
+def test_a_plugin_does_not_replace_our_commands(plug, run):
     installed = plug("extra", PLUGIN.replace('"hello"', '"show"'))
     (installed / "plugged_extra_commands.py").write_text(COMMANDS.replace("hello", "show"))
     code, _, err = run("show", "nowhere")
@@ -164,11 +164,11 @@ def test_our_own_commands_stay_ours(plug, run):
     assert "no folder" in err
 
 
-# -- leaving plugins out -----------------------------------------------------------------------------------
+# -- disabling plugins --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [["-p", "no:extra", "--help"], ["--help", "-p", "no:extra"]])
-def test_a_plugin_can_be_left_out_wherever_the_option_stands(plug, run, arguments):
+def test_a_plugin_can_be_disabled_at_any_position_of_the_option(plug, run, arguments):
     plug("extra", PLUGIN)
     code, out, _ = run(*arguments)
     assert code == 0
@@ -180,7 +180,7 @@ def test_a_plugin_can_be_left_out_wherever_the_option_stands(plug, run, argument
     assert json.loads(out)["plugins"][0]["status"] == "disabled"
 
 
-def test_the_environment_leaves_plugins_out_too(plug, run, monkeypatch):
+def test_the_environment_disables_plugins_too(plug, run, monkeypatch):
     plug("extra", PLUGIN)
     assert "hello" in run("--help")[1]
     eigencore.registry.registry.cache_clear()
@@ -192,12 +192,12 @@ def test_the_environment_leaves_plugins_out_too(plug, run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [("krylov", "expected no:NAME"), ("no:krilov", "Did you mean krylov")]
+    ("value", "message"), [("krylov", "expected no:NAME"), ("no:krilov", "Did you mean krylov")]
 )
-def test_a_wrong_p_is_told(plug, run, value, words):
+def test_a_wrong_value_of_p_is_reported(plug, run, value, message):
     code, _, err = run("-p", value, "solvers")
     assert code == 2
-    assert words in err
+    assert message in err
 
 
 # -- listings ----------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_listings(run, plural):
     assert PLURALS[plural] in out
     code, out, err = run(plural, "--json")
     assert (code, err) == (0, "")
-    names = [one["name"] for one in json.loads(out)[plural]]
+    names = [entry["name"] for entry in json.loads(out)[plural]]
     assert names == sorted(names)
     assert PLURALS[plural] in names
 
@@ -264,12 +264,12 @@ def test_a_misspelt_name_suggests_the_right_one(run, arguments, near):
     assert near in err
 
 
-def test_a_misspelt_name_tells_of_plugins_that_failed_to_load(plug, run):
+def test_an_unknown_name_reports_plugins_that_failed_to_load(plug, run):
     plug("extra", "import no_such_package")
     _, _, err = run(*QUADRATIC, "--solver", "mine")
     assert "Plugin extra failed to load" in err
     assert "no_such_package" in err
-    assert "failed to load: extra" in run("solvers")[2]
+    assert "failed to load: extra; `eigen plugins` shows why" in run("solvers")[2]
     code, out, _ = run("plugins")
     assert code == 0
     assert re.search(r"extra +broken +plugged-extra 1.0", out)
@@ -279,43 +279,44 @@ def test_a_misspelt_name_tells_of_plugins_that_failed_to_load(plug, run):
 # -- analyze -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_printed(plug, run):
+def test_the_screen(plug, run):
     plug("extra", PLUGIN)
     code, out, err = run(*QUADRATIC, "-k", "4", "--seed", "2", "--set", "lanczos.basis=16")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("demo:quadratic · ")
     assert re.fullmatch(r"numpy .* cpu float64 · lanczos, basis 16 · seed 2", lines[1])
-    assert lines[3].split() == ["#", "eigenvalue", "exact", "residual", "(estimate)", "converged"]
+    assert lines[3].split() == ["#", "eigenvalue", "exact", "estimated", "residual", "converged"]
     for rank, row in enumerate(lines[4:8], start=1):
         number, value, exact, _, converged = row.split()
         assert (int(number), converged) == (rank, "yes")
         assert float(value) == pytest.approx(float(exact), rel=1e-3)
-    assert lines[9] == "all 4 pairs converged (tol 0.001)"
-    assert re.fullmatch(r"\d+ products in .* s, \d+ of them to certify", lines[10])
-    assert re.fullmatch(r"certified at 99 %: together .* 4 eigenvalues", lines[11])
-    assert re.fullmatch(r"not proved: .*", lines[12])
+    assert lines[9] == "all 4 pairs converged (relative tolerance 0.001)"
+    assert re.fullmatch(r"\d+ products in .* s, \d+ of them for the certificate", lines[10])
+    assert re.fullmatch(r"certificate \(99 %\): these 4 values are, together, .* 4 eigenvalues", lines[11])
+    assert re.fullmatch(r"not proved: that no .*", lines[12])
     assert out.rstrip().endswith("rho: 0.25\n\nit looks fine")
     assert "  a        0.50\n" in out
 
 
-def test_exact_residuals_are_not_called_estimates(run):
+def test_exact_residuals_are_not_called_estimated(run):
     out = run(*QUADRATIC, "-k", "4", "--certify", "full")[1]
-    assert "(estimate)" not in out
-    assert "certified: together" in out
-    assert "not certified. Not proved: anything" in run(*QUADRATIC, "--certify", "none")[1]
+    assert "residual norm" in out
+    assert "estimated" not in out
+    assert "certificate: these 4 values are, together, within" in out
+    assert "no certificate\nnot proved: that the values are near" in run(*QUADRATIC, "--certify", "none")[1]
 
 
-def test_json_is_one_object_and_the_file_byte_for_byte(run, folder):
+def test_the_json_is_one_object_and_equals_the_file(run, folder):
     code, out, err = run(*QUADRATIC, "--json", "--out", "new/run")
     assert (code, err) == (0, "")
     assert out.encode() == (folder / "new/run/result.json").read_bytes()
-    told = json.loads(out)
-    assert told["problem"] == "demo:quadratic"
-    assert told["status"] == "converged"
-    assert len(told["eigenvalues"]) == len(told["exact"]) == 5
+    result = json.loads(out)
+    assert result["problem"] == "demo:quadratic"
+    assert result["status"] == "converged"
+    assert len(result["eigenvalues"]) == len(result["exact"]) == 5
     assert run("show", "new/run", "--json") == (0, out, "")
-    assert eigencore.load("new/run").eigen.values.tolist() == told["eigenvalues"]
+    assert eigencore.load("new/run").eigen.values.tolist() == result["eigenvalues"]
 
 
 def test_show_prints_what_analyze_printed(run):
@@ -325,7 +326,7 @@ def test_show_prints_what_analyze_printed(run):
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    """Nothing is written into the checkout, and without --out nothing at all."""
+    """Each test runs in an empty folder, so that nothing is written into the checkout."""
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
 
@@ -335,7 +336,7 @@ def test_without_out_nothing_is_written(run):
     assert not list(Path.cwd().iterdir())
 
 
-def test_what_a_problem_prints_is_no_data(run, folder):
+def test_output_of_a_problem_goes_to_stderr(run, folder):
     code, out, err = run("analyze", "mine.py:chatty", "--json")
     assert code == 0
     assert err == "loading\n"
@@ -375,21 +376,21 @@ def test_exit_codes_and_failures(plug, run, folder, arguments, code, kind, as_js
     assert ended == code
     assert "Traceback" not in err
     if as_json:
-        told = json.loads(out)
+        document = json.loads(out)
         assert err == ""
-        assert (told.get("error") or {}).get("type") == kind
+        assert (document.get("error") or {}).get("type") == kind
         if kind is not None:
-            assert told["error"].keys() == {"type", "message", "hint"}
-            assert told["error"]["message"]
+            assert document["error"].keys() == {"type", "message", "hint"}
+            assert document["error"]["message"]
     elif kind is not None:
         assert err.startswith("eigen: ")
 
 
-def test_a_failed_analysis_is_told_beside_the_eigenpairs(plug, run):
+def test_a_failed_analysis_is_reported_with_the_eigenpairs(plug, run):
     plug("extra", PLUGIN)
     code, out, _ = run(*QUADRATIC, "--seed", "13")
     assert code == 4
-    assert "it looks fine\nwarning: failed with RuntimeError: unlucky" in out
+    assert "it looks fine\nwarning: failed with RuntimeError: unlucky; this is its last result" in out
     assert "yes" in out
 
 
@@ -406,7 +407,7 @@ def test_verbose_prints_the_traceback(run, folder):
     assert json.loads(out)["error"]["type"] == "ProblemError"
 
 
-def test_what_there_was_when_it_failed_is_printed(run, monkeypatch):
+def test_eigenpairs_computed_before_a_failure_are_printed(run, monkeypatch):
     from eigencore import pipeline
     from eigencore.errors import ResultError
 
@@ -416,17 +417,17 @@ def test_what_there_was_when_it_failed_is_printed(run, monkeypatch):
     monkeypatch.setattr(pipeline, "save", full)
     code, out, err = run(*QUADRATIC, "--out", "run")
     assert (code, err) == (1, "eigen: no space left\n")
-    assert out.startswith("what there was until then:")
+    assert out.startswith("eigenpairs computed before the failure:")
     assert "converged" in out
-    told = json.loads(run(*QUADRATIC, "--out", "run", "--json")[1])
-    assert told["error"]["message"] == "no space left"
-    assert len(told["partial"]["eigenvalues"]) == 5
+    document = json.loads(run(*QUADRATIC, "--out", "run", "--json")[1])
+    assert document["error"]["message"] == "no space left"
+    assert len(document["partial"]["eigenvalues"]) == 5
 
 
-def test_a_run_that_takes_the_place_of_another_says_so(run):
+def test_replacing_an_earlier_run_is_reported(run):
     assert run(*QUADRATIC, "--out", "run")[2] == ""
     code, _, err = run(*QUADRATIC, "--out", "run")
-    assert (code, err) == (0, "the run that was in run is replaced by this one\n")
+    assert (code, err) == (0, "replaced the earlier run in run\n")
 
 
 # -- signals, pipes and terminals --------------------------------------------------------------------------
@@ -443,7 +444,7 @@ def wait_for_products(ran: subprocess.Popen[str], how_many: int = 12) -> None:
     [(signal.SIGINT, False, 130), (signal.SIGTERM, False, 143), (signal.SIGTERM, True, 143)],
     ids=["SIGINT", "SIGTERM", "SIGTERM to a background job"],
 )
-def test_an_interrupted_run_prints_what_it_has(folder, sent, ignored, code):
+def test_an_interrupted_run_prints_its_eigenpairs(folder, sent, ignored, code):
     def ignore() -> None:
         if ignored:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -455,14 +456,14 @@ def test_an_interrupted_run_prints_what_it_has(folder, sent, ignored, code):
     out, err = ran.communicate(timeout=60)
     assert ran.returncode == code
     assert set(err.split()) <= {"product"}
-    told = json.loads(out)
-    assert told["status"] == "interrupted"
-    assert len(told["eigenvalues"]) == 5
+    result = json.loads(out)
+    assert result["status"] == "interrupted"
+    assert len(result["eigenvalues"]) == 5
     assert out.encode() == (folder / "run/result.json").read_bytes()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_before_there_is_anything(folder, sent, code):
+def test_interrupted_before_there_is_a_result(folder, sent, code):
     ran = process("analyze", "mine.py:stuck", "--json")
     wait_for_products(ran, 1)
     ran.send_signal(sent)
@@ -482,14 +483,14 @@ def test_a_broken_pipe_is_silent(arguments, both, unbuffered):
     ran = process(*arguments, stdout=writing, env=environment, **more)
     os.close(writing)
     _, err = ran.communicate(timeout=60)
-    if arguments == ("bad",):  # nothing for stdout
+    if arguments == ("bad",):  # prints nothing on stdout
         assert ran.returncode in ((2, 141) if both else (2,))
     else:
         assert (ran.returncode, err or "") == (141, "")
 
 
 def on_terminal(*arguments: str, stream: str) -> tuple[int, str, str]:
-    """Runs with stdout or stderr on a terminal: exit code, what it showed, what the other one got."""
+    """Runs with stdout or stderr on a terminal: exit code, text on the terminal, text on the other stream."""
     master, slave = pty.openpty()
     other = "stderr" if stream == "stdout" else "stdout"
     ran = process(
@@ -501,7 +502,7 @@ def on_terminal(*arguments: str, stream: str) -> tuple[int, str, str]:
     while time.monotonic() < deadline:
         try:
             chunk = os.read(master, 65536)
-        except OSError:  # what Linux says at the end of a terminal
+        except OSError:  # Linux raises it at the end of a terminal's output
             break
         if not chunk:
             break
@@ -511,7 +512,7 @@ def on_terminal(*arguments: str, stream: str) -> tuple[int, str, str]:
     return ran.returncode, shown.decode(), rest[0 if other == "stdout" else 1]
 
 
-def test_progress_is_drawn_on_a_terminal_only_and_wiped(folder):
+def test_progress_is_drawn_on_a_terminal_only_and_removed_at_the_end(folder):
     code, shown, out = on_terminal("analyze", "mine.py:chatty", "-k", "3", stream="stderr")
     assert code == 0
     assert re.search(r"\d+ products? · \d of 3 converged", shown)
@@ -520,12 +521,12 @@ def test_progress_is_drawn_on_a_terminal_only_and_wiped(folder):
     assert "\x1b" not in out
 
 
-def test_on_a_terminal_the_table_is_richs_with_the_same_words(folder):
+def test_on_a_terminal_rich_draws_a_table_with_the_same_text(folder):
     code, shown, err = on_terminal("analyze", "mine.py:chatty", "-k", "3", stream="stdout")
     assert (code, err) == (0, "loading\n")
-    words = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    assert re.search(r"1 +60\.0+ .* yes", words)
-    assert "─" in words
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert re.search(r"1 +60\.0+ .* yes", text)
+    assert "─" in text
 
 
 def test_version_and_no_command(run):

@@ -1,4 +1,4 @@
-"""What a shell completes: commands, flags, and the names of what is registered; and no failure on the way."""
+"""Shell completion of commands, flags and the names of entries; it never fails."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SHELL = ShellComplete(eigen, {}, "eigen", "_EIGEN_COMPLETE")
 
 
 def completed(*words: str) -> list[str]:
-    """What the last word may become."""
+    """The completions of the last word."""
     *before, incomplete = words
     return [item.value for item in SHELL.get_completions(before, incomplete)]
 
 
 @pytest.fixture(autouse=True)
 def _all_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test leaves out is back afterwards."""
+    """Plugins that a test disables are enabled afterwards."""
     monkeypatch.setattr(registry_module, "_switched_off", set())
     registry_module.registry.cache_clear()
     yield
@@ -53,12 +53,12 @@ def _all_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
     ids=str,
 )
-def test_what_is_completed(words: tuple[str, ...], found: list[str]):
+def test_completions(words: tuple[str, ...], found: list[str]):
     assert completed(*words) == found
 
 
 @pytest.mark.parametrize("words", [("show", "ru"), ("analyze", "--out", "ru")], ids=" ".join)
-def test_folders_are_the_shells(words: tuple[str, ...]):
+def test_folders_are_completed_by_the_shell(words: tuple[str, ...]):
     (item,) = SHELL.get_completions(list(words[:-1]), words[-1])
     assert (item.type, item.value) == ("dir", "ru")
 
@@ -71,13 +71,13 @@ def shell(**variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_the_script_for_a_shell(name: str):
     ran = shell(_EIGEN_COMPLETE=f"{name}_source")
-    # bash's version is asked for, and where there is no bash that is told.
+    # For bash, click asks for its version, and reports it on stderr if there is no bash.
     assert ran.returncode == 0
     assert f"_EIGEN_COMPLETE={name}_complete" in ran.stdout
 
 
 @pytest.mark.parametrize(("word", "answer"), [("analyze --solver ar", "plain,arpack"), ("anlyze --so", "")])
-def test_a_shell_asks(word: str, answer: str):
+def test_the_answer_to_a_shell(word: str, answer: str):
     words = word.split()
     ran = shell(_EIGEN_COMPLETE="bash_complete", COMP_WORDS=f"eigen {word}", COMP_CWORD=str(len(words)))
     assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, answer, "")

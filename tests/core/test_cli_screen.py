@@ -1,4 +1,4 @@
-"""What a run looks like, told from results that are made up for it."""
+"""The screen of a run, from invented results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.console import Console
 
 import eigencore
 from eigencore.cli import main
-from eigencore.cli.screen import cost, head, print_pairs, print_run, residuals, worth
+from eigencore.cli.screen import certificate_lines, cost, header, print_pairs, print_run, residuals
 from eigencore.cli.tables import Terminal
 from eigencore.results import Certificate, EigenResult, Run, Status
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
 CERTIFIED = Certificate(
-    "sketch", 3.0, bound=0.0123, confidence=0.99, not_proved="that none larger was missed"
+    "sketch", 3.0, bound=0.0123, confidence=0.99, not_proved="that no larger eigenvalue was missed"
 )
 
 
@@ -42,26 +42,26 @@ def manifest(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("given", "resolved", "told"),
+    ("given", "resolved", "shown"),
     [
         ({}, {"basis": None, "repeated": True}, "lanczos"),
         ({"basis": "30"}, {"basis": 30, "repeated": True}, "lanczos, basis 30"),
         ({"repeated": "off"}, {"basis": None, "repeated": False}, "lanczos, repeated no"),
         ({}, {"momentum": "auto"}, "lanczos, momentum auto"),
     ],
-    ids=["nothing set", "a number set", "a switch set", "a word, set or not"],
+    ids=["nothing set", "a number set", "a switch set", "text, set or not"],
 )
-def test_the_head_tells_the_options_that_matter(eigen, given, resolved, told):
+def test_the_header_shows_the_options_that_were_set(eigen, given, resolved, shown):
     run = Run(replace(eigen, options=resolved), manifest=manifest(arguments={"options": {"lanczos": given}}))
-    assert head(run)[1] == f"torch 2 · hessian · {told} · seed 0"
+    assert header(run)[1] == f"torch 2 · hessian · {shown} · seed 0"
 
 
-def test_the_head_tells_which_parameters(eigen):
+def test_the_header_shows_the_parameters(eigen):
     run = Run(eigen, manifest=manifest(operator={"kind": "hessian", "params": "0.*"}))
-    assert " · hessian of 0.* · " in head(run)[1]
+    assert " · hessian of parameters 0.* · " in header(run)[1]
 
 
-def test_an_estimate_below_what_the_precision_shows_is_told_as_that(eigen):
+def test_an_estimate_below_the_precision_floor_is_shown_as_less_than_the_floor(eigen):
     estimates = np.array([1e-19, 3e-5, 2e-4, 0.0, 1e-4])
     found = replace(eigen, residuals=estimates, certificate=Certificate("sketch", floor=2.5e-5))
     assert residuals(found) == ["<0.00003", "0.00003", "0.00020", "<0.00003", "0.00010"]
@@ -76,49 +76,49 @@ def test_an_estimate_below_what_the_precision_shows_is_told_as_that(eigen):
             CERTIFIED,
             5,
             [
-                "certified at 99 %: together these are within 0.012 of 5 eigenvalues",
-                "not proved: that none larger was missed",
+                "certificate (99 %): these 5 values are, together, within 0.012 of 5 eigenvalues",
+                "not proved: that no larger eigenvalue was missed",
             ],
         ),
         (
             replace(CERTIFIED, confidence=1.0, not_proved=""),
             1,
-            ["certified: this is within 0.012 of an eigenvalue"],
+            ["certificate: this value is within 0.012 of an eigenvalue"],
         ),
         (
-            Certificate("none", not_proved="anything: certify is none"),
+            Certificate("none", not_proved="that the values are near eigenvalues (certify is none)"),
             5,
-            ["not certified. Not proved: anything: certify is none"],
+            ["no certificate", "not proved: that the values are near eigenvalues (certify is none)"],
         ),
         (
             replace(CERTIFIED, contradicted=True, not_proved=""),
             5,
             [
-                "fresh products contradicted the solver's estimates",
-                "certified at 99 %: together these are within 0.012 of 5 eigenvalues",
+                "fresh products contradict the solver's estimated residuals",
+                "certificate (99 %): these 5 values are, together, within 0.012 of 5 eigenvalues",
             ],
         ),
     ],
     ids=["sketch", "full, of one", "none", "contradicted"],
 )
-def test_what_a_certificate_is_worth(certificate, k, lines):
-    assert worth(certificate, k) == lines
+def test_the_lines_of_a_certificate(certificate, k, lines):
+    assert certificate_lines(certificate, k) == lines
 
 
 @pytest.mark.parametrize(
-    ("matvecs", "certifying", "seconds", "told"),
+    ("matvecs", "certifying", "seconds", "line"),
     [
         (1, 0, 0.04, "1 product in 0.0 s"),
-        (44, 3, 5.94, "44 products in 5.9 s, 3 of them to certify"),
+        (44, 3, 5.94, "44 products in 5.9 s, 3 of them for the certificate"),
         (1234.5, 0, 1234.5, "1,234.5 products in 1,234 s"),
     ],
 )
-def test_what_it_cost(eigen, matvecs, certifying, seconds, told):
+def test_the_cost_of_a_solve(eigen, matvecs, certifying, seconds, line):
     spent = replace(eigen.certificate, matvecs=certifying)
-    assert cost(replace(eigen, matvecs=matvecs, seconds=seconds, certificate=spent)) == told
+    assert cost(replace(eigen, matvecs=matvecs, seconds=seconds, certificate=spent)) == line
 
 
-def test_values_and_exact_ones_stand_alike(eigen, capsys):
+def test_computed_and_exact_values_have_the_same_digits(eigen, capsys):
     found = replace(eigen, values=np.array([39.9996, 20.5, 3.0, 2.0, 1.0]))
     print_pairs(found, exact=[40.0, 20.5, 3.0, 2.0, 1.0, 0.5])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -126,20 +126,22 @@ def test_values_and_exact_ones_stand_alike(eigen, capsys):
     assert rows[2][1:3] == ["20.5000", "20.5000"]
 
 
-def test_what_did_not_converge_stands_out(eigen):
-    """In bold yellow: the sentence that says what to do, and `no`."""
+def test_pairs_that_did_not_converge_are_highlighted(eigen):
+    """The advice is bold yellow, and `no` is yellow."""
     shown = io.StringIO()
     page = Terminal(Console(file=shown, force_terminal=True, color_system="standard", width=100))
-    left = replace(eigen, status=Status.BUDGET, advice="2 of 5 pairs left", converged=np.arange(5) < 3)
+    left = replace(
+        eigen, status=Status.BUDGET, advice="2 of 5 pairs have not converged", converged=np.arange(5) < 3
+    )
     print_run(Run(left), page)
-    assert "\x1b[1;33m2 of 5 pairs left\x1b[0m" in shown.getvalue()
+    assert "\x1b[1;33m2 of 5 pairs have not converged\x1b[0m" in shown.getvalue()
     assert len(re.findall(r"\x1b\[33mno *\x1b\[0m", shown.getvalue())) == 2
     shown.truncate(0)
     print_run(Run(eigen), page)
     assert "\x1b[1;33m" not in shown.getvalue()
 
 
-def test_no_color_is_heeded(eigen, monkeypatch):
+def test_no_color_turns_colors_off(eigen, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     shown = io.StringIO()
     print_run(Run(eigen), Terminal(Console(file=shown, force_terminal=True)))
@@ -147,21 +149,21 @@ def test_no_color_is_heeded(eigen, monkeypatch):
     assert " yes " in shown.getvalue()
 
 
-# -- what a stranger types ---------------------------------------------------------------------------------
+# -- unusual command lines ---------------------------------------------------------------------------------
 
 
 def test_which_and_certify_in_either_case(capsys):
-    asked = ["analyze", "demo:quadratic", "--set", "problem.n=50", "-k", "2", "--json"]
+    arguments = ["analyze", "demo:quadratic", "--set", "problem.n=50", "-k", "2", "--json"]
     for which, certify in (("sa", "FULL"), ("SA", "full")):
-        assert main([*asked, "--which", which, "--certify", certify]) == 0
+        assert main([*arguments, "--which", which, "--certify", certify]) == 0
     one, other = capsys.readouterr().out.split("\n}\n")[:2]
     assert '"which": "SA"' in one
     assert one.split('"seconds"')[0] == other.split('"seconds"')[0]
 
 
-def test_an_option_before_its_command(capsys):
+def test_an_option_before_its_command_gets_a_hint(capsys):
     assert main(["-k", "5", "analyze"]) == 2
-    assert "as in `eigen analyze -k 5`" in capsys.readouterr().err
+    assert "options of a command follow its name, as in `eigen analyze -k 5`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -174,8 +176,8 @@ def test_an_option_before_its_command(capsys):
     [(["solvers"], 0), (["anlyze"], 2), (["solvers", "--json"], 0)],
     ids=["0", "2", "json"],
 )
-def test_closed_streams_are_no_failure(closed, arguments, code):
-    """As the shell's `>&-` leaves them."""
+def test_closed_streams_are_not_a_failure(closed, arguments, code):
+    """The shell closes them with `>&-`."""
 
     def close() -> None:
         for name in closed:

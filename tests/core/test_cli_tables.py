@@ -1,4 +1,4 @@
-"""How numbers stand in columns, and how lines break where they are too long for a terminal."""
+"""Numbers are aligned in columns, and long lines are broken on a terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rich.console import Console
 from eigencore.cli.tables import Page, Plain, Terminal, aligned
 
 COLUMNS = {
-    "points below each other": ([37.63656, 8.8157, -4.0], 6, ["37.6366", "8.8157", "-4.0000"]),
-    "zeros that all share are left out": ([40.0, 30.5, 4.25], 6, ["40.00", "30.50", "4.25"]),
+    "points are aligned": ([37.63656, 8.8157, -4.0], 6, ["37.6366", "8.8157", "-4.0000"]),
+    "shared trailing zeros are removed": ([40.0, 30.5, 4.25], 6, ["40.00", "30.50", "4.25"]),
     "whole numbers need no point": ([40.0, 20.0], 6, ["40", "20"]),
     "the smallest keeps half the digits": ([1000.0, 0.1234], 6, ["1000.000", "0.123"]),
     "two digits of a residual": ([0.00141, 0.0087, 0.0049], 2, ["0.0014", "0.0087", "0.0049"]),
-    "a wide range is in powers of ten": ([4.5e-10, 3e-5, 0.0024], 2, ["4.5e-10", "3.0e-05", "2.4e-03"]),
-    "so is what is large": ([1.5e30, 1e30], 6, ["1.50000e+30", "1.00000e+30"]),
+    "a wide range is in scientific notation": ([4.5e-10, 3e-5, 0.0024], 2, ["4.5e-10", "3.0e-05", "2.4e-03"]),
+    "so are large numbers": ([1.5e30, 1e30], 6, ["1.50000e+30", "1.00000e+30"]),
     "zero among others": ([2.5, 0.0], 6, ["2.5", "0.0"]),
-    "nothing but zeros": ([0.0, 0.0], 6, ["0", "0"]),
-    "no number": ([math.nan, 1.5], 6, ["nan", "1.50000"]),
+    "only zeros": ([0.0, 0.0], 6, ["0", "0"]),
+    "not a number": ([math.nan, 1.5], 6, ["nan", "1.50000"]),
     "nothing": ([], 6, []),
 }
 
@@ -36,7 +36,7 @@ def test_columns_of_numbers(values, digits, texts):
     st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=8),
     st.sampled_from([2, 6]),
 )
-def test_a_column_is_true_to_its_digits_and_in_line(values, digits):
+def test_a_column_keeps_its_digits_and_alignment(values, digits):
     texts = aligned(values, digits)
     largest = max(map(abs, values))
     for value, text in zip(values, texts, strict=True):
@@ -50,9 +50,9 @@ def terminal(width: int) -> tuple[Terminal, io.StringIO]:
 
 
 @pytest.mark.parametrize("width", [20, 40, 79])
-def test_a_line_breaks_between_words_and_goes_on_under_an_indent(width):
+def test_a_line_is_broken_between_words_and_continued_with_an_indent(width):
     page, shown = terminal(width)
-    text = "  note: momentum saves memory where it is dear, and costs a few more products than lanczos needs"
+    text = "  note: momentum saves memory when it is scarce, and needs a few more products than lanczos does"
     page.line(text)
     page.line("a\n\nb")
     first, *rest = shown.getvalue().splitlines()
@@ -78,7 +78,7 @@ def test_markup_and_numbers_stay_as_they_are():
 
 
 @pytest.mark.parametrize("page", ["plain", "terminal"])
-def test_numbers_are_flush_right_and_words_left(page, capsys):
+def test_numbers_are_aligned_right_and_text_left(page, capsys):
     rows = [("a", 1.0, None, "x"), ("bb", 10.25, 3, "yy")]
     on: Page = Plain()
     shown = io.StringIO()
@@ -96,6 +96,6 @@ def test_numbers_are_flush_right_and_words_left(page, capsys):
     assert all(line.startswith("  ") for line in lines)
 
 
-def test_a_table_of_no_rows(capsys):
+def test_a_table_without_rows(capsys):
     Plain().table(("a", "b"), [])
     assert capsys.readouterr().out == "  a   b\n"

@@ -50,7 +50,7 @@ def test_what_is_missing_is_what_an_extra_asks_for_and_is_not_installed(needy):
 def test_the_command_tells_it_once_for_each_extra(needy, capsys):
     assert main(["plugins", "needy"]) == 0
     told = capsys.readouterr().out
-    assert 'to use solver_docs: pip install "plugged-needy[docs]" (brings not-there-3)\n' in told
+    assert 'to use solver_docs: pip install "plugged-needy[docs]" (installs not-there-3)\n' in told
     assert told.count("pip install") == 3
     assert main(["plugins", "needy", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)["plugins"]

@@ -1,4 +1,4 @@
-"""What is logged, where, and that nothing is seen of it unless somebody asks."""
+"""Messages are logged under "eigencore", and are not shown unless logging is configured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOLVE = "import eigencore, numpy; eigencore.solve(numpy.eye(4), k=2)"
 
 
 @pytest.mark.parametrize("analyzed", [False, True], ids=["solve", "analyze"])
-def test_a_solve_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, analyzed: bool):
+def test_the_end_of_a_solve_is_logged(caplog: pytest.LogCaptureFixture, analyzed: bool):
     with caplog.at_level(logging.INFO, logger="eigencore"):
         found = eigencore.analyze(MATRIX, k=2).eigen if analyzed else eigencore.solve(MATRIX, k=2)
     (record,) = caplog.records
@@ -25,15 +25,15 @@ def test_a_solve_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, analyzed: 
     assert record.getMessage().startswith(f"lanczos: {found.advice} ({found.matvecs:g} products, ")
 
 
-def test_snapshots_are_for_debugging(caplog: pytest.LogCaptureFixture):
+def test_snapshots_are_logged_at_debug(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG, logger="eigencore"):
         found = eigencore.solve(MATRIX, k=2)
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
-    assert len(told) == len(found.history)
-    assert told[-1] == f"{found.history[-1].matvecs:g} products: 2 of 2 converged"
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert len(messages) == len(found.history)
+    assert messages[-1] == f"{found.history[-1].matvecs:g} products: 2 of 2 converged"
 
 
-def test_an_analysis_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, plug):
+def test_the_end_of_an_analysis_is_logged(caplog: pytest.LogCaptureFixture, plug):
     plug(
         "extra",
         """
@@ -53,11 +53,11 @@ def test_an_analysis_is_told_as_it_ends(caplog: pytest.LogCaptureFixture, plug):
     )
     with caplog.at_level(logging.INFO, logger="eigencore.analyses.schedule"):
         eigencore.analyze(MATRIX, k=2, analyses="a,b")
-    told = [record.getMessage() for record in caplog.records if record.name == "eigencore.analyses.schedule"]
-    assert told == ["a: done", "b: failed with RuntimeError: unlucky"]
+    records = [record for record in caplog.records if record.name == "eigencore.analyses.schedule"]
+    assert [record.getMessage() for record in records] == ["a: done", "b: failed with RuntimeError: unlucky"]
 
 
-def test_a_solve_that_fails_is_told_too(caplog: pytest.LogCaptureFixture):
+def test_a_solve_that_fails_is_logged(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, logger="eigencore"), pytest.raises(NotFiniteError):
         eigencore.solve(np.full((4, 4), np.nan), k=1)
     assert len(caplog.records) == 1
@@ -66,9 +66,9 @@ def test_a_solve_that_fails_is_told_too(caplog: pytest.LogCaptureFixture):
 @pytest.mark.parametrize(
     ("before", "lines"),
     [("", 0), ("logging.basicConfig()", 0), ("logging.basicConfig(level='INFO')", 1)],
-    ids=["by default", "with logging as it comes", "at INFO"],
+    ids=["by default", "with default logging", "at INFO"],
 )
-def test_what_is_seen_on_stderr(before: str, lines: int):
+def test_the_log_on_stderr(before: str, lines: int):
     before = f"import logging; {before}; " if before else ""
     ran = subprocess.run([sys.executable, "-c", before + SOLVE], capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (0, "")
@@ -76,6 +76,6 @@ def test_what_is_seen_on_stderr(before: str, lines: int):
     assert all(line.startswith("INFO:eigencore.solving.solve:lanczos: ") for line in ran.stderr.splitlines())
 
 
-def test_every_logger_is_under_eigencore_and_none_has_a_handler_but_the_null_one():
+def test_the_only_handler_is_a_null_handler():
     handlers = logging.getLogger("eigencore").handlers
     assert [type(one) for one in handlers] == [logging.NullHandler]

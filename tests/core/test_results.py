@@ -211,10 +211,10 @@ def test_a_folder_can_be_one_that_is_not_there_empty_or_an_earlier_run(tmp_path)
         ("file", "x", "file", "is a file"),
         ("file", "x", "file/below", "is a file"),
         ("file", "x", "file/below/that", "is a file"),
-        ("thesis.tex", "x", "", "holds something else: thesis.tex"),
-        (RESULT, "{}", "", "no result of this eigencore"),
-        (RESULT, "\\x80 no JSON", "", "no result of this eigencore"),
-        (RESULT, '{"schema": 2, "eigenvalues": []}', "", "no result of this eigencore"),
+        ("thesis.tex", "x", "", "contains thesis.tex, which is not part of a run"),
+        (RESULT, "{}", "", "is not a result of this version"),
+        (RESULT, "\\x80 no JSON", "", "is not a result of this version"),
+        (RESULT, '{"schema": 2, "eigenvalues": []}', "", "is not a result of this version"),
     ],
 )
 def test_foreign_things_are_not_written_over(tmp_path, name, content, out, words):
@@ -332,5 +332,5 @@ def test_a_later_schema_says_so(tmp_path):
     save(RUN, tmp_path)
     told = json.loads((tmp_path / RESULT).read_text())
     (tmp_path / RESULT).write_text(json.dumps({**told, "schema": 2}))
-    with pytest.raises(ResultError, match="schema 2; this eigencore reads 1"):
+    with pytest.raises(ResultError, match="schema 2; this version of eigencore reads schema 1"):
         load(tmp_path)

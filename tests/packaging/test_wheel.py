@@ -79,8 +79,8 @@ def test_the_command_says_what_there_is_and_what_extras_would_bring(bare) -> Non
     for name in PLUGINS:
         assert f"\n  {name} " in told
     assert "broken" not in told
-    assert 'to use torch: pip install "eigencore[torch]" (brings torch)' in told
-    assert 'pip install "eigencore[all]" (brings mlxtend, scikit-learn, torch)' in told
+    assert 'to use torch: pip install "eigencore[torch]" (installs torch)' in told
+    assert 'pip install "eigencore[all]" (installs mlxtend, scikit-learn, torch)' in told
     found = json.loads(bare.run("eigen", "plugins", "--json").stdout)["plugins"]
     missing = {entry["name"]: entry["missing"] for plugin in found for entry in plugin["entries"]}
     assert missing["torch"] == ["torch"]

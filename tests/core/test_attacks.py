@@ -1,4 +1,4 @@
-"""attack: what it refuses, leaves alone and counts, and how it evaluates what an attack returns."""
+"""attack: what it refuses, does not change and counts, and how it evaluates the inputs of an attack."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUMPY = library("numpy-float64")
 
 
 def bound_to(classifier: Any, *offered: Capability) -> Any:
-    """What a backend binds, as far as an attack asks."""
+    """The parts of a bound problem that an attack uses."""
     return SimpleNamespace(
         capabilities=frozenset(offered or (Capability.LOGITS, Capability.INPUT_GRADIENT)),
         classifier=lambda dtype=None: classifier,
@@ -50,7 +50,7 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
 
 
 @pytest.mark.parametrize(
-    ("name", "keywords", "error", "told"),
+    ("name", "keywords", "error", "message"),
     [
         ("pdg", {"eps": 0.1}, UnknownNameError, "no attack named 'pdg'\nDid you mean pgd"),
         ("pgd", {}, UsageError, "eps is None; pgd needs a radius"),
@@ -59,7 +59,12 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
         ("pgd", {"eps": float("inf")}, UsageError, "eps is inf"),
         ("pgd", {"eps": "0.1"}, UsageError, "eps is '0.1'"),
         ("pgd", {"eps": True}, UsageError, "eps is True"),
-        ("ddn", {"eps": 0.1}, UsageError, "smallest perturbation; eps is 0.1\nLeave eps out"),
+        (
+            "ddn",
+            {"eps": 0.1},
+            UsageError,
+            "eps is 0.1; ddn takes no radius: it searches for the smallest perturbation\nLeave eps out",
+        ),
         ("ddn", {"images": 0}, UsageError, "images is 0; expected a whole number of at least 1"),
         ("ddn", {"batch": 0}, UsageError, "batch is 0"),
         ("ddn", {"batch": 2.5}, UsageError, "batch is 2.5"),
@@ -75,43 +80,45 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
         ("pgd", {"eps": 0.1, "stepps": 3}, UnknownNameError, "Did you mean steps or step"),
     ],
 )
-def test_what_can_not_be_asked_for(name: str, keywords: Any, error: type[Exception], told: str) -> None:
+def test_invalid_requests_are_refused(name: str, keywords: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as raised:
         attack(UNTOUCHED, name, **keywords)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("samples", "told"),
+    ("samples", "message"),
     [
         ((np.zeros((3, 9)), [0, 1, 2]), "inputs have shape (3, 9); expected (N, 10)"),
         ((np.zeros((0, 10)), []), "inputs have shape (0, 10)"),
         ((np.zeros(10), [0]), "inputs have shape (10,)"),
-        ((np.zeros((3, 10)), [0, 1]), "labels of shape (2,) for 3 inputs"),
-        ((np.zeros((2, 10)), [0, 3]), "whole numbers from 0 to 2; given was [0. 3.]"),
+        ((np.zeros((3, 10)), [0, 1]), "the labels have shape (2,); expected (3,), one for each input"),
+        ((np.zeros((2, 10)), [0, 3]), "the labels are [0. 3.]; expected whole numbers from 0 to 2"),
         ((np.zeros((2, 10)), [0, 0.5]), "whole numbers from 0 to 2"),
         ((np.zeros((2, 10)), [0, -1]), "whole numbers from 0 to 2"),
         (np.zeros((3, 10)), "can't be read as a pair of inputs and labels"),
         (("x", "y"), "can't be read as a pair of inputs and labels"),
     ],
 )
-def test_samples_that_are_none(samples: Any, told: str) -> None:
+def test_malformed_samples_are_refused(samples: Any, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         attack(UNTOUCHED, "pgd", eps=0.1, samples=samples)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_samples_outside_the_bounds_are_refused() -> None:
-    with pytest.raises(ProblemError, match=r"go from 0 to 2, 1 outside their bounds\nGive Problem\(bounds="):
+    with pytest.raises(
+        ProblemError, match=r"range from 0 to 2, 1 outside the problem's bounds\nSet Problem\(bounds="
+    ):
         attack(UNTOUCHED, "pgd", eps=0.1, samples=(np.linspace(0, 2, 20).reshape(2, 10), [0, 1]))
 
 
-def test_a_problem_that_is_not_bound() -> None:
+def test_a_problem_that_is_not_bound_is_refused() -> None:
     with pytest.raises(UsageError, match="Bind it first"):
         attack(Problem(operator=np.eye(3)), "pgd", eps=0.1)  # type: ignore[arg-type]
 
 
-def test_what_the_problem_must_offer(classifier: Dense) -> None:
+def test_a_problem_that_offers_too_little_is_refused(classifier: Dense) -> None:
     bound = bound_to(classifier, Capability.PRODUCTS)
     with pytest.raises(
         CapabilityError, match="pgd needs input_gradient, logits; this problem offers products"
@@ -137,7 +144,7 @@ def test_success_and_distance_are_those_of_the_inputs(array_library: Library) ->
     assert found.options["steps"] == 40
 
 
-def test_who_is_misclassified_already_is_left_alone(bound: Any, classifier: Dense) -> None:
+def test_misclassified_samples_are_not_changed(bound: Any, classifier: Dense) -> None:
     x, y = classifier.samples()
     labels = np.where(np.arange(len(y)) < 5, (y + 1) % 3, y)
     found = attack(bound, "ddn", samples=(x, labels))
@@ -148,7 +155,7 @@ def test_who_is_misclassified_already_is_left_alone(bound: Any, classifier: Dens
     assert np.all(found.distance[5:] > 0)
 
 
-def test_where_all_are_misclassified_nothing_is_attacked(bound: Any, classifier: Dense) -> None:
+def test_if_all_samples_are_misclassified_none_is_attacked(bound: Any, classifier: Dense) -> None:
     x, y = classifier.samples()
     found = attack(bound, "pgd", eps=0.1, samples=(x, (y + 1) % 3))
     assert (found.accuracy, found.backward) == (0.0, 0)
@@ -158,19 +165,19 @@ def test_passes_are_counted_in_samples(bound: Any, classifier: Dense) -> None:
     found = attack(bound, "ddn", steps=7)
     many = len(classifier.inputs)
     assert found.backward == 7 * many
-    # Before and after; the attack's own look at its last iterate, and ten bisections.
+    # The core's evaluation before and after; the attack's own of its last iterate, and ten bisections.
     assert found.forward == (7 + 2 + 1 + 10) * many
 
 
-def test_a_ball_without_room(bound: Any) -> None:
+def test_a_ball_of_radius_zero(bound: Any) -> None:
     found = attack(bound, "pgd", eps=0)
     assert (found.accuracy, found.backward) == (1.0, 0)
 
 
 def test_the_first_images_in_batches(bound: Any, classifier: Dense) -> None:
-    told: list[str] = []
-    found = attack(bound, "ddn", images=5, batch=2, progress=told.append)
-    assert told == ["ddn: 2 of 5 samples", "ddn: 4 of 5 samples", "ddn: 5 of 5 samples"]
+    lines: list[str] = []
+    found = attack(bound, "ddn", images=5, batch=2, progress=lines.append)
+    assert lines == ["ddn: 2 of 5 samples", "ddn: 4 of 5 samples", "ddn: 5 of 5 samples"]
     assert found.inputs.shape == (5, 10)
     whole = attack(bound, "ddn", images=5)
     np.testing.assert_allclose(found.inputs, whole.inputs, atol=1e-12)
@@ -199,13 +206,13 @@ def test_samples_of_any_shape_and_library() -> None:
         assert np.array_equal(found.inputs.reshape(len(x), 10), expected)
 
 
-def test_a_classifier_that_was_made_already(bound: Any, classifier: Dense) -> None:
+def test_a_classifier_can_be_given(bound: Any, classifier: Dense) -> None:
     other = replace(classifier, b=np.array([1e3, 0.0, 0.0]))
     assert attack(bound, "fgsm", eps=1, classifier=other).accuracy == 1
     assert attack(bound, "fgsm", eps=1).accuracy < 1
 
 
-def test_a_seed_decides_every_bit(bound: Any) -> None:
+def test_the_same_seed_gives_the_same_bytes(bound: Any) -> None:
     one, same, other = (attack(bound, "pgd", eps=0.05, steps=2, seed=seed).inputs for seed in (0, 0, 1))
     assert one.tobytes() == same.tobytes()
     assert one.tobytes() != other.tobytes()
@@ -230,7 +237,7 @@ def test_logits_that_are_not_finite(classifier: Dense) -> None:
         attack(bound, "pgd", eps=0.1, samples=(classifier.inputs, np.zeros(len(classifier.inputs), int)))
 
 
-# -- what an attack may not do -----------------------------------------------------------------------------
+# -- attacks that break the rules --------------------------------------------------------------------------
 
 ROGUES = """
 @hookimpl
@@ -260,7 +267,7 @@ def nothing(classifier, x, y, options, /, *, eps, seed):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("far", "left the ball: Linf distance 0.1001, eps 0.1"),
         ("over", "left the bounds by 0.1"),
@@ -269,7 +276,7 @@ def nothing(classifier, x, y, options, /, *, eps, seed):
         ("nothing", r"returned NoneType; expected finite numbers"),
     ],
 )
-def test_an_attack_that_breaks_the_rules(plug: Any, bound: Any, name: str, told: str) -> None:
+def test_an_attack_that_breaks_the_rules(plug: Any, bound: Any, name: str, message: str) -> None:
     plug("rogues", ROGUES)
-    with pytest.raises(PluginError, match=told):
+    with pytest.raises(PluginError, match=message):
         attack(bound, name, eps=0.1)
