@@ -46,7 +46,7 @@ class Budget:
     max_seconds: float | None
     reserved: int
     flag: Interruption
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     spent: float = 0.0
 
     def __post_init__(self) -> None:

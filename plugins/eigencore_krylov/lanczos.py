@@ -192,3 +192,14 @@ def lanczos(
         elif basis.size >= m and basis.pending and n > m:
             pairs = restart(basis, pairs, request, kept_pairs(k, m, converged))
             yield pairs.snapshot(basis, settled, notes)
+
+    # The basis spans the whole space, and every estimate is zero. Whoever requests more has seen residuals of
+    # rounding error, of which products of the Ritz vectors themselves leave less than the recurrence did.
+    if pairs is not None and m == n:
+        refined = Basis.from_start(operator, pairs.snapshot(basis, settled, notes).vectors(), rng, m)
+        while refined.pending:
+            refined.expand(operator.matvec, 0)
+            if refined.pending:
+                yield pairs.snapshot(basis, False, notes)
+        if refined.size >= k:
+            yield ritz(refined, request).snapshot(refined, settled, notes)

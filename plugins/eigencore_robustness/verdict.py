@@ -99,7 +99,10 @@ def curvature(found: Associations) -> str:
 def radius(cautious: CautiousRadiusCheck) -> str:
     """Returns the sentence on the cautious radius."""
     if cautious.flat:
-        return "The margin has no curvature almost everywhere (piecewise linear), so there is no cautious radius."
+        return (
+            "The margin has no curvature almost everywhere (it is piecewise linear), so there is no cautious "
+            "radius."
+        )
     return (
         f"The distance is below the cautious radius for {cautious.below} of {cautious.fooled} samples; this "
         "radius belongs to a quadratic model of the margin and certifies nothing."

@@ -131,7 +131,7 @@ from eigencore.cli import main
 code = main({arguments})
 sys.exit([name for name in {heavy} if name in sys.modules] or code)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout
 
@@ -453,7 +453,7 @@ def test_an_interrupted_run_prints_its_eigenpairs(folder, sent, ignored, code):
     ran = process(*arguments, preexec_fn=ignore)
     wait_for_products(ran)
     ran.send_signal(sent)
-    out, err = ran.communicate(timeout=60)
+    out, err = ran.communicate(timeout=600)
     assert ran.returncode == code
     assert set(err.split()) <= {"product"}
     result = json.loads(out)
@@ -467,7 +467,7 @@ def test_interrupted_before_there_is_a_result(folder, sent, code):
     ran = process("analyze", "mine.py:stuck", "--json")
     wait_for_products(ran, 1)
     ran.send_signal(sent)
-    out, err = ran.communicate(timeout=60)
+    out, err = ran.communicate(timeout=600)
     assert (ran.returncode, err) == (code, "")
     assert json.loads(out)["error"]["type"] == "Interrupted"
 
@@ -482,7 +482,7 @@ def test_a_broken_pipe_is_silent(arguments, both, unbuffered):
     more = {"stderr": subprocess.STDOUT} if both else {}
     ran = process(*arguments, stdout=writing, env=environment, **more)
     os.close(writing)
-    _, err = ran.communicate(timeout=60)
+    _, err = ran.communicate(timeout=600)
     if arguments == ("bad",):  # prints nothing on stdout
         assert ran.returncode in ((2, 141) if both else (2,))
     else:
@@ -507,7 +507,7 @@ def on_terminal(*arguments: str, stream: str) -> tuple[int, str, str]:
         if not chunk:
             break
         shown += chunk
-    rest = ran.communicate(timeout=60)
+    rest = ran.communicate(timeout=600)
     os.close(master)
     return ran.returncode, shown.decode(), rest[0 if other == "stdout" else 1]
 

@@ -65,7 +65,7 @@ def test_folders_are_completed_by_the_shell(words: tuple[str, ...]):
 
 def shell(**variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables}
-    return subprocess.run(EIGEN, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(EIGEN, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

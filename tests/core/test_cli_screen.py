@@ -184,7 +184,7 @@ def test_closed_streams_are_not_a_failure(closed, arguments, code):
             os.close({"stdout": 1, "stderr": 2}[name])
 
     ran = subprocess.run(
-        [*EIGEN, *arguments], capture_output=True, text=True, timeout=60, preexec_fn=close, check=False
+        [*EIGEN, *arguments], capture_output=True, text=True, timeout=600, preexec_fn=close, check=False
     )
     assert ran.returncode == code
     assert "Traceback" not in ran.stderr

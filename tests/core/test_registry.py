@@ -75,7 +75,7 @@ class Site:
             env={**os.environ, "PYTHONPATH": str(self.folder), **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
 
 
