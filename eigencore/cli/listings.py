@@ -16,7 +16,15 @@ from eigencore.cli.tables import Page, page
 from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.errors import UnknownNameError
 from eigencore.options import OptionSpec, describe, describe_keywords
-from eigencore.registry import PluginRecord, Registered, load, load_options, missing_packages, registry
+from eigencore.registry import (
+    PluginRecord,
+    Registered,
+    entry_kind,
+    load,
+    load_options,
+    missing_packages,
+    registry,
+)
 
 _IMPORT_STRINGS = ("load", "options")
 
@@ -71,7 +79,7 @@ def plugins(name: str | None, as_json: bool) -> int:
     if name is not None:
         print()
         page().table(
-            ("kind", "name", "summary"), [(_word(e), e.name, e.summary) for e in brought[records[0]]]
+            ("kind", "name", "summary"), [(entry_kind(e), e.name, e.summary) for e in brought[records[0]]]
         )
     return 0
 
@@ -154,7 +162,7 @@ def _print_option(spec: OptionSpec, prefix: str, on: Page) -> None:
 
 def _told(entry: Entry) -> dict[str, Any]:
     """The entry without its import strings, in JSON's terms."""
-    told: dict[str, Any] = {"kind": _word(entry)}
+    told: dict[str, Any] = {"kind": entry_kind(entry)}
     for field in dataclasses.fields(entry):
         if field.name not in _IMPORT_STRINGS:
             value = getattr(entry, field.name)
@@ -172,10 +180,6 @@ def _told_option(spec: OptionSpec) -> dict[str, Any]:
         "help": spec.help,
         "when": spec.when,
     }
-
-
-def _word(entry: Entry) -> str:
-    return type(entry).__name__.removesuffix("Entry").lower()
 
 
 def _word_of(value: object) -> str:

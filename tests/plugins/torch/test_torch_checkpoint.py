@@ -290,7 +290,7 @@ def test_refusals_from_the_command(analyzed):
     assert (code, told["error"]["message"]) == (2, "there is no file gone.pt")
     code, told = analyzed("nets.py:matrix", "--set", "problem.checkpoint=gone.pt")
     assert code == 2
-    assert "checkpoint has no meaning" in told["error"]["message"]
+    assert "checkpoint can't be used" in told["error"]["message"]
     code, told = analyzed("nets.py:make", "--set", "problem.chekpoint=gone.pt")
     assert code == 2
     assert "Did you mean checkpoint?" in told["error"]["hint"]
