@@ -1,6 +1,7 @@
-"""The only doorway to the array API: namespaces, host and back, seeded random arrays, safe norms.
+"""All access to the Python array API: namespaces, transfers to and from the host, random arrays, safe norms.
 
-Small projected problems are solved on the host in float64; what crosses over crosses here.
+Small projected problems are solved on the host in float64. Arrays are transferred only by functions of this
+module.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from eigencore.space import Array, Floats, Space
 
-# Vectors are walked in chunks of this many columns where a whole basis is rewritten in place: few enough for
-# a processor's cache, enough that a call costs nothing beside them.
+# A whole basis is rewritten in place in chunks of this many columns: few enough for a processor's cache,
+# enough to make the overhead of a call negligible.
 CHUNK = 1 << 15
 
 
@@ -28,10 +29,12 @@ def namespace(*arrays: Array) -> Any:
 
 
 def is_array(x: object) -> bool:
+    """Whether x is an array of a library that follows the array API."""
     return compat.is_array_api_obj(x)
 
 
 def device_of(x: Array) -> Any:
+    """The device that x is on."""
     return compat.device(x)
 
 
@@ -41,10 +44,10 @@ def eps(space: Space) -> float:
 
 
 def to_host(x: Array) -> Floats:
-    """A small array of any library as NumPy float64."""
+    """A copy of a small array of any library as NumPy float64."""
     if compat.is_torch_array(x):
         x = x.detach()
-        # NumPy has no bfloat16, and some devices no float64: widen on the device, no further than needed.
+        # NumPy has no bfloat16, and some devices have no float64: widen on the device, but only to float32.
         x = (x if x.element_size() >= 4 else x.float()).cpu().numpy()
     elif compat.is_cupy_array(x):
         x = x.get()
@@ -52,38 +55,48 @@ def to_host(x: Array) -> Floats:
 
 
 def from_host(x: Floats, space: Space) -> Array:
-    """A copy of a host array in the library, data type and device of the space."""
-    # Copied first: libraries share memory with NumPy where they can, and solvers write into what they get.
+    """A copy of a host array in the library, data type and device of the space.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays, as_operator
+
+        operator = as_operator(np.eye(3, dtype=np.float32))
+        v = arrays.from_host(np.ones(3), operator)
+        print(v.dtype, arrays.norm(operator.matvec(v)))
+    """
+    # Copied first: libraries share memory with NumPy if they can, and solvers write into the result.
     return space.xp.asarray(np.array(x, order="C"), dtype=space.dtype, device=space.device)
 
 
 def zeros(shape: tuple[int, ...], space: Space) -> Array:
+    """An array of zeros in the space."""
     return space.xp.zeros(shape, dtype=space.dtype, device=space.device)
 
 
 def random_normal(rng: np.random.Generator, shape: tuple[int, ...], space: Space) -> Array:
-    """Independent standard normal numbers, the same for every library (drawn on the host in float64)."""
+    """Independent standard normal numbers, the same in every library: drawn on the host in float64."""
     return from_host(rng.standard_normal(shape), space)
 
 
 def write(x: Array, index: Any, value: Array) -> Array:
-    """x with value at index: in place where the library can (the returned array counts)."""
+    """x with `value` at `index`. Written in place if the library allows it; use the returned array."""
     return xpx.at(x)[index].set(value)
 
 
 def rows(x: Array, index: npt.NDArray[np.intp]) -> Array:
-    """The rows of x at an index on the host."""
+    """The rows of x at the given indices, which are on the host."""
     xp = namespace(x)
     return xp.take(x, xp.asarray(index, device=device_of(x)), axis=0)
 
 
 def scalar(x: Array) -> float:
-    """An array of one number on the host."""
+    """The number in an array of one element, on the host."""
     return float(x)
 
 
 def norm(x: Array) -> float:
-    """The Euclidean norm, also where the squares would overflow or vanish."""
+    """The Euclidean norm (Frobenius for a block), correct even if the squares overflow or underflow."""
     xp = namespace(x)
     with np.errstate(over="ignore", under="ignore"):
         plain = float(xp.linalg.vector_norm(x))
@@ -97,7 +110,7 @@ def norm(x: Array) -> float:
 
 
 def is_finite(x: Array) -> bool:
-    """Whether all numbers are finite: one sum tells, and only where it overflows is each looked at."""
+    """Whether all numbers are finite. A finite sum shows it; otherwise each number is tested."""
     xp = namespace(x)
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(xp.sum(x))

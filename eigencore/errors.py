@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree; each kind has the exit code that the command ends with.
+"""The errors of eigencore, as a tree, with the exit code of the command for each kind.
 
 EigencoreError            1    something failed while it ran
 ├── UsageError            2    an invalid request (also a ValueError)
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 
 class EigencoreError(Exception):
-    """An error that is written for people.
+    """The base class of all errors that eigencore raises.
 
     Attributes:
         message: what is wrong and what was expected.
@@ -56,13 +56,20 @@ class UsageError(EigencoreError, ValueError):
 
 
 class UnknownNameError(UsageError):
-    """Nothing has that name; the hint suggests the nearest names that exist."""
+    """Nothing has that name; the hint suggests the nearest names, or lists all if none is near.
+
+    Args:
+        what: the kind of thing that was looked up, such as "solver".
+        name: the unknown name.
+        known: the names that exist.
+        also: a sentence that is appended to the hint.
+    """
 
     def __init__(self, what: str, name: str, known: Iterable[str], *, also: str | None = None):
         known = sorted(known)
         near = get_close_matches(name, known, n=2, cutoff=0.5)
         hints = [
-            f"Did you mean {' or '.join(near)}?" if near else f"There is: {', '.join(known) or 'none'}.",
+            f"Did you mean {' or '.join(near)}?" if near else f"Available: {', '.join(known) or 'none'}.",
             also,
         ]
         super().__init__(f"there is no {what} named {name!r}", hint=" ".join(filter(None, hints)))
@@ -101,10 +108,10 @@ class PluginError(EigencoreError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed during a solve; `result`, an `EigenResult`, holds what was computed until then."""
+    """Ctrl-C was pressed during a solve; `result`, an `EigenResult`, holds what had been computed."""
 
     exit_code: ClassVar[int] = 130
 
     def __init__(self, result: Any):
-        super().__init__("interrupted; what was computed until then is in .result")
+        super().__init__("interrupted; the result so far is in .result")
         self.result = result

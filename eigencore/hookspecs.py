@@ -1,11 +1,15 @@
-"""The hooks. A plugin implements those it has something for, each returning a list of entries.
+"""The hooks of eigencore. A plugin implements the hooks it needs; each returns a list of entries.
 
-from eigencore.hookspecs import hookimpl
-from eigencore.interfaces import SolverEntry
+A plugin is a module, or an object, to which an entry point of the group "eigencore" refers. Its hooks are
+marked with `hookimpl`, take no arguments and have the names of the functions below.
 
-@hookimpl
-def eigen_solvers():
-    return [SolverEntry(name="mine", summary="...", load="my_package.solver:solve")]
+Example:
+    from eigencore.hookspecs import hookimpl
+    from eigencore.interfaces import SolverEntry
+
+    @hookimpl
+    def eigen_solvers():
+        return [SolverEntry(name="mine", summary="my method", load="my_package.solver:solve")]
 """
 
 from __future__ import annotations
@@ -25,12 +29,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def eigen_problems() -> list[interfaces.ProblemEntry]:  # type: ignore[empty-body]
-    """Problems that can be named."""
+    """Problems that can be used by name."""
 
 
 @hookspec
 def eigen_backends() -> list[interfaces.BackendEntry]:  # type: ignore[empty-body]
-    """Backends: each entry names the kinds of operator it makes."""
+    """Backends; each entry lists the kinds of operator that it provides."""
 
 
 @hookspec
@@ -50,4 +54,4 @@ def eigen_analyses() -> list[interfaces.AnalysisEntry]:  # type: ignore[empty-bo
 
 @hookspec
 def eigen_commands() -> list[interfaces.CommandEntry]:  # type: ignore[empty-body]
-    """Commands under `eigen`."""
+    """Subcommands of `eigen`."""

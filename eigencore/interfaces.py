@@ -4,7 +4,7 @@ Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a b
 one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
 the host are NumPy float64.
 
-The entries that plugins register stand in `eigencore.entries` and can be imported from here, too.
+The entries that plugins register are defined in `eigencore.entries` and can also be imported from here.
 """
 
 from __future__ import annotations
@@ -62,18 +62,28 @@ class MinibatchOperator(LinearOperator, Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a solver has computed after one more product: at most k Ritz pairs, in the request's order.
+    """What a solver has computed after a product: at most k Ritz pairs, in the order of the request.
 
     Attributes:
         values: Ritz values (m,), m <= k.
         residuals: the solver's estimates of ||A v - theta v|| (m,).
-        vectors: forms the block of Ritz vectors (n, m); valid until the solver is asked for its next
-            snapshot.
+        vectors: forms the block of Ritz vectors (n, m); valid until the next snapshot is requested.
         norm: the largest |Ritz value| seen so far, a lower bound of ||A||.
         settled: False while the solver still searches for eigenvalues that it may have missed.
-        notes: facts for the user.
+        notes: facts to report to the user.
         restarts: the number of restarts so far.
-        state: what the solver can resume from, or None.
+        state: a value from which the solver can resume, or None.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        def dense(operator, request, options, *, state=None):
+            values, vectors = np.linalg.eigh(operator.matmat(np.eye(operator.shape[0])))
+            first, norm = request.order(values), float(np.max(np.abs(values)))
+            yield eigencore.Snapshot(values[first], np.zeros(request.k), lambda: vectors[:, first], norm)
+
+        eigencore.solve(np.diag([3.0, 1.0]), k=1, solver=dense)
     """
 
     values: Floats
@@ -137,7 +147,7 @@ class Problem:
         operator: a matrix, or anything that `as_operator` takes; model, data and loss are then omitted.
         spectrum: the exact eigenvalues (n,), if they are known.
         backend: the name of the backend that this problem is written for, if any.
-        description: one line for people: the model, its size and the data.
+        description: one line that describes the model, its size and the data.
 
     Example:
         import numpy as np
@@ -228,7 +238,7 @@ class Bound(Protocol):
     def capabilities(self) -> frozenset[Capability]: ...
     @property
     def description(self) -> str:
-        """For people: the library with its version, the device and the data type."""
+        """One line that names the library with its version, the device and the data type."""
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The operator of the given kind, over the parameters whose names match the glob `params`."""
@@ -262,8 +272,8 @@ class Backend(Protocol):
 class Attack(Protocol):
     """Searches for inputs near x that are classified differently from y.
 
-    An attack evaluates and counts nothing: the core counts the passes and evaluates the inputs that it
-        returns.
+    An attack evaluates and counts nothing: the core counts the passes through the network and evaluates the
+    inputs that the attack returns.
     """
 
     def __call__(
@@ -282,16 +292,16 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class AnalysisContext:
-    """What an analysis may use of the rest of the run.
+    """What an analysis can use of the run that it is part of.
 
     Attributes:
-        problem, bound: the problem, and the same bound to a backend.
+        problem, bound: the problem, and the same problem bound to a backend.
         eigen: the eigenpairs; there may be fewer than k, and some may not have converged.
-        kind, params: of the operator that `eigen` belongs to.
-        attack, solve, load: the functions of the core; `attack` works on `bound`.
-        seed: of the run.
-        progress: takes a line of text.
-        folder: where the run is written, or None.
+        kind, params: the kind and the parameters of the operator that `eigen` belongs to.
+        attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
+        seed: the seed of the run.
+        progress: a function that reports one line of text to the user.
+        folder: the folder that the run is saved in, or None.
     """
 
     problem: Problem

@@ -1,7 +1,15 @@
-"""Numbers for each sample of its logits and label, with their derivatives in logit space.
+"""Objectives: one number per sample, from its logits and label, with derivatives with respect to the logits.
 
-Each is an `interfaces.Objective`, in array-API functions: logits (b, c), labels (b,), values (b,). What a
-derivative holds fixed is which classes are the runner-up and the largest: where two tie, it is that of one.
+Each class implements `interfaces.Objective` in array-API functions: logits (b, c), labels (b,), values (b,).
+Derivatives treat the choice of the largest class and of the runner-up as constant; at a tie, they are those
+of one of the tied classes.
+
+Example:
+    import numpy as np
+    from eigencore.objectives import CrossEntropy, Margin
+
+    logits, y = np.array([[2.0, 0.5, -1.0]]), np.array([0])
+    print(CrossEntropy().value(logits, y), Margin().value(logits, y), Margin().grad(logits, y))
 """
 
 from __future__ import annotations
@@ -16,16 +24,16 @@ from eigencore.space import Array
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """log sum exp(z) - z_y."""
+    """The cross-entropy loss, log sum exp(z) - z_y."""
 
     def value(self, logits: Array, y: Array, /) -> Array:
         xp = namespace(logits)
-        # Shifted before the subtraction: a small loss is a difference of what may be large logits.
+        # Shifted before the subtraction, because a small loss may be the difference of large logits.
         shifted = logits - xp.max(logits, axis=1, keepdims=True)
         return xp.log(xp.sum(xp.exp(shifted), axis=1)) - at(shifted, one_hot(logits, y))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
-        """p - e_y, p the softmax."""
+        """p - e_y, where p is the softmax of the logits."""
         return softmax(logits) - _as_numbers(logits, one_hot(logits, y))
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
@@ -36,10 +44,14 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class Margin:
-    """z_y - z_k: positive where the sample is on the right side of the boundary to class k.
+    """The margin z_y - z_k: positive if the sample is on the correct side of the boundary to class k.
 
     Attributes:
-        against: k, a class for all samples or an array (b,) with one for each; None: the largest but y.
+        against: k, one class for all samples, or an array (b,) with one class per sample; None: the class
+            with the largest logit other than y.
+
+    Raises:
+        UsageError: `against` is not a class of the logits.
     """
 
     against: int | Array | None = None
@@ -63,16 +75,20 @@ class Margin:
             return one_hot(logits, self.against)
         against, classes = int(self.against), logits.shape[1]
         if not 0 <= against < classes:
-            raise UsageError(f"a margin against class {against}; the logits have 0 to {classes - 1}")
+            raise UsageError(
+                f"the margin is against class {against}; expected a class from 0 to {classes - 1}"
+            )
         return one_hot(logits, xp.full_like(y, against))
 
 
 @dataclass(frozen=True)
 class DLR:
-    """The difference of logits ratio, -(z_y - z_k) / (z_1st - z_3rd), k the largest but y.
+    """The difference of logits ratio, -(z_y - z_k) / (z_1st - z_3rd), z_k the largest logit but z_y.
 
-    Shifting or scaling the logits leaves it as it is. Croce and Hein 2020 (arXiv:2003.01690), equation 6. Of
-    fewer than three classes there is no third, which raises UsageError.
+    It is invariant to shifting and scaling the logits. Croce and Hein 2020 (arXiv:2003.01690), equation 6.
+
+    Raises:
+        UsageError: there are fewer than three classes.
     """
 
     def value(self, logits: Array, y: Array, /) -> Array:
@@ -90,11 +106,11 @@ class DLR:
         return (a * along_s + s * along_a - 2 * margin * s * along_s / spread) / spread**2
 
     def _parts(self, logits: Array, y: Array) -> tuple[Array, Array, Array, Array]:
-        """The margin and the spread (b,), and the gradients of both (b, c), which are constants."""
+        """The margin and the spread z_1st - z_3rd (b,), and their gradients (b, c), which are constant."""
         xp = namespace(logits)
         if logits.shape[1] < 3:
             raise UsageError(
-                f"DLR takes at least three classes; these logits have {logits.shape[1]}",
+                f"DLR needs at least three classes; these logits have {logits.shape[1]}",
                 hint="Use CrossEntropy or Margin.",
             )
         rest, largest = logits, []
@@ -102,7 +118,7 @@ class DLR:
             largest.append(one_hot(logits, xp.argmax(rest, axis=1)))
             rest = but(rest, largest[-1])
         first, third = largest[0], largest[2]
-        # Three equal logits have no spread; the published attack adds this, too.
+        # Avoids a division by zero if three logits are equal; the published attack adds the same constant.
         spread = at(logits, first) - at(logits, third) + 1e-12
         margin = Margin()
         a = margin.grad(logits, y)
@@ -111,7 +127,7 @@ class DLR:
 
 
 def one_hot(logits: Array, y: Array) -> Any:
-    """(b, c) of truth values: each row true at its label."""
+    """A boolean mask (b, c) that is true at the label of each row."""
     xp = namespace(logits)
     classes = xp.arange(logits.shape[1], dtype=y.dtype, device=device_of(logits))
     return y[:, None] == classes[None, :]
@@ -122,19 +138,19 @@ def _as_numbers(logits: Array, mask: Array) -> Array:
 
 
 def at(logits: Array, mask: Array) -> Array:
-    """The one logit of each row that the mask leaves (b,)."""
+    """The logit that the mask selects in each row (b,)."""
     xp = namespace(logits)
     return xp.sum(xp.where(mask, logits, xp.zeros_like(logits)), axis=1)
 
 
 def but(logits: Array, mask: Array) -> Array:
-    """The logits with those of the mask at minus infinity."""
+    """The logits with minus infinity at the entries of the mask."""
     xp = namespace(logits)
     return xp.where(mask, xp.full_like(logits, -xp.inf), logits)
 
 
 def softmax(logits: Array) -> Array:
-    """(b, c); nothing where a logit is minus infinity."""
+    """The softmax of each row (b, c); zero where a logit is minus infinity."""
     xp = namespace(logits)
     powers = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
     return powers / xp.sum(powers, axis=1, keepdims=True)

@@ -1,10 +1,17 @@
-"""Options of solvers, backends and analyses, declared once.
+"""Options of solvers, backends, attacks and analyses, declared once as a frozen dataclass.
+
+Validation, `--set ENTRY.OPTION=VALUE`, Python keywords and the listings all read this declaration.
+
+Example:
+    from dataclasses import dataclass
+
+    from eigencore.options import option, resolve
 
     @dataclass(frozen=True)
     class Options:
-        basis: int | None = option(None, low=3, help="vectors kept", when="raise it where gaps are small")
+        basis: int | None = option(None, low=3, help="vectors kept", when="raise it if gaps are small")
 
-Validation, `--set ENTRY.OPTION=VALUE`, Python keywords and the listings all read this declaration.
+    print(resolve(Options, {"basis": "20"}, entry="lanczos").basis)
 """
 
 from __future__ import annotations
@@ -29,7 +36,17 @@ _METADATA = "eigencore"
 
 @dataclass(frozen=True)
 class OptionSpec:
-    """One option as it was declared. `types` are those a value may have; `choices` are literal values."""
+    """The declaration of one option.
+
+    Attributes:
+        types: the types that a value may have.
+        choices: the literal values that are accepted as well, such as None or "auto".
+        default: the value of an option that is not set; None for a required option.
+        low, high: inclusive bounds of a number.
+        help: what the option is.
+        when: when to change it.
+        required: whether the option has no default.
+    """
 
     name: str
     types: tuple[type, ...]
@@ -43,10 +60,14 @@ class OptionSpec:
 
     @property
     def range(self) -> str:
-        """What a value may be, in words: "a whole number of at least 3, or none"."""
-        words = [_TYPE_WORDS.get(kind, kind.__name__) + self._bounds(kind) for kind in self.types]
-        words += [_word(choice) for choice in self.choices]
-        return ", or ".join(words) or "any value"
+        """The accepted values, such as "a whole number of at least 3, or none"."""
+        kinds = [_TYPE_NAMES.get(kind, kind.__name__) + self._bounds(kind) for kind in self.types]
+        accepted = kinds + [_as_text(choice) for choice in self.choices]
+        if len(accepted) < 2:
+            return "".join(accepted) or "any value"
+        # With a comma, the bounds of a number do not seem to belong to what follows them.
+        last = ", or " if kinds else " or "
+        return ", ".join(accepted[:-1]) + last + accepted[-1]
 
     def _bounds(self, kind: type) -> str:
         if kind not in (int, float):
@@ -58,7 +79,7 @@ class OptionSpec:
         return f" of at most {self.high:g}" if self.high is not None else ""
 
 
-_TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def option(
@@ -69,13 +90,24 @@ def option(
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """A field of an options dataclass.
+    """A field of an options dataclass, for use as its default value.
 
     Args:
-        default: what it is where nobody says otherwise.
-        help: what it is, in a few words.
+        default: the value of an option that is not set.
+        help: what the option is, as a short phrase.
         when: when to change it.
         low, high: inclusive bounds of a number.
+
+    Example:
+        from dataclasses import dataclass
+
+        from eigencore.options import option
+
+        @dataclass(frozen=True)
+        class Options:
+            momentum: float = option(
+                0.9, low=0, high=1, help="weight of the previous step", when="lower it if values oscillate"
+            )
     """
     return dataclasses.field(
         default=default, metadata={_METADATA: {"help": help, "when": when, "low": low, "high": high}}
@@ -83,7 +115,7 @@ def option(
 
 
 def describe(options: type) -> tuple[OptionSpec, ...]:
-    """The options that a dataclass declares, in its order."""
+    """The options that a dataclass declares, in the order of its fields."""
     hints = typing.get_type_hints(options)
     specs = []
     for field in dataclasses.fields(options):
@@ -100,10 +132,10 @@ def describe(options: type) -> tuple[OptionSpec, ...]:
 
 
 def describe_keywords(factory: Callable[..., object]) -> tuple[OptionSpec, ...]:
-    """The keywords that a problem's factory takes, read from its signature."""
+    """The keywords of a problem's factory, read from its signature."""
     try:
         hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    except (TypeError, NameError):  # a callable object, or names that only a type checker can see
+    except (TypeError, NameError):  # a callable object, or names imported for a type checker only
         hints = {}
     specs = []
     for parameter in inspect.signature(factory).parameters.values():
@@ -117,16 +149,34 @@ def describe_keywords(factory: Callable[..., object]) -> tuple[OptionSpec, ...]:
 
 
 def resolve(options: type[T], given: Mapping[str, object], *, entry: str) -> T:
-    """An instance of `options` with the given values, which may be text from the command line.
+    """An instance of the dataclass `options` with the given values.
+
+    Args:
+        options: a dataclass whose fields are declared by `option`.
+        given: values by option name; a text is parsed according to the type of the option.
+        entry: the name of the entry that the options belong to, for error messages.
 
     Raises:
-        OptionError, UnknownNameError: names the option, the value, what it may be, the nearest right name.
+        OptionError: a value is not accepted, or a required option is missing; the message names the option,
+            the value and what is accepted.
+        UnknownNameError: there is no such option; the hint suggests the nearest names.
+
+    Example:
+        from dataclasses import dataclass
+
+        from eigencore.options import option, resolve
+
+        @dataclass(frozen=True)
+        class Options:
+            basis: int = option(20, low=3, help="vectors kept", when="raise it if gaps are small")
+
+        print(resolve(Options, {"basis": "40"}, entry="lanczos"))
     """
     return options(**check(describe(options), given, entry=entry))
 
 
 def check(specs: tuple[OptionSpec, ...], given: Mapping[str, object], *, entry: str) -> dict[str, Any]:
-    """The given values, each parsed and checked against its spec."""
+    """The given values, each parsed and validated against its declaration. Raises what `resolve` raises."""
     known = {spec.name: spec for spec in specs}
     for name in given:
         if name not in known:
@@ -134,28 +184,28 @@ def check(specs: tuple[OptionSpec, ...], given: Mapping[str, object], *, entry: 
     missing = [spec.name for spec in specs if spec.required and spec.name not in given]
     if missing:
         raise OptionError(
-            f"{entry} needs {', '.join(missing)}",
-            hint=f"Give --set {entry}.{missing[0]}=VALUE, or the keyword.",
+            f"{entry} needs a value for {', '.join(missing)}",
+            hint=f"Set it by --set {entry}.{missing[0]}=VALUE, or by a keyword in Python.",
         )
-    return {name: _coerce(known[name], value, entry) for name, value in given.items()}
+    return {name: _validated(known[name], value, entry) for name, value in given.items()}
 
 
-def _coerce(spec: OptionSpec, value: object, entry: str) -> object:
-    candidates = _parses(spec, value) if isinstance(value, str) else [value]
+def _validated(spec: OptionSpec, value: object, entry: str) -> object:
+    candidates = _readings(spec, value) if isinstance(value, str) else [value]
     for candidate in candidates:
         if any(type(candidate) is type(choice) and candidate == choice for choice in spec.choices):
             return candidate
         for kind in spec.types:
-            fitted = _fit(candidate, kind)
-            if fitted is not None and _within(spec, fitted):
-                return fitted
+            converted = _converted(candidate, kind)
+            if converted is not None and _in_range(spec, converted):
+                return converted
     if not spec.types and not spec.choices:
         return value
-    raise OptionError(f"{entry}.{spec.name} is {_word(value)}; expected {spec.range}")
+    raise OptionError(f"{entry}.{spec.name} is {_as_text(value)}; expected {spec.range}")
 
 
-def _parses(spec: OptionSpec, text: str) -> list[object]:
-    """What a text may mean, the most special reading first."""
+def _readings(spec: OptionSpec, text: str) -> list[object]:
+    """The values that a text may stand for, the most specific one first."""
     readings: list[object] = []
     lowered = text.strip().lower()
     if lowered in ("none", "null"):
@@ -170,8 +220,8 @@ def _parses(spec: OptionSpec, text: str) -> list[object]:
     return [*readings, text]
 
 
-def _fit(value: object, kind: type) -> object:
-    """The value as that type, or None where it is of another."""
+def _converted(value: object, kind: type) -> object:
+    """The value as an instance of a type, or None if it is of another type."""
     if kind in (int, float) and isinstance(value, bool):
         return None
     try:
@@ -186,7 +236,7 @@ def _fit(value: object, kind: type) -> object:
     return value if isinstance(value, kind) else None
 
 
-def _within(spec: OptionSpec, value: object) -> bool:
+def _in_range(spec: OptionSpec, value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return True
     return (
@@ -197,7 +247,7 @@ def _within(spec: OptionSpec, value: object) -> bool:
 
 
 def _allowed(hint: Any) -> tuple[tuple[type, ...], tuple[object, ...]]:
-    """The plain types and the literal values that an annotation allows; none of either: anything goes."""
+    """The types and the literal values that an annotation allows; both are empty if it allows any value."""
     if get_origin(hint) in (Union, types.UnionType):
         parts = [_allowed(part) for part in get_args(hint)]
         return sum((kinds for kinds, _ in parts), ()), sum((choices for _, choices in parts), ())
@@ -211,7 +261,7 @@ def _allowed(hint: Any) -> tuple[tuple[type, ...], tuple[object, ...]]:
     return ((origin,), ()) if isinstance(origin, type) else ((), ())
 
 
-def _word(value: object) -> str:
+def _as_text(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""analyze, the main job: a problem is bound, its operator's eigenpairs are found, analyses look at them."""
+"""`analyze`: binds a problem, computes eigenpairs of its operator, and runs analyses of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Progress: TypeAlias = Callable[[Step | str], None]
 
 
 class RunInterrupted(Interrupted):
-    """Ctrl-C during `analyze`; `run` holds what there was until then, `result` its eigenpairs."""
+    """Ctrl-C was pressed during `analyze`; `run` holds what had been computed, `result` its eigenpairs."""
 
     def __init__(self, run: Run):
         super().__init__(run.eigen)
@@ -76,33 +76,40 @@ def analyze(
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """The top eigenpairs of a problem's operator, certified, and what the analyses say of them.
+    """The top eigenpairs of a problem's operator with a certificate, and the results of analyses of them.
 
     Args:
         problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix.
-        k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as in `solve`.
-        backend, device, dtype: as in `bind`.
-        kind, params: of the operator, and a glob of the parameters that it is over.
-        analyses: names, as a list or as "a,b"; "none" or empty: none; None: all that the problem offers
-            enough for.
-        options: by the name of their entry, {"accel_power": {"momentum": 0.5}}; those under "problem" are
-            keywords of its factory.
+        k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
+        backend, device, dtype: as for `bind`.
+        kind: the kind of operator.
+        params: a glob that selects the parameters that the operator acts on; None: all trainable parameters.
+        analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
+            analyses whose needs the problem meets.
+        options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
+            "problem" are keywords of the problem's factory.
         out: a folder to save the run in; `load` reads it.
-        progress: called with a Step after every snapshot, and with what an analysis has to tell.
+        progress: called with a Step after every snapshot, and with every line of text from an analysis.
 
     Raises:
-        UsageError: something that can't be asked for; before any product.
-        EigencoreError: what `bind` and `solve` raise; `out` holds what there was until then.
-        RunInterrupted: Ctrl-C; `.run` holds what there was, and `out` too.
+        UsageError: an argument is invalid; raised before any product.
+        EigencoreError: an error of `bind` or `solve`; what had been computed is saved in `out`.
+        RunInterrupted: Ctrl-C was pressed; `.run` holds what had been computed, which is also saved in `out`.
+
+    Example:
+        import eigencore
+
+        run = eigencore.analyze("demo:quadratic", k=3, options={"problem": {"n": 60}})
+        print(run.eigen.values, run.eigen.advice)
     """
     arguments = dict(locals())
     request = Request(k, which, tol, seed)
     folder = None if out is None else check_folder(out)
-    setting = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
-    operator = setting.bound.operator(kind, params)
+    setup = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
+    operator = setup.bound.operator(kind, params)
     if folder is not None:
         make_folder(folder)
-    identity, stopped, failure = digest(setting.problem), False, None
+    problem_digest, stopped, failure = digest(setup.problem), False, None
     try:
         eigen = solve(
             operator,
@@ -115,7 +122,7 @@ def analyze(
             max_seconds=max_seconds,
             certify=certify,
             progress=progress,
-            **setting.solver_options,
+            **setup.solver_options,
         )
     except Interrupted as interrupted:
         eigen, stopped = interrupted.result, True
@@ -125,14 +132,14 @@ def analyze(
         eigen, failure = error.partial, error
     findings = Findings()
     if not stopped and failure is None:
-        findings = run_analyses(setting.analyses, setting.context(eigen, kind, params, progress, folder))
-    with interruption() as late:  # once there is something to lose
+        findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
+    with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
         manifest = {
-            **about(setting.problem, setting.backend, setting.bound, request, eigen, kind, params),
+            **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
             "arguments": arguments_as_data(arguments),
-            "options": plain({**setting.options, eigen.solver: eigen.options}),
+            "options": plain({**setup.options, eigen.solver: eigen.options}),
             **environment(operator),
-            "digest": identity,
+            "digest": problem_digest,
             "failed": findings.failed,
         }
         run = Run(eigen, findings.results, manifest)
@@ -140,14 +147,20 @@ def analyze(
             save(run, folder)
     if failure is not None:
         raise failure
-    if stopped or findings.stopped or late.pressed:
+    if stopped or findings.stopped or while_saving.pressed:
         raise RunInterrupted(run)
     return run
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What an analyze works with. `options` are resolved, by entry; the solver's are as they were given."""
+class _Setup:
+    """The objects that `analyze` works with.
+
+    Attributes:
+        solver_options: the options of the solver, as given.
+        attack_options: the options of attacks, by name, as given.
+        options: the resolved options of everything but the solver, by entry.
+    """
 
     problem: Problem
     backend: str | None
@@ -158,7 +171,7 @@ class _Setting:
     options: Mapping[str, Any]
 
     def _attack(self, name: str, **keywords: Any) -> AttackResult:
-        """With the options that the run was given for that attack, where the analysis sets none itself."""
+        """`attack` with the options that the run was given for it; those of the analysis take precedence."""
         return attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
 
     def context(
@@ -193,8 +206,8 @@ def _prepare(
     options: Options,
     device: str | None,
     dtype: str | None,
-) -> _Setting:
-    """Finds and checks all that is asked for, names first; binds the problem last, which may take a while."""
+) -> _Setup:
+    """Validates all arguments, names first. The problem is bound last, because this may take long."""
     entry = registry().find(SolverEntry, solver) if isinstance(solver, str) else None
     solver_name = entry.name if entry is not None else getattr(solver, "__name__", "solver")
     _refuse_unknown_entries(options, solver_name)
@@ -203,36 +216,44 @@ def _prepare(
         resolve_options(entry, solver_options)
     if isinstance(analyses, str):
         analyses = () if analyses == "none" else analyses.split(",")
-    asked = None if analyses is None else find_analyses(analyses)
+    selected = None if analyses is None else find_analyses(analyses)
     found, keywords = _find(problem, options.get("problem", {}))
-    on = backend_of(found, backend)
-    refuse_unknown_kind(on, kind)
-    backend_options = {} if on is None else options.get(on.name, {})
+    backend_entry = backend_of(found, backend)
+    refuse_unknown_kind(backend_entry, kind)
+    backend_options = {} if backend_entry is None else options.get(backend_entry.name, {})
     bound = bind(found, backend=backend, device=device, dtype=dtype, **backend_options)
 
     name = found.name or "this problem"
     if entry is not None:
         require(entry, bound.capabilities, name)
-    planned = _planned(asked, bound, options, name)
+    planned = _planned(selected, bound, options, name)
     resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
     attacks = {name: options[name] for name in options if planned and _is_attack(name)}
     resolved |= {
         name: resolve_options(registry().find(AttackEntry, name), own) for name, own in attacks.items()
     }
-    if on is not None:
-        resolved[on.name] = resolve_options(on, backend_options)
-    _refuse_idle_options(options, {"problem", solver_name, *resolved, *(one.entry.name for one in planned)})
-    return _Setting(found, None if on is None else on.name, bound, planned, solver_options, attacks, resolved)
+    if backend_entry is not None:
+        resolved[backend_entry.name] = resolve_options(backend_entry, backend_options)
+    _refuse_unused_options(options, {"problem", solver_name, *resolved, *(one.entry.name for one in planned)})
+    return _Setup(
+        problem=found,
+        backend=None if backend_entry is None else backend_entry.name,
+        bound=bound,
+        analyses=planned,
+        solver_options=solver_options,
+        attack_options=attacks,
+        options=resolved,
+    )
 
 
-def _planned(asked: Selected | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
+def _planned(selected: Selected | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
     try:
-        return plan(asked, bound.capabilities, options, name)
+        return plan(selected, bound.capabilities, options, name)
     except CapabilityError as error:
         try:
             bound.classifier()
-        except CapabilityError as why:  # the backend knows why the problem offers no more
-            error.hint = str(why)
+        except CapabilityError as reason:  # the backend can explain why the problem is not a classifier
+            error.hint = str(reason)
         raise
 
 
@@ -248,8 +269,8 @@ def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str,
         return make_problem(problem, factory, checked), checked
     if keywords:
         raise UsageError(
-            f"{', '.join(keywords)} would be keywords of the problem's factory; this problem is made already",
-            hint="Name the problem, or give its factory these keywords yourself.",
+            f"{', '.join(keywords)} can't be set: this problem is not given by name and has no factory",
+            hint="Give the problem by name, or pass the keywords to its factory directly.",
         )
     return as_problem(problem), {}
 
@@ -259,18 +280,18 @@ def _refuse_unknown_entries(options: Options, solver: str) -> None:
         if not isinstance(given, Mapping):
             raise UsageError(
                 f"{named} is {given!r:.60}; expected a mapping",
-                hint='As in options={"accel_power": {"momentum": 0.5}}, by the name of an entry.',
+                hint='Give options by the name of their entry: options={"accel_power": {"momentum": 0.5}}.',
             )
     known = {"problem", solver, *(one.entry.name for one in registry().entries(Entry))}
     for name in options:
         if name not in known:
-            raise UnknownNameError("entry with options", name, known)
+            raise UnknownNameError("entry", name, known)
 
 
-def _refuse_idle_options(options: Options, used: set[str]) -> None:
+def _refuse_unused_options(options: Options, used: set[str]) -> None:
     for name in options:
         if name not in used:
             raise UsageError(
-                f"options are given for {name}, which has no part in this run",
-                hint=f"What has options in it: {', '.join(sorted(used))}.",
+                f"options are given for {name}, which this run does not use",
+                hint=f"This run uses: {', '.join(sorted(used))}.",
             )

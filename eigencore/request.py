@@ -1,4 +1,4 @@
-"""What is asked of a solver: how many pairs, of which end, how exact. The same for every solver."""
+"""What is requested of a solver: how many eigenpairs, of which end, how accurate. Same for every solver."""
 
 from __future__ import annotations
 
@@ -20,17 +20,26 @@ WHICH = {"LM": "largest magnitude", "LA": "largest", "SA": "smallest", "BE": "bo
 
 @dataclass(frozen=True)
 class Request:
-    """k eigenpairs of one end of the spectrum.
+    """A request for k eigenpairs from one end of the spectrum, or from both.
 
     Attributes:
-        k: how many, at least 1.
-        which: LM largest magnitude, LA largest, SA smallest, BE both ends (k odd: one more of the high end).
-        tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, floor).
-        seed: of every random number.
+        k: the number of eigenpairs, at least 1.
+        which: LM largest magnitude, LA largest, SA smallest, BE both ends (for an odd k, one more of the
+            upper end).
+        tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, precision floor).
+        seed: the seed of all random numbers.
         start: a vector (n,) or block (n, b) to start from; None: random.
 
     Raises:
-        UsageError: k, which, tol or seed is none that can be asked for.
+        UsageError: k, which, tol or seed is invalid.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        request = eigencore.Request(k=2, which="LM", tol=1e-6)
+        values = np.array([0.5, -4.0, 3.0])
+        print(values[request.order(values)])
     """
 
     k: int = 5
@@ -49,49 +58,61 @@ class Request:
             raise UsageError(f"tol is {self.tol!r}; expected a number above 0 and below 1")
         if not _is_integer(self.seed) or self.seed < 0:
             raise UsageError(f"seed is {self.seed!r}; expected a whole number of at least 0")
-        # NumPy's numbers count as well; as plain ones they compare, print and save like any other.
+        # NumPy numbers are accepted; as Python numbers they compare, print and are saved like any others.
         for name, plain in (("k", int), ("tol", float), ("seed", int)):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
     def check_size(self, n: int) -> None:
-        """Raises UsageError where an operator of n rows can't answer this."""
+        """Checks the request against an operator of n rows.
+
+        Raises:
+            UsageError: k is larger than n, or `start` does not have n rows.
+        """
         if self.k > n:
             raise UsageError(
-                f"k is {self.k}, and the operator has {n} eigenvalues", hint=f"Ask for k <= {n}."
+                f"k is {self.k}, but the operator has only {n} eigenvalues", hint=f"Ask for k <= {n}."
             )
         if self.start is None:
             return
         shape = tuple(self.start.shape) if hasattr(self.start, "shape") else None
         if shape is None or len(shape) not in (1, 2) or shape[0] != n:
-            told = f"is a {type(self.start).__name__}" if shape is None else f"has shape {shape}"
-            raise UsageError(f"start {told}; expected an array ({n},) or ({n}, b), a column a vector")
+            given = f"is of type {type(self.start).__name__}" if shape is None else f"has shape {shape}"
+            raise UsageError(
+                f"start {given}; expected an array of shape ({n},), or ({n}, b) with one vector per column"
+            )
 
     def order(self, values: Floats) -> npt.NDArray[np.int64]:
-        """Indices of the (at most k) wanted among `values`, the first wanted first.
+        """The indices (at most k) of the requested values among `values`, in the order of the request.
 
-        LM comes in falling magnitude (a positive before its negative), SA rising, LA and BE falling.
+        LM is sorted by descending magnitude (a positive value before its negative), SA ascending, LA and BE
+        descending.
         """
         import numpy as np
 
-        falling = np.argsort(-values, kind="stable")
+        descending = np.argsort(-values, kind="stable")
         if self.which == "LM":
-            return falling[np.argsort(-np.abs(values[falling]), kind="stable")][: self.k]
+            return descending[np.argsort(-np.abs(values[descending]), kind="stable")][: self.k]
         if self.which == "SA":
             return np.argsort(values, kind="stable")[: self.k]
         if self.which == "LA" or self.k >= len(values):
-            return falling[: self.k]
+            return descending[: self.k]
         low = self.k // 2
-        return np.concatenate([falling[: self.k - low], falling[len(falling) - low :]])
+        return np.concatenate([descending[: self.k - low], descending[len(descending) - low :]])
 
     def thresholds(self, values: Floats, floor: float) -> Floats:
-        """The residual up to which each pair counts as converged, for a floor of the products' precision."""
+        """The residual norms up to which pairs with these values count as converged.
+
+        Args:
+            values: Ritz values (m,).
+            floor: the precision floor, the residual norm due to rounding alone.
+        """
         import numpy as np
 
         return np.maximum(self.tol * np.abs(values), floor)
 
 
 def precision_floor(eps: float, norm: float) -> float:
-    """The residual that rounding alone leaves, as far as it is known without measuring: 4 eps ||A||."""
+    """The precision floor 4 eps ||A||: an estimate, without measurement, of the residual due to rounding."""
     return 4 * eps * norm
 
 

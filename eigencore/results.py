@@ -1,4 +1,4 @@
-"""What comes back: eigenpairs with their certificate, what analyses found, a whole run."""
+"""Results: eigenpairs with their certificate, the findings of attacks and analyses, and a whole run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """How a solve ended."""
+    """How a solve ended.
+
+    Attributes:
+        CONVERGED: all k pairs have converged.
+        BUDGET: max_matvecs or max_seconds was reached.
+        INTERRUPTED: Ctrl-C was pressed.
+        STAGNATED: the residuals no longer decrease, or fresh products contradict the solver's estimates.
+        BREAKDOWN: the solver returned before all pairs had converged.
+    """
 
     CONVERGED = "converged"
     BUDGET = "budget"
@@ -28,16 +36,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One row of a solve's history, and what a progress callback gets.
+    """One row of a solve's history, which is also passed to the progress callback.
 
     Attributes:
         matvecs: products so far, in full-data units.
-        seconds: since the solve began.
-        values: Ritz values so far, the first wanted first.
-        converged: how many of them pass.
-        value, residual: the first that doesn't, and its estimated residual norm (None when all pass).
-        restarts: of the solver.
-        worst: the largest residual of the k pairs, over what passes (None until there are k).
+        seconds: the time since the solve began.
+        values: the current Ritz values, in the order of the request.
+        converged: how many of them have converged.
+        value, residual: the first Ritz value that has not converged and its estimated residual norm; None
+            when all have converged.
+        restarts: the number of restarts so far.
+        worst: the largest ratio of an estimated residual norm to its threshold among the k pairs; None while
+            there are fewer than k.
     """
 
     matvecs: float
@@ -52,20 +62,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What an answer is worth, from products that the solver never saw.
+    """What is proved about eigenpairs, by fresh products that are independent of the solver.
 
     Attributes:
-        level: "full", "sketch" or "none": what was done.
-        matvecs: what it cost.
-        exact: the residuals told are exact norms from fresh products, not the solver's estimates.
-        bound: together the values are within this of as many eigenvalues (None: not certified).
-        confidence: at which probability (1.0 for a full certificate).
-        orthogonality: largest entry of |V'V - I|.
-        floor: the largest residual that counts as zero in this precision.
-        floor_measured: it was measured on these vectors; otherwise it is 4 eps ||A||.
-        floor_decided: some pair counts as converged only by the floor.
-        contradicted: the sketch contradicted the solver's estimates, so that exact residuals were taken.
-        not_proved: what this does not prove, in words.
+        level: the kind of certificate, "full", "sketch" or "none".
+        matvecs: the products it took.
+        exact: whether the residuals are exact norms from fresh products, not the solver's estimates.
+        bound: the values match as many eigenvalues, counted with multiplicity, one to one up to this
+            distance; None if not certified.
+        confidence: the probability with which the bound holds (1.0 for a full certificate).
+        orthogonality: the largest entry of |V'V - I|.
+        floor: the precision floor, the largest residual that counts as zero in this precision.
+        floor_measured: whether the floor was measured on these vectors; otherwise it is 4 eps ||A||.
+        floor_decided: whether some pair counts as converged only because of the floor.
+        contradicted: whether the sketch contradicted the solver's estimates, so that exact residuals were
+            computed.
+        not_proved: a sentence that says what the certificate does not prove.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        result = eigencore.solve(np.diag(np.arange(1.0, 51.0)), k=3, certify="full")
+        print(result.certificate.bound, result.certificate.not_proved)
     """
 
     level: str
@@ -83,19 +102,32 @@ class Certificate:
 
 @dataclass(frozen=True)
 class EigenResult:
-    """Eigenpairs, in the order that was asked for.
+    """Eigenpairs with their certificate, in the order of the request.
+
+    Fewer than k pairs are returned if a solve ended before there were k.
 
     Attributes:
         values: Ritz values (k,), float64 on the host.
-        vectors: their vectors (n, k), arrays of the operator, a column a vector.
-        residuals: ||A v - theta v|| (k,): exact where `certificate.exact`, else the solver's estimates.
-        converged: (k,) bool.
-        status: how it ended; `advice` says it in a sentence with what to do.
-        matvecs: products in full-data units, the certificate's included.
+        vectors: the Ritz vectors (n, k), one per column, in the operator's array library.
+        residuals: ||A v - theta v|| (k,): exact if `certificate.exact`, otherwise the solver's estimates.
+        converged: whether each pair has converged (k,).
+        status: how the solve ended.
+        advice: one sentence that explains the status and says what to do next.
+        matvecs: products in full-data units, including those of the certificate.
         seconds: wall-clock time.
-        history: a Step per snapshot.
-        notes: facts the solver or the core tells.
-        state: what `solve(..., state=...)` can go on from, or None.
+        certificate: what is proved about the pairs.
+        history: one Step per snapshot.
+        notes: facts reported by the solver or the core.
+        options: the solver's options, resolved.
+        state: a state from which `solve(..., state=...)` can resume, or None.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        result = eigencore.solve(np.diag(np.arange(1.0, 51.0)), k=3)
+        print(result.values, result.residuals, result.converged)
+        print(result.status, result.advice)
     """
 
     values: Floats
@@ -123,19 +155,26 @@ class EigenResult:
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Adversarial inputs, each evaluated by the core as it is.
+    """The adversarial inputs that an attack found, each evaluated by the core.
 
     Attributes:
-        inputs: (N, *shape), arrays of the backend. A sample that was misclassified already is as it was.
-        labels: (N,) int64.
-        correct: (N,) bool: the sample itself is classified as its label.
-        success: (N,) bool: its adversarial input is not.
-        distance: (N,) float64: the norm of the change; infinite for a sample that was not broken.
-        norm: "Linf" or "L2": of `distance` and eps.
-        eps: the radius that was allowed; None where the smallest was looked for.
-        forward, backward: passes through the network, in samples.
+        inputs: the adversarial inputs (N, *shape), in the backend's array library. A sample that is
+            misclassified without a perturbation is returned unchanged.
+        labels: the labels (N,), int64.
+        correct: whether each unperturbed sample is classified as its label (N,).
+        success: whether each adversarial input is classified differently from its label (N,).
+        distance: the norm of each perturbation (N,), float64; infinite where the attack did not succeed.
+        norm: the norm of `distance` and `eps`, "Linf" or "L2".
+        eps: the radius within which the inputs lie; None for an attack that minimises the distance.
+        forward, backward: the number of samples passed through the network, forward and backward.
         seconds: wall-clock time.
-        options: of the attack, resolved.
+        options: the attack's options, resolved.
+
+    Example:
+        import eigencore
+
+        result = eigencore.attack(eigencore.bind("demo:digits-numpy"), "fgsm", eps=0.1, images=50)
+        print(result.accuracy, result.distance[result.success].max())
     """
 
     attack: str
@@ -154,13 +193,13 @@ class AttackResult:
 
     @property
     def accuracy(self) -> float:
-        """The share of samples that are still classified as their labels."""
+        """The adversarial accuracy: the fraction of samples that are still classified as their labels."""
         return 1.0 - float(self.success.mean())
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns, as they are printed."""
+    """A small table: rows under named columns, as they are printed."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -168,10 +207,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as plain data, to be drawn by whoever shows it.
+    """A figure as plain data; whatever displays it draws it.
 
-    `kind` is scatter, line, bar or images; `series` are named arrays: x and y of equal length, or a stack
-    of images.
+    Attributes:
+        kind: "scatter", "line", "bar" or "images".
+        title, x_label, y_label: the captions.
+        series: arrays by name: x and y of equal length, or a stack of images.
     """
 
     kind: str
@@ -183,16 +224,27 @@ class Figure:
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """What an analysis found, each thing once: the terminal, the JSON and a page are all drawn from it.
+    """The findings of an analysis, each stated once; terminal, JSON and report are all drawn from it.
 
     Attributes:
-        verdict: a few sentences that claim no more than the numbers do.
-        title: what was looked at, in a line.
+        verdict: a few sentences that claim no more than the numbers show.
+        title: one line that says what was analysed.
         numbers: single values by name.
         tables: small tables by name.
-        columns: per-sample arrays by name, all of one length.
-        figures: pictures as plain data.
-        warnings: what the reader must know before believing the verdict.
+        columns: per-sample arrays by name, all of the same length.
+        figures: figures as plain data.
+        warnings: what the reader must know before relying on the verdict.
+
+    Example:
+        import numpy as np
+        from eigencore import AnalysisResult
+
+        result = AnalysisResult(
+            verdict="The margins are small.",
+            numbers={"median margin": 0.2},
+            columns={"margin": np.array([0.1, 0.2, 0.4])},
+        )
+        print(result.verdict, result.numbers)
     """
 
     verdict: str
@@ -204,7 +256,7 @@ class AnalysisResult:
     warnings: tuple[str, ...] = ()
 
     def to_pandas(self) -> Any:
-        """The columns as a pandas DataFrame, a row a sample.
+        """The columns as a pandas DataFrame with one row per sample.
 
         Raises:
             EigencoreError: pandas is not installed.
@@ -212,16 +264,25 @@ class AnalysisResult:
         try:
             from pandas import DataFrame
         except ModuleNotFoundError as error:
-            raise EigencoreError("pandas is not installed", hint="pip install pandas") from error
+            raise EigencoreError("pandas is not installed", hint="Run: pip install pandas") from error
         return DataFrame(dict(self.columns))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One `analyze`: the eigenpairs, what the analyses found, and how it was run.
+    """The result of one `analyze`: the eigenpairs, the findings of the analyses, and how it was run.
 
-    `manifest` holds the arguments, resolved options, seed, versions, plugins, device, dtype, threads and a
-    digest of the problem.
+    Attributes:
+        eigen: the eigenpairs.
+        analyses: the result of each analysis, by its name.
+        manifest: the arguments with the seed, resolved options, versions, plugins, device, dtype, threads
+            and a digest of the problem.
+
+    Example:
+        import eigencore
+
+        run = eigencore.analyze("demo:quadratic", k=3, options={"problem": {"n": 60}})
+        print(run.eigen.values, run.manifest["versions"])
     """
 
     eigen: EigenResult

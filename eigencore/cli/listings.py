@@ -16,7 +16,15 @@ from eigencore.cli.tables import Page, page
 from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.errors import UnknownNameError
 from eigencore.options import OptionSpec, describe, describe_keywords
-from eigencore.registry import PluginRecord, Registered, load, load_options, missing_packages, registry
+from eigencore.registry import (
+    PluginRecord,
+    Registered,
+    entry_kind,
+    load,
+    load_options,
+    missing_packages,
+    registry,
+)
 
 _IMPORT_STRINGS = ("load", "options")
 
@@ -65,7 +73,7 @@ def plugins(name: str | None, as_json: bool) -> int:
     _print_plugins(entries, page())
     if name is not None:
         print()
-        rows = [(_kind_of(entry), entry.name, entry.summary) for entry in entries[records[0]]]
+        rows = [(entry_kind(entry), entry.name, entry.summary) for entry in entries[records[0]]]
         page().table(("kind", "name", "summary"), rows)
     return 0
 
@@ -157,7 +165,7 @@ def _plugin_as_json(record: PluginRecord, entries: Sequence[Entry]) -> dict[str,
 
 def _entry_as_json(entry: Entry) -> dict[str, Any]:
     """The fields of an entry without its import strings."""
-    fields: dict[str, Any] = {"kind": _kind_of(entry)}
+    fields: dict[str, Any] = {"kind": entry_kind(entry)}
     for field in dataclasses.fields(entry):
         if field.name not in _IMPORT_STRINGS:
             value = getattr(entry, field.name)
@@ -175,10 +183,6 @@ def _option_as_json(spec: OptionSpec) -> dict[str, Any]:
         "help": spec.help,
         "when": spec.when,
     }
-
-
-def _kind_of(entry: Entry) -> str:
-    return type(entry).__name__.removesuffix("Entry").lower()
 
 
 def _as_text(value: object) -> str:

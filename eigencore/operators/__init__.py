@@ -1,6 +1,6 @@
 """Symmetric linear operators, in any array library.
 
-- `conversion`: `as_operator` makes an operator of anything that multiplies vectors.
+- `conversion`: `as_operator` makes an operator from anything that multiplies vectors.
 - `counting`: operators that count their products.
 - `algebra`: sums, multiples, shifts, congruences, projections and restrictions.
 """

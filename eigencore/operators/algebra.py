@@ -1,6 +1,6 @@
-"""The algebra of operators: sums, multiples, shifts, D A D, projections, restrictions.
+"""The algebra of operators: sums, multiples, shifts, congruences D A D, projections, restrictions.
 
-Each is an operator of its operands' library, data type and device, for vectors and for blocks.
+Each result is an operator in the array library, data type and device of its operands, for vectors and blocks.
 """
 
 from __future__ import annotations
@@ -21,63 +21,143 @@ if TYPE_CHECKING:
 
 
 def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
-    """A + B; one product of each."""
-    _refuse_unless_alike(A, B)
-    return _derived(A, lambda V, by: by(A)(V) + by(B)(V))
+    """A + B. A product costs one product of A and one of B.
+
+    Raises:
+        UsageError: the operators differ in shape or data type.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+        from eigencore.operators.algebra import add
+
+        A, B = as_operator(np.diag([3.0, 1.0])), as_operator(np.eye(2))
+        print(add(A, B).matvec(np.ones(2)))
+    """
+    _refuse_unless_compatible(A, B)
+    return _derived(A, lambda V, product: product(A)(V) + product(B)(V))
 
 
 def multiply(A: LinearOperator, c: float) -> LinearOperator:
-    """c A."""
+    """c A, for a real number c: the eigenvectors of A, with every eigenvalue multiplied by c.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator, solve
+        from eigencore.operators.algebra import multiply
+
+        print(solve(multiply(as_operator(np.diag([3.0, 1.0])), -1), k=1, which="LA").values)
+    """
     c = float(c)  # a NumPy number would widen float32, and other libraries refuse it
-    return _derived(A, lambda V, by: c * by(A)(V))
+    return _derived(A, lambda V, product: c * product(A)(V))
 
 
 def shift(A: LinearOperator, s: float) -> LinearOperator:
-    """A + s I: the same vectors, every eigenvalue moved by s."""
+    """A + s I: the eigenvectors of A, with s added to every eigenvalue.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator, solve
+        from eigencore.operators.algebra import shift
+
+        print(solve(shift(as_operator(np.diag([3.0, 1.0])), 10), k=1).values)
+    """
     s = float(s)
-    return _derived(A, lambda V, by: by(A)(V) + s * V)
+    return _derived(A, lambda V, product: product(A)(V) + s * V)
 
 
 def congruence(A: LinearOperator, d: Array) -> LinearOperator:
-    """D A D with the diagonal matrix of d, shape (n,)."""
-    d = _of_its_kind(A, d, "d", 1)
-    return _derived(A, lambda V, by: _rows(d, V) * by(A)(_rows(d, V) * V))
+    """D A D, for the diagonal matrix D of d, such as a preconditioned Hessian.
+
+    Args:
+        A: an operator on vectors (n,).
+        d: the diagonal (n,), on the host or in the library of A.
+
+    Raises:
+        UsageError: d does not have the shape (n,).
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+        from eigencore.operators.algebra import congruence
+
+        print(congruence(as_operator(np.ones((2, 2))), np.array([1.0, 2.0])).matmat(np.eye(2)))
+    """
+    d = _like(A, d, "d", 1)
+    return _derived(A, lambda V, product: _rows(d, V) * product(A)(_rows(d, V) * V))
 
 
 def project(A: LinearOperator, V: Array) -> LinearOperator:
-    """(I - V V') A (I - V V') for orthonormal columns V, shape (n, k): A on their complement."""
-    V = _of_its_kind(A, V, "V", 2)
+    """(I - V V') A (I - V V'): A on the orthogonal complement of the columns of V, zero on them.
+
+    Args:
+        A: an operator on vectors (n,).
+        V: orthonormal columns (n, k), on the host or in the library of A. Orthonormality is not checked.
+
+    Raises:
+        UsageError: V does not have the shape (n, k).
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator, solve
+        from eigencore.operators.algebra import project
+
+        A = as_operator(np.diag(np.arange(1.0, 51.0)))
+        first = solve(A, k=2)
+        print(solve(project(A, first.vectors), k=2).values)
+    """
+    V = _like(A, V, "V", 2)
 
     def outside(X: Array) -> Array:
         return X - V @ (V.T @ X)
 
-    return _derived(A, lambda X, by: outside(by(A)(outside(X))))
+    return _derived(A, lambda X, product: outside(product(A)(outside(X))))
 
 
 def restrict(A: LinearOperator, where: slice | Sequence[int]) -> LinearOperator:
-    """The diagonal block of A at a slice or a list of indices: one layer's own Hessian."""
+    """The diagonal block of A at the given indices, such as the Hessian of one layer.
+
+    Args:
+        A: an operator on vectors (n,).
+        where: a slice, a sequence of distinct indices, or a boolean mask.
+
+    Raises:
+        UsageError: there are no indices, or some are out of range or repeated.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+        from eigencore.operators.algebra import restrict
+
+        block = restrict(as_operator(np.diag([4.0, 3.0, 2.0, 1.0])), slice(1, 3))
+        print(block.matmat(np.eye(2)))
+    """
     n = A.shape[0]
     try:
         chosen = np.atleast_1d(np.arange(n)[where])
     except IndexError:
-        raise UsageError(f"a restriction to {where!r}; the operator has the indices 0 to {n - 1}") from None
+        raise UsageError(
+            f"the restriction is to {where!r}; the operator has the indices 0 to {n - 1}"
+        ) from None
     if len(chosen) == 0 or len(np.unique(chosen)) != len(chosen):
-        raise UsageError(f"a restriction to {len(chosen)} indices; expected distinct ones, at least one")
+        raise UsageError(
+            f"the restriction is to {len(chosen)} indices; expected at least one, and no index twice"
+        )
     if isinstance(where, slice) and (where.step or 1) > 0:
 
-        def apply(V: Array, by: _Product) -> Array:
+        def apply(V: Array, product: _Product) -> Array:
             full = arrays.write(arrays.zeros((n, *V.shape[1:]), A), (where, ...), V)
-            return by(A)(full)[where, ...]
+            return product(A)(full)[where, ...]
     else:
-        # Not every library writes at a list of indices, but each can take rows: also to spread them out,
-        # the rows left out being copies of one row of zeros at the end.
-        spread = np.full(n, len(chosen))
-        spread[chosen] = np.arange(len(chosen))
-        inside, outside = (A.xp.asarray(np.array(rows), device=A.device) for rows in (chosen, spread))
+        # Not every library can write at a list of indices, but all can take rows. To embed a vector, rows are
+        # taken from it with a row of zeros appended, which is taken for every index outside the restriction.
+        positions = np.full(n, len(chosen))
+        positions[chosen] = np.arange(len(chosen))
+        inside, embedding = (A.xp.asarray(np.array(rows), device=A.device) for rows in (chosen, positions))
 
-        def apply(V: Array, by: _Product) -> Array:
+        def apply(V: Array, product: _Product) -> Array:
             padded = A.xp.concat([V, arrays.zeros((1, *V.shape[1:]), A)])
-            return A.xp.take(by(A)(A.xp.take(padded, outside, axis=0)), inside, axis=0)
+            return A.xp.take(product(A)(A.xp.take(padded, embedding, axis=0)), inside, axis=0)
 
     return _derived(A, apply, n=len(chosen))
 
@@ -88,7 +168,13 @@ _Product = Callable[[LinearOperator], Callable[[Array], Array]]
 def _derived(
     A: LinearOperator, apply: Callable[[Array, _Product], Array], n: int | None = None
 ) -> LinearOperator:
-    """An operator of A's kind. `apply` is written once for vectors and blocks: `by` picks A's product."""
+    """An operator in the space of A, from a function that is written once for vectors and blocks.
+
+    Args:
+        A: the operator whose library, data type and device are used.
+        apply: takes a vector or a block, and a function that returns the matching product of an operator.
+        n: the length of the vectors; None: that of A's.
+    """
     return FunctionOperator(
         lambda v: apply(v, lambda operator: operator.matvec),
         A.shape[0] if n is None else n,
@@ -103,7 +189,7 @@ def _rows(d: Array, V: Array) -> Array:
     return d if V.ndim == 1 else d[:, None]
 
 
-def _refuse_unless_alike(A: LinearOperator, B: LinearOperator) -> None:
+def _refuse_unless_compatible(A: LinearOperator, B: LinearOperator) -> None:
     if A.shape != B.shape or A.dtype != B.dtype:
         raise UsageError(
             f"operators of shape {A.shape} {A.dtype} and {B.shape} {B.dtype} can't be added",
@@ -111,8 +197,8 @@ def _refuse_unless_alike(A: LinearOperator, B: LinearOperator) -> None:
         )
 
 
-def _of_its_kind(A: LinearOperator, x: Array, name: str, ndim: int) -> Array:
-    """x as an array of A's library, data type and device, if its shape fits."""
+def _like(A: LinearOperator, x: Array, name: str, ndim: int) -> Array:
+    """x in the library, data type and device of A. Raises UsageError if its shape does not fit."""
     if len(x.shape) != ndim or x.shape[0] != A.shape[0]:
         expected = f"({A.shape[0]},)" if ndim == 1 else f"({A.shape[0]}, k)"
         raise UsageError(f"{name} has shape {tuple(x.shape)}; expected {expected}")

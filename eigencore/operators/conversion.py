@@ -1,6 +1,6 @@
-"""Linear operators from anything that multiplies vectors.
+"""Linear operators made from anything that multiplies vectors.
 
-An operator is any object that implements `interfaces.LinearOperator`; no base class is needed.
+An operator is any object that implements `interfaces.LinearOperator`; no base class is required.
 """
 
 from __future__ import annotations
@@ -18,7 +18,21 @@ from eigencore.space import Array
 
 
 class FunctionOperator:
-    """A symmetric operator from a function on vectors, and one on blocks where that is cheaper."""
+    """A symmetric operator defined by a function of a vector.
+
+    Args:
+        matvec: computes A v for a vector v (n,).
+        n: the length of the vectors.
+        xp, dtype, device: the array-API namespace, data type and device of the vectors.
+        matmat: computes A V for a block V (n, b); None: `matvec` is applied to each column.
+
+    Example:
+        import array_api_compat.numpy as xp
+        from eigencore.operators import FunctionOperator
+
+        A = FunctionOperator(lambda v: 2 * v, 3, xp=xp, dtype=xp.float64)
+        print(A.matvec(xp.ones(3)))
+    """
 
     def __init__(
         self,
@@ -44,21 +58,29 @@ class FunctionOperator:
 
 
 def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperator:
-    """A symmetric operator from what multiplies.
+    """A symmetric operator from anything that multiplies vectors. Symmetry is not checked.
 
     Args:
-        A: an operator already; a square array of any library; a SciPy sparse matrix or LinearOperator; any
-            object with `shape` and `@`; or a function of a vector.
-        n: the length of the vectors, for a function only.
-        dtype: the data type of the vectors; A's own, or float64 where it tells none, and float32 for an
-            array of 16 bits. A function's dtype decides its library too: torch.float32 makes its vectors
-            tensors.
+        A: an operator, which is returned unchanged; a square array of any library; a SciPy sparse matrix or
+            LinearOperator; any object with `shape` and `@`; or a function of a vector.
+        n: the length of the vectors; for a function only.
+        dtype: the data type of the vectors. By default that of A, but float32 for an array of 16 bits, and
+            float64 if A has no data type. The data type of a function also determines the array library:
+            with torch.float32, its vectors are tensors.
 
     Raises:
-        UsageError: A is none of these, is not square, holds no real numbers, or n is missing.
+        UsageError: A is none of these, is not square or does not contain real numbers, or n is missing.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+
+        A = as_operator(np.diag([3.0, 2.0, 1.0]))
+        B = as_operator(lambda v: 2 * v, n=3)
+        print(A.shape, A.matvec(np.ones(3)), B.matvec(np.ones(3)))
     """
     if isinstance(A, np.matrix):
-        A = np.asarray(A)  # its products would be matrices, never vectors
+        A = np.asarray(A)  # the product of an np.matrix with a vector is a matrix
     if hasattr(A, "shape"):
         _refuse_unless_square(tuple(A.shape))
         if all(hasattr(A, name) for name in ("matvec", "matmat", "xp", "dtype", "device")):
@@ -70,7 +92,7 @@ def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperat
     if callable(A):
         return _from_function(A, n, dtype)
     raise UsageError(
-        f"{type(A).__name__} is no operator",
+        f"A is of type {type(A).__name__}; expected a linear operator",
         hint="Give a square array, a SciPy sparse matrix or LinearOperator, an object with shape and @, "
         "or a function with n and dtype.",
     )
@@ -82,13 +104,13 @@ def _from_array(A: Array, dtype: Any) -> LinearOperator:
         raise UsageError("the matrix is complex; eigencore works on real symmetric operators")
     numbers = xp.isdtype(A.dtype, ("bool", "integral", "real floating"))
     if not numbers and A.dtype != object:
-        raise UsageError(f"the matrix holds {A.dtype}; expected real numbers")
+        raise UsageError(f"the matrix contains {A.dtype}; expected real numbers")
     if dtype is None:
         dtype = _wide_enough(A.dtype, xp)
     try:
         A = xp.astype(A, dtype, copy=False)
     except (TypeError, ValueError):
-        raise UsageError(f"a matrix of {A.dtype} can't be made one of {dtype}") from None
+        raise UsageError(f"the matrix contains {A.dtype}, which can't be converted to {dtype}") from None
     if getattr(A, "requires_grad", False):
         A = A.detach()
     apply = A.__matmul__
@@ -96,26 +118,30 @@ def _from_array(A: Array, dtype: Any) -> LinearOperator:
 
 
 def _wide_enough(dtype: Any, xp: Any) -> Any:
-    """A product in 16 bits can't be told from its rounding; 32 hold each of their numbers exactly."""
+    """The data type for products with an array of a given data type.
+
+    In 16 bits, rounding errors dominate a product. 32 bits represent every 16-bit number exactly.
+    """
     if not xp.isdtype(dtype, "real floating"):
         return xp.float64
     return dtype if xp.finfo(dtype).bits > 16 else xp.float32
 
 
 def _from_multiplier(A: Any, dtype: Any) -> LinearOperator:
-    """SciPy's sparse matrices and LinearOperators, and other libraries' operators with shape and @."""
-    own = dtype if dtype is not None else getattr(A, "dtype", None)
-    if own is not None and getattr(own, "kind", "f") == "c":
+    """An operator from a SciPy sparse matrix or LinearOperator, or another object with `shape` and `@`."""
+    if dtype is None:
+        dtype = getattr(A, "dtype", None)
+    if dtype is not None and getattr(dtype, "kind", "f") == "c":
         raise UsageError("the operator is complex; eigencore works on real symmetric operators")
-    if own is not None and getattr(own, "kind", "f") in "iub":
-        own = np.float64
-    xp, own, device = _vectors_of(own)
+    if dtype is not None and getattr(dtype, "kind", "f") in "iub":
+        dtype = np.float64
+    xp, dtype, device = _space_of(dtype)
     device = getattr(A, "device", device)
 
     def apply(V: Array) -> Array:
-        return _plain(A @ V, xp, own)
+        return _converted(A @ V, xp, dtype)
 
-    return FunctionOperator(apply, A.shape[0], xp=xp, dtype=own, device=device, matmat=apply)
+    return FunctionOperator(apply, A.shape[0], xp=xp, dtype=dtype, device=device, matmat=apply)
 
 
 def _from_function(A: Callable[[Array], Array], n: Any, dtype: Any) -> LinearOperator:
@@ -129,19 +155,19 @@ def _from_function(A: Callable[[Array], Array], n: Any, dtype: Any) -> LinearOpe
     except TypeError:
         raise UsageError(f"n is {n!r}; expected a whole number of at least 1") from None
     _refuse_unless_square((n, n))
-    xp, dtype, device = _vectors_of(dtype)
-    return FunctionOperator(lambda v: _plain(A(v), xp, dtype), n, xp=xp, dtype=dtype, device=device)
+    xp, dtype, device = _space_of(dtype)
+    return FunctionOperator(lambda v: _converted(A(v), xp, dtype), n, xp=xp, dtype=dtype, device=device)
 
 
-def _plain(x: Array, xp: Any, dtype: Any) -> Array:
-    """A product as an array of the operator's own type: a stranger's may carry gradients, or be wider."""
+def _converted(x: Array, xp: Any, dtype: Any) -> Array:
+    """A product in the operator's data type: foreign code may return a wider type, or track gradients."""
     if getattr(x, "requires_grad", False):
         x = x.detach()
     return xp.asarray(x, dtype=dtype)
 
 
-def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
-    """Namespace, data type and device of the vectors that a bare data type stands for."""
+def _space_of(dtype: Any) -> tuple[Any, Any, Any]:
+    """The namespace, data type and device of the vectors, from a data type alone."""
     if type(dtype).__module__ == "torch":
         import array_api_compat.torch as xp
 
@@ -161,6 +187,6 @@ def _vectors_of(dtype: Any) -> tuple[Any, Any, Any]:
 
 def _refuse_unless_square(shape: tuple[int, ...]) -> None:
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise UsageError(f"the operator has shape {shape}; expected a square one, (n, n)")
+        raise UsageError(f"the operator has shape {shape}; expected a square shape (n, n)")
     if shape[0] < 1:
         raise UsageError("the operator is empty; expected at least one row")

@@ -1,4 +1,4 @@
-"""Operators that count their products, and let the core check each one before and after."""
+"""Operators that count their products and call a hook before and after each one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,33 @@ from eigencore.space import Array
 
 
 class CountingOperator:
-    """Counts products in units of one over the full data, and lets a hook look before and after each.
+    """An operator that counts its products, in units of one product over the full data.
 
-    `before(columns)` may refuse a product by raising; `after(V, AV)` sees what came of it. A minibatch's
-    product is seen by `after_sample` where that is given.
+    Args:
+        A: the operator to count the products of.
+        before: called with the cost of a product before it; prevents the product by raising an error.
+        after: called with V and A V after a product.
+        after_sample: called instead of `after` for products with a minibatch; None: `after` is called.
+
+    Attributes:
+        matvecs: the products so far.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+        from eigencore.operators import CountingOperator
+
+        counted = CountingOperator(as_operator(np.eye(3)))
+        counted.matvec(np.ones(3))
+        counted.matmat(np.ones((3, 2)))
+        print(counted.matvecs)
     """
 
     def __init__(
         self,
         A: LinearOperator,
         *,
-        before: Callable[[float], None] = lambda columns: None,
+        before: Callable[[float], None] = lambda cost: None,
         after: Callable[[Array, Array], None] = lambda V, AV: None,
         after_sample: Callable[[Array, Array], None] | None = None,
     ):
@@ -56,9 +72,10 @@ class CountingOperator:
 
 
 class CountingMinibatchOperator(CountingOperator):
-    """The same for an operator with minibatches, whose products cost their share of the data.
+    """A counting operator with minibatches. A product with a minibatch costs its share of the data.
 
-    A class of its own, so that asking an operator whether it has minibatches gives an honest answer.
+    It is a separate class so that `isinstance(operator, MinibatchOperator)` is true only for operators that
+    have minibatches.
     """
 
     _A: MinibatchOperator
@@ -82,5 +99,5 @@ class CountingMinibatchOperator(CountingOperator):
 
 
 def counting(A: LinearOperator, **hooks: Callable[..., None]) -> CountingOperator:
-    """The counting wrapper that fits A."""
+    """A counting wrapper of A, which has minibatches if A has. `hooks` are those of CountingOperator."""
     return (CountingMinibatchOperator if isinstance(A, MinibatchOperator) else CountingOperator)(A, **hooks)

@@ -1,7 +1,7 @@
 """Problems: a model with its data and loss, or an operator that is given directly.
 
-- `lookup`: from the name of a registered problem, a file or a module to a Problem.
-- `binding`: a Problem on a backend, and its operators.
+- `lookup`: finds a Problem by the name of a registered problem, or of a factory in a file or a module.
+- `binding`: binds a Problem to a backend, which provides its operators.
 - `sharing`: what backends have in common.
 """
 

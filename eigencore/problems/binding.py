@@ -1,4 +1,4 @@
-"""A Problem bound to a backend, and the operators of a bound problem."""
+"""Binds a Problem to a backend, which provides its operators."""
 
 from __future__ import annotations
 
@@ -24,25 +24,41 @@ def bind(
     dtype: str | None = None,
     **backend_options: Any,
 ) -> Bound:
-    """The problem, or that of a name, on a backend: the named one, else its own, else the default.
+    """A problem bound to a backend, which provides its operators, loss, classifier and parameters.
 
-    A Problem(operator=...) needs none: its operator is taken as it is.
+    A Problem(operator=...) needs no backend: its operator is used directly.
+
+    Args:
+        problem: a Problem, or the name of one (see `find_problem`).
+        backend: the name of a backend; None: the backend that the problem names, or the default, "torch".
+        device: the device to compute on, such as "cpu" or "cuda"; None: the backend decides.
+        dtype: the data type to compute in, such as "float64"; None: that of the weights.
+        **backend_options: options of the backend; `eigen backends NAME` lists them.
 
     Raises:
-        UsageError: a backend, device, data type or option that can't be asked for.
-        ProblemError: the problem lacks what a backend needs.
+        UsageError: the backend, the device, the data type or an option is invalid.
+        ProblemError: the problem lacks something that the backend needs.
+        PluginError: the backend can't be loaded.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        hessian = bound.operator()
+        print(bound.description, hessian.matvec(np.ones(hessian.shape[0])).shape)
     """
     if isinstance(problem, str):
         problem = find_problem(problem)
     if not isinstance(problem, Problem):
         raise UsageError(
-            f"the problem is a {type(problem).__name__}; expected a Problem or the name of one",
-            hint="Make one: Problem(model=..., data=..., loss=...).",
+            f"the problem is of type {type(problem).__name__}; expected a Problem or the name of one",
+            hint="Construct one: Problem(model=..., data=..., loss=...).",
         )
     entry = backend_of(problem, backend)
     if entry is None:
-        asked = {"device": device, "dtype": dtype, **backend_options}
-        _refuse_beside_operator(problem, [name for name, value in asked.items() if value is not None])
+        given = {"device": device, "dtype": dtype, **backend_options}
+        _refuse_for_operator(problem, [name for name, value in given.items() if value is not None])
         return OperatorBound(problem)
     options = resolve_options(entry, backend_options)
     bound: Bound = load(entry)(problem, options, device=device, dtype=dtype)
@@ -57,54 +73,82 @@ def operator(
     backend: str | None = None,
     kind: str = DEFAULT_KIND,
     params: str | None = None,
-    **as_for_bind: Any,
+    **bind_keywords: Any,
 ) -> LinearOperator:
-    """The operator of a model's loss over its data: `bind(Problem(...)).operator(kind, params)`."""
+    """The operator of a model's loss over its data, short for `bind(Problem(...)).operator(kind, params)`.
+
+    Args:
+        model: the model, in the form that the backend expects; a torch.nn.Module for "torch".
+        data: batches that can be iterated over repeatedly.
+        loss: a function of the model's outputs and the targets.
+        backend: as for `bind`.
+        kind: the kind of operator, such as "hessian"; `eigen backends NAME` lists the kinds of a backend.
+        params: a glob that selects parameters by name; None: all trainable parameters.
+        **bind_keywords: further keywords of `bind`.
+
+    Raises:
+        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches `params`.
+        UsageError, ProblemError, PluginError: as for `bind`.
+
+    Example:
+        import torch
+        import eigencore
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        hessian = eigencore.operator(model, data, torch.nn.CrossEntropyLoss())
+        print(eigencore.solve(hessian, k=2).values)
+    """
     problem = Problem(model=model, data=data, loss=loss)
     refuse_unknown_kind(backend_of(problem, backend), kind)
-    return bind(problem, backend=backend, **as_for_bind).operator(kind, params)
+    return bind(problem, backend=backend, **bind_keywords).operator(kind, params)
 
 
 def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | None:
-    """The entry of the backend that the problem is bound on; None for an operator as it is.
+    """The entry of the backend that a problem is bound to; None for a Problem(operator=...).
 
     Raises:
-        UnknownNameError, UsageError: no such backend, or one for an operator, which takes none; a checkpoint
-            for an operator, or for a backend that reads none.
-        ProblemError: the problem has not all of model, data and loss, or has an operator beside them.
+        UnknownNameError: there is no backend of that name.
+        UsageError: a backend or a checkpoint is given for a Problem(operator=...), or a checkpoint for a
+            backend that can't load one.
+        ProblemError: model, data or loss is missing, or the problem has an operator as well.
     """
     parts = {"model": problem.model, "data": problem.data, "loss": problem.loss}
     given = [name for name, value in parts.items() if value is not None]
     if problem.operator is not None:
         if given:
             raise ProblemError(
-                f"the problem has an operator and also {', '.join(given)}; expected one or the other"
+                f"the problem has an operator and also {', '.join(given)}; expected only one of the two"
             )
-        asked = ["backend"] * (backend is not None) + ["checkpoint"] * (problem.checkpoint is not None)
-        _refuse_beside_operator(problem, asked)
+        unusable = ["backend"] * (backend is not None) + ["checkpoint"] * (problem.checkpoint is not None)
+        _refuse_for_operator(problem, unusable)
         return None
     if len(given) < len(parts):
         missing = ", ".join(name for name in parts if name not in given)
         raise ProblemError(
-            f"the problem lacks {missing}", hint="Give model, data and loss, or a matrix as operator."
+            f"the problem lacks {missing}", hint="Give model, data and loss, or a matrix as the operator."
         )
     entry = registry().find(BackendEntry, backend or problem.backend or DEFAULT_BACKEND)
     if problem.checkpoint is not None and not entry.checkpoints:
         raise UsageError(
-            f"the backend {entry.name} reads no checkpoints; the problem has {problem.checkpoint}",
-            hint="Let the problem's factory take the keyword checkpoint, and load it.",
+            f"the backend {entry.name} can't load a checkpoint; the problem has {problem.checkpoint}",
+            hint="Add the keyword checkpoint to the problem's factory, and load the file there.",
         )
     return entry
 
 
 def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:
-    """Raises UnknownNameError for a kind of operator that the backend does not make."""
+    """Checks that a backend provides a kind of operator; a problem without a backend has only one kind.
+
+    Raises:
+        UnknownNameError: the backend does not provide it.
+    """
     if entry is not None and kind not in entry.kinds:
         raise UnknownNameError(f"kind of operator on the backend {entry.name}", kind, entry.kinds)
 
 
 class OperatorBound:
-    """A Problem(operator=...) as a bound problem: products, and minibatches where its operator has them."""
+    """A bound Problem(operator=...), which offers products, and minibatches if its operator does."""
 
     def __init__(self, problem: Problem):
         from eigencore.operators import as_operator
@@ -125,8 +169,8 @@ class OperatorBound:
         return f"{library} {metadata.version(library)} {self._operator.device} {dtype}"
 
     def operator(self, kind: str = DEFAULT_KIND, params: str | None = None) -> LinearOperator:
-        asked = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
-        _refuse_beside_operator(self._problem, asked)
+        unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
+        _refuse_for_operator(self._problem, unusable)
         return self._operator
 
     def classifier(self, dtype: str | None = None) -> NoReturn:
@@ -145,13 +189,13 @@ class OperatorBound:
 
     def _refuse(self, what: str) -> NoReturn:
         raise CapabilityError(
-            f"{self._problem.name or 'the problem'} is an operator as it is: it has no {what}"
+            f"{self._problem.name or 'the problem'} is given directly as an operator and has no {what}"
         )
 
 
-def _refuse_beside_operator(problem: Problem, asked: list[str]) -> None:
-    if asked:
+def _refuse_for_operator(problem: Problem, unusable: list[str]) -> None:
+    if unusable:
         raise UsageError(
-            f"{problem.name or 'the problem'} is an operator as it is: {asked[0]} has no meaning for it",
-            hint=f"Leave {asked[0]} out.",
+            f"{unusable[0]} can't be used: {problem.name or 'the problem'} is given directly as an operator",
+            hint=f"Omit {unusable[0]}.",
         )

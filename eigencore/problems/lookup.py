@@ -1,4 +1,4 @@
-"""From the name of a problem to a Problem: the name may be registered, or stand for a file or a module."""
+"""Finds a Problem by its name: the name of a registered problem, or of a factory in a file or a module."""
 
 from __future__ import annotations
 
@@ -18,31 +18,38 @@ from eigencore.interfaces import Problem
 from eigencore.options import OptionSpec, check, describe_keywords
 from eigencore.registry import load, registry
 
-SEE_WHERE = "--verbose shows where."
-NONE: Mapping[str, object] = MappingProxyType({})
-# A keyword of every problem: what its factory doesn't take is the backend's to read.
+SHOW_TRACEBACK = "Use --verbose to see the traceback."
+NO_KEYWORDS: Mapping[str, object] = MappingProxyType({})
+# Every problem has this keyword. If the factory does not take it, the backend loads the checkpoint.
 CHECKPOINT = OptionSpec("checkpoint", (str, Path), (None,), None)
 
 
-def find_problem(name: str, keywords: Mapping[str, object] = NONE) -> Problem:
-    """The problem of that name.
+def find_problem(name: str, keywords: Mapping[str, object] = NO_KEYWORDS) -> Problem:
+    """The problem with the given name.
 
     Args:
         name: a registered name; "path/file.py:factory"; or "module:factory".
-        keywords: for the factory; text is read as the factory's annotations say. A `checkpoint`, a file of
-            weights, is the problem's own where the factory has no such keyword.
+        keywords: keywords of the factory; a text is parsed according to the factory's annotations. If the
+            factory has no keyword `checkpoint`, a file of weights, it is passed on to the backend.
 
     Raises:
-        UnknownNameError, OptionError, UsageError: there is no such problem, file, factory or keyword.
-        ProblemError: the file or module can't be imported, or its factory fails or returns no problem.
-        PluginError: a package that a registered problem needs is missing.
+        UnknownNameError, UsageError: there is no such problem, file, factory or keyword.
+        OptionError: the value of a keyword is invalid, or a required keyword is missing.
+        ProblemError: the file or module can't be imported, or its factory fails or does not return a problem.
+        PluginError: a registered problem can't be loaded, for example because a package is missing.
+
+    Example:
+        from eigencore.problems import find_problem
+
+        problem = find_problem("demo:quadratic", {"n": "60"})
+        print(problem.name, problem.spectrum[:3])
     """
     factory = find_factory(name)
     return make_problem(name, factory, check_keywords(factory, keywords))
 
 
 def check_keywords(factory: Callable[..., Any], given: Mapping[str, object]) -> dict[str, Any]:
-    """The keywords, each read and checked as the factory declares it; a checkpoint always is one."""
+    """The keywords, each parsed and validated as the factory declares it, and `checkpoint`."""
     specs = {spec.name: spec for spec in (CHECKPOINT, *_declared(factory))}
     return check(tuple(specs.values()), given, entry="problem")
 
@@ -50,57 +57,78 @@ def check_keywords(factory: Callable[..., Any], given: Mapping[str, object]) -> 
 def _declared(factory: Callable[..., Any]) -> tuple[OptionSpec, ...]:
     try:
         return describe_keywords(factory)
-    except ValueError:  # a builtin without a signature
+    except ValueError:  # a built-in function without a signature
         return ()
 
 
 def make_problem(name: str, factory: Callable[..., Any], keywords: Mapping[str, Any]) -> Problem:
-    """What the factory makes, as a Problem of that name, with the checkpoint if the factory takes none."""
-    own, checkpoint = dict(keywords), None
+    """The Problem that a factory returns, with the given name.
+
+    A checkpoint among the keywords is passed to the factory. If the factory does not take it, it is stored in
+    the problem.
+    """
+    arguments, checkpoint = dict(keywords), None
     if CHECKPOINT.name not in (spec.name for spec in _declared(factory)):
-        checkpoint = own.pop(CHECKPOINT.name, None)
+        checkpoint = arguments.pop(CHECKPOINT.name, None)
     try:
-        made = factory(**own)
+        returned = factory(**arguments)
     except EigencoreError:
         raise
     except (Exception, SystemExit) as error:
-        raise ProblemError(f"{name} failed: {type(error).__name__}: {error}", hint=SEE_WHERE) from error
-    problem = as_problem(made, f"{name} returned")
+        raise ProblemError(f"{name} failed: {type(error).__name__}: {error}", hint=SHOW_TRACEBACK) from error
+    problem = as_problem(returned, f"{name} returned")
     if checkpoint is not None:
-        # What the factory told of its own weights, an accuracy for one, is not true of these.
+        # The factory's description, such as an accuracy, does not apply to the weights of the checkpoint.
         problem = replace(problem, checkpoint=checkpoint, description="")
     return problem if problem.name is not None else replace(problem, name=name)
 
 
-def as_problem(made: Any, whence: str = "the problem is") -> Problem:
-    """A Problem as it is, from a tuple (model, data, loss), or from anything with the shape of a matrix."""
-    if isinstance(made, Problem):
-        return made
-    if isinstance(made, tuple) and len(made) == 3:
-        model, data, loss = made
+def as_problem(value: Any, source: str = "the problem is") -> Problem:
+    """A Problem from a Problem, a tuple (model, data, loss), or a matrix or anything else with a shape.
+
+    Args:
+        value: the value to convert.
+        source: how an error message begins.
+
+    Raises:
+        ProblemError: the value is none of these.
+
+    Example:
+        import numpy as np
+        from eigencore.problems import as_problem
+
+        print(as_problem(np.eye(3)).operator.shape)
+    """
+    if isinstance(value, Problem):
+        return value
+    if isinstance(value, tuple) and len(value) == 3:
+        model, data, loss = value
         return Problem(model=model, data=data, loss=loss)
-    if hasattr(made, "shape"):
-        return Problem(operator=made)
-    told = f"a tuple of {len(made)}" if isinstance(made, tuple) else f"{type(made).__name__} {made!r:.60}"
-    raise ProblemError(f"{whence} {told}; expected a Problem, a tuple (model, data, loss), or a matrix")
+    if hasattr(value, "shape"):
+        return Problem(operator=value)
+    if isinstance(value, tuple):
+        found = f"a tuple of length {len(value)}"
+    else:
+        found = f"a value of type {type(value).__name__}: {value!r:.60}"
+    raise ProblemError(f"{source} {found}; expected a Problem, a tuple (model, data, loss), or a matrix")
 
 
 # -- the factory of a name ---------------------------------------------------------------------------------
 
 
 def find_factory(name: str) -> Callable[..., Any]:
-    """The function that makes the problem of that name; see `problems.find_problem`.
+    """The function that makes the problem with the given name (see `find_problem`).
 
     Raises:
         UnknownNameError, UsageError: there is no such problem, file or factory.
         ProblemError: the file or module can't be imported.
-        PluginError: nor can the plugin's.
+        PluginError: the factory of a registered problem can't be loaded.
     """
     place, _, attribute = name.rpartition(":")
     if place.endswith(".py"):
         return _attribute(_import_file(Path(place)), attribute, place)
     if name.endswith(".py"):
-        raise UsageError(f"{name} names a file but no factory", hint=f"Write {name}:FACTORY.")
+        raise UsageError(f"{name} names a file but no factory in it", hint=f"Write {name}:FACTORY.")
     registered = {one.entry.name for one in registry().entries(ProblemEntry)}
     module = None if name.partition("@")[0] in registered else _import_module(place)
     if module is not None:
@@ -109,7 +137,7 @@ def find_factory(name: str) -> Callable[..., Any]:
         factory: Callable[..., Any] = load(registry().find(ProblemEntry, name))
     except UnknownNameError as error:
         if place:
-            error.hint = f"{error.hint} Nor is there a module {place!r} to take it from."
+            error.hint = f"{error.hint} There is no module {place!r} to import it from, either."
         raise
     return factory
 
@@ -123,20 +151,20 @@ def _attribute(module: ModuleType, attribute: str, place: str) -> Callable[..., 
             f"{place}:{attribute} is of type {type(found).__name__}; expected a factory",
             hint="A factory is a function that returns a Problem.",
         )
-    own = {
+    factories = {
         name
         for name, value in vars(module).items()
         if callable(value)
         and not name.startswith("_")
         and getattr(value, "__module__", "") == module.__name__
     }
-    raise UnknownNameError(f"factory in {place}", attribute, own)
+    raise UnknownNameError(f"factory in {place}", attribute, factories)
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Runs a file as a module under its own name, with its folder importable, as `python path` has it."""
+    """Imports a file as a module of its own name, with its folder on sys.path as for `python path`."""
     if not os.path.isfile(path):  # not path.is_file(), which fails on a name that is too long
-        raise UsageError(f"there is no file {path}", hint=f"Paths are seen from {Path.cwd()}.")
+        raise UsageError(f"there is no file {path}", hint=f"Relative paths start at {Path.cwd()}.")
     path = path.resolve()
     _make_importable(path.parent, first=True)
     earlier = sys.modules.get(path.stem)
@@ -144,7 +172,7 @@ def _import_file(path: Path) -> ModuleType:
     name = f"{path.stem}_problem" if taken else path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file")
+        raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -156,7 +184,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType | None:
-    """The module, or None where there is none of that name; the current folder counts as importable."""
+    """The module of that name, or None if there is none. Modules in the current folder are found, too."""
     if not all(part.isidentifier() for part in name.split(".")):
         return None
     _make_importable(Path.cwd(), first=False)
@@ -176,4 +204,4 @@ def _make_importable(folder: Path, *, first: bool) -> None:
 
 
 def _not_importable(place: str, error: BaseException) -> ProblemError:
-    return ProblemError(f"{place} can't be imported: {type(error).__name__}: {error}", hint=SEE_WHERE)
+    return ProblemError(f"{place} can't be imported: {type(error).__name__}: {error}", hint=SHOW_TRACEBACK)

@@ -1,8 +1,8 @@
-"""All plugins with what became of each, their entries by name, and what an entry stands for.
+"""All plugins with their status, their entries by name, and the implementation of an entry.
 
 A plugin is an entry point of the group "eigencore": a module, or an object, that implements hooks of
-`eigencore.hookspecs`. Each is imported, checked and asked for its entries by itself; where any of that fails,
-nothing of it is kept but a record that says why, and nobody else notices.
+`eigencore.hookspecs`. Plugins are imported and checked separately. If one fails, only a record with the
+reason is kept, and the other plugins are not affected.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from eigencore.errors import (
     UsageError,
 )
 from eigencore.options import resolve
-from eigencore.registry.discovery import PluginRecord, discover, normal
+from eigencore.registry.discovery import PluginRecord, discover, normalised
 from eigencore.registry.loading import entries_of, one_line
+from eigencore.registry.wording import entry_kind, with_article
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,102 +42,139 @@ DISABLE_VARIABLE = "EIGEN_DISABLE_PLUGINS"
 
 @dataclass(frozen=True)
 class Registered(Generic[E]):
-    """An entry and the plugin that brings it."""
+    """An entry and the plugin that registers it."""
 
     entry: E
     plugin: PluginRecord
 
     @property
     def full_name(self) -> str:
+        """The name that is unambiguous if several plugins use the same one: "name@distribution"."""
         return f"{self.entry.name}@{self.plugin.distribution}"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """All plugins, and the entries of those that loaded; both sorted by name."""
+    """All plugins, and the entries of the plugins that were loaded; both sorted by name.
+
+    Attributes:
+        records: one record per plugin.
+        registered: the entries of all kinds, each with its plugin.
+    """
 
     records: tuple[PluginRecord, ...]
     registered: tuple[Registered[Any], ...]
 
     def entries(self, kind: type[E]) -> tuple[Registered[E], ...]:
-        """The entries of a kind; `entries(Entry)` are all."""
+        """The entries of a kind; `entries(Entry)` returns all entries.
+
+        Example:
+            from eigencore import SolverEntry
+            from eigencore.registry import registry
+
+            for one in registry().entries(SolverEntry):
+                print(one.entry.name, one.entry.summary, one.plugin.full_name)
+        """
         return tuple(one for one in self.registered if isinstance(one.entry, kind))
 
     def find(self, kind: type[E], name: str) -> E:
-        """The entry of that name; "name@distribution" picks where two plugins bring it.
+        """The entry of a kind with the given name.
+
+        Args:
+            kind: the class of the entry, such as SolverEntry.
+            name: the name of the entry, or "name@distribution" if several plugins register the same name.
 
         Raises:
-            UnknownNameError: there is none; tells near names, and plugins that failed or are disabled.
-            UsageError: plugins bring two entries of that name, be they of the same kind or not.
+            UnknownNameError: there is no such entry; the hint suggests near names, and lists the plugins that
+                failed to load or are disabled.
+            UsageError: several plugins register an entry of that name, of the same kind or of another.
+
+        Example:
+            from eigencore import SolverEntry
+            from eigencore.registry import registry
+
+            print(registry().find(SolverEntry, "lanczos").which)
         """
         bare, _, distribution = name.partition("@")
         named = [one for one in self.registered if one.entry.name == bare]
-        right = [one for one in self.entries(kind) if one.entry.name == bare]
+        found = [one for one in self.entries(kind) if one.entry.name == bare]
         if distribution:
-            right = [one for one in right if normal(one.plugin.distribution) == normal(distribution)]
-            named = list(right)
-        if not right:
+            found = [one for one in found if normalised(one.plugin.distribution) == normalised(distribution)]
+            named = list(found)
+        if not found:
             raise self._unknown(kind, name)
         if len(named) > 1:
-            raise _clash(name, named, ways=[] if distribution else [one.full_name for one in right])
-        return right[0].entry
+            raise _ambiguous(name, named, choices=[] if distribution else [one.full_name for one in found])
+        return found[0].entry
 
     def _unknown(self, kind: type[Entry], name: str) -> UnknownNameError:
         known = {one.full_name if "@" in name else one.entry.name for one in self.entries(kind)}
-        also = [f"{name} is {_article(one.entry)}." for one in self.registered if one.entry.name == name]
+        also = [
+            f"{name} is {with_article(entry_kind(one.entry))}."
+            for one in self.registered
+            if one.entry.name == name
+        ]
         for record in self.records:
             if record.status == "broken":
                 also.append(f"Plugin {record.name} failed to load: {record.error}.")
             elif record.status == "disabled":
                 also.append(f"Plugin {record.name} is disabled.")
-        return UnknownNameError(_word(kind), name, known, also=" ".join(also))
+        return UnknownNameError(entry_kind(kind), name, known, also=" ".join(also))
 
 
-def _clash(name: str, named: list[Registered[Any]], *, ways: list[str]) -> UsageError:
-    brought = " and ".join(f"{_article(one.entry)} of plugin {one.plugin.full_name}" for one in named)
-    hint = f"Disable one of them: {DISABLE_VARIABLE}={named[-1].plugin.full_name}."
-    if len(set(ways)) == len(ways) > 0:
-        hint = f"Say {' or '.join(ways)}, or disable one: {DISABLE_VARIABLE}={named[-1].plugin.full_name}."
-    return UsageError(f"{name!r} can mean {len(named)} things: {brought}", hint=hint)
+def _ambiguous(name: str, named: list[Registered[Any]], *, choices: list[str]) -> UsageError:
+    entries = " and ".join(
+        f"{with_article(entry_kind(one.entry))} of plugin {one.plugin.full_name}" for one in named
+    )
+    disabling = f"{DISABLE_VARIABLE}={named[-1].plugin.full_name}"
+    if len(set(choices)) == len(choices) > 0:
+        hint = f"Use {' or '.join(choices)}, or disable a plugin: {disabling}."
+    else:
+        hint = f"Disable one of the plugins: {disabling}."
+    return UsageError(f"{name!r} is the name of {len(named)} entries: {entries}", hint=hint)
 
 
-def _word(kind: type[Entry]) -> str:
-    """SolverEntry -> solver."""
-    return kind.__name__.removesuffix("Entry").lower() or "entry"
-
-
-def _article(entry: Entry) -> str:
-    word = _word(type(entry))
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
-
-
-# -- building it -------------------------------------------------------------------------------------------
+# -- building the registry ---------------------------------------------------------------------------------
 
 _switched_off: set[str] = set()
 
 
 @functools.cache
 def registry() -> Registry:
-    """The plugins of this process, found and loaded when first asked for.
+    """The plugins of this process, discovered and loaded by the first call.
 
-    EIGEN_DISABLE_PLUGINS=a,b and `disable` keep plugins out. A name in the variable that no plugin bears is
-    warned of, not refused: one shell may serve several environments.
+    EIGEN_DISABLE_PLUGINS=a,b and `disable` exclude plugins. An unknown name in the variable causes a warning,
+    not an error, because one shell may serve several environments.
+
+    Example:
+        from eigencore.registry import registry
+
+        for record in registry().records:
+            print(record.name, record.status)
     """
-    ambient = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")} - {""}
-    built = _build(_switched_off | ambient)
-    for name in sorted(ambient - _labels(built.records)):
+    from_environment = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")} - {""}
+    built = _build(_switched_off | from_environment)
+    for name in sorted(from_environment - _labels(built.records)):
         unknown = _no_plugin(name, built.records)
         warnings.warn(f"{DISABLE_VARIABLE}: {unknown.message}. {unknown.hint}", stacklevel=2)
     return built
 
 
 def disable(*names: str) -> None:
-    """Keeps plugins out, by the name of their entry point, or by name@distribution.
+    """Disables plugins, by the name of their entry point or by name@distribution.
 
-    Before the first `registry()` nothing of them is imported; after it, the registry is built anew.
+    A plugin that is disabled before the first call of `registry` is not imported. After that call, the
+    registry is rebuilt.
 
     Raises:
-        UnknownNameError: no plugin bears that name; then none is disabled.
+        UnknownNameError: a name is not that of a plugin; no plugin is disabled then.
+
+    Example:
+        from eigencore import SolverEntry
+        from eigencore.registry import disable, registry
+
+        disable("arpack")
+        print([one.entry.name for one in registry().entries(SolverEntry)])
     """
     records = [record for _, record in discover()]
     for name in names:
@@ -155,12 +193,12 @@ def _build(disabled: set[str]) -> Registry:
             record = replace(record, status="disabled")
         elif point is not None:
             try:
-                # What a plugin prints while it is imported must not mix with the data on stdout.
+                # What a plugin prints while it is imported must not be mixed with the data on stdout.
                 with contextlib.redirect_stdout(sys.stderr):
                     entries = entries_of(point.load())
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # SystemExit, and an extension module's panic, are no Exception
+            except BaseException as error:  # SystemExit and panics of extension modules are not Exceptions
                 record = replace(record, status="broken", error=one_line(error))
         records.append(record)
         registered += [Registered(entry, record) for entry in entries]
@@ -182,40 +220,82 @@ def _no_plugin(name: str, records: Iterable[PluginRecord]) -> UnknownNameError:
 
 
 def load(entry: Entry) -> Any:
-    """What the entry stands for.
+    """The implementation of an entry, imported by its import string.
 
     Raises:
-        PluginError: it can't be imported; where an extra is missing, the hint tells how to install it.
+        PluginError: the implementation can't be imported; if an extra is missing, the hint says how to
+            install it.
+
+    Example:
+        from eigencore import SolverEntry
+        from eigencore.registry import load, registry
+
+        print(load(registry().find(SolverEntry, "lanczos")))
     """
     return _follow(entry, entry.load)
 
 
 def load_options(entry: Entry) -> type | None:
-    """The dataclass of the entry's options, or None where it has none. Raises PluginError as `load` does."""
+    """The dataclass that declares the options of an entry, or None if the entry takes no options.
+
+    Raises:
+        PluginError: the dataclass can't be imported, or the import string refers to something else.
+
+    Example:
+        from eigencore import SolverEntry
+        from eigencore.options import describe
+        from eigencore.registry import load_options, registry
+
+        declared = load_options(registry().find(SolverEntry, "lanczos"))
+        print([option.name for option in describe(declared)])
+    """
     if entry.options is None:
         return None
     options = _follow(entry, entry.options)
     if not (isinstance(options, type) and is_dataclass(options)):
-        raise PluginError(f"{entry.options}, the options of {entry.name}, is no dataclass")
+        raise PluginError(f"{entry.options}, the options of {entry.name}, is not a dataclass")
     return options
 
 
 def resolve_options(entry: Entry, given: Mapping[str, object]) -> Any:
-    """The entry's options with the given values, or None where it declares none.
+    """The options of an entry with the given values, or None if the entry takes no options.
 
     Raises:
-        OptionError, UnknownNameError: an option that it doesn't have, or a value that it can't take.
+        OptionError: a value is not accepted, or the entry takes no options.
+        UnknownNameError: the entry does not have an option of that name.
+        PluginError: the options can't be imported.
+
+    Example:
+        from eigencore import SolverEntry
+        from eigencore.registry import registry, resolve_options
+
+        print(resolve_options(registry().find(SolverEntry, "lanczos"), {"basis": "40"}))
     """
     declared = load_options(entry)
     if declared is not None:
         return resolve(declared, given, entry=entry.name)
     if given:
-        raise OptionError(f"{entry.name} has no options; given were {', '.join(given)}")
+        raise OptionError(f"{entry.name} takes no options; given: {', '.join(given)}")
     return None
 
 
 def require(entry: Entry, offered: frozenset[Capability], problem: str = "this problem") -> None:
-    """Raises CapabilityError where the problem does not offer all that the entry needs."""
+    """Checks that a problem offers the capabilities that an entry needs.
+
+    Args:
+        entry: the entry.
+        offered: the capabilities of the bound problem.
+        problem: the name of the problem, for the error message.
+
+    Raises:
+        CapabilityError: capabilities are missing; the message lists them and those that are offered.
+
+    Example:
+        from eigencore import AttackEntry, bind
+        from eigencore.registry import registry, require
+
+        require(registry().find(AttackEntry, "pgd"), bind("demo:digits-numpy").capabilities)
+    """
     missing = sorted(entry.needs - offered)
     if missing:
         offers = ", ".join(sorted(offered)) or "nothing"
@@ -232,14 +312,14 @@ def _follow(entry: Entry, target: str) -> Any:
         missing = _missing(error)
         if entry.extra and missing and missing != module.partition(".")[0]:
             raise PluginError(
-                f"the {_word(type(entry))} {entry.name} needs {missing}, which is not installed",
+                f"the {entry_kind(entry)} {entry.name} needs {missing}, which is not installed",
                 hint=f'Run: pip install "{_distribution_of(entry)}[{entry.extra}]"',
             ) from error
         raise PluginError(f"{entry.name} can't be loaded from {target}: {one_line(error)}") from error
 
 
 def _missing(error: BaseException) -> str | None:
-    """The package that was not found, where that is what went wrong."""
+    """The name of the package that was not found, if the error is that an import did not find one."""
     return error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
 
 

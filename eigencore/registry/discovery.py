@@ -1,4 +1,4 @@
-"""Which plugins are installed, read from the metadata of distributions; nothing of them is imported."""
+"""The installed plugins, read from the metadata of distributions without importing any of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ ENTRY_POINT_GROUP = "eigencore"
 
 @dataclass(frozen=True)
 class PluginRecord:
-    """What became of one entry point.
+    """A plugin and its status.
 
     Attributes:
-        name: of the entry point; two distributions may use the same one.
-        distribution: the package that brings it.
-        status: "loaded"; "disabled": switched off, never imported; "broken": it failed, and `error` says
-            how in one line; "shadowed": never imported, since another copy of the same distribution that
-            comes earlier on sys.path has an entry point of this name too (`error` says where).
+        name: the name of its entry point; two distributions may use the same one.
+        distribution: the installed package that the plugin is part of.
+        version: the version of the distribution.
+        status: "loaded"; "disabled": not imported; "broken": it failed, `error` gives the reason in one line;
+            "shadowed": not imported, because a copy of the same distribution that is earlier on sys.path has
+            an entry point of the same name (`error` says where).
+        error: the reason why the plugin is broken or shadowed, or None.
     """
 
     name: str
@@ -34,11 +36,15 @@ class PluginRecord:
 
     @property
     def full_name(self) -> str:
+        """The name that is unambiguous if several distributions use the same one: "name@distribution"."""
         return f"{self.name}@{self.distribution}"
 
 
 def discover() -> Iterator[tuple[metadata.EntryPoint | None, PluginRecord]]:
-    """Every plugin that is installed; None for the entry point of one that is not to be loaded."""
+    """The entry point and the record of every installed plugin.
+
+    The entry point is None if it is not to be loaded: its metadata are damaged, or it is shadowed.
+    """
     first: dict[tuple[str, str], tuple[str, str]] = {}
     for distribution in metadata.distributions():
         text = ""
@@ -47,45 +53,48 @@ def discover() -> Iterator[tuple[metadata.EntryPoint | None, PluginRecord]]:
             if f"[{ENTRY_POINT_GROUP}]" not in text:
                 continue
             points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
-        except Exception as error:  # damaged metadata; of interest only where the plugin is one of ours
+        except Exception as error:  # damaged metadata; reported only if the distribution has a plugin
             if f"[{ENTRY_POINT_GROUP}]" in text:
                 reason = f"its entry points can't be read ({type(error).__name__}: {error})"
-                record = _record(_told(distribution, "Name"), distribution)
+                record = _record(_metadata_field(distribution, "Name"), distribution)
                 yield None, replace(record, status="broken", error=reason)
             continue
         for point in points:
             record = _record(point.name, distribution)
             copy = (os.path.realpath(str(distribution.locate_file(""))), point.value)
-            earlier = first.setdefault((point.name, normal(record.distribution)), copy)
+            earlier = first.setdefault((point.name, normalised(record.distribution)), copy)
             if earlier is copy:
                 yield point, record
-            elif earlier != copy:  # one folder may stand on sys.path twice, which is no second copy
-                yield (
-                    None,
-                    replace(record, status="shadowed", error=f"hidden by {earlier[1]} in {earlier[0]}"),
-                )
+            elif earlier != copy:  # the same folder may be on sys.path twice, which is not a second copy
+                reason = f"{earlier[1]} in {earlier[0]} is earlier on sys.path"
+                yield None, replace(record, status="shadowed", error=reason)
 
 
 def missing_packages(distribution: str, extra: str) -> tuple[str, ...]:
-    """The packages that an extra of a distribution brings and that are not installed, in any version.
+    """The packages that an extra of a distribution installs and that are not installed yet, in any version.
 
-    A requirement that hangs on more than the extra, such as the system, is not looked at.
+    A requirement with a further condition, such as the operating system, is ignored.
+
+    Example:
+        from eigencore.registry import missing_packages
+
+        print(missing_packages("eigencore", "torch"))
     """
     names: set[str] = set()
     for requirement in _requirements(distribution):
-        asked = _OF_AN_EXTRA.match(requirement)
-        if asked is None or asked["extra"] != extra:
+        match = _REQUIREMENT_OF_EXTRA.match(requirement)
+        if match is None or match["extra"] != extra:
             continue
-        if normal(asked["name"]) == normal(distribution):  # an extra of other extras
-            for other in re.findall(r"[\w.-]+", asked["extras"] or ""):
+        if normalised(match["name"]) == normalised(distribution):  # an extra that consists of other extras
+            for other in re.findall(r"[\w.-]+", match["extras"] or ""):
                 names.update(missing_packages(distribution, other))
-        elif not _is_installed(asked["name"]):
-            names.add(asked["name"])
+        elif not _is_installed(match["name"]):
+            names.add(match["name"])
     return tuple(sorted(names))
 
 
-# "torch>=2.4; extra == 'torch'", with nothing else in the marker.
-_OF_AN_EXTRA = re.compile(
+# Such as "torch>=2.4; extra == 'torch'", with nothing else in the marker.
+_REQUIREMENT_OF_EXTRA = re.compile(
     r"""(?P<name>[\w.-]+)\s*(\[(?P<extras>[^\]]*)\])?[^;]*;\s*extra\s*==\s*['"](?P<extra>[\w.-]+)['"]\s*$"""
 )
 
@@ -105,15 +114,15 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def normal(distribution: str) -> str:
-    """A distribution's name as packaging compares it."""
+def normalised(distribution: str) -> str:
+    """The name of a distribution in the normalised form in which names are compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _record(name: str, distribution: metadata.Distribution) -> PluginRecord:
-    return PluginRecord(name, _told(distribution, "Name"), _told(distribution, "Version"))
+    return PluginRecord(name, _metadata_field(distribution, "Name"), _metadata_field(distribution, "Version"))
 
 
-def _told(distribution: metadata.Distribution, key: str) -> str:
-    told = distribution.metadata
-    return str(told[key]) if told is not None and key in told else "unknown"
+def _metadata_field(distribution: metadata.Distribution, key: str) -> str:
+    fields = distribution.metadata
+    return str(fields[key]) if fields is not None and key in fields else "unknown"

@@ -1,4 +1,4 @@
-"""From a plugin to the entries it brings: its hooks collected, checked, and called one by one."""
+"""The entries that a plugin registers: its hooks are collected, checked and called separately."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from eigencore.entries import (
     SolverEntry,
 )
 from eigencore.errors import PluginError
+from eigencore.registry.wording import type_of
 from eigencore.request import WHICH
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ HOOKS: dict[str, type[Entry]] = {
     "eigen_commands": CommandEntry,
 }
 PREFIX = "eigen_"
-# A name stands in `--set NAME.OPTION=VALUE`, in `--analyses a,b` and before "@distribution".
+# A name is used in `--set NAME.OPTION=VALUE`, in `--analyses a,b` and before "@distribution".
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(:[a-z0-9_-]+)?", re.ASCII | re.IGNORECASE)
 NORMS = ("Linf", "L2")
 _RESERVED = {"none": "--analyses none", "problem": "--set problem.NAME=VALUE"}
@@ -45,15 +46,15 @@ _IMPORT_STRING = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
 def entries_of(plugin: object) -> list[Entry]:
-    """All entries that a plugin brings.
+    """All entries that a plugin registers.
 
-    Every hook is called by itself, and the plugin is registered in a manager of its own: a failure can
-    neither leave something behind in a shared one nor stop the hooks of others.
+    Every hook is called separately, and every plugin has its own plugin manager: a failure leaves nothing
+    in a shared manager and does not prevent the hooks of other plugins from being called.
 
     Raises:
-        PluginError: a hook's name, signature or result is wrong, or an entry is.
-        pluggy.PluginValidationError: a hook takes an argument that it is not given.
-        Exception: whatever a hook raises.
+        PluginError: the name, the signature or the result of a hook is invalid, or an entry is.
+        pluggy.PluginValidationError: a hook has a parameter that its specification does not have.
+        Exception: an exception that a hook raised.
     """
     holder = types.ModuleType("hooks")
     for name, function in _hooks_of(plugin).items():
@@ -66,16 +67,18 @@ def entries_of(plugin: object) -> list[Entry]:
     for hook, kind in HOOKS.items():
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             if implementation.hookwrapper or implementation.wrapper:
-                raise PluginError(f"{hook} is a wrapper; hooks are called one by one, so none wraps another")
+                raise PluginError(f"{hook} is a wrapper; hooks are called separately and can't be wrapped")
             entries += _checked(hook, kind, implementation.function())
     for name, times in Counter(entry.name for entry in entries).items():
         if times > 1:
-            raise PluginError(f"it brings {times} entries named {name!r}; names are unique across kinds")
+            raise PluginError(
+                f"it registers {times} entries named {name!r}; names must be unique across all kinds"
+            )
     return entries
 
 
 def one_line(error: BaseException) -> str:
-    """What happened, in a line without a traceback."""
+    """An error as one line of text, without a traceback."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({'' if error.code is None else repr(error.code)})"
     text = " ".join(str(error).split())
@@ -85,10 +88,10 @@ def one_line(error: BaseException) -> str:
 
 
 def _hooks_of(plugin: object) -> dict[str, Callable[..., object]]:
-    """The functions marked as hooks, each under its name.
+    """The functions that are marked as hooks, by name.
 
-    Attributes are looked at statically: neither a module's lazy `__getattr__` or `__dir__` nor a property
-    runs, and so nothing is imported that the plugin puts off.
+    Attributes are inspected statically: a module's `__getattr__` and `__dir__` and properties are not called,
+    so that nothing is imported which the plugin imports lazily.
     """
     names = type.__dir__(plugin) if isinstance(plugin, type) else object.__dir__(plugin)
     hooks = {}
@@ -103,35 +106,31 @@ def _hooks_of(plugin: object) -> dict[str, Callable[..., object]]:
             _refuse_unknown(mark["specname"] or name, optional=mark["optionalhook"])
             hooks[name] = getattr(plugin, name)
         else:
-            raise PluginError(f"{name} is a {type(value).__name__}; a hook is a plain function")
+            raise PluginError(f"{name} is {type_of(value)}; a hook must be a plain function")
     return hooks
 
 
 def _refuse_unmarked(name: str, value: object) -> None:
     is_spec = hasattr(value, f"{hookspecs.PROJECT}_spec")
     if name.startswith(PREFIX) and callable(value) and not is_spec:
-        raise PluginError(f"{name} lacks @hookimpl (names that begin with {PREFIX} are kept for hooks)")
+        raise PluginError(f"{name} lacks @hookimpl (names that begin with {PREFIX} are reserved for hooks)")
 
 
 def _refuse_unknown(hook: str, *, optional: bool) -> None:
     if hook not in HOOKS and not optional:
         near = get_close_matches(hook, HOOKS, n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(HOOKS)}"
+        meant = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(HOOKS)}"
         raise PluginError(f"there is no hook {hook}; {meant}")
 
 
-def _checked(hook: str, kind: type[Entry], brought: Any) -> list[Entry]:
-    if not isinstance(brought, list):
-        raise PluginError(f"{hook} returned {_a(brought)}; expected a list of {kind.__name__}")
-    for entry in brought:
+def _checked(hook: str, kind: type[Entry], returned: Any) -> list[Entry]:
+    if not isinstance(returned, list):
+        raise PluginError(f"{hook} returned {type_of(returned)}; expected a list of {kind.__name__}")
+    for entry in returned:
         if not isinstance(entry, kind):
-            raise PluginError(f"{hook} brings {_a(entry)}; expected {kind.__name__}")
+            raise PluginError(f"{hook} returned a list with {type_of(entry)}; expected {kind.__name__} only")
         _refuse_malformed(entry)
-    return brought
-
-
-def _a(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    return returned
 
 
 def _refuse_malformed(entry: Entry) -> None:
@@ -142,22 +141,24 @@ def _refuse_malformed(entry: Entry) -> None:
             'with at most one ":" as in "demo:digits"'
         )
     if name in _RESERVED:
-        raise PluginError(f"an entry is named {name!r}, which {_RESERVED[name]} needs for itself")
+        raise PluginError(f"an entry is named {name!r}, which is reserved for {_RESERVED[name]}")
     for field, target in (("load", entry.load), ("options", entry.options)):
         if target is not None and not (isinstance(target, str) and _IMPORT_STRING.fullmatch(target)):
-            raise PluginError(f'the {field} of {name} is {target!r}; expected text as "module:attribute"')
+            raise PluginError(
+                f'the {field} of {name} is {target!r}; expected an import string "module:attribute"'
+            )
     unknown = sorted(map(str, frozenset(entry.needs) - frozenset(Capability)))
     if unknown:
-        raise PluginError(f"{name} needs {', '.join(unknown)}; there is {', '.join(Capability)}")
-    known, given, field = _words_of(entry)
-    wrong = [word for word in given if word not in known]
+        raise PluginError(f"{name} needs {', '.join(unknown)}; the capabilities are {', '.join(Capability)}")
+    known, given, field = _closed_field(entry)
+    wrong = [value for value in given if value not in known]
     if wrong or (known and not given):
-        told = ", ".join(map(repr, wrong)) or "nothing"
-        raise PluginError(f"the {field} of {name} holds {told}; there is {', '.join(known)}")
+        contents = ", ".join(map(repr, wrong)) or "no value"
+        raise PluginError(f"the {field} of {name} has {contents}; expected values from {', '.join(known)}")
 
 
-def _words_of(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """The words that a field of the entry may hold, those that it holds, and its name."""
+def _closed_field(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """The values that a field of the entry accepts, the values that it has, and its name."""
     if isinstance(entry, SolverEntry):
         return tuple(WHICH), tuple(entry.which), "which"
     if isinstance(entry, AttackEntry):

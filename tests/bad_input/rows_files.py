@@ -108,7 +108,7 @@ made_of = partial(made, file="matrices.py")
 
 ROWS = [
     # -- files and modules
-    named("nowhere.py:make", "no file nowhere.py", "Paths are seen from"),
+    named("nowhere.py:make", "no file nowhere.py", "Relative paths start at"),
     named("made.py", "no factory", "made.py:FACTORY"),
     named("made.py:", "no factory in made.py", error=UnknownNameError),
     named("made.py:sond", "'sond'", "Did you mean", error=UnknownNameError),
@@ -135,20 +135,27 @@ ROWS = [
     named("fails_too:make", "ZeroDivisionError", error=ProblemError, prepare=files(fails_too="1 / 0")),
     named("json:dumpz", "no factory in json", "dumps", error=UnknownNameError),
     # -- factories
-    made_of("returns_none", "NoneType None", "expected a Problem"),
-    named("matrices.py:returns_text", "returned str 'hessian'", "expected a Problem", error=ProblemError),
-    made_of("returns_a_pair", "a tuple of 2"),
-    made_of("returns_a_list", "list [1, 2]"),
-    made_of("returns_a_class", "type <class"),
+    made_of("returns_none", "of type NoneType: None", "expected a Problem"),
+    named(
+        "matrices.py:returns_text",
+        "returned a value of type str: 'hessian'",
+        "expected a Problem",
+        error=ProblemError,
+    ),
+    made_of("returns_a_pair", "a tuple of length 2"),
+    made_of("returns_a_list", "of type list: [1, 2]"),
+    made_of("returns_a_class", "of type type: <class"),
     named(
         "matrices.py:raises", "matrices.py:raises failed", "RuntimeError: no data here", error=ProblemError
     ),
     named("matrices.py:exits", "matrices.py:exits failed", "SystemExit", error=ProblemError),
-    named("matrices.py:needs_a_path", "problem needs path", "--set problem.path=", error=OptionError),
+    named(
+        "matrices.py:needs_a_path", "problem needs a value for path", "--set problem.path=", error=OptionError
+    ),
     made_of("lacks_a_loss", "the problem lacks loss"),
     made_of("lacks_everything", "lacks model, data, loss"),
     made_of("operator_and_model", "an operator and also model"),
-    made_of("operator_and_checkpoint", "checkpoint has no meaning", error=UsageError),
+    made_of("operator_and_checkpoint", "checkpoint can't be used", error=UsageError),
     made_of("on_an_unknown_backend", "tensorflow", "torch", error=UnknownNameError),
     # -- checkpoints
     checkpoint("no checkpoint", "the checkpoint file weights.pt does not exist", error=UsageError),

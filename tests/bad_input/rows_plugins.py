@@ -144,7 +144,7 @@ ROWS = [
     ),
     by_solver(
         "a solver that two plugins provide",
-        "'lanczos' can mean 2 things",
+        "'lanczos' is the name of 2 entries",
         "lanczos@strange",
         code=SOLVER.format(name="lanczos", load="never"),
         solver="lanczos",

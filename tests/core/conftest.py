@@ -1,4 +1,4 @@
-"""Plugins made up for a test, which come through the same door as any other: an installed entry point."""
+"""Plugins that are made up for a test and, like any other plugin, discovered by an installed entry point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What crosses between the host and an array library comes over whole, and norms survive extreme scales."""
+"""Transfers between the host and array libraries preserve numbers; norms are correct at extreme scales."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ SHAPES = [(), (1,), (5,), (3, 4), (4, 0)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_over_and_back_is_the_same(operator, shape):
+def test_a_round_trip_preserves_the_array(operator, shape):
     x = np.random.default_rng(0).standard_normal(shape)
-    x = x.astype(np.float32).astype(np.float64)  # so that both precisions hold it
-    over = arrays.from_host(x, operator)
-    assert (tuple(over.shape), over.dtype) == (shape, operator.dtype)
-    assert arrays.device_of(over) == operator.device
-    back = arrays.to_host(over)
+    x = x.astype(np.float32).astype(np.float64)  # so that both precisions can represent it
+    array = arrays.from_host(x, operator)
+    assert (tuple(array.shape), array.dtype) == (shape, operator.dtype)
+    assert arrays.device_of(array) == operator.device
+    back = arrays.to_host(array)
     assert (type(back), back.dtype) == (np.ndarray, np.float64)
     np.testing.assert_array_equal(back, x)
 
 
 @pytest.mark.parametrize(
-    "twist", [np.transpose, np.flip, lambda x: x[::2, 1:], np.asfortranarray], ids=["T", "flip", "cut", "F"]
+    "layout", [np.transpose, np.flip, lambda x: x[::2, 1:], np.asfortranarray], ids=["T", "flip", "cut", "F"]
 )
-def test_any_memory_layout_comes_over(operator, twist):
-    x = twist(np.arange(12.0).reshape(4, 3))
+def test_any_memory_layout_is_transferred(operator, layout):
+    x = layout(np.arange(12.0).reshape(4, 3))
     np.testing.assert_array_equal(arrays.to_host(arrays.from_host(x, operator)), x)
 
 
-def test_neither_side_shares_memory_with_the_other(operator):
+def test_copies_share_no_memory(operator):
     x = np.arange(4.0)
     x.setflags(write=False)
-    over = arrays.from_host(x, operator)
-    back = arrays.to_host(over)
+    array = arrays.from_host(x, operator)
+    back = arrays.to_host(array)
     nine = arrays.from_host(np.array(9.0), operator)
-    assert arrays.to_host(arrays.write(over, 0, nine))[0] == 9
+    assert arrays.to_host(arrays.write(array, 0, nine))[0] == 9
     assert x[0] == back[0] == 0
     back[1] = 7
-    assert arrays.to_host(over)[1] == 1
+    assert arrays.to_host(array)[1] == 1
 
 
-def test_writing_puts_the_value_there_and_nowhere_else(operator):
+def test_writing_changes_only_the_given_index(operator):
     x = arrays.zeros((4, 3), operator)
     block = arrays.from_host(np.ones((2, 3)), operator)
     x = arrays.write(x, (slice(1, 3), slice(None)), block)
@@ -69,14 +69,14 @@ def test_the_rounding_unit_is_that_of_the_precision(operator, array_library):
     assert arrays.eps(operator) == np.finfo(array_library.precision).eps
 
 
-def test_what_counts_as_an_array(operator):
+def test_arrays_are_recognised(operator):
     assert arrays.is_array(arrays.zeros((2,), operator))
     assert not arrays.is_array([1.0])
     assert not arrays.is_array(1.0)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32", "float64", "int64", "bool"])
-def test_tensors_of_any_type_come_to_the_host_without_their_graph(precision):
+def test_tensors_of_any_type_are_transferred_without_their_graph(precision):
     torch = pytest.importorskip("torch")
     x = torch.tensor([[1.0, 0.0, 1.0]]).to(getattr(torch, precision))
     if x.is_floating_point():
@@ -88,15 +88,15 @@ def test_tensors_of_any_type_come_to_the_host_without_their_graph(precision):
     np.testing.assert_array_equal(arrays.to_host(x.T), host.T)
 
 
-def test_half_precision_goes_over_and_back():
+def test_a_round_trip_preserves_half_precision():
     torch = pytest.importorskip("torch")
     import array_api_compat.torch as xp
 
     operator = FunctionOperator(lambda v: v, 3, xp=xp, dtype=torch.bfloat16, device="cpu")
-    over = arrays.from_host(np.array([1.0, -2.5, 0.0]), operator)
-    assert over.dtype is torch.bfloat16
-    np.testing.assert_array_equal(arrays.to_host(over), [1.0, -2.5, 0.0])
-    assert arrays.norm(over) == pytest.approx(math.sqrt(7.25), rel=arrays.eps(operator))
+    array = arrays.from_host(np.array([1.0, -2.5, 0.0]), operator)
+    assert array.dtype is torch.bfloat16
+    np.testing.assert_array_equal(arrays.to_host(array), [1.0, -2.5, 0.0])
+    assert arrays.norm(array) == pytest.approx(math.sqrt(7.25), rel=arrays.eps(operator))
     assert arrays.eps(operator) == 2**-7
 
 
@@ -106,19 +106,19 @@ def test_half_precision_goes_over_and_back():
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e-10, 1.0, 1e10, 1e17, 1e30, 2e37])
 def test_the_norm_is_right_at_any_scale(operator, scale):
     x = scale * np.random.default_rng(0).standard_normal(1000)
-    over = arrays.from_host(x, operator)
-    expected = math.sqrt(math.fsum((arrays.to_host(over) / scale) ** 2)) * scale
-    assert arrays.norm(over) == pytest.approx(expected, rel=100 * arrays.eps(operator))
+    array = arrays.from_host(x, operator)
+    expected = math.sqrt(math.fsum((arrays.to_host(array) / scale) ** 2)) * scale
+    assert arrays.norm(array) == pytest.approx(expected, rel=100 * arrays.eps(operator))
 
 
-def test_the_norm_of_one_tiny_number_and_of_nothing(operator):
+def test_the_norm_of_one_tiny_number_and_of_no_numbers(operator):
     tiny = float(operator.xp.finfo(operator.dtype).smallest_normal)
     assert arrays.norm(arrays.from_host(np.array([0.0, -tiny]), operator)) == tiny
     assert arrays.norm(arrays.zeros((3,), operator)) == 0
     assert arrays.norm(arrays.zeros((0,), operator)) == 0
 
 
-def test_the_norm_of_a_block_is_frobenius(operator):
+def test_the_norm_of_a_block_is_the_frobenius_norm(operator):
     x = np.random.default_rng(0).standard_normal((20, 3))
     for scale in (1.0, 1e30):
         norm = arrays.norm(arrays.from_host(scale * x, operator))
@@ -126,7 +126,7 @@ def test_the_norm_of_a_block_is_frobenius(operator):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_norm_does_not_hide_what_is_not_finite(operator, bad):
+def test_the_norm_of_non_finite_numbers_is_not_finite(operator, bad):
     assert not math.isfinite(arrays.norm(arrays.from_host(np.array([1.0, bad, 2.0]), operator)))
 
 
@@ -144,5 +144,5 @@ def test_a_norm_does_not_hide_what_is_not_finite(operator, bad):
         ([3e38] * 10 + [-np.inf], False),
     ],
 )
-def test_finite_means_every_number(operator, numbers, finite):
+def test_an_array_is_finite_if_every_number_is(operator, numbers, finite):
     assert arrays.is_finite(arrays.from_host(np.array(numbers), operator)) is finite

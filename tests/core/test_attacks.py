@@ -75,7 +75,7 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
             OptionError,
             "pgd.steps is 0; expected a whole number of at least 1",
         ),
-        ("pgd", {"eps": 0.1, "norm": "L1"}, OptionError, "pgd.norm is 'L1'; expected 'Linf', or 'L2'"),
+        ("pgd", {"eps": 0.1, "norm": "L1"}, OptionError, "pgd.norm is 'L1'; expected 'Linf' or 'L2'"),
         ("ddn", {"norm": "Linf"}, UnknownNameError, "no option of ddn named 'norm'"),
         ("pgd", {"eps": 0.1, "stepps": 3}, UnknownNameError, "Did you mean steps or step"),
     ],

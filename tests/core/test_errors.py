@@ -1,4 +1,4 @@
-"""Errors are for humans: what is wrong, what was expected, what to do; and each kind has its exit code."""
+"""Errors say what is wrong, what was expected and what to do; each kind has its exit code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ KINDS = {
 }
 
 
-def test_the_tree_that_is_told_is_the_one_there_is():
-    told = dict(re.findall(r"(\w+)\s+(\d+)\s", errors.__doc__))
-    assert told == {name: str(kind.exit_code) for name, kind in KINDS.items()}
-    depth = {name: errors.__doc__.splitlines()[i].index(name) for name, i in _lines(told).items()}
+def test_the_documented_tree_is_that_of_the_classes():
+    documented = dict(re.findall(r"(\w+)\s+(\d+)\s", errors.__doc__))
+    assert documented == {name: str(kind.exit_code) for name, kind in KINDS.items()}
+    depth = {name: errors.__doc__.splitlines()[i].index(name) for name, i in _lines(documented).items()}
     for name, kind in KINDS.items():
         parent = kind.__mro__[1].__name__
         if parent in depth:
             assert depth[name] > depth[parent]
-            assert _lines(told)[name] > _lines(told)[parent]
+            assert _lines(documented)[name] > _lines(documented)[parent]
 
 
 def _lines(names):
@@ -33,7 +33,7 @@ def _lines(names):
     return {name: next(i for i, line in enumerate(lines) if f"{name} " in line) for name in names}
 
 
-def test_a_message_is_followed_by_what_to_do():
+def test_a_message_is_followed_by_its_hint():
     assert str(UsageError("k is 0")) == "k is 0"
     error = UsageError("k is 0", hint="Ask for more.", partial="so far")
     assert str(error) == "k is 0\nAsk for more."
@@ -53,10 +53,10 @@ def test_interruption_is_a_keyboard_interrupt_that_carries_the_result():
     [
         ("lanczso", "Did you mean lanczos?"),
         ("power", "Did you mean accel_power or deflated_power?"),
-        ("xyz", "There is: accel_power, arpack, deflated_power, lanczos."),
+        ("xyz", "Available: accel_power, arpack, deflated_power, lanczos."),
     ],
 )
-def test_an_unknown_name_suggests_the_near_ones(name, hint):
+def test_an_unknown_name_suggests_near_names(name, hint):
     known = ["lanczos", "arpack", "deflated_power", "accel_power"]
     error = UnknownNameError("solver", name, known)
     assert error.message == f"there is no solver named {name!r}"
@@ -64,5 +64,5 @@ def test_an_unknown_name_suggests_the_near_ones(name, hint):
     assert UnknownNameError("solver", name, known, also="Look.").hint == f"{hint} Look."
 
 
-def test_where_nothing_is_known_that_is_told():
-    assert UnknownNameError("attack", "pgd", []).hint == "There is: none."
+def test_the_hint_says_if_no_name_is_known():
+    assert UnknownNameError("attack", "pgd", []).hint == "Available: none."

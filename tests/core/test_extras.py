@@ -1,4 +1,4 @@
-"""What an extra would bring is read from metadata, and told by `eigen plugins`."""
+"""The missing packages of an extra are read from metadata, and listed by `eigen plugins`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needy(plug):
     importlib.invalidate_caches()
 
 
-def test_what_is_missing_is_what_an_extra_asks_for_and_is_not_installed(needy):
+def test_missing_packages_are_those_that_an_extra_requires_and_that_are_not_installed(needy):
     assert missing_packages("plugged-needy", "gpu") == ("Not_There.2", "not-there-1")
     assert missing_packages("plugged-needy", "docs") == ("not-there-3",)
     assert missing_packages("plugged_needy", "all") == ("Not_There.2", "not-there-1", "not-there-3")
@@ -47,11 +47,11 @@ def test_what_is_missing_is_what_an_extra_asks_for_and_is_not_installed(needy):
     )
 
 
-def test_the_command_tells_it_once_for_each_extra(needy, capsys):
+def test_the_command_lists_them_once_for_each_extra(needy, capsys):
     assert main(["plugins", "needy"]) == 0
-    told = capsys.readouterr().out
-    assert 'to use solver_docs: pip install "plugged-needy[docs]" (installs not-there-3)\n' in told
-    assert told.count("pip install") == 3
+    printed = capsys.readouterr().out
+    assert 'to use solver_docs: pip install "plugged-needy[docs]" (installs not-there-3)\n' in printed
+    assert printed.count("pip install") == 3
     assert main(["plugins", "needy", "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)["plugins"]
     lacking = {entry["name"]: entry["missing"] for entry in record["entries"]}

@@ -16,7 +16,7 @@ LOGITS = 3 * RNG.standard_normal((B, C))
 LABELS = np.arange(B) % C
 RIVALS = (LABELS + 1 + np.arange(B) % (C - 1)) % C
 
-# Named for what they are; `against` arrays are made in the library under test.
+# `labels` makes an array in the library under test.
 OBJECTIVES = {
     "cross-entropy": lambda labels: CrossEntropy(),
     "margin to the runner-up": lambda labels: Margin(),
@@ -29,7 +29,7 @@ DOUBLE = [one for one in installed() if one.precision == "float64"]
 
 
 class On:
-    """An objective on one array library, from host to host."""
+    """An objective in one array library, with arguments and results on the host."""
 
     def __init__(self, name, library):
         self.xp, self.library = library.xp, library
@@ -77,23 +77,23 @@ def test_the_product_is_symmetric(on):
 
 
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if "each" not in name])
-def test_rows_do_not_touch_each_other(name, library):
-    on, some = On(name, library), [7, 2, 3]
+def test_rows_are_independent(name, library):
+    on, subset = On(name, library), [7, 2, 3]
     for method, *v in (("value",), ("grad",), ("hvp", LOGITS)):
-        few = getattr(on, method)(LOGITS[some], *(one[some] for one in v), LABELS[some])
-        np.testing.assert_allclose(few, getattr(on, method)(LOGITS, *v)[some], rtol=0, atol=1e-15)
+        few = getattr(on, method)(LOGITS[subset], *(one[subset] for one in v), LABELS[subset])
+        np.testing.assert_allclose(few, getattr(on, method)(LOGITS, *v)[subset], rtol=0, atol=1e-15)
 
 
 def test_a_shift_of_all_logits_changes_nothing(on):
     shift = RNG.standard_normal((B, 1)) * 10
     v = RNG.standard_normal((B, C))
-    for there, here in (
+    for shifted, original in (
         (on.value(LOGITS + shift), on.value(LOGITS)),
         (on.grad(LOGITS + shift), on.grad(LOGITS)),
         (on.hvp(LOGITS + shift, v), on.hvp(LOGITS, v)),
     ):
-        np.testing.assert_allclose(there, here, rtol=0, atol=1e-12)
-    # And so the derivatives have no part along it.
+        np.testing.assert_allclose(shifted, original, rtol=0, atol=1e-12)
+    # Hence the derivatives have no component along a shift.
     np.testing.assert_allclose(on.grad(LOGITS).sum(axis=1), 0, atol=1e-13)
     np.testing.assert_allclose(on.hvp(LOGITS, np.ones((B, C))), 0, atol=1e-13)
 
@@ -112,10 +112,10 @@ def test_shapes_and_types_are_those_of_the_logits(name, array_library):
     assert {type(one) for one in (value, grad, hvp)} == {type(logits)}
 
 
-# -- each against its definition ---------------------------------------------------------------------------
+# -- definitions -------------------------------------------------------------------------------------------
 
 
-def test_cross_entropy_is_minus_the_log_of_the_softmax(library):
+def test_cross_entropy_is_the_negative_log_of_the_softmax(library):
     softmax = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
     expected = -np.log(softmax[np.arange(B), LABELS])
     np.testing.assert_allclose(On("cross-entropy", library).value(LOGITS), expected, rtol=1e-13)
@@ -133,15 +133,15 @@ def test_margins_are_differences_of_two_logits(library):
         np.testing.assert_allclose(On(name, library).value(LOGITS), margin, rtol=0, atol=1e-14)
 
 
-def test_a_margin_takes_a_class_of_any_library():
-    plain = Margin(against=2).value(LOGITS, LABELS)
+def test_the_class_of_a_margin_may_be_a_number_of_any_library():
+    expected = Margin(against=2).value(LOGITS, LABELS)
     for against in (np.int64(2), np.array(2)):
-        np.testing.assert_array_equal(Margin(against=against).value(LOGITS, LABELS), plain)
+        np.testing.assert_array_equal(Margin(against=against).value(LOGITS, LABELS), expected)
 
 
 @pytest.mark.parametrize("against", [-1, C])
-def test_a_margin_against_a_class_that_is_not_there_is_refused(against):
-    with pytest.raises(UsageError, match=rf"against class {against}; the logits have 0 to 4"):
+def test_a_margin_against_an_unknown_class_is_refused(against):
+    with pytest.raises(UsageError, match=rf"against class {against}; expected a class from 0 to 4"):
         Margin(against=against).value(LOGITS, LABELS)
 
 
@@ -154,18 +154,18 @@ def test_dlr_is_the_ratio_of_the_paper(library):
 
 
 @pytest.mark.parametrize("scale", [1e-3, 0.5, 1e4])
-def test_dlr_does_not_see_the_scale(library, scale):
+def test_dlr_is_invariant_to_scaling(library, scale):
     on = On("dlr", library)
     np.testing.assert_allclose(on.value(scale * LOGITS), on.value(LOGITS), rtol=1e-8)
     np.testing.assert_allclose(scale * on.grad(scale * LOGITS), on.grad(LOGITS), rtol=0, atol=1e-8)
-    # Of degree zero: no slope along the logits themselves.
+    # DLR is homogeneous of degree zero, so its derivative along the logits vanishes.
     np.testing.assert_allclose(np.sum(on.grad(LOGITS) * LOGITS, axis=1), 0, atol=1e-10)
 
 
-def test_dlr_is_at_most_one_in_size_where_it_is_correct(library):
-    sure = LOGITS.argmax(axis=1)
-    assert np.all(On("dlr", library).value(LOGITS, sure) >= -1)
-    assert np.all(On("dlr", library).value(LOGITS, sure) < 0)
+def test_dlr_of_a_correct_sample_is_at_least_minus_one_and_negative(library):
+    correct = LOGITS.argmax(axis=1)
+    assert np.all(On("dlr", library).value(LOGITS, correct) >= -1)
+    assert np.all(On("dlr", library).value(LOGITS, correct) < 0)
 
 
 @pytest.mark.parametrize("method", ["value", "grad", "hvp"])
@@ -176,14 +176,14 @@ def test_dlr_of_two_classes_is_refused(method):
 
 
 @pytest.mark.parametrize("objective", [CrossEntropy(), Margin()], ids=["cross-entropy", "margin"])
-def test_the_others_take_two_classes(objective):
+def test_the_other_objectives_accept_two_classes(objective):
     logits, y = LOGITS[:, :2], LABELS % 2
     step = 1e-6 * np.array([1.0, 0.0])
     slope = (objective.value(logits + step, y) - objective.value(logits - step, y)) / 2e-6
     np.testing.assert_allclose(objective.grad(logits, y)[:, 0], slope, atol=1e-8)
 
 
-# -- where logits are extreme ------------------------------------------------------------------------------
+# -- extreme logits ----------------------------------------------------------------------------------------
 
 EXTREME = np.array([[1e4, 0, -1e4, 1.0], [-1e4, -1e4, 1e4, 0], [1e4, 1e4 - 1, 0, 0], [2.0, 2, 2, 2]])
 
@@ -204,7 +204,7 @@ def test_cross_entropy_of_extreme_logits_is_exact(array_library):
 
 
 def test_a_small_loss_of_large_logits_keeps_its_digits(array_library):
-    """What is lost beside the logits' own size would be the loss of every confident sample."""
+    """A value rounded relative to the size of the logits would be wrong for every confident sample."""
     logits = np.array([[32.0, 25.0, -8.0]])
     value = On("cross-entropy", array_library).value(logits, np.array([0]))
     np.testing.assert_allclose(value, np.log1p(np.exp(-7.0)), rtol=0, atol=array_library.eps)
@@ -223,11 +223,11 @@ def test_a_sample_that_ties_with_its_rival_has_no_margin(library):
         assert On(name, library).value(tied, np.array([1])).tolist() == [0]
 
 
-# -- where the library differentiates by itself ------------------------------------------------------------
+# -- automatic differentiation -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_torch_differentiates_the_value_to_the_same(name):
+def test_torch_computes_the_same_derivatives_of_the_value(name):
     torch = pytest.importorskip("torch")
     (library,) = (one for one in DOUBLE if one.name == "torch")
     on, v = On(name, library), RNG.standard_normal((B, C))
@@ -237,7 +237,7 @@ def test_torch_differentiates_the_value_to_the_same(name):
     np.testing.assert_allclose(gradient.detach().numpy(), on.grad(LOGITS), rtol=0, atol=1e-12)
     if gradient.requires_grad:
         (product,) = torch.autograd.grad((gradient * torch.tensor(v)).sum(), logits, allow_unused=True)
-        told = np.zeros((B, C)) if product is None else product.numpy()
-        np.testing.assert_allclose(told, on.hvp(LOGITS, v), rtol=0, atol=1e-12)
-    else:  # a margin's slope does not depend on the logits
+        product = np.zeros((B, C)) if product is None else product.numpy()
+        np.testing.assert_allclose(product, on.hvp(LOGITS, v), rtol=0, atol=1e-12)
+    else:  # the gradient of a margin does not depend on the logits
         assert np.all(on.hvp(LOGITS, v) == 0)

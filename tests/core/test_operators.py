@@ -1,4 +1,4 @@
-"""Whatever multiplies becomes an operator, and the algebra of operators is that of their matrices."""
+"""Anything that multiplies becomes an operator, and operations on operators match those on their matrices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def symmetric(seed: int = 0, n: int = N) -> np.ndarray:
 
 
 def dense(operator) -> np.ndarray:
-    """The operator's matrix on the host, column by column; the product with a block must be the same."""
+    """The operator's matrix on the host, column by column; checks that products with blocks are the same."""
     identity = arrays.from_host(np.eye(operator.shape[0]), operator)
     columns = [operator.matvec(identity[:, i]) for i in range(operator.shape[0])]
     block = operator.matmat(identity)
@@ -42,11 +42,11 @@ def assert_is(operator, matrix: np.ndarray) -> None:
     np.testing.assert_allclose(dense(operator), matrix, atol=100 * arrays.eps(operator) * scale)
 
 
-# -- from anything that multiplies -------------------------------------------------------------------------
+# -- conversion --------------------------------------------------------------------------------------------
 
 
 class Multiplies:
-    """Somebody else's operator: shape and @, and nothing else."""
+    """An operator of another library, with only `shape` and `@`."""
 
     shape = (N, N)
 
@@ -80,7 +80,7 @@ def test_a_square_array_of_any_library(array_library):
     ],
     ids=["array", "matrix", "fortran", "csr", "coo", "dia", "linear-operator", "shape-and-@", "widening"],
 )
-def test_what_multiplies_on_the_host(wrap, dtype):
+def test_anything_that_multiplies_on_the_host(wrap, dtype):
     A = symmetric().astype(dtype)
     operator = as_operator(wrap(A))
     assert operator.dtype == (np.float64 if wrap is Multiplies else dtype)
@@ -91,7 +91,7 @@ def test_what_multiplies_on_the_host(wrap, dtype):
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array], ids=["array", "csr"])
-def test_whole_numbers_multiply_in_float64(wrap):
+def test_whole_numbers_are_multiplied_in_float64(wrap):
     A = np.arange(9).reshape(3, 3) + np.arange(9).reshape(3, 3).T
     operator = as_operator(wrap(A))
     assert operator.dtype == np.float64
@@ -99,7 +99,7 @@ def test_whole_numbers_multiply_in_float64(wrap):
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array, Multiplies], ids=["array", "csr", "@"])
-def test_a_dtype_that_is_asked_for_is_used(wrap):
+def test_the_given_dtype_is_used(wrap):
     operator = as_operator(wrap(symmetric()), dtype=np.float32)
     assert operator.dtype == np.float32
     assert operator.matvec(np.ones(N, dtype=np.float32)).dtype == np.float32
@@ -128,7 +128,7 @@ def test_tensors_and_functions_of_tensors():
     assert_is(operator, symmetric())
 
 
-def test_an_operator_stays_what_it_is():
+def test_an_operator_is_returned_unchanged():
     operator = as_operator(symmetric())
     assert as_operator(operator) is operator
 
@@ -136,7 +136,7 @@ def test_an_operator_stays_what_it_is():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (np.ones((3, 4)), "shape (3, 4); expected a square one"),
+        (np.ones((3, 4)), "shape (3, 4); expected a square shape"),
         (np.ones(3), "shape (3,)"),
         (np.ones((2, 3, 3)), "shape (2, 3, 3)"),
         (np.ones((0, 0)), "empty"),
@@ -144,20 +144,20 @@ def test_an_operator_stays_what_it_is():
         (np.eye(3) * 1j, "complex"),
         (scipy.sparse.eye_array(3, dtype=complex), "complex"),
         (np.array([["a"]]), "expected real numbers"),
-        ([[1.0]], "list is no operator"),
-        ("matrix", "str is no operator"),
-        (None, "NoneType is no operator"),
-        (SimpleNamespace(shape=(3, 3)), "SimpleNamespace is no operator"),
-        (SimpleNamespace(shape=(3, 3), dot=abs), "SimpleNamespace is no operator"),
+        ([[1.0]], "A is of type list; expected a linear operator"),
+        ("matrix", "A is of type str; expected a linear operator"),
+        (None, "A is of type NoneType; expected a linear operator"),
+        (SimpleNamespace(shape=(3, 3)), "A is of type SimpleNamespace; expected a linear operator"),
+        (SimpleNamespace(shape=(3, 3), dot=abs), "A is of type SimpleNamespace; expected a linear operator"),
     ],
 )
-def test_what_is_no_operator_is_refused(given, words):
+def test_anything_else_is_refused(given, words):
     with pytest.raises(UsageError) as raised:
         as_operator(given)
     assert words in str(raised.value)
 
 
-def test_an_operator_of_ones_own_must_be_square():
+def test_an_operator_must_be_square():
     operator = FunctionOperator(abs, 3, xp=np, dtype=np.float64)
     operator.shape = (3, 4)
     with pytest.raises(UsageError, match="square"):
@@ -184,7 +184,7 @@ def test_a_function_needs_a_length_and_a_floating_type(keywords, words):
     assert words in str(raised.value)
 
 
-def test_a_tensor_type_must_be_floating_too():
+def test_a_tensor_type_must_be_a_floating_type():
     torch = pytest.importorskip("torch")
     with pytest.raises(UsageError, match=r"torch\.int64"):
         as_operator(abs, n=3, dtype=torch.int64)
@@ -206,7 +206,7 @@ def second(array_library):
 
 
 def host(operator) -> np.ndarray:
-    """The matrix that the operator really has, rounded to its precision."""
+    """The operator's matrix, rounded to its precision."""
     return dense(operator)
 
 
@@ -255,11 +255,11 @@ def test_restriction(A, where):
     assert_is(restrict(A, where), host(A)[np.ix_(inside, inside)])
 
 
-def test_the_pieces_combine(A, B):
+def test_operations_can_be_combined(A, B):
     d = np.linspace(0.5, 2, N)
-    both = restrict(shift(add(congruence(A, d), multiply(B, -2.0)), 3.0), slice(2, 9))
+    combined = restrict(shift(add(congruence(A, d), multiply(B, -2.0)), 3.0), slice(2, 9))
     whole = d[:, None] * host(A) * d - 2 * host(B) + 3 * np.eye(N)
-    assert_is(both, whole[2:9, 2:9])
+    assert_is(combined, whole[2:9, 2:9])
 
 
 @pytest.mark.parametrize(
@@ -273,47 +273,47 @@ def test_the_pieces_combine(A, B):
         (lambda A: project(A, np.ones((3, N))), f"V has shape (3, {N})"),
         (lambda A: restrict(A, []), "0 indices"),
         (lambda A: restrict(A, slice(5, 5)), "0 indices"),
-        (lambda A: restrict(A, [1, 1]), "distinct"),
-        (lambda A: restrict(A, [1, 1 - N]), "distinct"),
+        (lambda A: restrict(A, [1, 1]), "2 indices; expected at least one, and no index twice"),
+        (lambda A: restrict(A, [1, 1 - N]), "no index twice"),
         (lambda A: restrict(A, [N]), f"indices 0 to {N - 1}"),
         (lambda A: restrict(A, [1.5]), f"indices 0 to {N - 1}"),
     ],
 )
-def test_what_does_not_fit_is_refused(make, words):
+def test_arguments_that_do_not_fit_are_refused(make, words):
     with pytest.raises(UsageError) as raised:
         make(as_operator(symmetric()))
     assert words in str(raised.value)
 
 
-# -- laws of the eigenvalues -------------------------------------------------------------------------------
+# -- eigenvalues of derived operators ----------------------------------------------------------------------
 
 
 def spectrum(operator) -> np.ndarray:
     return np.linalg.eigvalsh(dense(operator))
 
 
-def test_eigenvalues_move_and_scale_as_they_must(A, array_library):
-    values, close = spectrum(A), {"atol": 100 * array_library.eps}
-    np.testing.assert_allclose(spectrum(shift(A, 7.0)), values + 7, **close)
-    np.testing.assert_allclose(spectrum(multiply(A, 3.0)), 3 * values, **close)
-    np.testing.assert_allclose(spectrum(multiply(A, -1.0)), -values[::-1], **close)
-    np.testing.assert_allclose(spectrum(add(A, A)), 2 * values, **close)
+def test_eigenvalues_are_shifted_and_scaled(A, array_library):
+    values, tolerance = spectrum(A), {"atol": 100 * array_library.eps}
+    np.testing.assert_allclose(spectrum(shift(A, 7.0)), values + 7, **tolerance)
+    np.testing.assert_allclose(spectrum(multiply(A, 3.0)), 3 * values, **tolerance)
+    np.testing.assert_allclose(spectrum(multiply(A, -1.0)), -values[::-1], **tolerance)
+    np.testing.assert_allclose(spectrum(add(A, A)), 2 * values, **tolerance)
     signs = np.where(np.arange(N) % 2 == 0, 1.0, -1.0)
-    np.testing.assert_allclose(spectrum(congruence(A, signs)), values, **close)
-    np.testing.assert_allclose(spectrum(restrict(A, slice(None, None, -1))), values, **close)
+    np.testing.assert_allclose(spectrum(congruence(A, signs)), values, **tolerance)
+    np.testing.assert_allclose(spectrum(restrict(A, slice(None, None, -1))), values, **tolerance)
 
 
-def test_projecting_eigenvectors_away_leaves_the_others(A, array_library):
+def test_projecting_out_eigenvectors_preserves_the_other_eigenvalues(A, array_library):
     values, vectors = np.linalg.eigh(host(A))
-    left = spectrum(project(A, vectors[:, -3:]))
-    np.testing.assert_allclose(left, np.sort([*values[:-3], 0, 0, 0]), atol=100 * array_library.eps)
+    remaining = spectrum(project(A, vectors[:, -3:]))
+    np.testing.assert_allclose(remaining, np.sort([*values[:-3], 0, 0, 0]), atol=100 * array_library.eps)
 
 
 def test_the_eigenvalues_of_a_restriction_interlace(A, array_library):
-    values, slack = spectrum(A), 100 * array_library.eps
+    values, tolerance = spectrum(A), 100 * array_library.eps
     inside = spectrum(restrict(A, slice(1, None)))
-    assert np.all(values[:-1] <= inside + slack)
-    assert np.all(inside <= values[1:] + slack)
+    assert np.all(values[:-1] <= inside + tolerance)
+    assert np.all(inside <= values[1:] + tolerance)
 
 
 # -- counting ----------------------------------------------------------------------------------------------
@@ -330,14 +330,14 @@ class Batches(FunctionOperator):
         return as_operator(self.parts[(step + seed) % 4]), batches / 4
 
 
-def test_products_are_counted_by_columns(A):
+def test_every_column_counts_as_one_product(A):
     counted = counting(A)
     assert counted.matvecs == 0
     assert_is(counted, host(A))
-    assert counted.matvecs == 2 * N  # one by one, and as a block
+    assert counted.matvecs == 2 * N  # N single products, and a block of N
 
 
-def test_asking_for_minibatches_gets_an_honest_answer():
+def test_only_operators_with_minibatches_are_minibatch_operators():
     whole, batched = as_operator(symmetric()), Batches()
     assert not isinstance(whole, MinibatchOperator)
     assert not isinstance(counting(whole), MinibatchOperator)
@@ -358,17 +358,17 @@ def test_a_minibatch_costs_its_share_of_the_data():
     assert counted.matvecs == 0.5 * (N + 1) + 1
 
 
-def test_the_hooks_look_before_and_after_each_product():
-    seen = []
+def test_the_hooks_are_called_before_and_after_each_product():
+    calls = []
     counted = counting(
         Batches(),
-        before=lambda columns: seen.append(("before", columns, counted.matvecs)),
-        after=lambda V, AV: seen.append(("after", V.shape, counted.matvecs)),
+        before=lambda cost: calls.append(("before", cost, counted.matvecs)),
+        after=lambda V, AV: calls.append(("after", V.shape, counted.matvecs)),
     )
     counted.matvec(np.ones(N))
     counted.matmat(np.ones((N, 3)))
     counted.minibatch(0, 0)[0].matmat(np.ones((N, 2)))
-    assert seen == [
+    assert calls == [
         ("before", 1.0, 0.0),
         ("after", (N,), 1.0),
         ("before", 3.0, 1.0),
@@ -382,7 +382,7 @@ def test_a_product_that_is_refused_or_fails_is_not_counted():
     class Enough(BaseException):
         pass
 
-    def refuse(columns):
+    def refuse(cost):
         raise Enough
 
     calls = []
@@ -401,7 +401,7 @@ def test_a_product_that_is_refused_or_fails_is_not_counted():
     assert counted.matvecs == 0
 
 
-def test_an_error_for_humans_and_an_interruption_pass_through_a_product():
+def test_an_error_of_eigencore_or_an_interruption_in_a_product_is_not_converted():
     for error in (UsageError("weights changed"), KeyboardInterrupt()):
 
         def fail(v, error=error):

@@ -1,9 +1,9 @@
-"""One declaration of an option feeds validation, the command line, Python keywords and the listings."""
+"""One declaration of an option serves validation, the command line, Python keywords and the listings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -26,13 +26,13 @@ class Options:
     depth: int = option(1, high=9, help="how deep", when="you like")
 
 
-def fits(**values: object) -> Options:
+def resolved(**values: object) -> Options:
     return resolve(Options, values, entry="mine")
 
 
 def refusal(**values: object) -> str:
     with pytest.raises(OptionError) as raised:
-        fits(**values)
+        resolved(**values)
     assert raised.value.exit_code == 2
     return str(raised.value)
 
@@ -40,12 +40,12 @@ def refusal(**values: object) -> str:
 # -- what is accepted --------------------------------------------------------------------------------------
 
 
-def test_nothing_given_is_the_declared_default():
-    assert fits() == Options()
+def test_without_values_the_declared_defaults_are_used():
+    assert resolved() == Options()
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "meant"),
+    ("name", "text", "expected"),
     [
         ("basis", "20", 20),
         ("basis", "none", None),
@@ -64,14 +64,14 @@ def test_nothing_given_is_the_declared_default():
         ("label", "", ""),
     ],
 )
-def test_text_from_the_command_line_means_what_the_type_says(name, text, meant):
-    value = getattr(fits(**{name: text}), name)
-    assert value == meant
-    assert type(value) is type(meant)
+def test_text_from_the_command_line_is_parsed_according_to_the_type(name, text, expected):
+    value = getattr(resolved(**{name: text}), name)
+    assert value == expected
+    assert type(value) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "kept"),
+    ("name", "given", "expected"),
     [
         ("basis", 3, 3),
         ("basis", 100, 100),
@@ -84,24 +84,24 @@ def test_text_from_the_command_line_means_what_the_type_says(name, text, meant):
         ("depth", -(10**400), -(10**400)),
     ],
 )
-def test_values_from_python_are_kept_as_plain_ones(name, given, kept):
-    value = getattr(fits(**{name: given}), name)
-    assert value == kept
-    assert type(value) is type(kept)
+def test_values_from_python_become_python_numbers(name, given, expected):
+    value = getattr(resolved(**{name: given}), name)
+    assert value == expected
+    assert type(value) is type(expected)
 
 
 @given(st.integers(3, 100), st.floats(0, 1))
-def test_what_is_written_out_is_read_back(basis, momentum):
-    assert fits(basis=str(basis), momentum=repr(momentum)) == fits(basis=basis, momentum=momentum)
+def test_a_value_written_as_text_is_read_back(basis, momentum):
+    assert resolved(basis=str(basis), momentum=repr(momentum)) == resolved(basis=basis, momentum=momentum)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("low_or_high", [2, 101, -1, "2", "101", 10**400])
-def test_out_of_range_names_the_option_the_value_and_the_range(low_or_high):
-    message = refusal(basis=low_or_high)
-    assert message == f"mine.basis is {low_or_high!r}; expected a whole number from 3 to 100, or none"
+@pytest.mark.parametrize("value", [2, 101, -1, "2", "101", 10**400])
+def test_a_value_out_of_range_is_refused_with_the_option_the_value_and_the_range(value):
+    message = refusal(basis=value)
+    assert message == f"mine.basis is {value!r}; expected a whole number from 3 to 100, or none"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_out_of_range_names_the_option_the_value_and_the_range(low_or_high):
         ("depth", 10, "a whole number of at most 9"),
     ],
 )
-def test_the_wrong_type_or_value_is_refused_with_what_is_right(name, value, expected):
+def test_a_value_of_the_wrong_type_is_refused_with_the_accepted_values(name, value, expected):
     message = refusal(**{name: value})
     assert message.startswith(f"mine.{name} is ")
     assert message.endswith(f"; expected {expected}")
@@ -146,21 +146,21 @@ def test_the_wrong_type_or_value_is_refused_with_what_is_right(name, value, expe
         st.lists(st.integers()),
     ),
 )
-def test_any_value_is_kept_within_the_declaration_or_refused_for_humans(name, value):
+def test_any_value_is_either_as_declared_or_refused_with_a_clear_error(name, value):
     spec = next(spec for spec in describe(Options) if spec.name == name)
     try:
-        kept = getattr(fits(**{name: value}), name)
+        accepted = getattr(resolved(**{name: value}), name)
     except EigencoreError:
         return
-    assert kept in spec.choices or type(kept) in spec.types
-    if type(kept) in (int, float):
-        assert spec.low is None or kept >= spec.low
-        assert spec.high is None or kept <= spec.high
+    assert accepted in spec.choices or type(accepted) in spec.types
+    if type(accepted) in (int, float):
+        assert spec.low is None or accepted >= spec.low
+        assert spec.high is None or accepted <= spec.high
 
 
-def test_an_unknown_option_suggests_the_near_one():
+def test_an_unknown_option_suggests_a_near_name():
     with pytest.raises(UnknownNameError) as raised:
-        fits(bases=3)
+        resolved(bases=3)
     assert str(raised.value) == "there is no option of mine named 'bases'\nDid you mean basis?"
     with pytest.raises(UnknownNameError, match="There is: basis, depth, label, momentum, repeated, route"):
         fits(xyzzy=3)
@@ -169,7 +169,7 @@ def test_an_unknown_option_suggests_the_near_one():
 # -- the declaration ---------------------------------------------------------------------------------------
 
 
-def test_a_declaration_tells_all_that_a_listing_shows():
+def test_a_declaration_contains_all_that_a_listing_shows():
     basis, momentum, *_ = describe(Options)
     assert basis == OptionSpec(
         "basis", (int,), (None,), None, low=3, high=100, help="vectors kept", when="gaps are small"
@@ -179,10 +179,27 @@ def test_a_declaration_tells_all_that_a_listing_shows():
         "a whole number from 3 to 100, or none",
         "a number from 0 to 1, or 'auto'",
         "true or false",
-        "'kept', or 'fresh'",
+        "'kept' or 'fresh'",
         "text",
         "a whole number of at most 9",
     ]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "accepted"),
+    [
+        (Literal["a"], "'a'"),
+        (Literal["a"] | None, "'a' or none"),
+        (Literal["a", "b", "c"], "'a', 'b' or 'c'"),
+        (int | Literal["a"] | None, "a whole number of at least 2, 'a', or none"),
+        (int | float, "a whole number of at least 2, or a number of at least 2"),
+        (Any, "any value"),
+    ],
+    ids=str,
+)
+def test_the_accepted_values_are_listed_as_text(annotation, accepted):
+    (spec,) = describe(make_dataclass("Made", [("x", annotation, option(None, low=2, help="", when=""))]))
+    assert spec.range == accepted
 
 
 def test_optional_is_the_same_as_a_union_with_none():
@@ -195,7 +212,7 @@ def test_optional_is_the_same_as_a_union_with_none():
     assert resolve(Old, {"basis": "none"}, entry="old").basis is None
 
 
-def test_a_plain_dataclass_serves_too():
+def test_a_dataclass_without_declarations_can_be_used():
     @dataclass(frozen=True)
     class Plain:
         size: int
@@ -206,7 +223,9 @@ def test_a_plain_dataclass_serves_too():
     assert resolve(Plain, {"size": "3"}, entry="plain") == Plain(3)
     with pytest.raises(OptionError) as raised:
         resolve(Plain, {"rate": 1}, entry="plain")
-    assert str(raised.value) == "plain needs size\nGive --set plain.size=VALUE, or the keyword."
+    assert str(raised.value) == (
+        "plain needs a value for size\nSet it by --set plain.size=VALUE, or by a keyword in Python."
+    )
 
 
 # -- a factory's keywords ----------------------------------------------------------------------------------
@@ -224,7 +243,7 @@ def make(
     weights: Mapping[str, float] | None = None,
     **more: object,
 ) -> None:
-    """A problem's factory as strangers write them: some keywords annotated, some not."""
+    """The factory of a problem in user code: some keywords are annotated, some are not."""
 
 
 def test_the_keywords_of_a_factory_are_read_from_its_signature():
@@ -240,13 +259,13 @@ def test_the_keywords_of_a_factory_are_read_from_its_signature():
 def test_the_keywords_of_a_factory_are_checked_like_options():
     specs = describe_keywords(make)
     given = {"file": "a/b.npz", "n": "5", "decay": "1", "kind": "flat", "anything": [1], "nothing": "x"}
-    kept = check(specs, given, entry="problem")
-    assert kept == {**given, "file": Path("a/b.npz"), "n": 5, "decay": 1.0}
+    checked = check(specs, given, entry="problem")
+    assert checked == {**given, "file": Path("a/b.npz"), "n": 5, "decay": 1.0}
     assert check(specs, {"file": Path("x"), "weights": {"a": 1.0}}, entry="problem")["weights"] == {"a": 1.0}
     for wrong in ({"n": "many"}, {"kind": "steep"}, {"seed": 0.5}, {"weights": 3}):
         with pytest.raises(OptionError):
             check(specs, {"file": "x", **wrong}, entry="problem")
-    with pytest.raises(OptionError, match="problem needs file"):
+    with pytest.raises(OptionError, match="problem needs a value for file"):
         check(specs, {}, entry="problem")
     with pytest.raises(UnknownNameError, match="Did you mean decay"):
         check(specs, {"file": "x", "decoy": 1}, entry="problem")
@@ -262,7 +281,7 @@ def test_a_class_is_a_factory_with_the_keywords_of_its_constructor():
     assert check(describe_keywords(Made), {"n": "3"}, entry="made") == {"n": 3}
 
 
-def test_names_that_only_a_type_checker_knows_leave_the_defaults_to_tell():
+def test_if_annotations_cannot_be_evaluated_the_defaults_determine_the_types():
     def factory(n: NotImportedHere = 3, x: NotImportedHere = None): ...  # noqa: F821
 
     n, x = describe_keywords(factory)

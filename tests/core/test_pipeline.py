@@ -1,4 +1,4 @@
-"""From a problem to a run: what is done by default, what is refused before any work, what is never lost."""
+"""`analyze`: its defaults, what it refuses before any work, and that no result is lost."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def needy(context, options):
 
 
 def counted(spectrum: np.ndarray = SPECTRUM) -> tuple[Problem, list[int]]:
-    """A problem, and a list that grows with its products."""
+    """A problem, and a list to which the columns of each of its products are appended."""
     products: list[int] = []
     A = as_operator(np.diag(spectrum))
 
@@ -87,18 +87,18 @@ def counted(spectrum: np.ndarray = SPECTRUM) -> tuple[Problem, list[int]]:
 
 
 def in_progress(press: int) -> Any:
-    """A progress callback that presses Ctrl-C at its so-manieth call."""
-    seen: list[Any] = []
+    """A progress callback that presses Ctrl-C at the given number of its call."""
+    reported: list[Any] = []
 
-    def progress(news: Any) -> None:
-        seen.append(news)
-        if len(seen) == press:
+    def progress(report: Any) -> None:
+        reported.append(report)
+        if len(reported) == press:
             signal.raise_signal(signal.SIGINT)
 
     return progress
 
 
-# -- what comes out ----------------------------------------------------------------------------------------
+# -- results -----------------------------------------------------------------------------------------------
 
 
 def test_a_problem_may_be_a_name_a_problem_or_a_matrix():
@@ -117,13 +117,13 @@ def test_a_problem_may_be_a_name_a_problem_or_a_matrix():
     ("which", "exact"),
     [("LM", [40, 25, -16]), ("LA", [40, 25, 10]), ("SA", [-16, -1, -21 / 22]), ("BE", [40, 25, -16])],
 )
-def test_exact_values_come_in_the_order_of_the_computed(which, exact):
+def test_exact_values_are_in_the_order_of_the_computed_ones(which, exact):
     run = analyze(counted()[0], 3, which=which, tol=1e-8)
     assert np.allclose(run.manifest["exact"], exact)
     assert np.allclose(run.eigen.values, exact, atol=1e-6)
 
 
-def test_the_manifest_says_how_it_was_run():
+def test_the_manifest_records_how_it_was_run():
     problem, products = counted()
     run = analyze(problem, 2, seed=3, solver="lanczos", options={"lanczos": {"basis": "12"}})
     assert run.eigen.matvecs == sum(products)
@@ -158,14 +158,14 @@ def test_the_manifest_says_how_it_was_run():
     json.loads(to_json(run))
 
 
-def test_the_digest_tells_problems_apart_and_equal_ones_not():
+def test_the_digest_is_equal_for_equal_problems_only():
     def digest(problem: Any) -> str | None:
         return analyze(problem, 1).manifest["digest"]
 
     assert digest(np.diag([3.0, 1.0])) == digest(Problem(operator=np.diag([3.0, 1.0]), name="another name"))
     others = [np.diag([3.0, 1.5]), np.diag([3.0, 1.0, 1.0]), np.diag([3.0, 1.0]).astype(np.float32)]
     assert len({digest(A) for A in (np.diag([3.0, 1.0]), *others)}) == 4
-    assert digest(counted()[0]) is None  # a function has no numbers to read
+    assert digest(counted()[0]) is None  # a function has no numbers to digest
 
 
 def test_a_solver_may_be_a_callable():
@@ -182,7 +182,7 @@ def test_a_solver_may_be_a_callable():
 # -- analyses ----------------------------------------------------------------------------------------------
 
 
-def test_analyses_run_by_default_where_their_needs_are_met(plug):
+def test_analyses_run_by_default_if_their_needs_are_met(plug):
     plug("looks", ANALYSES)
     assert list(analyze(counted()[0], 2).analyses) == ["top"]
     assert not analyze(counted()[0], 2, analyses=[]).analyses
@@ -202,11 +202,11 @@ def test_the_last_result_counts_and_columns_are_saved(plug, tmp_path):
     assert back.manifest == run.manifest
 
 
-def test_an_analysis_gets_what_it_may_use(plug, tmp_path):
+def test_an_analysis_receives_its_context(plug, tmp_path):
     plug("looks", ANALYSES)
-    told: list[Any] = []
+    reported: list[Any] = []
     problem = counted()[0]
-    run = analyze(problem, 2, seed=7, out=tmp_path / "run", progress=told.append)
+    run = analyze(problem, 2, seed=7, out=tmp_path / "run", progress=reported.append)
     import plugged_looks
 
     context = plugged_looks.CALLS[-1]
@@ -216,8 +216,8 @@ def test_an_analysis_gets_what_it_may_use(plug, tmp_path):
     assert context.folder == tmp_path / "run"
     assert np.allclose(context.solve(context.bound.operator(), 1).values, [40])
     assert context.load(tmp_path / "run").eigen.seed == 7
-    assert told[-1] == "looking"
-    assert [step for step in told if not isinstance(step, str)] == list(run.eigen.history)
+    assert reported[-1] == "looking"
+    assert [step for step in reported if not isinstance(step, str)] == list(run.eigen.history)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_an_analysis_gets_what_it_may_use(plug, tmp_path):
         ("ragged", "differ in length"),
     ],
 )
-def test_a_failing_analysis_keeps_what_it_had_and_the_eigenpairs(plug, tmp_path, mode, words):
+def test_a_failing_analysis_loses_neither_its_last_result_nor_the_eigenpairs(plug, tmp_path, mode, words):
     plug("looks", ANALYSES)
     run = analyze(counted()[0], 2, options={"top": {"mode": mode}}, out=tmp_path / "run")
     assert run.eigen.status is Status.CONVERGED
@@ -247,7 +247,7 @@ def test_a_failing_analysis_keeps_what_it_had_and_the_eigenpairs(plug, tmp_path,
         ("del top", "can't be loaded"),
     ],
 )
-def test_an_analysis_that_fails_at_once_is_told(plug, body, words):
+def test_an_analysis_that_fails_at_once_is_reported(plug, body, words):
     plug("looks", ANALYSES + body)
     run = analyze(counted()[0], 2)
     assert run.analyses["top"].verdict == "no result"
@@ -255,7 +255,7 @@ def test_an_analysis_that_fails_at_once_is_told(plug, body, words):
     assert words in run.manifest["failed"]["top"]
 
 
-def test_an_interrupted_analysis_keeps_what_it_had(plug, tmp_path):
+def test_an_interrupted_analysis_keeps_its_last_result(plug, tmp_path):
     plug("looks", ANALYSES)
     with pytest.raises(RunInterrupted) as stop:
         analyze(counted()[0], 2, options={"top": {"mode": "stops"}}, out=tmp_path / "run")
@@ -272,7 +272,7 @@ def test_two_plugins_with_an_analysis_of_one_name_both_run(plug):
     plug("more", ANALYSES.replace("plugged_looks", "plugged_more"))
     assert list(analyze(counted()[0], 2).analyses) == ["top@plugged-looks", "top@plugged-more"]
     assert list(analyze(counted()[0], 2, analyses=["top@plugged-more"]).analyses) == ["top@plugged-more"]
-    with pytest.raises(UsageError, match="2 things"):
+    with pytest.raises(UsageError, match="the name of 2 entries"):
         analyze(counted()[0], 2, analyses=["top"])
 
 
@@ -280,7 +280,7 @@ def test_two_plugins_with_an_analysis_of_one_name_both_run(plug):
 
 
 @pytest.mark.parametrize("press", [1, 2, 5, 9])
-def test_an_interrupted_run_holds_what_there_was(plug, tmp_path, press):
+def test_an_interrupted_run_holds_what_had_been_computed(plug, tmp_path, press):
     plug("looks", ANALYSES)
     with pytest.raises(RunInterrupted) as stop:
         analyze(counted()[0], 4, tol=1e-9, out=tmp_path / "run", progress=in_progress(press))
@@ -295,19 +295,19 @@ def test_an_interrupted_run_holds_what_there_was(plug, tmp_path, press):
     assert np.array_equal(saved.vectors, run.eigen.vectors)
 
 
-# -- refused before any work -------------------------------------------------------------------------------
+# -- invalid arguments -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("asked", "error", "words"),
+    ("arguments", "error", "words"),
     [
         ({"solver": "lanzcos"}, UnknownNameError, "Did you mean lanczos"),
         ({"analyses": ["tip"]}, UnknownNameError, "Did you mean top"),
         ({"analyses": ["needy"]}, CapabilityError, "needy needs logits; counted offers products"),
-        ({"backend": "torch"}, UsageError, "backend has no meaning"),
-        ({"kind": "ggn"}, UsageError, "kind has no meaning"),
-        ({"params": "*"}, UsageError, "params has no meaning"),
-        ({"dtype": "float32"}, UsageError, "dtype has no meaning"),
+        ({"backend": "torch"}, UsageError, "backend can't be used: counted is given directly as an operator"),
+        ({"kind": "ggn"}, UsageError, "kind can't be used: counted is given directly as an operator"),
+        ({"params": "*"}, UsageError, "params can't be used: counted is given directly as an operator"),
+        ({"dtype": "float32"}, UsageError, "dtype can't be used: counted is given directly as an operator"),
         ({"k": 0}, UsageError, "k is 0"),
         ({"k": 51}, UsageError, "k is 51"),
         ({"tol": 2.0}, UsageError, "tol is 2"),
@@ -318,18 +318,18 @@ def test_an_interrupted_run_holds_what_there_was(plug, tmp_path, press):
         ({"options": {"lanczos": {"bases": 3}}}, UnknownNameError, "Did you mean basis"),
         ({"options": {"lanczos": {"basis": 1}}}, OptionError, "at least 3"),
         ({"options": {"lancos": {"basis": 30}}}, UnknownNameError, "Did you mean lanczos"),
-        ({"options": {"arpack": {"ncv": 30}}}, UsageError, "arpack, which has no part"),
-        ({"options": {"needy": {"x": 1}}}, UsageError, "needy, which has no part"),
+        ({"options": {"arpack": {"ncv": 30}}}, UsageError, "arpack, which this run does not use"),
+        ({"options": {"needy": {"x": 1}}}, UsageError, "needy, which this run does not use"),
         ({"options": {"top": {"power": 0}}}, OptionError, "at least 1"),
-        ({"options": {"problem": {"n": 3}}}, UsageError, "made already"),
+        ({"options": {"problem": {"n": 3}}}, UsageError, "n can't be set: this problem is not given by name"),
     ],
     ids=str,
 )
-def test_what_cannot_be_asked_for_costs_no_product(plug, tmp_path, asked, error, words):
+def test_an_invalid_argument_is_refused_before_any_product(plug, tmp_path, arguments, error, words):
     plug("looks", ANALYSES)
     problem, products = counted()
     with pytest.raises(error, match=words):
-        analyze(problem, **{"k": 3, "out": tmp_path / "new", **asked})
+        analyze(problem, **{"k": 3, "out": tmp_path / "new", **arguments})
     assert not products
     assert not list(tmp_path.glob("new/*"))
 
@@ -349,7 +349,7 @@ def test_names_and_the_folder_are_checked_before_the_problem_is_made(tmp_path, m
     assert not made
 
 
-def test_an_asked_analysis_that_cannot_be_loaded_is_told_at_once(plug):
+def test_a_requested_analysis_that_cannot_be_loaded_is_refused_at_once(plug):
     plug("looks", ANALYSES.replace('load=f"plugged_looks:{name}"', 'load="plugged_looks:gone"'))
     problem, products = counted()
     with pytest.raises(PluginError, match="top can't be loaded"):
@@ -360,7 +360,7 @@ def test_an_asked_analysis_that_cannot_be_loaded_is_told_at_once(plug):
 # -- failures ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_cannot_be_saved_is_still_told(tmp_path, monkeypatch):
+def test_the_error_of_a_run_that_cannot_be_saved_holds_the_result(tmp_path, monkeypatch):
     def full(run: Any, folder: Path) -> None:
         raise ResultError("no space", partial=run.eigen)
 
@@ -370,7 +370,7 @@ def test_a_run_that_cannot_be_saved_is_still_told(tmp_path, monkeypatch):
     assert np.allclose(failure.value.partial.values, [40, 25])
 
 
-def test_junk_is_no_problem():
+def test_anything_but_a_problem_is_refused():
     with pytest.raises(ProblemError, match="expected a Problem"):
         analyze(42)
 
@@ -391,7 +391,7 @@ def test_what_was_computed_before_a_product_failed_is_saved(tmp_path: Path) -> N
     assert np.allclose(kept.eigen.values, [40, 25], rtol=0.1)
 
 
-def test_analyses_take_the_words_of_the_command() -> None:
+def test_analyses_may_be_given_as_for_the_command() -> None:
     assert analyze(np.diag(SPECTRUM), 2, analyses="none").analyses == {}
     with pytest.raises(UnknownNameError, match="'b'"):
         analyze(np.diag(SPECTRUM), 2, analyses="b,c")

@@ -1,4 +1,4 @@
-"""A name becomes a problem, a problem is bound, and what can't be is refused in words that help."""
+"""Problems are found by name and bound to a backend; what is invalid is refused with a helpful error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import sys
 from dataclasses import dataclass
 import numpy as np
 from eigencore.interfaces import Problem
-import beside
+import neighbour
 
 @dataclass
 class Data:
@@ -52,11 +52,11 @@ answer = 42
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with files to take problems from; the current one."""
+    """The current folder, with files that define problems."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
-    (tmp_path / "beside.py").write_text("here = True")
+    (tmp_path / "neighbour.py").write_text("here = True")
     (tmp_path / "mine.py").write_text(FILE)
     (tmp_path / "broken.py").write_text("import numpy\n\nprint('a'")
     (tmp_path / "fails.py").write_text("1 / 0")
@@ -71,13 +71,13 @@ def folder(tmp_path, monkeypatch):
 # -- finding -----------------------------------------------------------------------------------------------
 
 
-def test_a_registered_name_with_keywords():
+def test_a_registered_problem_with_keywords():
     problem = find_problem("demo:quadratic", {"n": "50", "outliers": 3})
     assert problem.name == "demo:quadratic"
     assert np.shape(problem.spectrum) == (50,)
 
 
-def test_a_checkpoint_is_the_factorys_where_it_takes_one_else_the_problems(folder):
+def test_a_checkpoint_is_passed_to_a_factory_that_takes_one_else_stored_in_the_problem(folder):
     own = find_problem("mine.py:own", {"checkpoint": "best.pt"})
     assert (own.description, own.checkpoint) == ("best.pt", None)
     plain = find_problem("mine.py:whole", {"checkpoint": "best.pt", "mode": "accuracy 98 %"})
@@ -94,14 +94,14 @@ def test_a_factory_in_a_file_or_a_module(folder, place):
     assert problem.operator[0, 0] == 5.0
 
 
-def test_what_a_factory_may_return(folder):
+def test_the_values_that_a_factory_may_return(folder):
     assert find_problem("mine.py:named").name == "my own"
     parts = find_problem("mine.py:parts")
     assert (parts.model, parts.data, parts.loss) == ("model", ["data"], "loss")
     assert find_problem("mine.py:matrix").operator.shape == (3, 3)
 
 
-def test_a_file_is_read_anew_and_hides_no_module_of_its_name(folder):
+def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
     import random
 
     (folder / "random.py").write_text("def make():\n    import numpy\n    return numpy.eye(2)")
@@ -117,7 +117,7 @@ def test_a_file_is_read_anew_and_hides_no_module_of_its_name(folder):
     ("name", "keywords", "error", "words"),
     [
         ("demo:quadratc", {}, UnknownNameError, "Did you mean demo:quadratic"),
-        ("demo:quadratc", {}, UnknownNameError, "Nor is there a module 'demo'"),
+        ("demo:quadratc", {}, UnknownNameError, "There is no module 'demo' to import it from"),
         ("quadratic", {}, UnknownNameError, "no problem named 'quadratic'"),
         ("", {}, UnknownNameError, "no problem named ''"),
         ("demo:quadratic@elsewhere", {}, UnknownNameError, "demo:quadratic@eigencore"),
@@ -136,25 +136,25 @@ def test_a_file_is_read_anew_and_hides_no_module_of_its_name(folder):
         ("mine.py:raises", {}, ProblemError, "RuntimeError: no data here"),
         ("mine.py:quits", {}, ProblemError, "bye"),
         ("mine.py:refuses", {}, OptionError, "problem.n is odd"),
-        ("mine.py:junk", {}, ProblemError, "returned list .* expected a Problem"),
-        ("mine.py:pair", {}, ProblemError, "returned a tuple of 2"),
+        ("mine.py:junk", {}, ProblemError, "returned a value of type list: .* expected a Problem"),
+        ("mine.py:pair", {}, ProblemError, "returned a tuple of length 2"),
         ("mine.py:whole", {"m": "3"}, UnknownNameError, "no option of problem named 'm'"),
         ("mine.py:whole", {"n": "many"}, OptionError, "problem.n is 'many'; expected a whole number"),
-        ("mine.py:needy", {}, OptionError, "problem needs path"),
+        ("mine.py:needy", {}, OptionError, "problem needs a value for path"),
     ],
 )
-def test_what_is_wrong_is_said(folder, name, keywords, error, words):
+def test_the_error_says_what_is_wrong(folder, name, keywords, error, words):
     with pytest.raises(error, match=words):
         find_problem(name, keywords)
 
 
-def test_a_failed_import_leaves_no_half_module(folder):
+def test_a_failed_import_leaves_no_module_behind(folder):
     with pytest.raises(ProblemError):
         find_problem("fails.py:make")
     assert "fails" not in sys.modules
 
 
-def test_a_module_that_fails_is_told_with_its_cause(folder):
+def test_the_error_of_a_factory_is_the_cause(folder):
     with pytest.raises(ProblemError) as failure:
         find_problem("mine.py:raises")
     assert isinstance(failure.value.__cause__, RuntimeError)
@@ -186,30 +186,33 @@ def test_an_operator_with_minibatches_offers_them():
 
 
 @pytest.mark.parametrize(
-    "asked", [{"backend": "torch"}, {"device": "cpu"}, {"dtype": "float32"}, {"memory": "2GiB"}], ids=str
+    "arguments", [{"backend": "torch"}, {"device": "cpu"}, {"dtype": "float32"}, {"memory": "2GiB"}], ids=str
 )
-def test_what_has_no_meaning_for_an_operator_is_refused(asked):
-    with pytest.raises(UsageError, match=f"{next(iter(asked))} has no meaning"):
-        bind(Problem(operator=np.eye(2), name="it"), **asked)
+def test_arguments_that_an_operator_cannot_use_are_refused(arguments):
+    name = next(iter(arguments))
+    with pytest.raises(UsageError, match=f"{name} can't be used: it is given directly as an operator"):
+        bind(Problem(operator=np.eye(2), name="it"), **arguments)
 
 
 def test_an_operator_has_no_other_kinds_and_no_parameters():
     bound = bind(Problem(operator=np.eye(2)))
-    with pytest.raises(UsageError, match="kind has no meaning"):
+    with pytest.raises(UsageError, match="kind can't be used: the problem is given directly as an operator"):
         bound.operator("ggn")
-    with pytest.raises(UsageError, match="params has no meaning"):
+    with pytest.raises(
+        UsageError, match="params can't be used: the problem is given directly as an operator"
+    ):
         bound.operator(params="*")
 
 
 @pytest.mark.parametrize(
     ("problem", "error", "words"),
     [
-        (7, UsageError, "is a int; expected a Problem or the name of one"),
+        (7, UsageError, "is of type int; expected a Problem or the name of one"),
         (Problem(), ProblemError, "lacks model, data, loss"),
         (Problem(model=1, data=[2]), ProblemError, "lacks loss"),
         (Problem(operator=np.eye(2), loss=1), ProblemError, "an operator and also loss"),
         (Problem(operator=np.ones((2, 3))), UsageError, r"shape \(2, 3\)"),
-        (Problem(operator="matrix"), UsageError, "no operator"),
+        (Problem(operator="matrix"), UsageError, "of type str; expected a linear operator"),
     ],
 )
 def test_an_incomplete_problem_is_refused(problem, error, words):
@@ -235,13 +238,13 @@ class Options:
 
 @dataclass
 class Toy:
-    told: tuple
+    arguments: tuple
     scale: float
     capabilities = frozenset({Capability.PRODUCTS})
     description = "toy"
     def operator(self, kind="hessian", params=None):
         from eigencore.operators import as_operator
-        return as_operator(self.scale * np.diag(self.told[0].model))
+        return as_operator(self.scale * np.diag(self.arguments[0].model))
 
 def bind(problem, options, *, device=None, dtype=None):
     return Toy((problem, device, dtype), options.scale)
@@ -249,14 +252,14 @@ def bind(problem, options, *, device=None, dtype=None):
 MODEL = Problem(model=[1.0, 2.0], data=[1], loss=1)
 
 
-def test_the_backend_gets_the_problem_its_options_device_and_type(plug):
+def test_the_backend_receives_the_problem_options_device_and_dtype(plug):
     plug("toy", BACKEND)
     bound = bind(MODEL, backend="toy", device="there", dtype="float32", scale="3")
-    assert bound.told == (MODEL, "there", "float32")
+    assert bound.arguments == (MODEL, "there", "float32")
     assert np.array_equal(bound.operator().matvec(np.ones(2)), [3, 6])
 
 
-def test_the_problems_own_backend_comes_before_the_default_and_after_the_asked(plug):
+def test_the_backend_is_the_given_one_else_that_of_the_problem_else_the_default(plug):
     plug("toy", BACKEND)
     own = Problem(model=1, data=[1], loss=1, backend="toy")
     assert backend_of(own).name == "toy"
@@ -265,15 +268,15 @@ def test_the_problems_own_backend_comes_before_the_default_and_after_the_asked(p
     assert backend_of(Problem(operator=np.eye(2))) is None
 
 
-def test_a_checkpoint_is_refused_where_nothing_reads_it(plug):
+def test_a_checkpoint_is_refused_if_nothing_can_load_it(plug):
     plug("toy", BACKEND)
-    with pytest.raises(UsageError, match=r"backend toy reads no checkpoints; the problem has a\.pt"):
+    with pytest.raises(UsageError, match=r"backend toy can't load a checkpoint; the problem has a\.pt"):
         bind(Problem(model=[1.0], data=[1], loss=1, checkpoint="a.pt"), backend="toy")
-    with pytest.raises(UsageError, match="checkpoint has no meaning"):
+    with pytest.raises(UsageError, match="checkpoint can't be used: it is given directly"):
         bind(Problem(operator=np.eye(2), checkpoint="a.pt", name="it"))
 
 
-def test_options_and_names_of_backends_are_checked(plug):
+def test_options_and_names_of_backends_are_validated(plug):
     plug("toy", BACKEND)
     with pytest.raises(UnknownNameError, match="Did you mean scale"):
         bind(MODEL, backend="toy", scales=1)
@@ -299,15 +302,15 @@ def test_operator_is_bind_in_one_call(plug):
         eigencore.operator([1.0, 2.0], [1], 1, backend="toy", kind="gnn")
 
 
-def test_as_problem_takes_what_a_factory_may_return():
+def test_as_problem_converts_the_values_that_a_factory_may_return():
     assert as_problem(MODEL) is MODEL
     assert as_problem(([1.0, 2.0], [1], 1)) == MODEL
     assert as_problem(np.eye(2)).operator.shape == (2, 2)
-    with pytest.raises(ProblemError, match="the problem is int 3"):
+    with pytest.raises(ProblemError, match="the problem is a value of type int: 3; expected"):
         as_problem(3)
 
 
-def test_a_name_can_be_bound() -> None:
+def test_a_problem_can_be_bound_by_name() -> None:
     assert bind("demo:quadratic").operator().shape == (2000, 2000)
     with pytest.raises(UnknownNameError, match="demo:quadratik"):
         bind("demo:quadratik")

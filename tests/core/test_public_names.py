@@ -1,4 +1,4 @@
-"""The public names, each imported when it is first used."""
+"""The public names, each of which is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ NAMES = {
 }
 
 
-def test_the_names_are_these():
+def test_the_public_names_are_these():
     assert set(eigencore.__all__) == NAMES
     assert set(dir(eigencore)) >= NAMES | {"__version__"}
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_each_is_there_and_stays_what_it_is(name):
+def test_each_name_always_refers_to_the_same_object(name):
     assert getattr(eigencore, name) is getattr(eigencore, name)
 
 
-def test_none_is_also_a_submodule():
-    """Else importing the submodule would put a module where the function was."""
+def test_no_name_is_also_a_submodule():
+    """Otherwise importing the submodule would replace the function by the module."""
     submodules = {module.name for module in pkgutil.iter_modules(eigencore.__path__)}
     assert submodules >= {"solving", "pipeline"}
     assert not submodules & NAMES

@@ -1,6 +1,6 @@
-"""Plugins are found through real entry points, loaded one by one, and a broken one harms nobody else.
+"""Plugins are discovered by real entry points and loaded separately, so that a broken one affects no other.
 
-Nothing here asks which pluggy it runs on: the laws are those of this project, and hold on each.
+The tests do not depend on the version of pluggy: they concern rules of this project.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from eigencore.entries import AnalysisEntry, BackendEntry, Capability, Entry, Pr
 from eigencore.errors import CapabilityError, PluginError, UnknownNameError, UsageError
 from eigencore.registry import PluginRecord, disable, load, load_options, loading, registry, require
 from eigencore.registry import catalogue as registry_module
+from eigencore.registry.wording import entry_kind, type_of
 
 BUNDLED = {"arpack", "attacks", "demo", "krylov", "numpy", "power", "robustness", "torch"}
 
@@ -41,7 +42,7 @@ def eigen_solvers():
 
 @dataclass
 class Site:
-    """A folder on sys.path into which distributions with plugins are written."""
+    """A folder on sys.path, for distributions with plugins."""
 
     folder: Path
 
@@ -69,7 +70,7 @@ class Site:
         return module
 
     def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs code in a fresh interpreter that sees the site."""
+        """Runs code in a new interpreter with the folder on its path."""
         return subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code)],
             env={**os.environ, "PYTHONPATH": str(self.folder), **environment},
@@ -103,7 +104,7 @@ def names(kind: type[Entry] = Entry) -> list[str]:
     return [one.entry.name for one in registry().entries(kind)]
 
 
-def assert_only_this_is_broken(name: str, *words: str) -> None:
+def assert_only_broken(name: str, *words: str) -> None:
     broken = record(name)
     assert broken.status == "broken"
     assert broken.error is not None
@@ -115,7 +116,7 @@ def assert_only_this_is_broken(name: str, *words: str) -> None:
     assert not [one for one in registry().registered if one.plugin.name == name]
 
 
-# -- what is found -----------------------------------------------------------------------------------------
+# -- discovery ---------------------------------------------------------------------------------------------
 
 
 def test_the_hooks_are_those_of_the_specification():
@@ -124,18 +125,18 @@ def test_the_hooks_are_those_of_the_specification():
         for name, spec in vars(hookspecs).items()
         if name.startswith("eigen_")
     }
-    brings = {name: typing.get_args(hints["return"])[0] for name, hints in specified.items()}
-    assert brings == loading.HOOKS
+    kinds = {name: typing.get_args(hints["return"])[0] for name, hints in specified.items()}
+    assert kinds == loading.HOOKS
 
 
-def test_the_bundled_plugins_come_in_by_the_same_door(site):
+def test_the_bundled_plugins_are_discovered_like_any_other(site):
     assert {one.name for one in registry().records} >= BUNDLED
     assert {one.distribution for one in registry().records if one.name in BUNDLED} == {"eigencore"}
     assert {"lanczos", "arpack", "deflated_power", "accel_power"} <= set(names(SolverEntry))
     assert registry().find(BackendEntry, "torch").extra == "torch"
 
 
-def test_a_plugin_is_recorded_with_its_distribution_and_entries_by_kind(site):
+def test_a_plugin_is_recorded_with_its_distribution_and_its_entries_by_kind(site):
     site.install(
         "mine",
         """
@@ -173,7 +174,7 @@ def test_a_plugin_may_be_an_object(site, shape):
 
             @property
             def eigen_attacks(self):
-                raise AssertionError("a property was run")
+                raise AssertionError("a property was called")
 
             @hookimpl
             def eigen_problems(self):
@@ -200,18 +201,18 @@ def test_a_plugin_may_be_an_object(site, shape):
     assert ("plain_class" in names(ProblemEntry)) == (shape == "plain_class")
 
 
-def test_a_lazy_attribute_of_a_module_is_not_fired(site):
+def test_a_lazy_attribute_of_a_module_is_not_accessed(site):
     module = site.install(
         "lazy",
         """
-        fired = []
+        accessed = []
 
         def __getattr__(name):
-            fired.append(name)
-            raise AssertionError(f"{name} was fired")
+            accessed.append(name)
+            raise AssertionError(f"{name} was accessed")
 
         def __dir__():
-            fired.append("dir")
+            accessed.append("dir")
             return ["eigen_solvers", "torch_things"]
 
         @hookimpl
@@ -221,10 +222,10 @@ def test_a_lazy_attribute_of_a_module_is_not_fired(site):
     )
     assert record("lazy").status == "loaded"
     assert "lazy_one" in names(SolverEntry)
-    assert sys.modules[module].fired == []
+    assert sys.modules[module].accessed == []
 
 
-def test_a_hook_may_go_by_another_name_and_one_of_a_later_version_is_optional(site):
+def test_a_hook_may_have_another_name_and_a_hook_of_a_later_version_is_optional(site):
     site.install(
         "renamed",
         """
@@ -241,11 +242,11 @@ def test_a_hook_may_go_by_another_name_and_one_of_a_later_version_is_optional(si
     assert "renamed" in names(SolverEntry)
 
 
-# -- what breaks -------------------------------------------------------------------------------------------
+# -- broken plugins ----------------------------------------------------------------------------------------
 
 
-def returning(what: str, hook: str = "eigen_solvers", *, mark: str = "@hookimpl") -> str:
-    return f"{mark}\ndef {hook}():\n    return {what}\n"
+def returning(value: str, hook: str = "eigen_solvers", *, mark: str = "@hookimpl") -> str:
+    return f"{mark}\ndef {hook}():\n    return {value}\n"
 
 
 A_PROBLEM = "ProblemEntry(name='twin', summary='s', load='a:b')"
@@ -254,7 +255,7 @@ BROKEN = {
     "import error": ("import not_there_at_all", ["ModuleNotFoundError", "not_there_at_all"]),
     "syntax error": ("def (", ["SyntaxError"]),
     "sys.exit at import": ("import sys; sys.exit(3)", ["sys.exit(3)"]),
-    "an abort that is no Exception": (
+    "an abort that is not an Exception": (
         "class Panic(BaseException): ...\nraise Panic('rust')",
         ["Panic: rust"],
     ),
@@ -266,9 +267,9 @@ BROKEN = {
     "is a generator": (returning("(yield solver('one'))"), ["returned a generator", "a list"]),
     "entry of another kind": (
         returning("[solver('one')]", "eigen_problems"),
-        ["eigen_problems brings a SolverEntry", "expected ProblemEntry"],
+        ["eigen_problems returned a list with a SolverEntry", "expected ProblemEntry"],
     ),
-    "entry is a dict": (returning("[{'name': 'one'}]"), ["brings a dict"]),
+    "entry is a dict": (returning("[{'name': 'one'}]"), ["returned a list with a dict"]),
     "illegal name": (returning("[solver('a.b')]"), ["'a.b'", "letters"]),
     "name with @": (returning("[solver('a@b')]"), ["'a@b'"]),
     "name of two colons": (returning("[solver('a:b:c')]"), ["'a:b:c'"]),
@@ -280,7 +281,7 @@ BROKEN = {
         returning("[solver('twin')]") + returning(f"[{A_PROBLEM}]", "eigen_problems"),
         ["2 entries named 'twin'"],
     ),
-    "load is no import string": (
+    "load is not an import string": (
         returning(f"[{A_PROBLEM}]".replace("a:b", "a.b"), "eigen_problems"),
         ["the load of twin is 'a.b'", "module:attribute"],
     ),
@@ -288,11 +289,11 @@ BROKEN = {
         returning("[solver('one', options=dict)]"),
         ["the options of one is", "module:attribute"],
     ),
-    "finds an end there is not": (
+    "computes an unknown end": (
         returning("[solver('one', which=('LM', 'XX'))]"),
-        ["the which of one holds 'XX'", "BE"],
+        ["the which of one has 'XX'", "BE"],
     ),
-    "needs what there is not": (
+    "needs an unknown capability": (
         returning("[solver('one', needs=frozenset({'gradients'}))]"),
         ["one needs gradients", "input_gradient"],
     ),
@@ -301,30 +302,30 @@ BROKEN = {
         ["no hook eigen_solver", "did you mean eigen_solvers?"],
     ),
     "misspelt hook without the prefix": (returning("[]", "solvers"), ["did you mean eigen_solvers?"]),
-    "hook like no other": (
+    "hook unlike any other": (
         returning("[]", "xyz"),
-        ["no hook xyz", "there are eigen_problems, eigen_backends"],
+        ["no hook xyz", "the hooks are eigen_problems, eigen_backends"],
     ),
     "unmarked": (returning("[]", mark=""), ["eigen_solvers lacks @hookimpl"]),
     "unmarked and misspelt": (returning("[]", "eigen_solver", mark=""), ["eigen_solver lacks @hookimpl"]),
-    "asks for an argument": ("@hookimpl\ndef eigen_solvers(config):\n    return []", ["config"]),
+    "takes an argument": ("@hookimpl\ndef eigen_solvers(config):\n    return []", ["config"]),
     "is a wrapper": (returning("(yield)", mark="@hookimpl(wrapper=True)"), ["eigen_solvers is a wrapper"]),
     "is an old wrapper": (returning("(yield)", mark="@hookimpl(hookwrapper=True)"), ["is a wrapper"]),
-    "is no plain function": (
+    "is not a plain function": (
         "import functools\n" + returning("[]", mark="@hookimpl\n@functools.cache"),
-        ["eigen_solvers is a", "plain function"],
+        ["eigen_solvers is a", "must be a plain function"],
     ),
 }
 
 
 @pytest.mark.parametrize(("code", "words"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_plugin_is_recorded_and_harms_nobody(site, code, words):
+def test_a_broken_plugin_is_recorded_and_affects_no_other(site, code, words):
     site.install("aaa_broken", code)
     site.install("good", GOOD)
-    assert_only_this_is_broken("aaa_broken", *words)
+    assert_only_broken("aaa_broken", *words)
 
 
-def test_an_entry_point_to_nothing_is_broken(site):
+def test_an_entry_point_that_refers_to_nothing_is_broken(site):
     site.install("good", GOOD)
     module = site.install("bad", "", value="not a module!")
     assert record("bad").status == "broken"
@@ -334,20 +335,20 @@ def test_an_entry_point_to_nothing_is_broken(site):
     assert "steady" in names()
 
 
-def test_entry_points_that_cannot_be_read_are_told_and_those_of_strangers_ignored(site):
+def test_unreadable_entry_points_are_recorded_unless_they_belong_to_other_programs(site):
     site.install("good", GOOD)
     site.install("garbled", "", points="[eigencore]\nno equals sign\n")
-    site.install("stranger", "", points="[console_scripts]\nno equals sign\n")
+    site.install("unrelated", "", points="[console_scripts]\nno equals sign\n")
     (site.folder / "dist_binary-1.0.dist-info").mkdir()
     (site.folder / "dist_binary-1.0.dist-info" / "entry_points.txt").write_bytes(
         b"[eigencore]\n\xff\xfe = a\n"
     )
     importlib.invalidate_caches()
-    assert_only_this_is_broken("dist-garbled", "can't be read")
-    assert not [one for one in registry().records if "stranger" in one.distribution]
+    assert_only_broken("dist-garbled", "can't be read")
+    assert not [one for one in registry().records if "unrelated" in one.distribution]
 
 
-def test_keyboard_interrupt_is_never_swallowed(site):
+def test_keyboard_interrupt_is_never_suppressed(site):
     site.install("interrupted", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         registry()
@@ -356,7 +357,7 @@ def test_keyboard_interrupt_is_never_swallowed(site):
         registry()
 
 
-def test_what_a_plugin_prints_while_loading_stays_out_of_stdout(site):
+def test_output_of_a_plugin_while_loading_goes_to_stderr(site):
     site.install("loud", "print('hello from loud')\n" + GOOD)
     ran = site.run("from eigencore.registry import registry; print(len(registry().records))")
     assert ran.stdout.strip() == str(len(BUNDLED) + 1)
@@ -366,7 +367,7 @@ def test_what_a_plugin_prints_while_loading_stays_out_of_stdout(site):
 # -- names -------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_name_suggests_the_near_and_tells_of_plugins_that_are_missing(site, monkeypatch):
+def test_an_unknown_name_suggests_near_names_and_lists_plugins_that_are_not_loaded(site, monkeypatch):
     site.install("good", GOOD)
     site.install("torn", "import not_there_at_all")
     monkeypatch.setenv("EIGEN_DISABLE_PLUGINS", "power")
@@ -379,7 +380,7 @@ def test_an_unknown_name_suggests_the_near_and_tells_of_plugins_that_are_missing
     assert "Plugin power is disabled." in message
 
 
-def test_a_name_of_another_kind_is_told(site):
+def test_the_error_says_if_a_name_is_of_another_kind(site):
     with pytest.raises(UnknownNameError, match="torch is a backend") as raised:
         registry().find(SolverEntry, "torch")
     assert "no solver named 'torch'" in str(raised.value)
@@ -387,7 +388,7 @@ def test_a_name_of_another_kind_is_told(site):
         registry().find(AnalysisEntry, "torch")
 
 
-def test_two_plugins_with_an_entry_of_one_name_are_both_listed_and_told_apart(site):
+def test_entries_of_the_same_name_are_both_listed_and_distinguished_by_distribution(site):
     site.install("first", GOOD, distribution="alpha-dist")
     site.install("second", GOOD.replace('"steady"', '"steady", which=("SA",)'), distribution="beta.dist")
     assert record("first").status == record("second").status == "loaded"
@@ -397,14 +398,14 @@ def test_two_plugins_with_an_entry_of_one_name_are_both_listed_and_told_apart(si
     assert not isinstance(raised.value, UnknownNameError)
     assert "first@alpha-dist" in str(raised.value)
     assert "second@beta.dist" in str(raised.value)
-    assert "Say steady@alpha-dist or steady@beta.dist" in str(raised.value)
+    assert "Use steady@alpha-dist or steady@beta.dist" in str(raised.value)
     assert registry().find(SolverEntry, "steady@alpha-dist").which == ("LM", "LA", "SA", "BE")
     assert registry().find(SolverEntry, "steady@Beta_Dist").which == ("SA",)
     with pytest.raises(UnknownNameError, match="Did you mean steady@alpha-dist"):
         registry().find(SolverEntry, "steady@alpa-dist")
 
 
-def test_the_same_name_in_two_kinds_is_a_clash_too(site):
+def test_the_same_name_in_two_kinds_is_ambiguous(site):
     site.install("first", GOOD, distribution="alpha-dist")
     code = (
         "@hookimpl\ndef eigen_problems():\n    return [ProblemEntry(name='steady', summary='s', load='a:b')]"
@@ -418,19 +419,19 @@ def test_the_same_name_in_two_kinds_is_a_clash_too(site):
     assert registry().find(ProblemEntry, "steady@beta-dist").name == "steady"
 
 
-def test_a_clash_within_one_distribution_can_only_be_switched_off(site):
+def test_an_ambiguity_within_one_distribution_is_resolved_by_disabling_a_plugin(site):
     module = site.install("first", GOOD, distribution="alpha-dist")
     site.install("second", GOOD, distribution="alpha-dist")
     for name in ("steady", "steady@alpha-dist"):
-        with pytest.raises(UsageError, match="Disable one of them") as raised:
+        with pytest.raises(UsageError, match="Disable one of the plugins") as raised:
             registry().find(SolverEntry, name)
-        assert "Say " not in str(raised.value)
+        assert "Use " not in str(raised.value)
     disable("second")
     assert registry().find(SolverEntry, "steady").load == "made_up:solve"
     assert module in sys.modules
 
 
-def test_two_distributions_with_an_entry_point_of_one_name_are_both_seen(site):
+def test_two_distributions_with_an_entry_point_of_the_same_name_are_both_loaded(site):
     site.install("twin", GOOD, distribution="alpha-dist")
     site.install("twin", GOOD.replace("steady", "other"), distribution="beta-dist")
     assert record("twin", "alpha-dist").status == record("twin", "beta-dist").status == "loaded"
@@ -453,7 +454,7 @@ def test_a_second_copy_of_a_distribution_is_shadowed(site, tmp_path, monkeypatch
     assert registry().find(SolverEntry, "steady").name == "steady"
 
 
-def test_a_folder_that_stands_on_the_path_twice_is_no_second_copy(site, tmp_path, monkeypatch):
+def test_a_folder_that_is_on_the_path_twice_is_not_a_second_copy(site, tmp_path, monkeypatch):
     site.install("twin", GOOD)
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
@@ -462,17 +463,17 @@ def test_a_folder_that_stands_on_the_path_twice_is_no_second_copy(site, tmp_path
     assert names(SolverEntry).count("steady") == 1
 
 
-# -- switching off -----------------------------------------------------------------------------------------
+# -- disabling ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["variable", "call"])
 def test_a_disabled_plugin_is_not_imported(site, how):
     module = site.install("off", "raise AssertionError('imported')")
-    told = "" if how == "variable" else "disable('off')"
+    statement = "" if how == "variable" else "disable('off')"
     code = f"""
         import sys
         from eigencore.registry import disable, registry
-        {told}
+        {statement}
         print([(one.status, one.error) for one in registry().records if one.name == "off"])
         print({module!r} in sys.modules)
         """
@@ -481,7 +482,7 @@ def test_a_disabled_plugin_is_not_imported(site, how):
     assert ran.stdout.splitlines() == ["[('disabled', None)]", "False"]
 
 
-def test_disable_after_the_first_look_builds_the_registry_anew(site):
+def test_disable_rebuilds_a_registry_that_is_already_built(site):
     site.install("good", GOOD)
     before = registry()
     assert registry() is before
@@ -492,7 +493,7 @@ def test_disable_after_the_first_look_builds_the_registry_anew(site):
     assert "steady" in [one.entry.name for one in before.registered]
 
 
-def test_disabling_what_is_not_there_is_refused_or_from_the_environment_warned_of(site, monkeypatch):
+def test_disabling_an_unknown_plugin_is_an_error_or_in_the_environment_a_warning(site, monkeypatch):
     with pytest.raises(UnknownNameError, match="no plugin named 'krilov'") as raised:
         disable("torch", "krilov")
     assert "Did you mean krylov?" in str(raised.value)
@@ -502,6 +503,26 @@ def test_disabling_what_is_not_there_is_refused_or_from_the_environment_warned_o
     with pytest.warns(UserWarning, match=r"EIGEN_DISABLE_PLUGINS: there is no plugin named 'krilov'.*krylov"):
         registry()
     assert record("torch").status == "disabled"
+
+
+# -- wording -----------------------------------------------------------------------------------------------
+
+
+def test_the_kind_of_an_entry_is_a_noun():
+    assert [entry_kind(kind) for kind in loading.HOOKS.values()] == [
+        *("problem", "backend", "solver", "attack", "analysis", "command"),
+    ]
+    assert entry_kind(entry("a:b")) == "solver"
+    assert entry_kind(Entry) == "entry"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "None"), ({}, "a dict"), (3, "an int"), (len, "a builtin_function_or_method")],
+    ids=repr,
+)
+def test_a_type_has_its_article(value, text):
+    assert type_of(value) == text
 
 
 # -- using an entry ----------------------------------------------------------------------------------------
@@ -515,7 +536,7 @@ def test_load_follows_the_import_string():
     assert load(entry("os:path.join")) is os.path.join
 
 
-def test_a_missing_extra_tells_how_to_install_it(site):
+def test_the_error_of_a_missing_extra_says_how_to_install_it(site):
     site.install(
         "needy",
         """
@@ -534,7 +555,7 @@ def test_a_missing_extra_tells_how_to_install_it(site):
         load(registry().find(SolverEntry, "plain"))
     with pytest.raises(PluginError) as raised:
         load(entry("not_there:solve", extra="torch"))
-    assert raised.value.hint is None, "its own module is missing: no extra brings that"
+    assert raised.value.hint is None, "its own module is missing, which no extra installs"
     with pytest.raises(PluginError) as raised:
         load(entry("made_up:solve", extra="torch"))
     assert raised.value.hint == 'Run: pip install "eigencore[torch]"'
@@ -548,7 +569,7 @@ def test_a_missing_extra_tells_how_to_install_it(site):
         ("", "has no attribute 'solve'"),
     ],
 )
-def test_what_fails_on_use_is_a_plugin_error(site, code, words):
+def test_an_entry_that_fails_when_it_is_loaded_is_a_plugin_error(site, code, words):
     module = site.install("late", code, points="\n")
     with pytest.raises(PluginError) as raised:
         load(entry(f"{module}:solve", extra="torch"))
@@ -557,11 +578,11 @@ def test_what_fails_on_use_is_a_plugin_error(site, code, words):
     assert raised.value.exit_code == 4
 
 
-def test_interruption_and_errors_for_humans_pass_through_loading(site):
+def test_interruptions_and_errors_of_eigencore_while_loading_are_not_converted(site):
     module = site.install("late", "raise KeyboardInterrupt", points="\n")
     with pytest.raises(KeyboardInterrupt):
         load(entry(f"{module}:solve"))
-    module = site.install("human", "from eigencore.errors import *\nraise UsageError('so')", points="\n")
+    module = site.install("refuses", "from eigencore.errors import *\nraise UsageError('so')", points="\n")
     with pytest.raises(UsageError, match=r"^so$"):
         load(entry(f"{module}:solve"))
 
@@ -583,17 +604,17 @@ def test_options_are_a_dataclass_or_none(site):
     assert load_options(entry("a:b")) is None
     assert load_options(entry("a:b", options=f"{module}:Options")).__name__ == "Options"
     for wrong in ("Plain", "dataclass"):
-        with pytest.raises(PluginError, match=f"{wrong}, the options of made, is no dataclass"):
+        with pytest.raises(PluginError, match=f"{wrong}, the options of made, is not a dataclass"):
             load_options(entry("a:b", options=f"{module}:{wrong}"))
 
 
-def test_what_a_problem_does_not_offer_is_refused_in_words():
-    wants = entry("a:b", needs=frozenset({Capability.PRODUCTS, Capability.INPUT_GRADIENT}))
-    require(wants, frozenset(Capability))
+def test_the_error_lists_the_capabilities_that_a_problem_does_not_offer():
+    needy = entry("a:b", needs=frozenset({Capability.PRODUCTS, Capability.INPUT_GRADIENT}))
+    require(needy, frozenset(Capability))
     require(entry("a:b"), frozenset())
     with pytest.raises(CapabilityError, match=r"^made needs input_gradient; this problem offers products$"):
-        require(wants, frozenset({Capability.PRODUCTS}))
+        require(needy, frozenset({Capability.PRODUCTS}))
     with pytest.raises(
         CapabilityError, match=r"^made needs input_gradient, products; demo:x offers nothing$"
     ):
-        require(wants, frozenset(), "demo:x")
+        require(needy, frozenset(), "demo:x")

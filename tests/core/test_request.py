@@ -1,4 +1,4 @@
-"""A request says which eigenvalues are wanted, in which order, and how exact: for every solver the same."""
+"""A request says which eigenvalues to compute, in which order and how accurately, for every solver."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ VALUES = np.array([0.5, -4.0, 3.0, 4.0, -0.1, -5.0, 2.0])
 
 
 @pytest.mark.parametrize(
-    ("which", "k", "wanted"),
+    ("which", "k", "expected"),
     [
-        ("LM", 3, [-5.0, 4.0, -4.0]),  # of two as large, the positive first
+        ("LM", 3, [-5.0, 4.0, -4.0]),  # of two values of equal magnitude, the positive one first
         ("LM", 1, [-5.0]),
         ("LA", 3, [4.0, 3.0, 2.0]),
         ("SA", 3, [-5.0, -4.0, -0.1]),
         ("BE", 4, [4.0, 3.0, -4.0, -5.0]),
-        ("BE", 3, [4.0, 3.0, -5.0]),  # odd: one more of the high end
+        ("BE", 3, [4.0, 3.0, -5.0]),  # odd: one more of the upper end
         ("BE", 2, [4.0, -5.0]),
         ("BE", 1, [4.0]),
         ("BE", 20, [4.0, 3.0, 2.0, 0.5, -0.1, -4.0, -5.0]),
         ("LM", 20, [-5.0, 4.0, -4.0, 3.0, 2.0, 0.5, -0.1]),
     ],
 )
-def test_the_wanted_come_first_and_in_order(which, k, wanted):
-    assert VALUES[Request(k=k, which=which).order(VALUES)].tolist() == wanted
+def test_the_requested_values_are_selected_in_order(which, k, expected):
+    assert VALUES[Request(k=k, which=which).order(VALUES)].tolist() == expected
 
 
 @given(
@@ -38,7 +38,7 @@ def test_the_wanted_come_first_and_in_order(which, k, wanted):
     st.integers(1, 8),
     st.randoms(use_true_random=False),
 )
-def test_the_choice_does_not_depend_on_the_order_found(values, which, k, random):
+def test_the_selection_does_not_depend_on_the_order_of_the_values(values, which, k, random):
     request = Request(k=k, which=which)
     chosen = np.array(values)[request.order(np.array(values))]
     assert len(chosen) == min(k, len(values))
@@ -47,20 +47,20 @@ def test_the_choice_does_not_depend_on_the_order_found(values, which, k, random)
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=12, unique_by=abs), st.integers(1, 8))
-def test_turning_the_sign_swaps_the_ends(values, k):
+def test_changing_the_sign_exchanges_the_ends(values, k):
     values = np.array(values)
     for which, other in (("LA", "SA"), ("SA", "LA"), ("LM", "LM")):
-        turned = -values[Request(k=k, which=which).order(values)]
-        np.testing.assert_array_equal(-values[Request(k=k, which=other).order(-values)], turned)
+        negated = -values[Request(k=k, which=which).order(values)]
+        np.testing.assert_array_equal(-values[Request(k=k, which=other).order(-values)], negated)
 
 
-def test_a_pair_passes_by_its_size_or_by_the_floor():
+def test_the_threshold_is_relative_to_the_value_or_the_floor():
     thresholds = Request(tol=1e-3).thresholds(np.array([100.0, -2.0, 0.0]), floor=1e-2)
     np.testing.assert_array_equal(thresholds, [1e-3 * 100, 1e-2, 1e-2])
     assert precision_floor(1e-7, 50.0) == pytest.approx(2e-5)
 
 
-def test_numbers_of_other_libraries_become_plain_ones():
+def test_numbers_of_other_libraries_become_python_numbers():
     request = Request(k=np.int64(3), tol=np.float32(0.5), seed=np.uint8(7))
     assert request == Request(k=3, tol=0.5, seed=7)
     assert [type(value) for value in (request.k, request.tol, request.seed)] == [int, float, int]
@@ -93,15 +93,15 @@ def test_numbers_of_other_libraries_become_plain_ones():
         ({"seed": None}, "seed is None"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(keywords, words):
+def test_an_invalid_request_is_refused(keywords, words):
     with pytest.raises(UsageError) as raised:
         Request(**keywords)
     assert words in str(raised.value)
 
 
-def test_more_than_there_are_is_refused():
+def test_more_eigenvalues_than_the_operator_has_are_refused():
     Request(k=5).check_size(5)
-    with pytest.raises(UsageError, match="k is 5, and the operator has 4 eigenvalues") as raised:
+    with pytest.raises(UsageError, match="k is 5, but the operator has only 4 eigenvalues") as raised:
         Request(k=5).check_size(4)
     assert raised.value.hint == "Ask for k <= 4."
 
@@ -114,11 +114,14 @@ def test_a_start_is_a_vector_or_a_block(start):
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (np.ones(3), "start has shape (3,); expected an array (4,) or (4, b)"),
+        (
+            np.ones(3),
+            "start has shape (3,); expected an array of shape (4,), or (4, b) with one vector per column",
+        ),
         (np.ones((3, 4)), "start has shape (3, 4)"),
         (np.ones((4, 1, 1)), "start has shape (4, 1, 1)"),
         (np.ones(()), "start has shape ()"),
-        ([1.0] * 4, "start is a list"),
+        ([1.0] * 4, "start is of type list"),
     ],
 )
 def test_a_start_of_another_shape_is_refused(start, words):

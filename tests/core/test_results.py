@@ -1,4 +1,4 @@
-"""A run that is saved comes back as it was, and what is no run is refused in words."""
+"""A saved run is loaded unchanged; anything else is refused with a clear error."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def same(one: object, other: object) -> bool:
     return one == other or (one != one and other != other)
 
 
-# -- there and back ----------------------------------------------------------------------------------------
+# -- saving and loading ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [0, 1, 3])
-def test_a_saved_run_comes_back(tmp_path, k, dtype):
+def test_a_saved_run_is_loaded_unchanged(tmp_path, k, dtype):
     run = Run(eigen(k, dtype=dtype), RUN.analyses, RUN.manifest)
     save(run, tmp_path / "new" / "folder")
     back = eigencore.load(tmp_path / "new" / "folder")
@@ -98,7 +98,7 @@ def test_a_saved_run_comes_back(tmp_path, k, dtype):
     assert {name: back.manifest[name] for name in run.manifest} == run.manifest
 
 
-def test_the_file_is_the_json_byte_for_byte_also_after_loading(tmp_path):
+def test_the_file_equals_the_json_byte_for_byte_also_after_loading(tmp_path):
     save(RUN, tmp_path / "a")
     written = (tmp_path / "a" / RESULT).read_bytes()
     assert written == to_json(RUN).encode()
@@ -108,29 +108,29 @@ def test_the_file_is_the_json_byte_for_byte_also_after_loading(tmp_path):
     assert load(tmp_path / "b").analyses["robustness"].columns.keys() == ANALYSIS.columns.keys()
 
 
-def test_the_object_has_what_was_promised():
-    told = json.loads(to_json(RUN))
-    promised = (
+def test_the_json_object_has_the_documented_keys():
+    data = json.loads(to_json(RUN))
+    documented = (
         "schema problem backend operator solver k which tol seed eigenvalues residuals converged status "
         "advice matvecs seconds certificate history notes analyses run exact"
     )
-    assert told.keys() == set(promised.split())
-    assert told["schema"] == 1
-    assert told["operator"] == {"n": 7, "dtype": "float64", "device": "cpu"}
-    assert told["eigenvalues"] == RUN.eigen.values.tolist()
-    assert told["history"][1]["values"] == [3.0, None]
-    assert told["run"]["options"] == {"lanczos": {"basis": None, "repeated": True}}
+    assert data.keys() == set(documented.split())
+    assert data["schema"] == 1
+    assert data["operator"] == {"n": 7, "dtype": "float64", "device": "cpu"}
+    assert data["eigenvalues"] == RUN.eigen.values.tolist()
+    assert data["history"][1]["values"] == [3.0, None]
+    assert data["run"]["options"] == {"lanczos": {"basis": None, "repeated": True}}
 
 
-def test_what_json_has_no_word_for_is_null_or_told_by_its_type():
-    told = plain(
+def test_values_that_json_cannot_represent_become_null_or_their_type():
+    data = plain(
         {"a": math.nan, "b": -math.inf, "c": np.float64(2), "d": object(), 5: Path("x"), "e": {2, 1}}
     )
-    assert told == {"a": None, "b": None, "c": 2.0, "d": "<builtins.object>", "5": "x", "e": [1, 2]}
-    json.dumps(told, allow_nan=False)
+    assert data == {"a": None, "b": None, "c": 2.0, "d": "<builtins.object>", "5": "x", "e": [1, 2]}
+    json.dumps(data, allow_nan=False)
 
 
-def test_vectors_are_mapped_and_not_read(tmp_path):
+def test_vectors_are_memory_mapped(tmp_path):
     save(RUN, tmp_path)
     vectors = load(tmp_path).eigen.vectors
     assert isinstance(vectors, np.memmap)
@@ -154,7 +154,7 @@ def test_tensors_are_saved_in_their_own_precision(tmp_path):
 # -- writing -----------------------------------------------------------------------------------------------
 
 
-def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path):
+def test_a_new_run_replaces_an_earlier_one_and_nothing_else(tmp_path):
     save(RUN, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     save(Run(eigen(1)), tmp_path)
@@ -162,7 +162,7 @@ def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
     assert load(tmp_path).eigen.vectors.shape == (7, 1)
 
 
-def test_a_failed_write_leaves_the_earlier_run_whole_and_no_litter(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_run_intact_and_no_other_files(tmp_path, monkeypatch):
     save(RUN, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -177,7 +177,9 @@ def test_a_failed_write_leaves_the_earlier_run_whole_and_no_litter(tmp_path, mon
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_killed_while_renaming_no_folder_holds_parts_of_two_runs(tmp_path, monkeypatch, after):
+def test_a_folder_never_contains_parts_of_two_runs_even_if_killed_while_renaming(
+    tmp_path, monkeypatch, after
+):
     save(RUN, tmp_path)
     renamed = []
 
@@ -193,11 +195,11 @@ def test_killed_while_renaming_no_folder_holds_parts_of_two_runs(tmp_path, monke
     with pytest.raises(ResultError, match=RESULT):
         load(tmp_path)
     monkeypatch.undo()
-    save(RUN, tmp_path)  # what is left is ours, and can be written over
+    save(RUN, tmp_path)  # the remaining files are eigencore's own and can be overwritten
     assert load(tmp_path).eigen.k == 3
 
 
-def test_a_folder_can_be_one_that_is_not_there_empty_or_an_earlier_run(tmp_path):
+def test_a_folder_may_be_missing_empty_or_an_earlier_run(tmp_path):
     assert check_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert check_folder(tmp_path) == tmp_path
     save(RUN, tmp_path)
@@ -217,7 +219,7 @@ def test_a_folder_can_be_one_that_is_not_there_empty_or_an_earlier_run(tmp_path)
         (RESULT, '{"schema": 2, "eigenvalues": []}', "", "is not a result of this version"),
     ],
 )
-def test_foreign_things_are_not_written_over(tmp_path, name, content, out, words):
+def test_foreign_files_are_not_overwritten(tmp_path, name, content, out, words):
     (tmp_path / name).write_text(content)
     for attempt in (check_folder, lambda folder: save(RUN, folder)):
         with pytest.raises(UsageError, match=words):
@@ -226,7 +228,7 @@ def test_foreign_things_are_not_written_over(tmp_path, name, content, out, words
     assert (tmp_path / name).read_text() == content
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has permission to write anywhere")
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="can't be written to"):
@@ -240,10 +242,10 @@ def test_objects_are_not_pickled(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# -- reading what is damaged -------------------------------------------------------------------------------
+# -- reading damaged files ---------------------------------------------------------------------------------
 
 
-def test_no_folder_no_result(tmp_path):
+def test_a_missing_folder_or_result_is_reported(tmp_path):
     with pytest.raises(ResultError, match="no folder"):
         load(tmp_path / "nowhere")
     with pytest.raises(ResultError, match=f"no {RESULT}"):
@@ -261,7 +263,7 @@ def test_truncated_files_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [VECTORS, ARRAYS])
-def test_a_missing_file_is_told(tmp_path, name):
+def test_a_missing_file_is_reported(tmp_path, name):
     save(RUN, tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ResultError):
@@ -285,19 +287,19 @@ def test_a_flipped_byte_is_harmless_or_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(to_json(RUN))))
-@pytest.mark.parametrize("value", ["gone", None, 3, "word", [], [[1]], {"a": 1}], ids=repr)
-def test_no_hole_in_the_json_is_a_traceback(key, value):
-    told = json.loads(to_json(RUN))
-    if value == "gone":
-        del told[key]
+@pytest.mark.parametrize("value", ["deleted", None, 3, "word", [], [[1]], {"a": 1}], ids=repr)
+def test_no_damage_to_the_json_causes_another_error(key, value):
+    data = json.loads(to_json(RUN))
+    if value == "deleted":
+        del data[key]
     else:
-        told[key] = value
+        data[key] = value
     columns = {f"robustness/{name}": column for name, column in ANALYSIS.columns.items()}
     try:
-        from_json(json.dumps(told), RUN.eigen.vectors, columns)
+        from_json(json.dumps(data), RUN.eigen.vectors, columns)
     except ResultError:
         return
-    assert value != "gone"
+    assert value != "deleted"
 
 
 def test_pickles_are_not_opened(tmp_path):
@@ -328,9 +330,9 @@ def test_vectors_of_another_run_are_refused(tmp_path):
         load(tmp_path)
 
 
-def test_a_later_schema_says_so(tmp_path):
+def test_a_later_schema_is_reported(tmp_path):
     save(RUN, tmp_path)
-    told = json.loads((tmp_path / RESULT).read_text())
-    (tmp_path / RESULT).write_text(json.dumps({**told, "schema": 2}))
-    with pytest.raises(ResultError, match="schema 2; this version of eigencore reads schema 1"):
+    data = json.loads((tmp_path / RESULT).read_text())
+    (tmp_path / RESULT).write_text(json.dumps({**data, "schema": 2}))
+    with pytest.raises(ResultError, match="schema 2; this eigencore reads 1"):
         load(tmp_path)

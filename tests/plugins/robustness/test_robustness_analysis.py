@@ -213,7 +213,7 @@ def test_the_attacks_use_the_options_of_the_run(digits_problem):
     assert run.manifest["options"]["ddn"]["steps"] == 7
     with pytest.raises(eigencore.EigencoreError, match=r"ddn\.steps is 0"):
         eigencore.analyze(digits_problem, k=1, analyses="robustness", options={"ddn": {"steps": 0}})
-    with pytest.raises(eigencore.EigencoreError, match="ddn, which has no part"):
+    with pytest.raises(eigencore.EigencoreError, match="ddn, which this run does not use"):
         eigencore.analyze(digits_problem, k=1, analyses="none", options={"ddn": {"steps": 7}})
 
 

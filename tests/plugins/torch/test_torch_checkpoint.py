@@ -295,7 +295,7 @@ def test_refusals_on_the_command_line(analyzed):
     assert (code, output["error"]["message"]) == (2, "the checkpoint file gone.pt does not exist")
     code, output = analyzed("nets.py:matrix", "--set", "problem.checkpoint=gone.pt")
     assert code == 2
-    assert "checkpoint has no meaning" in output["error"]["message"]
+    assert "checkpoint can't be used" in output["error"]["message"]
     code, output = analyzed("nets.py:make", "--set", "problem.chekpoint=gone.pt")
     assert code == 2
     assert "Did you mean checkpoint?" in output["error"]["hint"]
