@@ -110,7 +110,7 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, option A: padded with zero channels)."""
+    """Two 3x3 convolutions with a shortcut (He et al. 2016, option A: padded with zero channels)."""
 
     def __init__(self, before: int, channels: int, stride: int):
         super().__init__()

@@ -163,7 +163,7 @@ def test_an_unknown_option_suggests_a_near_name():
         resolved(bases=3)
     assert str(raised.value) == "there is no option of mine named 'bases'\nDid you mean basis?"
     with pytest.raises(UnknownNameError, match="There is: basis, depth, label, momentum, repeated, route"):
-        fits(xyzzy=3)
+        resolved(xyzzy=3)
 
 
 # -- the declaration ---------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_every_bundled_plugin_is_shown_in_the_layout() -> None:
 
 
 def test_every_module_of_the_core_is_shown_in_the_layout() -> None:
-    """Each by itself, or by its folder if the picture shows no file of that folder."""
+    """Each module is shown, or only its folder if the picture shows no file of that folder."""
     shown = set(layout())
     detailed = {path.rpartition("/")[0] + "/" for path in shown if path.endswith(".py")}
     missing = []
