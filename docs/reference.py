@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, P
 from eigencore.pipeline import RunInterrupted
 from eigencore.problems import find_problem
 from eigencore.registry import catalogue as registry
+from eigencore.runs import result_json
 
 FOLDER = Path(__file__).parent / "reference"
 WRITTEN = "<!-- written by docs/reference.py -->"
@@ -80,6 +82,7 @@ def pages() -> dict[str, str]:
         "interfaces.md": page("What plugins implement", plugins()),
         "entries.md": page("What is bundled, and its options", entries()),
         "command.md": page("The command", command()),
+        "result.schema.json": json.dumps(result_json.schema(), indent=2) + "\n",
     }
 
 

@@ -109,8 +109,15 @@ class ResultDocument:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of `result.json`."""
-    return msgspec.json.schema(ResultDocument)
+    """The JSON schema (draft 2020-12) of `result.json`.
+
+    Example:
+        from eigencore.runs.result_json import schema
+
+        print(sorted(schema()["$defs"]))
+    """
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, "title": "result.json of eigencore", **msgspec.json.schema(ResultDocument)}
 
 
 # -- writing -----------------------------------------------------------------------------------------------

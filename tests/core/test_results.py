@@ -18,6 +18,7 @@ from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, 
 from eigencore.runs import check_folder, from_json, load, plain, save, to_json
 from eigencore.runs import folder as storage
 from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
+from eigencore.runs.result_json import schema
 
 ROWS = (
     Step(1.0, 0.1, (3.0,), 0, 3.0, 0.5, 0),
@@ -120,6 +121,18 @@ def test_the_json_object_has_the_documented_keys():
     assert data["eigenvalues"] == RUN.eigen.values.tolist()
     assert data["history"][1]["values"] == [3.0, None]
     assert data["run"]["options"] == {"lanczos": {"basis": None, "repeated": True}}
+
+
+def test_the_json_object_fits_its_schema(tmp_path):
+    """Of a run that was made by hand, and of one that `analyze` made."""
+    jsonschema = pytest.importorskip("jsonschema")
+    check = jsonschema.Draft202012Validator(schema())
+    check.check_schema(schema())
+    run = eigencore.analyze("demo:quadratic", 2, options={"problem": {"n": 30}})
+    for one in (RUN, run):
+        check.validate(json.loads(to_json(one)))
+    wrong = {**json.loads(to_json(RUN)), "residuals": ["small", 0.0, 0.0]}
+    assert [list(error.path) for error in check.iter_errors(wrong)] == [["residuals", 0]]
 
 
 def test_values_that_json_cannot_represent_become_null_or_their_type():
@@ -334,5 +347,5 @@ def test_a_later_schema_is_reported(tmp_path):
     save(RUN, tmp_path)
     data = json.loads((tmp_path / RESULT).read_text())
     (tmp_path / RESULT).write_text(json.dumps({**data, "schema": 2}))
-    with pytest.raises(ResultError, match="schema 2; this eigencore reads 1"):
+    with pytest.raises(ResultError, match="schema 2; this version of eigencore reads schema 1"):
         load(tmp_path)

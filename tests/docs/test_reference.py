@@ -17,7 +17,7 @@ from eigencore.options import describe
 from eigencore.registry import load_options, registry
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["command.md", "entries.md", "interfaces.md", "python.md"]
+PAGES = ["command.md", "entries.md", "interfaces.md", "python.md", "result.schema.json"]
 
 
 @pytest.fixture
