@@ -77,7 +77,7 @@ def robustness(record: Any) -> str:
             f"{radius} {'-' if share is None else f'{100 * share:.1f} %'}"
             for radius, share in study["above the distance"].items()
         )
-        tables = [table for table in study["tables"].values() if table["columns"][1] == "Spearman"]
+        tables = [one for one in study["tables"].values() if {"Spearman", "finding"} & {*one["columns"]}]
         rows = [[[*table["columns"]], *table["rows"]] for table in tables]
         drawn = "\n\n".join(
             _table([["" if cell is None else f"{cell}" for cell in row] for row in table]) for table in rows

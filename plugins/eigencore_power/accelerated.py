@@ -8,10 +8,9 @@ root is not real, the part along l_j falls by mu(l_j) / mu(l_i) a step relative 
 indefinite. For a block of b vectors, beta = (l_{b+1} / 2)^2 is best. This differs from the paper in:
 
 1. A block of k + 1 vectors is iterated, so that a repeat of the k-th eigenvalue, or a value near it, is seen.
-2. beta is determined during the run, from the part of the last two blocks and their products that one block
-   alone does not show (`damping_lower_bound`).
-3. Ritz pairs are computed from the span of the last two blocks, whose products are known; the iterated part
-   remains one block.
+2. beta is determined during the run: the span of the last two blocks, whose products are known, gives a lower
+   bound of the |eigenvalues| to damp (`damping_lower_bound`).
+3. Ritz pairs are computed from the same span of two blocks; only one block is iterated.
 
     n, k, b    rows of A; wanted pairs; vectors of a block, k + 1 where n allows
     edge       2 sqrt(beta): |eigenvalues| up to it are damped

@@ -98,8 +98,8 @@ def part_outside(operator: LinearOperator, known: Sequence[Block], other: Block)
     """Returns the part of `other` outside the span of the known blocks: an orthonormal block with products.
 
     A part shorter than sqrt(eps) of a vector's length is left out, since its product would be rounding error.
-    Products may be less accurate than their data type (low precision, finite differences). The matrix between
-    the blocks is then not symmetric, and an empty block is returned.
+    Products may be less accurate than their data type suggests (low precision, finite differences). The
+    projected matrix is then not symmetric, and an empty block is returned.
     """
     D, shared = other.X, [0.0] * len(known)
     for _ in range(2):

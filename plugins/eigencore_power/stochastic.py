@@ -1,4 +1,4 @@
-"""Power iteration with momentum on minibatches: cheap steps between full products, from which results come.
+"""Power iteration with momentum on minibatches: cheap steps between full products, which give the results.
 
 De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670). Mini-batch Power+M
 replaces A by a minibatch's A_S; its error decreases to a noise floor. VR Power+M has no noise floor: around

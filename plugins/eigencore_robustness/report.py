@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,6 @@ class RobustnessReport:
     source: str = ""
     associations: Associations | None = None
     cautious: CautiousRadiusCheck | None = None
-    warnings: list[str] = field(default_factory=list)
 
     def result(self) -> AnalysisResult:
         """Returns what is known so far."""
@@ -70,7 +69,6 @@ class RobustnessReport:
             numbers=self._numbers(),
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
-            warnings=tuple(self.warnings),
         )
 
     def _samples(self) -> str:

@@ -100,8 +100,7 @@ def radius(cautious: CautiousRadiusCheck) -> str:
     """Returns the sentence on the cautious radius."""
     if cautious.flat:
         return (
-            "The margin has no curvature almost everywhere (it is piecewise linear), so there is no cautious "
-            "radius."
+            "Margins have no curvature almost everywhere (piecewise linear), so there is no cautious radius."
         )
     return (
         f"The distance is below the cautious radius for {cautious.below} of {cautious.fooled} samples; this "

@@ -163,7 +163,7 @@ def test_a_robustness_study(printed: Callable[[str], list[str]]) -> None:
     gates = [line for line in lines if re.match("  (PASS|WARN|FAIL) ", line)]
     assert len(gates) >= 8
     assert all("PASS" in gate for gate in gates)
-    verdict = next(line for line in lines if line.startswith("First order"))
+    verdict = next(line for line in lines if line.startswith("The first-order estimate"))
     assert "redundant" in verdict
     assert "no cautious radius" in verdict  # for a network with ReLUs
     at = lines.index("rank correlation with the smallest perturbation:")
