@@ -532,3 +532,12 @@ def test_on_a_terminal_rich_draws_a_table_with_the_same_text(folder):
 def test_version_and_no_command(run):
     assert run("--version") == (0, f"eigen {eigencore.__version__}\n", "")
     assert run()[1] == run("--help")[1]
+
+
+def test_python_m_runs_the_command():
+    ran = subprocess.run(
+        [sys.executable, "-m", "eigencore", "--version"], capture_output=True, text=True, timeout=600
+    )
+    assert (ran.returncode, ran.stdout) == (0, f"eigen {eigencore.__version__}\n")
+    failed = subprocess.run([sys.executable, "-m", "eigencore", "bad"], capture_output=True, timeout=600)
+    assert failed.returncode == 2
