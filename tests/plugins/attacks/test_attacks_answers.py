@@ -80,7 +80,7 @@ def test_a_network_that_is_sure_of_itself_is_broken_all_the_same(name: str, loss
 
 
 def test_dlr_takes_three_classes() -> None:
-    with pytest.raises(UsageError, match="DLR takes at least three classes"):
+    with pytest.raises(UsageError, match="DLR needs at least three classes"):
         attack(bound_to(plane(NUMPY)), "pgd", eps=0.1, loss="dlr")
 
 
