@@ -28,18 +28,17 @@ PLUGINS = {point.value: folder(point.value) for point in BUNDLED}
 # From the bottom up: a module may import its own layer and those below it.
 TOP = {"hookspecs", "entries", "interfaces", "options", "request", "results", "arrays", "objectives"}
 LAYERS = [
-    {"hookspecs", "defaults", "interfaces", "options", "request", "arrays", "objectives", "errors"},
-    {"registry", "discovery", "loading", "operators", "algebra", "results", "sharing"},
-    {"encoding", "decoding", "storage"},
-    {"problems", "factories", "certificate", "watching", "snapshots", "advice", "manifest"},
-    {"running", "solving", "attacking", "passes", "analysing"},
+    {"errors", "space"} | TOP,
+    {"operators", "registry"},
+    {"problems", "runs", "solving"},
+    {"analyses", "attacks"},
     {"pipeline"},
     {"testing"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-PLUGIN_MAY = LAYERS[0] - {"defaults"} | {"operators", "algebra", "results", "sharing"}
+PLUGIN_MAY = LAYERS[0] | {"operators", "problems.sharing"}
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "cupy", "sklearn"}
 MAY_USE = {
     "eigencore_torch": {"torch"},

@@ -82,7 +82,7 @@ def test_a_saturated_network_is_fooled_nevertheless(name: str, loss: str) -> Non
 
 
 def test_dlr_needs_three_classes() -> None:
-    with pytest.raises(UsageError, match="DLR takes at least three classes"):
+    with pytest.raises(UsageError, match="DLR needs at least three classes"):
         attack(bound_to(plane(NUMPY)), "pgd", eps=0.1, loss="dlr")
 
 
