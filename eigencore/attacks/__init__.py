@@ -1,6 +1,7 @@
 """Attacks: adversarial inputs for the samples of a classifier.
 
 - `attack`: the function `eigencore.attack`, which runs an attack and evaluates what it found.
+- `perturbation_checks`: an attack must stay within its ball and bounds.
 - `counting`: a classifier that counts the passes through it.
 
 The function `attack` is not exported from here, because the module of the same name would hide it: import it

@@ -1,2 +1,2 @@
-from .attack import row_norms as row_norms
 from .counting import CountingClassifier as CountingClassifier
+from .perturbation_checks import row_norms as row_norms

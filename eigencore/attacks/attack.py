@@ -12,8 +12,9 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.attacks.counting import CountingClassifier
+from eigencore.attacks.perturbation_checks import refuse_outside, refuse_samples_outside, row_norms
 from eigencore.entries import AttackEntry
-from eigencore.errors import PluginError, ProblemError, UsageError
+from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Bound, Classifier, Problem
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.results import AttackResult
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from eigencore.space import Array, Floats
 
     Evaluated = tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]
-
-# How far rounding may take an input out of the ball or the bounds, relative to their size.
-SLACK = 1e-6
 
 
 def attack(
@@ -95,7 +93,7 @@ def attack(
     began = time.perf_counter()
     counted = CountingClassifier(classifier if classifier is not None else bound.classifier())
     x, y = counted.samples(images) if samples is None else _as_rows(samples, images, counted)
-    _refuse_samples_outside(x, counted)
+    refuse_samples_outside(x, counted)
     evaluated = [
         _attack_batch(run, counted, x[at:to, ...], y[at:to], resolved, norm, eps, [seed, at])
         for at, to in _batches(x.shape[0], batch, name, progress)
@@ -174,16 +172,6 @@ def _as_rows(samples: Any, images: int | None, classifier: Classifier) -> tuple[
     return rows, classifier.xp.asarray(labels.astype(np.int64), device=classifier.device)
 
 
-def _refuse_samples_outside(x: Array, classifier: Classifier) -> None:
-    excess = _excess(x, classifier)
-    if excess > 0:
-        low, high = float(classifier.xp.min(x)), float(classifier.xp.max(x))
-        raise ProblemError(
-            f"the samples range from {low:g} to {high:g}, {excess:g} outside the problem's bounds",
-            hint="Set Problem(bounds=...) to the range of the network's inputs, or to None if there is none.",
-        )
-
-
 # -- one batch ---------------------------------------------------------------------------------------------
 
 
@@ -208,7 +196,7 @@ def _attack_batch(
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         # In a ball of radius zero, an attack would divide by zero.
         moved = own if eps == 0 else run(classifier, own, targets, options, eps=eps, seed=seed)
-        _refuse_outside(moved, own, classifier, norm, eps)
+        refuse_outside(moved, own, classifier, norm, eps)
         distance[chosen] = arrays.to_host(row_norms(moved - own, norm))
         index[chosen] = len(labels) + np.arange(len(chosen))
         inputs = arrays.rows(xp.concat([x, moved]), index)
@@ -221,35 +209,6 @@ def _predicted(classifier: Classifier, x: Array) -> npt.NDArray[np.int64]:
     if not arrays.is_finite(logits):
         raise ProblemError("the classifier's logits are not finite", hint="Check its inputs and weights.")
     return arrays.to_host(classifier.xp.argmax(logits, axis=1)).astype(np.int64)
-
-
-def _refuse_outside(moved: Array, x: Array, classifier: Classifier, norm: str, eps: float | None) -> None:
-    if getattr(moved, "shape", None) != x.shape or not arrays.is_finite(moved):
-        found = getattr(moved, "shape", type(moved).__name__)
-        raise PluginError(f"the attack returned {found}; expected finite numbers of shape {tuple(x.shape)}")
-    xp = classifier.xp
-    if eps is not None:
-        farthest = float(xp.max(row_norms(moved - x, norm)))
-        if farthest > eps * (1 + SLACK) + 4 * arrays.eps(classifier) * float(xp.max(xp.abs(x))):
-            raise PluginError(f"the attack left the ball: {norm} distance {farthest:g}, eps {eps:g}")
-    excess = _excess(moved, classifier)
-    if excess > 0:
-        raise PluginError(f"the attack left the bounds by {excess:g}")
-
-
-def _excess(x: Array, classifier: Classifier) -> float:
-    """The largest distance of an entry of x from the bounds; 0 if it is within rounding."""
-    if classifier.bounds is None:
-        return 0.0
-    low, high = classifier.bounds
-    excess = max(low - float(classifier.xp.min(x)), float(classifier.xp.max(x)) - high)
-    return excess if excess > SLACK * (high - low) else 0.0
-
-
-def row_norms(x: Array, norm: str) -> Array:
-    """The "Linf" or "L2" norm (b,) of each row of x (b, d)."""
-    xp = arrays.namespace(x)
-    return xp.linalg.vector_norm(x, axis=1, ord=math.inf if norm == "Linf" else 2)
 
 
 def _batches(

@@ -12,7 +12,7 @@ import click
 
 from eigencore.cli.completion import names
 from eigencore.cli.failures import json_flag, verbose_flag
-from eigencore.cli.tables import Page, page
+from eigencore.cli.page import Page, page
 from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.errors import UnknownNameError
 from eigencore.options import OptionSpec, describe, describe_keywords

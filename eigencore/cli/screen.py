@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eigencore.cli.tables import Page, aligned, as_text, page
+from eigencore.cli.page import Page, aligned, as_text, page
 from eigencore.results import Status
 
 if TYPE_CHECKING:

@@ -7,12 +7,10 @@ reason is kept, and the other plugins are not affected.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import operator
 import os
-import sys
 import warnings
 from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -28,7 +26,7 @@ from eigencore.errors import (
 )
 from eigencore.options import resolve
 from eigencore.registry.discovery import PluginRecord, discover, normalised
-from eigencore.registry.loading import entries_of, one_line
+from eigencore.registry.loading import load_plugin, one_line
 from eigencore.registry.wording import entry_kind, with_article
 
 if TYPE_CHECKING:
@@ -192,14 +190,7 @@ def _build(disabled: set[str]) -> Registry:
         if point is not None and disabled & _labels([record]):
             record = replace(record, status="disabled")
         elif point is not None:
-            try:
-                # What a plugin prints while it is imported must not be mixed with the data on stdout.
-                with contextlib.redirect_stdout(sys.stderr):
-                    entries = entries_of(point.load())
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit and panics of extension modules are not Exceptions
-                record = replace(record, status="broken", error=one_line(error))
+            entries, record = load_plugin(point, record)
         records.append(record)
         registered += [Registered(entry, record) for entry in entries]
     return Registry(

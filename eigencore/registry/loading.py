@@ -1,11 +1,14 @@
-"""The entries that a plugin registers: its hooks are collected, checked and called separately."""
+"""One plugin: it is imported, and its hooks are checked and called; a failure becomes a record."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
+import sys
 import types
 from collections import Counter
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,9 @@ from eigencore.request import WHICH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.metadata import EntryPoint
+
+    from eigencore.registry.discovery import PluginRecord
 
 HOOKS: dict[str, type[Entry]] = {
     "eigen_problems": ProblemEntry,
@@ -43,6 +49,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*(:[a-z0-9_-]+)?", re.ASCII | re.IGNORECASE)
 NORMS = ("Linf", "L2")
 _RESERVED = {"none": "--analyses none", "problem": "--set problem.NAME=VALUE"}
 _IMPORT_STRING = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+
+
+def load_plugin(point: EntryPoint, record: PluginRecord) -> tuple[list[Entry], PluginRecord]:
+    """The entries of an installed plugin and its record; a plugin that fails has no entries and is "broken".
+
+    Nothing that a plugin raises escapes, except Ctrl-C.
+    """
+    try:
+        # What a plugin prints while it is imported must not be mixed with the data on stdout.
+        with contextlib.redirect_stdout(sys.stderr):
+            return entries_of(point.load()), record
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit and panics of extension modules are not Exceptions
+        return [], replace(record, status="broken", error=one_line(error))
 
 
 def entries_of(plugin: object) -> list[Entry]:

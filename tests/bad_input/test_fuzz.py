@@ -70,7 +70,7 @@ class Silent:
 
     def table(self, columns: Any, rows: Any) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            from eigencore.cli.tables import Plain
+            from eigencore.cli.page import Plain
 
             Plain().table(columns, rows)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from eigencore.cli.tables import Page, Plain, Terminal, aligned
+from eigencore.cli.page import Page, Plain, Terminal, aligned
 
 COLUMNS = {
     "points are aligned": ([37.63656, 8.8157, -4.0], 6, ["37.6366", "8.8157", "-4.0000"]),
