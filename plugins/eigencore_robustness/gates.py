@@ -103,7 +103,7 @@ def accuracy_falls_with_eps(attacks: Sequence[AttackResult], constant_accuracy: 
         name,
         GateOutcome.WARN if last <= constant_accuracy else GateOutcome.FAIL,
         f"the accuracy is still {100 * last:.1f} % at eps {largest:g}: the attack is too weak, or the "
-        "largest eps is too small to tell",
+        "largest eps is too small to show that it works",
     )
 
 
