@@ -3,8 +3,8 @@
 Let g = mu(l_k), with mu as in `accelerated.py`, be the growth of the wanted component in a step. Relative to
 it, the component along an eigenvalue l follows the recurrence of the method,
 q_{i+1} = (l q_i - beta q_{i-1} / g) / g. Noise that enters along l follows it too: i steps later it is
-q_i / g times as large, with q_0 = 1 and q_1 = l / g. At l = 2 sqrt(beta), q_i = (i + 1) (sqrt(beta) / g)^i, which
-grows before it falls. De Sa et al. (arXiv:1707.02670) bound the noise by a multiple of l_1^2 - 4 beta.
+q_i / g times as large, with q_0 = 1 and q_1 = l / g. At l = 2 sqrt(beta), q_i = (i + 1) (sqrt(beta) / g)^i,
+which grows before it falls. De Sa et al. (arXiv:1707.02670) bound the noise by a multiple of l_1^2 - 4 beta.
 """
 
 from __future__ import annotations

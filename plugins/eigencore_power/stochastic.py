@@ -228,7 +228,8 @@ def choose_momentum(
     used = best.edge if options.momentum == "auto" else edge
     momentum = f"momentum {options.momentum}: |eigenvalues| up to {used * scale:.4g} are damped"
     if used < edge:
-        momentum += f"; this limit was lowered from {edge * scale:.4g} because the minibatches are noisy: raise batches"
+        full = f"{edge * scale:.4g}"
+        momentum += f"; this limit was lowered from {full} because the minibatches are noisy: raise batches"
     elif best.edge < edge:
         square = (best.edge * scale / 2) ** 2
         momentum += (

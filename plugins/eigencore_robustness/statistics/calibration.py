@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scale and the error of an estimator e of the distance d, where both are positive and finite.
+    """The scale and error of an estimator e of the distance d, over samples with both positive and finite.
 
     Attributes:
         ratio: the median of e / d before rescaling: 1.4 overstates the distance by 40 %.
