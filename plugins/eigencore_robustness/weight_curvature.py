@@ -83,8 +83,7 @@ def sample_curvature(
 ) -> Floats:
     """Returns v_1' H_s v_1 (N,), for the Hessian H_s of each sample's cross-entropy over the weights.
 
-    If the operator is that of the mean cross-entropy over the samples x, the mean of these values is the first
-    eigenvalue.
+    Their mean is the first eigenvalue if the operator is that of the mean cross-entropy over these samples.
     """
     v = eigen.vectors[:, 0]
     return np.concatenate(
