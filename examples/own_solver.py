@@ -55,8 +55,8 @@ def main() -> None:
     """Compares the solver with `lanczos`, and runs the conformance checks on it."""
     A = np.cov(load_digits().data.T)  # the covariance of the 64 pixels of handwritten digits
 
-    # `solver` accepts a function instead of a name. Keywords that `solve` does not have are
-    # options of the solver.
+    # `solver` accepts a function instead of a name. Keywords that `solve` does not have are options of the
+    # solver.
     own = eigencore.solve(A, k=3, solver=subspace_iteration, tol=1e-6, spare=5)
     lanczos = eigencore.solve(A, k=3, solver="lanczos", tol=1e-6)
     print(own.values.round(3), own.advice)
