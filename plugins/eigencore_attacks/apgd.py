@@ -9,7 +9,7 @@ since then (condition 2); such a sample continues from its best iterate. This di
 2. The loss cross_entropy maximises the log-odds instead: their gradient has the same direction, and does not
    vanish if the softmax saturates.
 
-This is one component of what the paper calls AutoAttack and does not replace the whole ensemble.
+Auto-PGD is one component of AutoAttack, the ensemble of the same paper, and does not replace it.
 """
 
 from __future__ import annotations

@@ -146,7 +146,8 @@ class Basis:
         """Adds a pending direction with zero couplings: the part of x that is orthogonal to V and P.
 
         Returns:
-            The norm of that part for x of unit length; 0.0 if there is none and nothing was added.
+            The norm of that part for x of unit length; 0.0 if nothing remains, in which case nothing is
+            added.
         """
         used = self.size + self.pending
         length = arrays.norm(x)

@@ -41,8 +41,8 @@ def evaluate_attack(
 ) -> AttackEvaluation:
     """Attacks all samples at all radii, and evaluates the gates of the attack.
 
-    The attack is compared with one of twice the steps and with noise, at the radii at which these can change
-    the accuracy most.
+    The attack is compared with the same attack at twice the steps and with noise, at the radii at which these
+    can change the accuracy most.
     """
 
     def run(eps: float, **options: Any) -> AttackResult:

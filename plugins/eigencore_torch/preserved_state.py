@@ -76,7 +76,7 @@ def _restored_torch_generators(device: torch.device, data: Any) -> Iterator[None
 
 @contextmanager
 def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
-    # The flags are set directly: what a model does in its own train() and eval() could not be undone.
+    # The flags are set directly: changes made by a model's own train() and eval() could not be undone.
     modes = [(module, module.training) for module in modules]
     try:
         _set_modes((module, False) for module, _ in modes)

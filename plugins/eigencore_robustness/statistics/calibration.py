@@ -85,7 +85,7 @@ def calibration_gain(
 
 
 def _logs(rows: Floats) -> Floats:
-    """Returns the logarithms of the columns (m, n) where all of them are positive and finite."""
+    """Returns the logarithms of the columns (m, n), for samples with only positive and finite values."""
     return np.log(rows[:, (np.isfinite(rows) & (rows > 0)).all(axis=0)])
 
 
