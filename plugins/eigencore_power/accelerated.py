@@ -5,8 +5,8 @@ w+ = A w - beta w_before, then both are divided by the norm of w+. After t steps
 multiplied by the Chebyshev polynomial beta^(t/2) U_t(x / (2 sqrt(beta))), which is small where
 |x| <= 2 sqrt(beta) and grows outside. With mu(l) = (|l| + sqrt(l^2 - 4 beta)) / 2, or sqrt(beta) if that root
 is not real, the component along l_j is multiplied by mu(l_j) / mu(l_i) per step, relative to that along the
-wanted l_i. A may be indefinite. For a block of b vectors, beta = (l_{b+1} / 2)^2 is best. This
-differs from the paper in:
+wanted l_i. A may be indefinite. For a block of b vectors, beta = (l_{b+1} / 2)^2 is best. This differs from
+the paper in:
 
 1. A block of k + 1 vectors is iterated, so that a repeat of the k-th eigenvalue, or a value near it, is
    detected.
@@ -76,8 +76,8 @@ def accel_power(
 
     It yields one Snapshot for every b products. Other methods take over in three cases:
     `locally_optimal_block` for LA and SA, `stochastic_power` if `options.batches` is given, and
-    `locally_optimal_pair` for a single pair with momentum auto. The first b columns of a
-    start block are used; random vectors complete the block.
+    `locally_optimal_pair` for a single pair with momentum auto. The first b columns of a start block are
+    used; random vectors complete the block.
 
     Raises:
         OptionError: LA or SA is requested together with a number for momentum, or with minibatches.

@@ -9,8 +9,8 @@ Eigenvalue Problem (SIAM, 1998), chapters 4, 5 and 14. This differs from the tex
 2. It stops on residuals of A itself, not of a projected A. Rayleigh-Ritz over the found vectors and the
    current one also removes the couplings between them that projection leaves, and costs no product.
 3. The search for the next pair starts from a random vector, although the last two iterates already have a
-   large component along another eigenvector. From such a start, a further eigenvector of a found eigenvalue
-   would have too small a component to be noticed before that other pair has converged.
+   large component along another eigenvector. If the search started from these, a further eigenvector of a
+   found eigenvalue would have too small a component to be noticed before that other pair has converged.
 
 Memory: five blocks of k vectors; one pair at a time, up to four blocks and a few vectors.
 """

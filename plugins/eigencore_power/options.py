@@ -28,8 +28,8 @@ class AccelPowerOptions:
         low=0.0,
         help="beta in w+ = A w - beta w_before, in squared units of the eigenvalues; auto: determined "
         "during the run",
-        when="set it if the largest unwanted |eigenvalue| l is known: (l/2)^2 is best, 0 is plain power "
-        "iteration; the iteration does not converge from (l_k/2)^2 on, where l_k is the k-th |eigenvalue|",
+        when="set it if the largest unwanted |eigenvalue| l is known: (l/2)^2 is best; 0 is plain power "
+        "iteration; from (l_k/2)^2 upwards, with l_k the k-th |eigenvalue|, it does not converge",
     )
     batches: int | None = option(
         None,

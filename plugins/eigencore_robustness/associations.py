@@ -1,4 +1,4 @@
-"""How the distance is related to its estimators, to descriptive columns and to curvature."""
+"""The associations of the distance with its estimators, with descriptive columns and with curvature."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class RobustnessOptions:
     )
     distances: Any = option(
         None,
-        help="your own distances, one per sample: an array or a .npy file; inf if none was found",
+        help="your own distances, one per sample: an array or a .npy file; inf if no perturbation was found",
         when="set it if you ran another attack on the same samples in the same order",
     )
     batch: int = option(

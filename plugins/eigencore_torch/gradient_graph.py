@@ -1,8 +1,7 @@
 """The gradient of a batch loss as an autograd graph, and the memory that such graphs may use.
 
 With the graph kept, a Hessian product is one backward pass. Without it, the forward pass and the gradient are
-computed again first. The memory that a graph uses is measured on a graph that is then
-discarded.
+computed again first. The memory that a graph uses is measured on a graph that is then discarded.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class GradientGraph:
 
 
 def graph_bytes(build: Callable[[], GradientGraph], layout: Layout) -> int:
-    """The memory in bytes of the graph that `build` creates; the storage of the weights does not count."""
+    """The bytes of the graph that `build` creates: each storage counts once, that of the weights not at all."""
     weights = {p.untyped_storage().data_ptr() for p in layout.parameters}
     sizes: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""How batch losses combine into the loss over all data: as means, as sums, or with given weights."""
+"""The reduction of batch losses to the loss over all data: as means, as sums, or with given weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a column adds information on the distance beyond its controls, is redundant given them, or neither.
+"""Tests of whether a column adds information beyond its controls on the distance, or is redundant given them.
 
 Claims are made for a family of columns at once, so that testing many columns does not in itself lead to a
 claim. Holm's method is ours because SciPy controls only the false discovery rate of a family, and because
