@@ -54,7 +54,7 @@ class GradientGraph:
 
 
 def graph_bytes(build: Callable[[], GradientGraph], layout: Layout) -> int:
-    """The bytes of the graph that `build` creates: each storage counts once, that of the weights not at all."""
+    """The bytes of the graph that `build` creates: each storage counts once, those of the weights do not."""
     weights = {p.untyped_storage().data_ptr() for p in layout.parameters}
     sizes: dict[int, int] = {}
 
