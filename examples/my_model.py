@@ -6,9 +6,9 @@
     eigen analyze examples/my_model.py:make --set problem.checkpoint=weights.pt
 
 The command calls a function, here `make`, that returns a model, its data and its loss. Its keywords are set
-with --set problem.NAME=VALUE; their annotations and defaults determine the allowed values. Every problem also
-has the keyword `checkpoint`: a file written by torch.save(model.state_dict(), "weights.pt"), whose weights
-replace those of the model.
+with --set problem.NAME=VALUE; their annotations and defaults determine the allowed values. Every PyTorch
+problem also has the keyword `checkpoint`: a file written by torch.save(model.state_dict(), "weights.pt"),
+whose weights replace those of the model.
 """
 
 from __future__ import annotations

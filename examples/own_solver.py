@@ -55,7 +55,8 @@ def main() -> None:
     """Compares the solver with `lanczos`, and runs the conformance checks on it."""
     A = np.cov(load_digits().data.T)  # the covariance of the 64 pixels of handwritten digits
 
-    # `solver` accepts a function instead of a name. Keywords that `solve` does not have become its options.
+    # `solver` accepts a function instead of a name. Keywords that `solve` does not have are options of the
+    # solver.
     own = eigencore.solve(A, k=3, solver=subspace_iteration, tol=1e-6, spare=5)
     lanczos = eigencore.solve(A, k=3, solver="lanczos", tol=1e-6)
     print(own.values.round(3), own.advice)
@@ -74,7 +75,7 @@ def main() -> None:
     arguments = {
         "entry": entry,
         "libraries": ["numpy-float64", "torch-float32"],
-        # A limitation that the checks revealed. They fail when a known failure no longer occurs.
+        # A limitation that the checks revealed. A check also fails if its known failure no longer occurs.
         "known_failures": {"scale-1e*30/torch-float32": "the squares of such numbers overflow float32"},
         "spare": 5,
     }

@@ -20,7 +20,7 @@ RATE, STEPS, CHECKPOINTS = 0.5, 50, 12
 
 
 def main() -> None:
-    """Trains a network, solves at every checkpoint, and prints the eigenvalues and the products."""
+    """Trains a network, solves at every checkpoint, and prints the eigenvalues and numbers of products."""
     x, y = digits()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))
@@ -30,7 +30,7 @@ def main() -> None:
     products = {"cold": 0.0, "warm": 0.0}
     print("step    loss   lambda_1   2/lr   products cold, warm")
     for checkpoint in range(CHECKPOINTS):
-        # An operator is valid for the weights at the time it was made, and raises an error once they change,
+        # An operator belongs to the weights at its creation, and raises an error once they have changed,
         # so each checkpoint gets its own operator. A solve leaves the model and its gradients unchanged.
         A = eigencore.operator(model, [(x, y)], squared_error)
         cold = eigencore.solve(A, k=1)

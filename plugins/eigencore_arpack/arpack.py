@@ -43,8 +43,8 @@ class ArpackOptions:
         None,
         low=2,
         help="number of Lanczos vectors, more than k; none: max(2 k + 1, 20)",
-        when="raise it if gaps are small or eigenvalues are repeated; convergence is tested only when all "
-        "vectors are filled, so more vectors cost more products if gaps are wide",
+        when="raise it if gaps are small or eigenvalues are repeated; convergence is tested only when the "
+        "basis is full, so more vectors cost more products if gaps are wide",
     )
     maxiter: int = option(
         300,
@@ -115,7 +115,7 @@ def _sparse(product: _HostProduct, request: Request, ncv: int, maxiter: int) -> 
     import scipy.sparse.linalg as sla
 
     n, rng = product.operator.shape[0], np.random.default_rng(request.seed)
-    # The thresholds of a request have a floor of 4 eps ||A||; with a tol below 4 eps, ARPACK would aim lower.
+    # The thresholds of a request have a precision floor of 4 eps ||A||, below which ARPACK must not aim.
     tol = max(request.tol, 4 * product.eps)
     notes: tuple[str, ...] = ()
     # After a breakdown, newer versions of SciPy draw from `rng`, older ones from their own generator.
@@ -150,7 +150,7 @@ def _sparse(product: _HostProduct, request: Request, ncv: int, maxiter: int) -> 
 
 
 def _start(product: _HostProduct, request: Request, rng: np.random.Generator) -> Any:
-    """Returns the normalised sum of the start block's unit columns, or a random vector without a start block.
+    """Returns the normalised sum of the start block's unit columns, or a random vector if none is given.
 
     A small random perturbation is added to the sum, so that it is not orthogonal to any eigenvector.
     """

@@ -6,10 +6,10 @@ the steps since the last checkpoint (condition 1), or if neither the step size n
 since then (condition 2); such a sample continues from its best iterate. This differs from the paper in:
 
 1. A sample stops at its first misclassified iterate, which is kept.
-2. For the cross-entropy the log-odds are maximised: they increase in the same direction, and their gradient
-   does not vanish where the softmax saturates.
+2. The loss cross_entropy maximises the log-odds instead: their gradient has the same direction, and does not
+   vanish if the softmax saturates.
 
-This is one component of what the paper calls AutoAttack and does not replace the whole ensemble.
+Auto-PGD is one component of AutoAttack, the ensemble of the same paper, and does not replace it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from eigencore.space import Array, Floats
 
 FIRST_STEP = 2.0  # as a fraction of eps
-MOMENTUM = 0.75  # weight of the new step; the previous step has the rest
-MIN_RISING_SHARE = 0.75  # of the steps between two checkpoints; below it the step size is halved
+MOMENTUM = 0.75  # weight of the new step; the previous step has weight 1 - MOMENTUM
+MIN_RISING_SHARE = 0.75  # of the steps between two checkpoints; below it, the step size is halved
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def apgd(
         seed: seed of the random starts.
 
     Returns:
-        Inputs (b, d) in the balls and within the bounds, misclassified where the attack succeeded.
+        Inputs (b, d) in the balls and within the bounds, misclassified if the attack succeeded.
 
     Raises:
         UsageError: the loss is dlr and there are fewer than three classes.

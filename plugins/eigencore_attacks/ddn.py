@@ -5,11 +5,11 @@ decrease along a cosine; the norm shrinks by the factor 1 - gamma after an adver
 1 + gamma after any other. The smallest adversarial iterate is kept. This differs from the paper in:
 
 1. Inputs are not rounded to 256 levels.
-2. For the cross-entropy the log-odds are maximised: they increase in the same direction, and their gradient
-   does not vanish where the softmax saturates.
+2. The log-odds are maximised instead of the cross-entropy: their gradient has the same direction, and does
+   not vanish if the softmax saturates.
 3. The last iterate is evaluated, too, and the segment from the sample to its nearest adversarial iterate is
-   bisected: a norm that shrinks by gamma per step ends up to gamma too large, and by more if the boundary is
-   near.
+   bisected: a norm that shrinks by a factor 1 - gamma per step can end too large by a relative gamma, and by
+   more if the boundary is near.
 
 A zero gradient is replaced by a random direction, as in the authors' code.
 """

@@ -1,4 +1,4 @@
-"""Losses that the attacks maximise: each is above zero exactly where its sample is misclassified.
+"""Losses that the attacks maximise: each is positive if and only if its sample is misclassified.
 
 One forward pass therefore gives both the direction of the next step and the samples that are misclassified.
 """
@@ -23,10 +23,10 @@ TIE_TOLERANCE = 16
 
 @dataclass(frozen=True)
 class LogOdds:
-    """log((1 - p_y) / p_y) with the softmax p, less 1 + log(c - 1) where the sample is classified as y.
+    """log((1 - p_y) / p_y) with the softmax p, minus 1 + log(c - 1) if the sample is classified as y.
 
     It increases with the cross-entropy, and its gradient has the same direction for each sample; but the
-    gradient of the cross-entropy rounds to zero where a sample is classified with confidence, and this
+    gradient of the cross-entropy rounds to zero if a sample is classified with confidence, and this
     gradient does not. The subtracted term makes the loss of every correctly classified sample negative,
     because none of them has odds above c - 1.
     """

@@ -6,8 +6,8 @@ differs from the papers in:
 1. A sample stops at its first misclassified iterate, which is kept; for the other samples the iterate of
    largest loss is kept.
 2. The step size decreases unless it is given: long steps approach the maximum, short steps refine it.
-3. For the cross-entropy the log-odds are maximised: they increase in the same direction, and their gradient
-   does not vanish where the softmax saturates.
+3. The loss cross_entropy maximises the log-odds instead: their gradient has the same direction, and does not
+   vanish if the softmax saturates.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def pgd(
         seed: seed of the random starts.
 
     Returns:
-        Inputs (b, d) in the balls and within the bounds, misclassified where the attack succeeded.
+        Inputs (b, d) in the balls and within the bounds, misclassified if the attack succeeded.
 
     Raises:
         UsageError: the loss is dlr and there are fewer than three classes.

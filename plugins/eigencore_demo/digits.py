@@ -35,7 +35,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 def network() -> nn.Module:
-    """The network on the meta device, where it has shapes but no numbers and draws no random numbers."""
+    """The network on the meta device, where it has shapes but no values and draws no random numbers."""
     import torch
     from torch import nn
 

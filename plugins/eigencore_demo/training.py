@@ -1,4 +1,4 @@
-"""How the demo networks were trained: AdamW on the cross-entropy, its learning rate decaying to zero."""
+"""The training of the demo networks: AdamW on the cross-entropy, with a learning rate that decays to zero."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Every method keeps the invariant A V' = V' T + P' C' + Q' D', with [V P] orthonormal. V, P, T and C are those
 of `lanczos.py`. While the search for repeated eigenvalues follows a new chain, the pending directions are
 suspended. Q are the parts of the suspended directions outside V, and D are their couplings. The new chain may
-run into the suspended directions, and D keeps their couplings known.
+enter the span of the suspended directions, so D keeps their couplings known.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Basis:
         self.norm = max(self.norm, abs(float(own[0])), float(np.max(np.abs(known), initial=0.0)))
         self.C = np.vstack([self.C[:, 1:], own[None, 1:]])
         self.D = np.vstack([self.D, np.zeros((1, len(self.suspended)))])
-        # Rounding leaves about this much of a zero vector. Then the space is invariant, and there is no new
+        # If no more than this remains, it is rounding error: the space is invariant, and there is no new
         # direction.
         if remaining > 10 * arrays.eps(self.operator) * self.norm and j + p < self.rows.shape[1]:
             w /= remaining
@@ -146,7 +146,8 @@ class Basis:
         """Adds a pending direction with zero couplings: the part of x that is orthogonal to V and P.
 
         Returns:
-            The norm of that part for x of unit length; 0.0 if there is none and nothing was added.
+            The norm of that part for x of unit length; 0.0 if nothing remains, in which case nothing is
+            added.
         """
         used = self.size + self.pending
         length = arrays.norm(x)
@@ -168,7 +169,7 @@ class Basis:
         """Replaces V by S'V in place, a chunk of columns at a time.
 
         Args:
-            rotation: S, eigenvectors of T, a column a vector (j, number of kept vectors).
+            rotation: S, eigenvectors of T, one per column (j, number of kept vectors).
             values: the eigenvalues that belong to them.
         """
         size, keep = rotation.shape
@@ -184,10 +185,10 @@ class Basis:
         self.restarts += 1
 
     def suspend_pending(self) -> None:
-        """Moves the pending directions to the suspended ones, so that a new chain may run into them.
+        """Suspends the pending directions, so that a new chain is not kept orthogonal to them.
 
-        A chain kept orthogonal to them could miss a repeated eigenvalue, because rounding leaves a part of
-        its eigenvector in these directions.
+        A chain orthogonal to them could miss a repeated eigenvalue, because rounding leaves a part of its
+        eigenvector in these directions.
         """
         size, p = self.size, self.pending
         copy = self.operator.xp.asarray

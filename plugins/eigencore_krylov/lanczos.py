@@ -73,7 +73,7 @@ class RitzPairs:
 
     Attributes:
         values: all Ritz values (j,).
-        rotation: eigenvectors of T, a column a vector (j, j).
+        rotation: eigenvectors of T, one per column (j, j).
         wanted: indices of the wanted pairs, in the request's order.
         residuals: estimated residuals of the wanted pairs.
     """
@@ -111,7 +111,7 @@ def ritz(basis: Basis, request: Request) -> RitzPairs:
 def kept_pairs(k: int, m: int, converged: int) -> int:
     """Returns how many of m Ritz pairs a restart keeps: more if more have converged, as in ARPACK.
 
-    Keeping half of the unwanted pairs from the start cost up to twice the products where gaps are small.
+    Keeping half of the unwanted pairs from the start cost up to twice the products if gaps were small.
     """
     return min(m // 2 if k == 1 else k + min(converged, (m - k) // 2), m - 1)
 
@@ -193,8 +193,9 @@ def lanczos(
             pairs = restart(basis, pairs, request, kept_pairs(k, m, converged))
             yield pairs.snapshot(basis, settled, notes)
 
-    # The basis spans the whole space, and every estimate is zero. Whoever requests more has seen residuals of
-    # rounding error, of which products of the Ritz vectors themselves leave less than the recurrence did.
+    # The basis spans the whole space, and every estimated residual is zero. If another snapshot is requested
+    # all the same, rounding errors of the recurrence made the exact residuals too large. Products with the
+    # Ritz vectors themselves leave smaller ones.
     if pairs is not None and m == n:
         refined = Basis.from_start(operator, pairs.snapshot(basis, settled, notes).vectors(), rng, m)
         while refined.pending:

@@ -25,13 +25,13 @@ ETA = 0.1  # the probability of excluding a repeated eigenvalue that exists
 
 @dataclass
 class RepeatedSearch:
-    """A chain that is followed until repeats are excluded, one is found, or `max_steps` is reached.
+    """A chain that is followed until repeats are excluded, a repeat is found, or `max_steps` is reached.
 
     Attributes:
         request: the wanted pairs and their tolerance.
         values: the wanted Ritz values when the search began.
         points: the values for which a repeated eigenvalue would change the answer.
-        floor: the smallest residual that the precision of the products can show.
+        floor: the precision floor, the residual norm due to rounding alone.
         delta: the bound of |u'v_1| in the docstring of the module.
         max_steps: the largest number of products to spend.
         previous, current: p_{q-1} and p_q at the points.

@@ -116,7 +116,7 @@ def bind(
 ) -> NumpyBound:
     """Binds a problem to NumPy.
 
-    The operator is that of the mean over all samples, or of their sum with reduction="sum".
+    The operator is the Hessian of the mean loss over all samples, or of their sum with reduction="sum".
 
     Args:
         problem: a TwoLayer as the model, batches (x, y), and an `eigencore.interfaces.Objective` as the loss.

@@ -13,7 +13,7 @@ from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
 
 class TwoLayerClassifier:
-    """Takes inputs as rows (b, d) and labels (b,), and returns arrays in the network's data type."""
+    """A two-layer network as a classifier of inputs in rows (b, d); results have the network's data type."""
 
     xp = xp
     device = "cpu"

@@ -43,10 +43,10 @@ def gather(data: Iterable[Any], network: TwoLayer, name: str = "data") -> Sample
     """A copy of all samples of the batches, in the network's data type.
 
     Args:
-        name: what messages call the data.
+        name: the name of the data in messages.
 
     Raises:
-        ProblemError: the data are empty or can't be iterated many times, or a batch does not consist of
+        ProblemError: the data are empty or can't be iterated repeatedly, or a batch does not consist of
             inputs and labels that fit the network; the message names the batch.
     """
     check_reiterable(data, name)

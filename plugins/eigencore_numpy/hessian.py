@@ -16,7 +16,7 @@ from eigencore_numpy.network import Numbers, Pass, TwoLayer
 class TwoLayerHessian:
     """A symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
-    All samples pass through the network once, when the operator is made; every product reuses the result.
+    All samples pass through the network once, when the operator is created; every product reuses the result.
 
     Args:
         sample_weights: the weight of each sample in the loss (N,).

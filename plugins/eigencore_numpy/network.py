@@ -134,7 +134,7 @@ class Pass:
         return self._as_network(delta.T @ self._x, delta.sum(0), Rg.T @ self._f + self._g.T @ Rf, Rg.sum(0))
 
     def weight_curvature(self, v: TwoLayer) -> Numbers:
-        """v' H_s v (b,) for each sample s: its second derivative along v, by forward over forward."""
+        """v' H_s v (b,) for each sample s: its second derivative along v, by forward-over-forward."""
         Ra, Rf, Rz = self._derivatives_along(v)
         RRz = (self._ddf * Ra**2) @ self._net.W2.T + 2 * Rf @ v.W2.T
         return np.asarray(np.sum(Rz * self._logit_product(Rz) + self._g * RRz, axis=1))

@@ -3,11 +3,13 @@
 De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670):
 w+ = A w - beta w_before, then both are divided by the norm of w+. After t steps, the start has been
 multiplied by the Chebyshev polynomial beta^(t/2) U_t(x / (2 sqrt(beta))), which is small where
-|x| <= 2 sqrt(beta) and grows outside. With mu(l) = (|l| + sqrt(l^2 - 4 beta)) / 2, or sqrt(beta) where that
-root is not real, the part along l_j falls by mu(l_j) / mu(l_i) a step relative to the wanted l_i. A may be
-indefinite. For a block of b vectors, beta = (l_{b+1} / 2)^2 is best. This differs from the paper in:
+|x| <= 2 sqrt(beta) and grows outside. With mu(l) = (|l| + sqrt(l^2 - 4 beta)) / 2, or sqrt(beta) if that root
+is not real, the component along l_j is multiplied by mu(l_j) / mu(l_i) per step, relative to that along the
+wanted l_i. A may be indefinite. For a block of b vectors, beta = (l_{b+1} / 2)^2 is best. This differs from
+the paper in:
 
-1. A block of k + 1 vectors is iterated, so that a repeat of the k-th eigenvalue, or a value near it, is seen.
+1. A block of k + 1 vectors is iterated, so that a repeat of the k-th eigenvalue, or a value near it, is
+   detected.
 2. beta is determined during the run: the span of the last two blocks, whose products are known, gives a lower
    bound of the |eigenvalues| to damp (`damping_lower_bound`).
 3. Ritz pairs are computed from the same span of two blocks; only one block is iterated.
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AccelPowerState:
-    """What the next step needs: `bound` in units of the iterate's scale, `beta` in units of its square."""
+    """The state between two steps: `bound` in units of the iterate's scale, `beta` in units of its square."""
 
     iterate: Iterate
     bound: float
@@ -74,8 +76,8 @@ def accel_power(
 
     It yields one Snapshot for every b products. Other methods take over in three cases:
     `locally_optimal_block` for LA and SA, `stochastic_power` if `options.batches` is given, and
-    `locally_optimal_pair` for a single pair whose momentum is to be determined. The first b columns of a
-    start block are used; random vectors complete the block.
+    `locally_optimal_pair` for a single pair with momentum auto. The first b columns of a start block are
+    used; random vectors complete the block.
 
     Raises:
         OptionError: LA or SA is requested together with a number for momentum, or with minibatches.
@@ -129,7 +131,7 @@ def accel_power(
 def momentum_notes(
     options: AccelPowerOptions, ritz: RitzDecomposition, k: int, state: AccelPowerState
 ) -> tuple[str, ...]:
-    """Returns the notes of a Snapshot: the momentum in use, and the memory with its price in products."""
+    """Returns the notes of a Snapshot: the momentum in use, and the memory with its cost in products."""
     scale, b = state.iterate.scale, state.block.width
     edge, wanted = 2 * math.sqrt(state.beta) * scale, abs(float(ritz.values[k - 1])) * scale
     momentum = f"momentum {options.momentum}: |eigenvalues| up to {edge:.4g} are damped"

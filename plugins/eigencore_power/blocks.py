@@ -74,8 +74,8 @@ def orthonormalise(operator: LinearOperator, W: Array, least: float | None = Non
 
     Args:
         operator: defines the array library and the precision.
-        W: rows in any position.
-        least: the smallest singular value of W that counts for the rank; None: 10 eps of the largest.
+        W: b vectors as rows (b, n), which may be dependent.
+        least: the smallest singular value of W that counts for the rank; None: 10 eps times the largest.
     """
     Q, R = operator.xp.linalg.qr(W.T)
     U, s, Vt = np.linalg.svd(arrays.to_host(R))
@@ -125,14 +125,14 @@ def part_outside(operator: LinearOperator, known: Sequence[Block], other: Block)
 
 @dataclass(frozen=True)
 class RitzDecomposition:
-    """The Ritz pairs of the span of some blocks, in falling magnitude and in units of the scale.
+    """The Ritz pairs of the span of some blocks, by decreasing magnitude and in units of the scale.
 
     Attributes:
         values: all r Ritz values.
         residuals: ||A v - theta v|| of the first pairs, as many as were requested.
-        singular_values: of A on the span, (r,), falling. By interlacing, each is at most the |eigenvalue| of
-            the same rank. This also holds for each |Ritz value|, but Ritz values cancel if the spectrum has
-            both signs.
+        singular_values: of A on the span, (r,), decreasing. By interlacing, each is at most the |eigenvalue|
+            of the same rank. This also holds for each |Ritz value|, but in a Ritz value, eigenvalues of
+            opposite sign cancel.
         rotation: (r, r), row i is the i-th Ritz vector in terms of the blocks' rows.
         projected: (r, r), A in terms of the blocks' rows.
         blocks: the blocks whose span this is.

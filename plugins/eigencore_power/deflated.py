@@ -8,9 +8,9 @@ Eigenvalue Problem (SIAM, 1998), chapters 4, 5 and 14. This differs from the tex
    a single iterate would alternate indefinitely.
 2. It stops on residuals of A itself, not of a projected A. Rayleigh-Ritz over the found vectors and the
    current one also removes the couplings between them that projection leaves, and costs no product.
-3. The search for the next pair starts from a random vector, although the last two iterates already contain
-   much of one. With that start, a repeat of a found eigenvalue would be too faint to notice before the other
-   pair has converged.
+3. The search for the next pair starts from a random vector, although the last two iterates already have a
+   large component along another eigenvector. If the search started from these, a further eigenvector of a
+   found eigenvalue would have too small a component to be noticed before that other pair has converged.
 
 Memory: five blocks of k vectors; one pair at a time, up to four blocks and a few vectors.
 """
@@ -54,13 +54,13 @@ if TYPE_CHECKING:
     from eigencore.request import Request
     from eigencore.space import Array
 
-SLOW_PRODUCTS = 500  # if more products are needed, a note says that another solver needs far fewer
+SLOW_PRODUCTS = 500  # if more products are needed, a note says that `lanczos` needs far fewer
 RATE_STEPS = 20  # the steps over which a rate of convergence is measured
 
 
 @dataclass(frozen=True)
 class DeflationState:
-    """The found vectors and the latest iterate of the next one.
+    """The found vectors and the latest iterate of the next vector.
 
     Attributes:
         found: the found vectors, orthonormal, with their products in units of `scale`.
@@ -83,10 +83,10 @@ def deflated_power(
     """Power iteration with deflation as a solver: see `eigencore.interfaces.Solver`.
 
     It yields one Snapshot for every k products, or for every product if pairs are found one at a time. The
-    first k columns of a start block are used; if pairs are found one at a time, each starts from its column.
+    first k columns of a start block are used; if pairs are found one at a time, each starts from one column.
 
     Raises:
-        UsageError: another end than LM is requested, or the state comes from another solver, operator or
+        UsageError: an end other than LM is requested, or the state comes from another solver, operator or
             setting of `block`.
 
     Example:
@@ -173,7 +173,7 @@ def next_start(operator: LinearOperator, request: Request, found: Block, rng: np
 
 
 def unit_in_complement(operator: LinearOperator, found: Block, x: Array, rng: np.random.Generator) -> Array:
-    """Projects x (1, n) on the complement of the found vectors; a random vector if nothing is left of x.
+    """Projects x (1, n) on the complement of the found vectors; if nothing remains, a random vector is used.
 
     Returns:
         A vector (1, n) of unit length.
@@ -185,9 +185,9 @@ def unit_in_complement(operator: LinearOperator, found: Block, x: Array, rng: np
 
 
 def stalled(operator: LinearOperator, ritz: RitzDecomposition, m: int, worst_ratios: list[float]) -> bool:
-    """Whether the worst of m residuals has not halved for 20 products near rounding error, otherwise for 500.
+    """Whether the largest of m residuals has not halved in 500 products, or in 20 near rounding error.
 
-    The next pair is then sought, so that a pair that cannot converge does not block all others.
+    The next pair is then sought, so that a pair that cannot converge does not block all other pairs.
     """
     rounding = 100 * arrays.eps(operator) * abs(float(ritz.values[0]))
     patience = RATE_STEPS if float(np.max(ritz.residuals[:m])) <= rounding else SLOW_PRODUCTS

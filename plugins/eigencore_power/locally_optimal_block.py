@@ -9,9 +9,9 @@ step: A. V. Knyazev, Toward the optimal preconditioned eigensolver, SIAM J. Sci.
    rounding errors have accumulated in them.
 2. A converged pair is not multiplied until all others have converged, or until its residual is above the
    threshold again.
-3. The block has one vector more than pairs are wanted, the guard vector, so that a repeat of the last
-   eigenvalue, or a value near it, is seen. It is multiplied while it could still outgrow the last wanted
-   pair. Only then is the result settled.
+3. The block has one vector more than there are wanted pairs, the guard vector, so that a repeat of the last
+   eigenvalue, or a value near it, is detected. The guard is multiplied while it could still outgrow the last
+   wanted pair; the result is settled once it cannot.
 
     n, k, b    rows of A; wanted pairs; vectors of a block, k + 1 where n allows
     block      (b to 2 b, n), orthonormal: X, which are b Ritz vectors, and what the previous X add to them
@@ -44,11 +44,12 @@ if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.space import Array, Floats
 
-# The guard may still grow by this multiple of its residual. A factor of 1 was wrong in 39 of 1,500 near
-# ties, 2 in 6, and 3 in none.
+# The guard may still grow by this multiple of its residual. With a factor of 1, 39 of 1,500 near ties were
+# decided wrongly; with 2, 6; with 3, none.
 SAFETY = 3.0
 # Steps that the guard, a random vector, must make before it counts as safe if a start block was given. All
-# given vectors may be eigenvectors, and at first the guard has only a part of 1 / sqrt(n) of a larger one.
+# given vectors may be eigenvectors, and at first the guard's component along the eigenvector of a larger
+# eigenvalue is only about 1 / sqrt(n).
 GUARD_STEPS = 10
 END_NAMES = {"LA": "upper", "SA": "lower"}
 
@@ -58,9 +59,9 @@ class LocallyOptimalBlockState:
     """The span with its products, in units of `scale`.
 
     Attributes:
-        block: the span: b Ritz vectors X, and what the previous ones add to it.
+        block: the span: b Ritz vectors X, then the parts of the previous ones outside their span.
         scale: the power of two by which products are divided.
-        leading: the request for the b Ritz vectors: k + 1 pairs of the end.
+        leading: the request for the b Ritz vectors: k + 1 pairs of the requested end.
         norm: the largest norm of a unit vector's product so far, in units of the scale.
         guard_steps: steps that the guard must still make.
         step: steps so far.
@@ -126,7 +127,7 @@ def locally_optimal_block(
 def begin(
     operator: LinearOperator, request: Request, leading: Request, state: LocallyOptimalBlockState | None
 ) -> LocallyOptimalBlockState:
-    """Returns the first state, from the start block or from a state of another number of pairs or end."""
+    """Returns the first state, from the start block, or from a state for another k or another end."""
     given = request.start if state is None else state.block.X[: state.leading.k, :].T
     if given is not None and given.ndim == 2:
         given = given[:, : request.k]
@@ -210,7 +211,7 @@ def search_directions(
 
 
 def pairs_to_improve(k: int, estimates: BlockEstimates, eps: float) -> list[int]:
-    """Returns the indices of the unconverged Ritz pairs, or of all if none is left.
+    """Returns the indices of the unconverged Ritz pairs, or of all pairs if all have converged.
 
     Pairs whose residual is rounding error are left out.
     """

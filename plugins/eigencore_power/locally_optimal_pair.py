@@ -2,15 +2,15 @@
 
 Rayleigh-Ritz over x, the previous x and the residual of x determines the best momentum for each step:
 A. V. Knyazev, Toward the optimal preconditioned eigensolver, SIAM J. Sci. Comput. 23 (2001), algorithm 4.1,
-without a preconditioner. A single end takes -9.8 for the largest of 10 and -9.8 in half of all runs, so
-both ends are iterated, in one common span. This differs from the paper in:
+without a preconditioner. Iterating one end alone returns -9.8 as the largest of 10 and -9.8 in half of all
+runs, so both ends are iterated, in one common span. This differs from the paper in:
 
 1. The span is kept orthonormal together with its products, and rotated in coordinates: no vector is
    multiplied twice.
-2. Products go to the leading end. The other end gets one product in OTHER_END_PERIOD, and all products once
-   the leading end has converged, until it cannot be the larger one.
-3. The result is settled only when the residual is SETTLED_FRACTION of its threshold, since between 10 and
-   9.98, a residual just below the threshold may belong to either.
+2. Products go to the leading end, except one in OTHER_END_PERIOD, which goes to the other end. Once the
+   leading end has converged, all products go to the other end until it cannot be the larger one.
+3. The result is settled only when the residual is at most SETTLED_FRACTION of its threshold: with eigenvalues
+   of 10 and 9.98, a residual just below the threshold may belong to either.
 
     block      (2 to 4, n), orthonormal: the Ritz vectors x of the upper and of the lower end, and what the
                previous ones add to their span
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 BOTH_ENDS = Request(2, "BE")
 OTHER_END_PERIOD = 8  # one product in this many goes to the end that does not lead
-# The other end may still grow by this multiple of its residual. A factor of 1 was wrong in up to 4 of 500
-# runs.
+# The other end may still grow by this multiple of its residual. With a factor of 1, up to 4 of 500 runs were
+# wrong.
 SAFETY = 5.0
-# The result is settled at this fraction of the threshold. With 1.0, 21 of 200 runs took 9.98 for the largest
-# of 10 and 9.98 at tol 1e-3.
+# The result is settled at this fraction of the threshold. With 1.0, 21 of 200 runs returned 9.98 as the
+# largest of 10 and 9.98 at tol 1e-3.
 SETTLED_FRACTION = 0.1
 
 
@@ -57,13 +57,13 @@ class LocallyOptimalPairState:
 
 @dataclass(frozen=True)
 class EndEstimates:
-    """The Ritz pairs of both ends, the upper end first; in the first step there is only one.
+    """The Ritz pairs of both ends, the upper end first; in the first step there is only one pair.
 
     Attributes:
         values: the Ritz values (1 or 2,).
         residuals: ||A x - theta x|| of each.
         ratios: the residuals, each divided by its threshold.
-        residual_vectors: A x - theta x, a row each.
+        residual_vectors: A x - theta x, one per row.
     """
 
     values: Floats
@@ -170,7 +170,7 @@ def snapshot(state: LocallyOptimalPairState, ends: EndEstimates) -> Snapshot:
 
 
 def momentum_notes(ends: EndEstimates, scale: float) -> tuple[str, ...]:
-    """Returns the notes of a Snapshot: the momentum in use, and the memory with its price in products."""
+    """Returns the notes of a Snapshot: the momentum in use, and the memory with its cost in products."""
     values = " and ".join(f"{value * scale:.4g}" for value in ends.values)
     return (
         f"momentum auto: locally optimal at both ends, with Ritz values {values}",

@@ -1,10 +1,10 @@
 """The effect of minibatch noise on momentum: its measurement, and the best momentum for a given noise.
 
-Let g = mu(l_k) be the growth of the wanted part in a step. Relative to it, the part along an eigenvalue l
-follows the recurrence of the method itself, q_{i+1} = (l q_i - beta q_{i-1} / g) / g. Noise that enters
-along l follows it too: i steps later it is q_i / g times as large, with q_0 = 1 and q_1 = l / g. At l = 2
-sqrt(beta), q_i = (i + 1) (sqrt(beta) / g)^i, which grows before it falls. De Sa et al. (arXiv:1707.02670)
-bound the noise by a multiple of l_1^2 - 4 beta.
+Let g = mu(l_k), with mu as in `accelerated.py`, be the growth of the wanted component in a step. Relative to
+it, the component along an eigenvalue l follows the recurrence of the method,
+q_{i+1} = (l q_i - beta q_{i-1} / g) / g. Noise that enters along l follows it too: i steps later it is
+q_i / g times as large, with q_0 = 1 and q_1 = l / g. At l = 2 sqrt(beta), q_i = (i + 1) (sqrt(beta) / g)^i,
+which grows before it falls. De Sa et al. (arXiv:1707.02670) bound the noise by a multiple of l_1^2 - 4 beta.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class NoisyMomentum:
     """The best momentum under noise.
 
     Attributes:
-        edge: |eigenvalues| up to this value are damped. error_factor: the factor of the squared error over
-        an epoch, in the model; from 1 on nothing is gained.
+        edge: |eigenvalues| up to this value are damped.
+        error_factor: the factor by which an epoch multiplies the squared error, according to the model of
+            this module; from 1 on, nothing is gained.
     """
 
     edge: float
@@ -39,10 +40,10 @@ class NoisyMomentum:
 
 
 def best_momentum(edge: float, wanted: float, noise: float, steps: int) -> NoisyMomentum:
-    """Returns the edge, or the smaller edge, for which the error falls fastest over an epoch.
+    """Returns the edge, at most the given one, for which an epoch reduces the error most.
 
     Args:
-        edge: that of the best momentum without noise: the largest unwanted |eigenvalue|.
+        edge: the edge of the best momentum without noise, which is the largest unwanted |eigenvalue|.
         wanted: the smallest wanted |eigenvalue|.
         noise: the variance that a minibatch step adds, divided by the square of the present error.
         steps: the number of steps of an epoch; the first one is free of noise.
@@ -67,7 +68,7 @@ def error_factors(unwanted: float, wanted: float, noise: float, steps: int, edge
 
 
 def _mu(size: float, beta: Floats) -> Floats:
-    """Returns the factor of the part along an |eigenvalue| in a step, after many steps."""
+    """Returns the factor per step of the component along an |eigenvalue|, after many steps."""
     root = np.sqrt(np.maximum(size**2 - 4 * beta, 0))
     return np.where(root > 0, (size + root) / 2, np.sqrt(beta))
 
@@ -85,7 +86,7 @@ def measure_noise(
 
     Returns:
         ||(A_S - A) D||^2 / ||D||^2 outside the span of the block, in units of scale^2; None if D is little
-        more than rounding.
+        more than rounding error.
     """
     xp = sample.xp
     D, AD = block.X, block.AX

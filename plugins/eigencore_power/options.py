@@ -29,23 +29,23 @@ class AccelPowerOptions:
         help="beta in w+ = A w - beta w_before, in squared units of the eigenvalues; auto: determined "
         "during the run",
         when="set it if the largest unwanted |eigenvalue| l is known: (l/2)^2 is best; 0 is plain power "
-        "iteration; at the square of half the k-th |eigenvalue| and above, it does not converge",
+        "iteration; from (l_k/2)^2 upwards, with l_k the k-th |eigenvalue|, it does not converge",
     )
     batches: int | None = option(
         None,
         low=1,
         help="number of data batches, drawn at random, in a minibatch product; none: all of the data",
-        when="set it if one product on all the data takes long and batches give nearly the same product",
+        when="set it if a product on all of the data takes long and the batches are similar to one another",
     )
     variance_reduction: bool = option(
         True,
-        help="use minibatches only for the change since the last product on all the data",
+        help="use minibatches only for the change since the last product on all of the data",
         when="turn it off to save memory: the residuals then decrease only to a noise floor",
     )
     epoch: int | None = option(
         None,
         low=1,
-        help="number of steps from one product on all the data to the next; none: as many as cost one such "
-        "product, but at most 10",
+        help="number of steps from one product on all of the data to the next; none: as many as cost one "
+        "such product, but at most 10",
         when="raise it if a minibatch is a tiny part of the data; lower it if minibatches are noisy",
     )

@@ -1,12 +1,12 @@
-"""Power iteration with momentum on minibatches: cheap steps between full products, which give the results.
+"""Power iteration with momentum on minibatches; the results come from full products only.
 
 De Sa et al., Accelerated stochastic power iteration, AISTATS 2018 (arXiv:1707.02670). Mini-batch Power+M
-replaces A by a minibatch's A_S; its error decreases to a noise floor. VR Power+M has no noise floor: around
-the last vector w~ whose full product is known, it multiplies by A_S (w - alpha w~) + alpha A w~ with
-alpha = w'w~, one minibatch product a step. This differs from the paper in:
+replaces A by a minibatch's A_S; its error decreases to a noise floor. VR Power+M has no noise floor: with the
+last vector w~ whose full product is known, it replaces A w by A_S (w - alpha w~) + alpha A w~, where
+alpha = w'w~, at the cost of one minibatch product per step. This differs from the paper in:
 
-1. A block is iterated. alpha w~ becomes the projection P of each vector on the span of the block whose full
-   products are known: a step is a step of Power+M with the operator A_S (I - P) + A P.
+1. A block is iterated. alpha w~ becomes P w, the projection of each vector w on the span of the block whose
+   full products are known: a step is a step of Power+M with the operator A_S (I - P) + A P.
 2. The full product that ends an epoch gives the true Ritz pairs, and only these are reported. It is also the
    first step of the next epoch.
 3. If the noise is too large, momentum makes the error grow instead of shrink. In every epoch, one minibatch
@@ -51,21 +51,20 @@ if TYPE_CHECKING:
     from eigencore.space import Array
 
 
-LITTLE_GAIN = (
-    0.5  # if an epoch leaves more than this part of the squared error, a note says that it gains little
-)
+# If an epoch leaves more than this fraction of the squared error, a note says that it gains little.
+LITTLE_GAIN = 0.5
 
 
 @dataclass(frozen=True)
 class StochasticState:
-    """What the next epoch needs: `bound` in units of the iterate's scale, `noise` in units of its square.
+    """The state between two epochs: `bound` in units of the iterate's scale, `noise` in units of its square.
 
     Attributes:
         iterate: a block with its full products.
         bound: the largest lower bound seen of the |eigenvalues| to damp.
         noise: the variance of a minibatch product of a unit vector; 0.0 before it is measured.
         drawn: the number of minibatches so far.
-        share: the share of the data in the last one.
+        share: the share of the data in the last minibatch.
     """
 
     iterate: Iterate
@@ -134,7 +133,7 @@ def with_minibatches(operator: LinearOperator) -> MinibatchOperator:
     """Returns the operator as one with minibatches.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the operator has no minibatches.
     """
     if isinstance(operator, MinibatchOperator):
         return operator
@@ -158,7 +157,7 @@ def initial_state(
 
 
 def epoch_steps(options: AccelPowerOptions, share: float) -> int:
-    """Returns the steps of an epoch: those requested, or as many as cost one full product, but at most 10."""
+    """Returns the number of steps: as requested, or as many as cost one full product, but at most 10."""
     return options.epoch or min(max(round(1 / share), 2), 10)
 
 
@@ -202,7 +201,7 @@ def with_measured_noise(
     at: StochasticState,
     previous: Block,
 ) -> StochasticState:
-    """Measures the noise of one more minibatch; the estimate becomes the mean of the old and the new one."""
+    """Measures the noise of one more minibatch; the estimate becomes the mean of old and new."""
     sample, at = draw_minibatch(data, request, options, at)
     known_span = previous if options.variance_reduction else None
     noise = measure_noise(sample, at.iterate.scale, at.block, known_span)
@@ -229,7 +228,8 @@ def choose_momentum(
     used = best.edge if options.momentum == "auto" else edge
     momentum = f"momentum {options.momentum}: |eigenvalues| up to {used * scale:.4g} are damped"
     if used < edge:
-        momentum += f", lowered from {edge * scale:.4g} because the minibatches are noisy: raise batches"
+        full = f"{edge * scale:.4g}"
+        momentum += f"; this limit was lowered from {full} because the minibatches are noisy: raise batches"
     elif best.edge < edge:
         square = (best.edge * scale / 2) ** 2
         momentum += (

@@ -1,4 +1,4 @@
-"""Subspace iteration with momentum: a step, Rayleigh-Ritz over two consecutive blocks, and how much momentum.
+"""Subspace iteration with momentum: a step, Rayleigh-Ritz over two consecutive blocks, and the momentum.
 
 `deflated_power` uses it with no momentum term, `accel_power` with and without minibatches.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.space import Array, Floats
 
-# Sizes within this relative distance count as tied, and the damped range ends this far below the tied sizes.
+# Magnitudes within this relative distance count as tied; the damped range ends this far below tied ones.
 TIE_TOLERANCE = 0.001
 
 
@@ -62,7 +62,7 @@ def advance(operator: LinearOperator, at: Iterate, beta: float, rng: np.random.G
         operator: A.
         at: the current iterate.
         beta: the momentum, in units of scale^2.
-        rng: draws random vectors with no momentum term that replace what W has lost in rank.
+        rng: draws random vectors, with no momentum term, in place of those that W has lost in rank.
     """
     X, T = _step(operator, at, beta)
     b = at.block.width
@@ -117,7 +117,7 @@ def snapshot(
 
 
 def residual_ratios(operator: LinearOperator, request: Request, ritz: RitzDecomposition) -> Floats:
-    """Returns the known residuals, each divided by its threshold: a pair has converged at 1."""
+    """Returns the known residuals, each divided by its threshold; a pair has converged at 1 or less."""
     floor = precision_floor(arrays.eps(operator), abs(float(ritz.values[0])))
     thresholds = request.thresholds(ritz.values[: len(ritz.residuals)], floor)
     # A threshold of zero belongs to a zero operator, whose residuals are zero.
@@ -127,9 +127,10 @@ def residual_ratios(operator: LinearOperator, request: Request, ritz: RitzDecomp
 def next_pair_excluded(
     operator: LinearOperator, request: Request, ritz: RitzDecomposition, count: int
 ) -> bool:
-    """Whether the pair after the first `count` cannot outgrow them: |theta| + ||r|| is not above theirs.
+    """Whether the pair after the first `count` has converged or cannot outgrow them.
 
-    Without this test, 9.8 was taken for the largest of 10 and 9.8 in one of seven runs at tol 1e-2.
+    It cannot if its |theta| + ||r|| is at most the smallest of their |theta|, up to the tolerance. Without
+    this test, 9.8 was returned as the largest of 10 and 9.8 in one of seven runs at tol 1e-2.
     """
     if len(ritz.residuals) <= count:
         return True
@@ -138,11 +139,11 @@ def next_pair_excluded(
     return bool(residual_ratios(operator, request, ritz)[count] <= 1 or bound <= last * (1 + request.tol))
 
 
-# -- how much momentum -------------------------------------------------------------------------------------
+# -- the momentum ------------------------------------------------------------------------------------------
 
 
 def damping_lower_bound(operator: LinearOperator, ritz: RitzDecomposition, k: int, b: int) -> float:
-    """Returns a lower bound of the largest |eigenvalue| to damp for the k-th pair; 0.0 if none is visible.
+    """Returns a lower bound of the largest |eigenvalue| to damp for the k-th pair; 0.0 if none is known.
 
     It is at most a singular value of A on the span, hence at most the |eigenvalue| of the same rank
     (interlacing). The rank is half way from the width of the block to that of the span, because Rayleigh-Ritz
@@ -159,7 +160,7 @@ def damping_lower_bound(operator: LinearOperator, ritz: RitzDecomposition, k: in
     residual = ritz.projected[b:, :b] @ rotation[:, kth]
     size = float(np.linalg.norm(residual))
     if size <= 10 * arrays.eps(operator) * abs(float(ritz.values[0])):
-        return 0.0  # the direction of rounding error means nothing
+        return 0.0  # the direction of rounding error is meaningless
     image = arrays.from_host(residual / size, operator) @ ritz.blocks[-1].AX
     return min(float(ritz.singular_values[middle_index(ritz, b)]), arrays.norm(image))
 
@@ -172,8 +173,9 @@ def middle_index(ritz: RitzDecomposition, b: int) -> int:
 def edge_below_ties(ritz: RitzDecomposition, k: int, b: int, bound: float) -> float:
     """Returns the end of the damped range: `bound`, or a value just below the k-th |eigenvalue|.
 
-    The latter applies if eigenvalues of the k-th size and of both signs extend beyond the block. The span of
-    two blocks resolves such a tie on its own, but only if the damped range ends below the tied sizes.
+    The latter applies if the eigenvalues that are tied with the k-th in magnitude have both signs and are too
+    many for the block. The span of two blocks resolves such a tie, but only if the damped range ends below
+    the tied magnitudes.
     """
     m = middle_index(ritz, b)
     signed, wanted = ritz.values[: m + 1], abs(float(ritz.values[k - 1]))

@@ -21,7 +21,7 @@ def check_end(request: Request, solver: str, ends: tuple[str, ...]) -> None:
     """
     if request.which not in ends:
         raise UsageError(
-            f"{solver} finds {', '.join(ends)} only; which is {request.which}",
+            f"which is {request.which}; {solver} finds {', '.join(ends)} only",
             hint="Use the solver lanczos, or arpack.",
         )
 
@@ -49,12 +49,13 @@ def check_options_for_one_end(request: Request, options: AccelPowerOptions) -> N
     """
     if options.momentum != "auto":
         raise OptionError(
-            f"accel_power.momentum is {options.momentum}, which damps a range around zero and so finds LM; "
-            f"which is {request.which}",
+            f"which is {request.which} and accel_power.momentum is {options.momentum}; "
+            "a fixed momentum damps a range around zero, so it finds LM only",
             hint="Leave momentum at auto, or request LM.",
         )
     if options.batches is not None:
         raise OptionError(
-            f"accel_power.batches damps a range around zero and so finds LM; which is {request.which}",
+            f"which is {request.which} and accel_power.batches is {options.batches}; "
+            "momentum on minibatches damps a range around zero, so it finds LM only",
             hint="Omit batches, so that all steps use all of the data, or request LM.",
         )

@@ -1,7 +1,8 @@
 """The analysis `robustness`: do first-order margins and curvature predict how easily a network is fooled?
 
 Two kinds of top eigenvalues occur. Those of each sample's loss and margin over the *input* are computed here;
-those over the *weights* are computed with the operator, before the analysis. Every number says which it is.
+those over the *weights* are computed with the operator, before the analysis. The label of every number states
+which kind it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the distance is related to its estimators, to descriptive columns and to curvature."""
+"""The associations of the distance with its estimators, with descriptive columns and with curvature."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Associations:
     Attributes:
         ranks: Spearman's correlation with the distance.
         estimators: the quality of the columns that estimate the distance.
-        added: what the curvatures add to the controls.
+        added: the information that the curvatures add to the controls.
     """
 
     ranks: Mapping[str, Interval]

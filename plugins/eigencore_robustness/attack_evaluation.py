@@ -39,7 +39,11 @@ def evaluate_attack(
     batch: int,
     seed: int,
 ) -> AttackEvaluation:
-    """Attacks all samples at all radii, and compares with twice the steps and with noise where it matters."""
+    """Attacks all samples at all radii, and evaluates the gates of the attack.
+
+    The attack is compared with the same attack at twice the steps and with noise, at the radii at which these
+    can change the accuracy most.
+    """
 
     def run(eps: float, **options: Any) -> AttackResult:
         result = attack(
@@ -55,8 +59,8 @@ def evaluate_attack(
         return replace(result, inputs=None)
 
     attacks = tuple(run(eps) for eps in radii)
-    # Noise can change most where half of the samples are fooled. More steps can change something wherever
-    # some samples are fooled and some are not.
+    # Noise can change most at the radius at which half of the samples are fooled. More steps can change the
+    # result at every radius at which some samples are fooled and some are not.
     middle = min(attacks, key=lambda one: abs(one.accuracy - attacks[0].correct.mean() / 2))
     undecided = [one for one in attacks if 0 < one.accuracy < one.correct.mean()] or [middle]
     twice = [run(one.eps or 0.0, steps=2 * one.options["steps"]) for one in undecided]

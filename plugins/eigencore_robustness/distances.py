@@ -21,7 +21,7 @@ ATTACK, NORM = "ddn", "L2"
 
 @dataclass(frozen=True)
 class Distances:
-    """Upper bounds of the true distances (N,), infinite where no perturbation was found, and their source."""
+    """Upper bounds of the true distances (N,), infinite if no perturbation was found, and their source."""
 
     values: Floats
     source: str
@@ -56,7 +56,7 @@ def supplied_distances(given: Any, samples: int) -> Distances:
     if values.shape != (samples,):
         raise OptionError(
             f"robustness.distances has shape {values.shape}; expected ({samples},), one distance per sample",
-            hint="Give the distances of the same samples in the same order, with inf where no perturbation "
+            hint="Give the distances of the same samples in the same order, with inf if no perturbation "
             "was found. The option robustness.images sets the number of samples.",
         )
     if np.isnan(values).any() or (values < 0).any():

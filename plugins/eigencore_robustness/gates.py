@@ -59,7 +59,7 @@ def logits_are_deterministic(first: Array, second: Array) -> Gate:
 
 
 def outputs_are_logits(logits: Array) -> Gate:
-    """Whether the outputs (N, c) are logits; a softmax in the network masks gradients by saturating twice."""
+    """Whether the outputs (N, c) are logits; a softmax in the network saturates and so masks gradients."""
     xp = arrays.namespace(logits)
     deviation = float(xp.max(xp.abs(xp.sum(logits, axis=1) - 1)))
     if float(xp.min(logits)) >= 0 and deviation < 1e-3:
@@ -108,7 +108,7 @@ def accuracy_falls_with_eps(attacks: Sequence[AttackResult], constant_accuracy: 
 
 
 def attack_has_converged(attacks: Sequence[AttackResult], twice: Sequence[AttackResult]) -> Gate:
-    """Whether twice the steps fool hardly more samples, at the eps where they fool most.
+    """Whether doubling the steps fools hardly any more samples, at the eps at which the gain is largest.
 
     Args:
         attacks: the results of the attack.
@@ -134,7 +134,7 @@ def attack_beats_noise(noise_accuracy: float, attack: AttackResult, draws: int) 
     """Whether the attack is at least as strong as noise.
 
     Args:
-        noise_accuracy: the accuracy under the worst of this number of random corners of the ball.
+        noise_accuracy: the accuracy under the worst of `draws` random corners of the ball.
         attack: the result of the attack at the same eps.
         draws: the number of random corners for each sample.
     """
@@ -158,8 +158,8 @@ def samples_are_held_out(held_out: bool) -> Gate:
     return Gate(
         "samples",
         GateOutcome.WARN,
-        "from the data of the loss because no validation data is given: the network may have been fitted to "
-        "them",
+        "from the data of the loss, because no validation data are given: the network may have been trained "
+        "on them",
     )
 
 

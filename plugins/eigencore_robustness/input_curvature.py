@@ -1,7 +1,7 @@
 """Curvature over the input: the largest eigenvalue of each sample's Hessian, and the cautious radius.
 
 The eigenvalues come from a Lanczos process (Lanczos 1950) that runs on all samples at once. Each row is a
-sample: one product multiplies the Hessian of every sample with a vector of its own, and each row has its own
+sample: one product multiplies the Hessian of each sample with that sample's vector, and each row has its own
 three-term recurrence, fully reorthogonalised. A row whose Krylov space is exhausted stays at zero while the
 others continue.
 """
@@ -42,14 +42,14 @@ class LargestEigenvalues:
 def largest_eigenvalues(
     product: Callable[[Array], Array], shape: tuple[int, int], space: Space, seed: int
 ) -> LargestEigenvalues:
-    """Returns the largest eigenvalues of symmetric maps of rows, to a residual of TOL times the eigenvalue.
+    """Returns the largest eigenvalue of each row's symmetric map, to a residual of TOL times the eigenvalue.
 
     A value that is zero to rounding, relative to the largest product seen in its row, counts as zero.
 
     Args:
         product: multiplies every row of an array of this shape with the matrix of its sample.
         shape: (samples, d).
-        space: where the arrays live.
+        space: the array library, data type and device.
         seed: seed of the start vectors.
     """
     (samples, d), xp = shape, space.xp

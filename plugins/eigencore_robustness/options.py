@@ -29,11 +29,11 @@ class RobustnessOptions:
     eps: str | float | tuple[float, ...] | list[float] = option(
         "auto",
         help="Linf radii of the attack, as in 0.1,0.2; auto: .05 .1 .2 .5 of the input range",
-        when="set it to the radii of your threat model, and end with one at which no sample can survive",
+        when="set it to the radii of your threat model, and add a largest radius that no sample can survive",
     )
     distances: Any = option(
         None,
-        help="your own distances, one per sample: an array or a .npy file, inf where none was found",
+        help="your own distances, one per sample: an array or a .npy file; inf if no perturbation was found",
         when="set it if you ran another attack on the same samples in the same order",
     )
     batch: int = option(

@@ -43,7 +43,7 @@ class RobustnessReport:
         samples: the number of samples.
         correct: the number of correctly classified samples.
         columns: per-sample columns (samples,) by name.
-        data: which samples these are, in words.
+        data: a description of the samples, such as "the first 500 validation samples".
         step: the step along the eigenvectors over the weights.
         increases: the increase of the loss at that step.
         source: where the distances come from.

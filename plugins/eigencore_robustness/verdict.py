@@ -1,4 +1,4 @@
-"""The verdict: a few sentences that claim no more than the numbers do.
+"""The verdict: a few sentences that claim no more than the numbers support.
 
 They never say that curvature causes anything, that a radius is certified, or that an attack found the true
 distance.

@@ -1,4 +1,4 @@
-"""Curvature over the weights: the loss along eigenvectors, and each sample's part of the first eigenvalue.
+"""Curvature over the weights: the loss along eigenvectors, and each sample's share of the first eigenvalue.
 
 The eigenpairs are those of the Hessian over the weights, computed before the analysis.
 """
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult
     from eigencore.space import Array, Floats
 
-MODEL_INCREASE = 0.1  # of the loss along the first eigenvector, by the quadratic model; it sets the step
+# The increase of the loss along the first eigenvector in the quadratic model, which determines the step.
+MODEL_INCREASE = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class LossIncrease:
 
     Attributes:
         eigenvalue: the eigenvalue of v.
-        model: eigenvalue * step^2 / 2, the increase by the quadratic model.
+        model: eigenvalue * step^2 / 2, the increase in the quadratic model.
         along: the increase along v, a unit vector.
         random: the increase along a random direction with the norm of v in every layer.
     """
@@ -82,7 +83,7 @@ def sample_curvature(
 ) -> Floats:
     """Returns v_1' H_s v_1 (N,), for the Hessian H_s of each sample's cross-entropy over the weights.
 
-    Over the data of the operator, and for a mean cross-entropy, its mean is the first eigenvalue.
+    Their mean is the first eigenvalue if the operator is that of the mean cross-entropy over these samples.
     """
     v = eigen.vectors[:, 0]
     return np.concatenate(

@@ -1,4 +1,4 @@
-"""The backend's entry point: a problem is checked, bound to PyTorch, and turned into operators."""
+"""The entry point of the PyTorch backend: `bind` checks a problem and binds it to PyTorch."""
 
 from __future__ import annotations
 
@@ -296,12 +296,12 @@ def bind(
 
 
 def _declared_reduction(problem: Problem) -> Reduction | None:
-    """The reduction that the problem declares; None if it is to be inferred."""
+    """The reduction that the problem declares; None if it has to be inferred."""
     check_reduction(problem.reduction)
     if problem.weight is not None:
         if problem.reduction == "sum":
             raise UsageError(
-                "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs none."
+                "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs no weights."
             )
         return Reduction("mean", problem.weight)
     if problem.reduction == "infer":
@@ -313,9 +313,9 @@ def _declared_reduction(problem: Problem) -> Reduction | None:
 def _retain_freed_memory() -> None:
     """Makes the C library keep freed blocks of up to 32 MiB in the process, for the next batch.
 
-    glibc returns freed blocks of more than 128 KiB to the system and gets them again page by page, which took
-    a tenth to a fifth of a small network's product. It raises that threshold to the size of the largest block
-    that it sees freed, and this is the largest size that it takes into account. Other allocators are not
-    affected.
+    glibc returns freed blocks of more than 128 KiB to the system and obtains them again page by page, which
+    took a tenth to a fifth of the time of a product with a small network. It raises that threshold to the
+    size of the largest block that is freed, and this is the largest size that it takes into account. Other
+    allocators are not affected.
     """
     torch.empty(2**25 - 2**13, dtype=torch.uint8)

@@ -19,13 +19,13 @@ SAME_DATA_HINT = "Give data that are the same in every pass, such as a list of b
 
 
 class Batches:
-    """Data that can be iterated again and again, with each batch moved to the device.
+    """Data that can be iterated repeatedly, with each batch moved to the device.
 
     Args:
         data: an iterable of batches.
         device: where the batches are moved to.
-        dtype: the type that floating-point tensors are converted to; None leaves their type as it is.
-        name: what messages call the data.
+        dtype: the type that floating-point tensors are converted to; None leaves their type unchanged.
+        name: the name of the data in messages.
 
     Raises:
         ProblemError: `data` can't be iterated, can be iterated only once, or yields samples instead of

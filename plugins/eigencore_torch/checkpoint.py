@@ -69,7 +69,7 @@ def _read(path: Path) -> Any:
 
 
 def _state_dict(loaded: Any, path: Path) -> dict[str, Any]:
-    """The loaded object, or what it has under one of the usual keys."""
+    """The loaded object, or its value under one of the usual keys."""
     if isinstance(loaded, Mapping):
         for candidate in (*(loaded.get(key) for key in _KEYS), loaded):
             if isinstance(candidate, Mapping) and any(isinstance(x, Tensor) for x in candidate.values()):
@@ -83,7 +83,7 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, Any]:
 
 
 def _without_prefix(weights: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """The weights without a prefix that all names share, if that makes the names those of the model.
+    """The weights without a prefix that all names share, if the names then match those of the model.
 
     DataParallel, for example, adds the prefix "module.".
     """

@@ -21,7 +21,7 @@ BOUNDS_SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Classification:
-    """What the network takes and returns, as found from its first batch.
+    """The inputs and outputs of the network, as found from its first batch.
 
     Attributes:
         shape: the shape of one input.
@@ -97,7 +97,7 @@ def collect_samples(
     """The first `most` samples, as inputs (N, d) and labels (N,), from as few batches as contain them.
 
     Args:
-        bounds: the lowest and highest value that an input may take; None does not check them.
+        bounds: the lowest and highest value that an input may take; None: no check.
         most: None takes all samples.
 
     Raises:
@@ -188,7 +188,7 @@ def _differentiable(logits: Tensor, inputs: Tensor) -> tuple[bool, bool]:
         (first,) = torch.autograd.grad(logits.square().sum(), inputs, create_graph=True)
     except Exception:
         return False, False
-    if not first.requires_grad:  # a constant gradient, as behind a rounding: its derivative is zero
+    if not first.requires_grad:  # a constant gradient, as after rounding: its derivative is zero
         return True, True
     try:
         torch.autograd.grad(first.sum(), inputs)

@@ -30,7 +30,7 @@ class TorchClassifier:
     or the model failed.
 
     Args:
-        classification: what the model takes and returns.
+        classification: the inputs and outputs of the model.
         batches: the data that the samples come from.
         bounds: the lowest and highest value that an input may take, or None.
         weights: the fingerprint of the model's weights.
@@ -121,7 +121,7 @@ class TorchClassifier:
         def product(v: Tensor) -> Tensor:
             with self._session(SECOND_DERIVATIVE_HINT):
                 direction = self._checked_rows(v, len(rows))
-                # The gradient does not depend on the input behind a rounding, or if the network is linear.
+                # The gradient does not depend on the input if the network is linear or rounds its input.
                 if not gradient.requires_grad:
                     return torch.zeros_like(direction)
                 (out,) = torch.autograd.grad(

@@ -1,7 +1,7 @@
 """The gradient of a batch loss as an autograd graph, and the memory that such graphs may use.
 
 With the graph kept, a Hessian product is one backward pass. Without it, the forward pass and the gradient are
-computed again first. The memory that a graph uses is measured on one that is discarded.
+computed again first. The memory that a graph uses is measured on a graph that is then discarded.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class GradientGraph:
 
 
 def graph_bytes(build: Callable[[], GradientGraph], layout: Layout) -> int:
-    """The bytes in memory of the graph that `build` makes: each storage once, without that of the weights."""
+    """The bytes of the graph that `build` creates: each storage counts once, those of the weights do not."""
     weights = {p.untyped_storage().data_ptr() for p in layout.parameters}
     sizes: dict[int, int] = {}
 
@@ -76,7 +76,7 @@ def memory_budget(memory: str, device: torch.device) -> int:
         memory: "none", a size such as "2GiB", or "auto" for half of the device's free memory.
 
     Raises:
-        OptionError: it has another form.
+        OptionError: the value has another form.
     """
     if memory == "none":
         return 0
@@ -95,7 +95,7 @@ def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = _read_number(r"MemAvailable:\s+(\d+) kB", "/proc/meminfo")
-    # If the system does not report its free memory: a size that every machine has.
+    # If the system does not report its free memory, a size that every machine has is assumed.
     limits = [2**30 if free is None else free * 1024]
     # A container may allow less than the machine has. It can release the memory that it uses to cache files.
     allowed = _read_number(r"(\d+)", "/sys/fs/cgroup/memory.max")

@@ -18,7 +18,7 @@ from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import type_name
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# float32 represents each of their numbers exactly, so that a copy has the same weights.
+# float32 represents every number of these types exactly, so that a copy has the same weights.
 HALF_TYPES = (torch.bfloat16, torch.float16)
 
 
@@ -27,8 +27,8 @@ class PlacedLoss:
     """A model and its loss, as they were given or copied.
 
     Attributes:
-        dtype: the type that floating-point tensors of the data are converted to; None leaves their type as
-            it is.
+        dtype: the type that floating-point tensors of the data are converted to; None leaves their type
+            unchanged.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
         note: where the weights come from, if they are not the given model's own in their own type.
     """
@@ -42,7 +42,7 @@ class PlacedLoss:
 def place(
     loss: BatchLoss, device: str | None, dtype: str | None, checkpoint_file: str | Path | None
 ) -> PlacedLoss:
-    """The model and loss as they are, or copies if the device, data type or weights are to differ.
+    """The given model and loss, or copies if another device, data type or checkpoint is requested.
 
     16-bit weights are copied to float32, since a product in 16 bits can't be distinguished from its rounding
     error. The given model is never changed.
@@ -107,7 +107,7 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: str) -> torch.dtype:
-    # str(): the value may also be torch.float64 itself, as one writes it in Python.
+    # str(): the value may also be torch.float64 itself, as is usual in Python.
     known = str(name).removeprefix("torch.")
     check_dtype(known)
     return DTYPES[known]

@@ -26,9 +26,9 @@ def preserve_state(
     PyTorch's switches.
 
     Args:
-        data: the data that are iterated inside, whose `generator` is restored; None if there are none.
-        host_generators: False leaves out the generators of NumPy and Python, whose states take longer than
-            everything else together; for calls that are known not to draw from them.
+        data: the data that are iterated inside, whose `generator` is restored; None if no data are.
+        host_generators: False leaves out the generators of NumPy and Python, whose states take longer to
+            save than everything else together; for calls that are known not to draw from them.
     """
     submodules = [module for root in modules for module in root.modules()]
     with ExitStack() as stack:
@@ -76,7 +76,7 @@ def _restored_torch_generators(device: torch.device, data: Any) -> Iterator[None
 
 @contextmanager
 def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
-    # The flags are set directly: what a model does in its own train() and eval() could not be undone.
+    # The flags are set directly: changes made by a model's own train() and eval() could not be undone.
     modes = [(module, module.training) for module in modules]
     try:
         _set_modes((module, False) for module, _ in modes)

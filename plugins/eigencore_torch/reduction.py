@@ -1,4 +1,4 @@
-"""How batch losses combine into the loss over all data: as means, as sums, or with given weights."""
+"""The reduction of batch losses to the loss over all data: as means, as sums, or with given weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SPLIT_HINT = (
 class Reduction:
     """The weight of each batch in the loss over all data.
 
-    A batch whose loss is a mean has its number of samples as weight, or what `weight` returns; a batch whose
+    A batch whose loss is a mean has its number of samples as weight, or the value of `weight`; a batch whose
     loss is a sum has weight one. For means, the weighted sum is then divided by the sum of the weights.
 
     Attributes:
@@ -70,11 +70,11 @@ class Reduction:
 
     @property
     def description(self) -> str:
-        """What the loss of joined batches is of their losses, for messages."""
+        """The relation of the loss of joined batches to the losses of the batches, for messages."""
         return f"weighted {self.rule}" if self.weight else self.rule
 
     def divisor(self, total_weight: float) -> float:
-        """What the weighted sum of batch losses is divided by."""
+        """The divisor of the weighted sum of batch losses."""
         return 1.0 if self.rule == "sum" else total_weight
 
     def _checked(self, weight: float, index: int) -> float:
@@ -87,7 +87,7 @@ class Reduction:
 
 @dataclass(frozen=True)
 class _Observation:
-    """Some samples of batch number `index` with their loss; `name` is what messages call the samples."""
+    """Some samples of batch number `index` with their loss; `name` is their name in messages."""
 
     name: str
     batch: Batch
@@ -105,7 +105,7 @@ class ReductionInference:
     between batches.
 
     Args:
-        declared: the reduction that the problem declares; then only whether batches can be split is tested.
+        declared: the reduction that the problem declares; the only test is then whether batches can be split.
     """
 
     def __init__(self, loss: BatchLoss, declared: Reduction | None = None):
@@ -187,7 +187,7 @@ class ReductionInference:
         """The reduction that the observed batches show.
 
         Raises:
-            ProblemError: they do not determine it.
+            ProblemError: the batches do not determine the reduction.
         """
         if self.rule is None:
             raise ProblemError(

@@ -32,7 +32,7 @@ class Term:
 
 
 class Risk:
-    """A model's loss over all data, at the weights that it had when this was constructed.
+    """A model's loss over all data, at the weights that it has when the risk is constructed.
 
     The risk is sum_b w_b loss_b / divisor over the batches b, with w_b and the divisor from the reduction.
 
@@ -87,11 +87,11 @@ class Risk:
         if abs(whole - sum(weights)) > 1e-6 * whole:
             raise ProblemError(
                 f"weight returns {whole:g} for batch {index} but {sum(weights):g} in total for its parts",
-                hint="Make it count what the loss of a batch is a mean over, or set torch.microbatch=none.",
+                hint="Make weight count the items that the loss averages over, or set torch.microbatch=none.",
             )
 
     def divisor(self, total_weight: float) -> float:
-        """What a weighted sum over batches is divided by, given the sum of the weights.
+        """The divisor of a weighted sum over batches, given the sum of the weights.
 
         Raises:
             ProblemError: the sum of the weights is zero.

@@ -19,13 +19,13 @@ SAMPLES_PER_PASS = 64
 
 @contextmanager
 def shifted_weights(layout: Layout, direction: Tensor) -> Iterator[None]:
-    """Adds a direction (n,) to the weights of the layout inside, and restores the same weights afterwards.
+    """Adds a direction (n,) to the weights of the layout in a context, and restores them afterwards.
 
     Raises:
         UsageError: the direction is not a flat vector of the layout.
     """
     pieces = _pieces(layout, direction)
-    # Not added in place, so that the version counters, by which graphs and operators detect changes, stay.
+    # Not added in place: graphs and operators detect changes by version counters, which must not change.
     before = [p.data for p in layout.parameters]
     try:
         for p, piece in zip(layout.parameters, pieces, strict=True):
@@ -74,7 +74,7 @@ def _logits_along(model: nn.Module, along: dict[str, Tensor], x: Tensor) -> tupl
 
     Only backward passes are used: <z, u> is linear in u, so that the derivative with respect to u of its
     first derivative with respect to t is z', and that of its second derivative is z''. Forward over forward
-    would take half the time, and is wrong by up to 100 % with LayerNorm and InstanceNorm (seen in PyTorch
+    would take half the time, but is wrong by up to 100 % with LayerNorm and InstanceNorm (seen in PyTorch
     2.13).
     """
     weights = {name: p.detach() for name, p in model.named_parameters()}

@@ -52,7 +52,10 @@ def test_attacks_and_other_analyses_work_on_this_backend():
         ({"data": [(np.ones((2, 5)), [0, 1])]}, r"batch 0 have shape \(2, 5\); expected \(b, 8\)"),
         ({"data": [(np.ones((2, 8)), [0, 3])]}, "not 2 integers from 0 to 2"),
         ({"data": [np.ones((2, 8))]}, r"batch 0 is a ndarray; expected a pair \(x, y\)"),
-        ({"model": SoftmaxRegression(np.ones((3, 8)), np.ones(1))}, r"W \(3, 8\) and b \(1,\)"),
+        (
+            {"model": SoftmaxRegression(np.ones((3, 8)), np.ones(1))},
+            r"inconsistent: W \(3, 8\) and b \(1,\); expected",
+        ),
         ({"weight": len}, "mean over all samples"),
     ],
 )

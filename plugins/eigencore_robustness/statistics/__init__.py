@@ -6,8 +6,8 @@
     cross_validation    cross-validated R2 of the log distance
     added_information   whether a column adds information beyond others, is redundant given them, or neither
 
-A distance d is (n,). It is infinite where the attack did not fool the sample, so that only a lower limit of
-what the attack needs is known: such a sample is *censored*. In ranks these samples are tied at the top;
+A distance d is (n,). It is infinite if the attack did not fool the sample, so that only a lower limit of the
+norm that the attack needs is known: such a sample is *censored*. In ranks these samples are tied at the top;
 statistics of the logarithm of d leave them out and count them. NaN means that a sample has no value: it is
 left out and counted.
 

@@ -1,6 +1,6 @@
-"""Whether a column adds information on the distance beyond its controls, is redundant given them, or neither.
+"""Tests of whether a column adds information beyond its controls on the distance, or is redundant given them.
 
-Claims are made for a family of columns at once, so that testing many columns does not by itself lead to a
+Claims are made for a family of columns at once, so that testing many columns does not in itself lead to a
 claim. Holm's method is ours because SciPy controls only the false discovery rate of a family, and because
 statsmodels, whose results are the same, would add 150 MB of dependencies with pandas.
 """
@@ -26,16 +26,16 @@ LARGE_VIF = 10.0
 
 
 class Finding(StrEnum):
-    """What can be said of a column given its controls.
+    """The conclusion about a column given its controls.
 
-    ADDS: the family-wise p-value is below .05, the column's own interval excludes 0, and the column is not
-        collinear with the controls (VIF below 10).
-    REDUNDANT: the column is collinear with the controls (VIF of 10 or more) and adds nothing of its own: the
+    ADDS: the family-wise p-value is below .05, the interval of the partial correlation excludes 0, and the
+        column is not collinear with the controls (VIF below 10).
+    REDUNDANT: the column is collinear with the controls (VIF of 10 or more) and adds nothing beyond them: the
         interval of its partial correlation contains 0, or its gain in cross-validated R2 is small
         (`R2Gain.is_small`).
-    COLLINEAR: the column adds something, but is so collinear with the controls (VIF of 10 or more) that its
-        own part cannot be separated from theirs.
-    INCONCLUSIVE: none of these can be said.
+    COLLINEAR: the column adds information, but is so collinear with the controls (VIF of 10 or more) that its
+        contribution cannot be separated from theirs.
+    INCONCLUSIVE: none of the above applies.
     """
 
     ADDS = "adds information"
@@ -50,9 +50,9 @@ class AddedInformation:
 
     Attributes:
         partial: its partial Spearman correlation with the distance; the interval is not adjusted.
-        vif: the variance inflation factor of its ranks, infinite where the controls determine them.
+        vif: the variance inflation factor of its ranks, infinite if the controls determine them.
         p: the two-sided p-value of the partial correlation, adjusted for all columns of the family (Holm
-            1979); None where there is no inference.
+            1979); None if there is no inference.
         r2: the cross-validated R2 of log d without and with x.
     """
 

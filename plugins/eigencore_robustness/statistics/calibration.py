@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scale and the error of an estimator e of the distance d, where both are positive and finite.
+    """The scale and error of an estimator e of the distance d, over samples with both positive and finite.
 
     Attributes:
         ratio: the median of e / d before rescaling: 1.4 overstates the distance by 40 %.
@@ -85,7 +85,7 @@ def calibration_gain(
 
 
 def _logs(rows: Floats) -> Floats:
-    """Returns the logarithms of the columns (m, n) where all of them are positive and finite."""
+    """Returns the logarithms of the columns (m, n), for samples with only positive and finite values."""
     return np.log(rows[:, (np.isfinite(rows) & (rows > 0)).all(axis=0)])
 
 

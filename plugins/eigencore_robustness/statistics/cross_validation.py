@@ -2,7 +2,7 @@
 
 SciPy has no cross-validation. The closed form here agrees with refits that leave each sample out and takes
 0.7 ms in place of 123 ms (n = 500, four columns); `resid_press` of statsmodels, which would be a new
-dependency, gives the same numbers in 1.5 ms, but rounding noise for a sample of leverage 1.
+dependency, gives the same numbers in 1.5 ms, but returns rounding noise for a sample of leverage 1.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 # Gains that do not justify another column: as a share of the variance of log d, and as a share of what the
-# controls leave unexplained. The second matters if the controls explain nearly everything: from .990 to .996
-# is .006, and most of what was left.
+# controls leave unexplained. The second matters if the controls explain nearly everything: a gain from .990
+# to .996 is only .006, but more than half of what was left.
 SMALL_GAIN = 0.01
 SMALL_SHARE = 0.1
 

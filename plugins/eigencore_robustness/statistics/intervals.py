@@ -43,7 +43,7 @@ UNSTABLE = "too few distinct values: the statistic is undefined on some resample
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval. What is not available is None, and `reason` says why.
+    """An estimate and its 95 % interval. Values that are not available are None; `reason` says why.
 
     Attributes:
         n: the number of samples behind the estimate.
@@ -69,7 +69,7 @@ def bootstrap_interval(
     """Returns the statistic of n samples with its BCa interval.
 
     Args:
-        statistic: takes samples (..., n) by index, all resamples at once; NaN where it is not defined.
+        statistic: takes samples (..., n) by index, all resamples at once; NaN if it is undefined.
         known: how many of the n samples have a known distance; there is no interval below `MINIMUM`.
         left_out: the number of samples without a value, for the record.
         seed: seed of the resampling.
@@ -87,7 +87,7 @@ def bootstrap_interval(
 def _bca(
     statistic: Statistic, n: int, estimate: float, rng: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
-    """Returns the ends of the BCa interval, NaN where the statistic is not defined on every resample."""
+    """Returns the ends of the BCa interval, NaN if the statistic is undefined on some resample."""
 
     def of_indices(indices: Floats, axis: int = -1) -> Floats:
         return statistic(np.asarray(indices, dtype=np.intp))

@@ -5,7 +5,7 @@ sum of counts. Ranking each resample by `scipy.stats.rankdata` gives the same in
 slower for Spearman's correlation and 7 times slower given three controls (n = 500, 2,000 resamples);
 `spearmanrho` and `spearmanr` within `scipy.stats.bootstrap` are 4 and 20 times slower. SciPy has no partial
 rank correlation and no variance inflation factor, and its `permutation_test` on residuals of ranks gives
-p < .05 for 7.2 % of 2,000 unrelated columns whose spread varies with that of the distance (n = 60), where
+p < .05 for 7.2 % of 2,000 unrelated columns whose spread varies with that of the distance (n = 60), whereas
 `partial_p` gives it for 3.9 %.
 """
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
     from eigencore_robustness.statistics.intervals import Indices
 
-# A share of a column's rank variance below which it counts as zero: what is left of a column that the others
-# determine.
+# If a fit on other columns leaves less than this share of a column's rank variance, these columns count as
+# determining it.
 NEGLIGIBLE = 1e-9
 
 DETERMINED = "the controls determine its ranks or those of the distance"
@@ -70,7 +70,7 @@ def partial_p(x: npt.ArrayLike, d: npt.ArrayLike, controls: Sequence[npt.ArrayLi
 
     Student's t of Fisher's z over its jackknife standard error (Efron and Tibshirani 1993, chapter 11). The
     textbook standard error, 1 / sqrt(n - 3 - controls), is too small if the spread of x and that of d vary
-    together, as both do with the loss: noise would then be claimed twice as often as stated.
+    together, as both do with the loss: unrelated columns would then be significant twice as often as stated.
     """
     rows = stack_columns(x, d, *controls)
     kept = rows[:, ~np.isnan(rows).any(axis=0)]
@@ -130,7 +130,7 @@ def minimum_detectable_correlation(
     """Returns the smallest |correlation| that n samples detect with this power in a two-sided test at alpha.
 
     By Fisher's z: atanh of a correlation given c controls has standard deviation 1 / sqrt(n - 3 - c). A
-    smaller correlation is more likely to be missed. 1.0 if n is too small for any.
+    smaller correlation is more likely to be missed. Returns 1.0 if n is too small to detect any correlation.
     """
     free = n - 3 - controls
     if free <= 0:

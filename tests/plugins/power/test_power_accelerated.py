@@ -263,7 +263,7 @@ def test_invalid_requests_are_rejected_before_any_product() -> None:
     operator = CASE.operator(HOST)
     state = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
     smaller = Case("", np.ones(7)).operator(HOST)
-    with pytest.raises(UsageError, match="finds LM, LA, SA only; which is BE"):
+    with pytest.raises(UsageError, match="which is BE; accel_power finds LM, LA, SA only"):
         next(accel_power(operator, Request(3, "BE"), AUTO))
     with pytest.raises(UsageError, match="another size"):
         next(accel_power(smaller, Request(3), AUTO, state=state))

@@ -295,9 +295,15 @@ def test_a_state_can_be_used_for_another_number_of_pairs_and_the_other_end(
 def test_options_for_both_ends_are_rejected_before_any_product() -> None:
     operator = CASE.operator(HOST)
     for options, message in (
-        (AccelPowerOptions(momentum=0.5), "momentum is 0.5, which damps a range around zero"),
+        (
+            AccelPowerOptions(momentum=0.5),
+            "which is [LS]A and accel_power.momentum is 0.5; a fixed momentum damps a range around zero",
+        ),
         (AccelPowerOptions(momentum=0.0), "momentum is 0.0"),
-        (AccelPowerOptions(batches=2), "batches damps a range around zero"),
+        (
+            AccelPowerOptions(batches=2),
+            "accel_power.batches is 2; momentum on minibatches damps a range around zero",
+        ),
         (AccelPowerOptions(batches=2, variance_reduction=False), "batches"),
     ):
         for which in ("LA", "SA"):

@@ -1,7 +1,7 @@
-"""A solver, a backend with a problem, an analysis and a command.
+"""The example plugin: hooks that register a solver, a backend, a problem, an analysis and a command.
 
-eigencore imports this module to list the entries, so it imports nothing heavy. The modules that the entries
-name are imported only when they are used.
+eigencore imports this module to list the entries, so the module imports nothing heavy. The modules that the
+entries name are imported only when they are used.
 """
 
 from __future__ import annotations

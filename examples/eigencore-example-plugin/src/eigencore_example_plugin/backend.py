@@ -36,7 +36,10 @@ def bind(
     if not isinstance(model, SoftmaxRegression):
         raise ProblemError(f"the model is a {type(model).__name__}; expected a SoftmaxRegression")
     if model.W.ndim != 2 or model.b.shape != model.W.shape[:1]:
-        raise ProblemError(f"W {model.W.shape} and b {model.b.shape}; expected (c, d) and (c,)")
+        raise ProblemError(
+            f"the shapes of the weights are inconsistent: W {model.W.shape} and b {model.b.shape}; "
+            "expected (c, d) and (c,)"
+        )
     check_objective(problem.loss)
     if problem.weight is not None or problem.reduction not in ("infer", "mean", "sum"):
         raise ProblemError("the backend softmax supports only the mean over all samples, or reduction='sum'")

@@ -62,7 +62,7 @@ def davidson(
     *,
     state: DavidsonBasis | None = None,
 ) -> Generator[Snapshot, None, None]:
-    """The solver; see `eigencore.interfaces.Solver`."""
+    """Block Davidson as a solver; see `eigencore.interfaces.Solver`."""
     n, k = operator.shape[0], request.k
     max_size = basis_size(options.basis, k, n)
     basis = initial_basis(operator, request) if state is None else state

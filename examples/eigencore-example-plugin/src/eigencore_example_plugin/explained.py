@@ -1,9 +1,9 @@
-"""How much of the operator do the eigenpairs explain?
+"""The analysis `explained`: how much of the operator do the eigenpairs explain?
 
-The sum of all squared eigenvalues is ||A||_F^2. The eigenpairs contribute the sum of their squared values. The
-remainder is estimated from products with vectors z of random signs, projected onto the orthogonal complement
-of the eigenvectors V. The estimate is unbiased, since E ||A (I - VV') z||^2 is ||A (I - VV')||_F^2 (Hutchinson
-1990; restricted to the complement of a subspace as in Meyer et al. 2021, "Hutch++").
+The sum of all squared eigenvalues is ||A||_F^2. The eigenpairs contribute the sum of their squared eigenvalues.
+The remainder is estimated from products with vectors z of random signs, projected onto the orthogonal
+complement of the eigenvectors V. The estimate is unbiased, since E ||A (I - VV') z||^2 is ||A (I - VV')||_F^2
+(Hutchinson 1990; restricted to the complement of a subspace as in Meyer et al. 2021, "Hutch++").
 """
 
 from __future__ import annotations
