@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import eigencore
-from eigencore import interfaces
+from eigencore import entries, interfaces, space
 from eigencore.cli import OWN
 from eigencore.entries import CommandEntry, Entry, ProblemEntry
 from eigencore.options import describe
@@ -48,8 +48,8 @@ def test_every_public_name_is_described() -> None:
 
 
 def test_every_interface_is_described() -> None:
-    tree = ast.parse(Path(interfaces.__file__).read_text())
-    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in (interfaces, entries, space)]
+    classes = {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     assert len(classes) > 15
     assert classes <= headings("python.md", "interfaces.md")
 

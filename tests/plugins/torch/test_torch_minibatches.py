@@ -203,7 +203,7 @@ def test_changes_of_weights_and_data_are_detected(small):
     sample, _ = operator.minibatch(0, 0)
     while len(problem.data):
         problem.data.pop()
-    with pytest.raises(ProblemError, match=r"the data changed: there is no batch \d any more"):
+    with pytest.raises(ProblemError, match=r"the data changed: batch \d no longer exists"):
         operator.minibatch(1, 0)
     with torch.no_grad():
         problem.model[0].weight.add_(1)
