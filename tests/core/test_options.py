@@ -224,7 +224,7 @@ def test_a_dataclass_without_declarations_can_be_used():
     with pytest.raises(OptionError) as raised:
         resolve(Plain, {"rate": 1}, entry="plain")
     assert str(raised.value) == (
-        "plain needs a value for size\nSet it by --set plain.size=VALUE, or by a keyword in Python."
+        "plain needs a value for size\nSet it with --set plain.size=VALUE, or with a keyword in Python."
     )
 
 
