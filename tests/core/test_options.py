@@ -122,8 +122,8 @@ def test_a_value_out_of_range_is_refused_with_the_option_the_value_and_the_range
         ("repeated", 1, "true or false"),
         ("repeated", "maybe", "true or false"),
         ("repeated", None, "true or false"),
-        ("route", "keep", "'kept', or 'fresh'"),
-        ("route", None, "'kept', or 'fresh'"),
+        ("route", "keep", "'kept' or 'fresh'"),
+        ("route", None, "'kept' or 'fresh'"),
         ("label", 3, "text"),
         ("depth", 10, "a whole number of at most 9"),
     ],
@@ -162,7 +162,7 @@ def test_an_unknown_option_suggests_a_near_name():
     with pytest.raises(UnknownNameError) as raised:
         resolved(bases=3)
     assert str(raised.value) == "there is no option of mine named 'bases'\nDid you mean basis?"
-    with pytest.raises(UnknownNameError, match="There is: basis, depth, label, momentum, repeated, route"):
+    with pytest.raises(UnknownNameError, match="Available: basis, depth, label, momentum, repeated, route"):
         resolved(xyzzy=3)
 
 

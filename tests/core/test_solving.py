@@ -238,7 +238,7 @@ def test_false_residuals_are_refuted_and_the_solve_continues() -> None:
     assert result.certificate.contradicted
     assert result.status is Status.STAGNATED
     assert not result.converged.all()
-    assert "fresh products contradict the residuals that optimist estimated" in result.advice
+    assert "fresh products contradict the estimated residuals of optimist." in result.advice
     true = np.linalg.norm(A @ result.vectors - result.vectors * result.values, axis=0)
     assert np.allclose(true, result.residuals, rtol=1e-6)
 
