@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> int:
 
 
 class _Commands(click.Group):
-    """The commands. Listing them reads their entries alone; a command is imported when it is invoked."""
+    """The commands. Listing them reads only their entries; a command is imported when it is invoked."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)

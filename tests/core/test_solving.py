@@ -472,7 +472,7 @@ def yields(values, residuals, vectors):
 @pytest.mark.parametrize(
     ("solver", "message"),
     [
-        (yields([1.0], [0.0, 0.0], lambda: np.ones((N, 1))), r"values \(1,\) and residuals \(2,\)"),
+        (yields([1.0], [0.0, 0.0], lambda: np.ones((N, 1))), r"values of shape \(1,\) and residuals of shape \(2,\)"),
         (yields([1.0, 2.0], [0.0, 0.0], lambda: np.ones((N, 2))), "at most 1 of each"),
         (yields([1.0], [0.0], np.ones((N, 1))), "vectors are a ndarray; expected a function"),
         (yields([1.0], [0.0], lambda: np.ones(N)), rf"formed vectors \({N},\); expected \({N}, 1\)"),
