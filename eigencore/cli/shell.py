@@ -39,7 +39,7 @@ def sigterm_as_interrupt() -> Iterator[list[int]]:
 
 
 def reader_has_left() -> bool:
-    """Whether the reader of our output has left, as `head` does. A BrokenPipeError may come from another pipe."""
+    """Whether the reader of our output has left, as `head` does. A BrokenPipeError may have other causes."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()

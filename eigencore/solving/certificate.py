@@ -68,7 +68,7 @@ def products_needed(level: str, k: int) -> int:
 
 
 def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
-    """A grade that relies on the solver's estimates alone; `why` is the reason that no more is proved."""
+    """A grade that relies on the solver's estimates alone; `why` gives the reason for that."""
     floor = precision_floor(eps, claim.norm)
     thresholds = request.thresholds(claim.values, floor)
     decided = _floor_decides(claim.estimates, request.tol * np.abs(claim.values), thresholds)
