@@ -83,10 +83,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if ctx.resilient_parsing and name not in self.list_commands(
-            ctx
-        ):  # shell completion of a misspelt command
-            return None, None, []
+        if ctx.resilient_parsing and name not in self.list_commands(ctx):
+            return None, None, []  # the shell completes the arguments of a misspelt command
         command = load(_commands().find(CommandEntry, name))
         if not isinstance(command, click.Command):
             raise PluginError(

@@ -131,7 +131,7 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
     entry = registry().find(BackendEntry, backend or problem.backend or DEFAULT_BACKEND)
     if problem.checkpoint is not None and not entry.checkpoints:
         raise UsageError(
-            f"the backend {entry.name} can't load checkpoints; the problem has {problem.checkpoint}",
+            f"the backend {entry.name} can't load checkpoints, but the problem has one: {problem.checkpoint}",
             hint="Add the keyword checkpoint to the problem's factory, and load the file there.",
         )
     return entry

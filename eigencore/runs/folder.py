@@ -136,9 +136,8 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if (
-        isinstance(error, OSError) and error.strerror is None
-    ):  # raised by NumPy if fewer bytes were written than requested
+    # NumPy raises an OSError without strerror if fewer bytes were written than requested.
+    if isinstance(error, OSError) and error.strerror is None:
         return f"is the disk full? {error}"
     return getattr(error, "strerror", None) or str(error)
 

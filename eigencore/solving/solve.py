@@ -68,8 +68,8 @@ def solve(
 
     Raises:
         UsageError: an argument is invalid; raised before any product.
-        NotFiniteError, NotSymmetricError: the products are not finite or not symmetric; `.partial` holds the
-            result so far. OperatorError: a product failed or has the wrong shape; as above.
+        NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
+            product failed or has the wrong shape; `.partial` holds the result so far.
         PluginError: the solver failed; `.partial` holds the result so far.
         Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds the result.
 
