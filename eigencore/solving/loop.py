@@ -295,8 +295,8 @@ def vectors_of(snapshot: Snapshot, n: int) -> Array:
 class Pace:
     """Decides whether a solver still makes progress.
 
-    Within every `patience` products it must find another pair, or halve its worst residual relative to the
-    threshold.
+    Within every `patience` products it must find another pair, or halve its worst estimated residual
+    relative to the threshold.
     """
 
     patience: float

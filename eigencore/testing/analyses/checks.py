@@ -50,13 +50,14 @@ def analysis_checks(
 ) -> list[Check[AnalysisSubject]]:
     """The checks that apply to an analysis, on a problem.
 
-    Checks that are known failures are run as well: they are skipped while they fail, and fail once they pass.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         analysis: a registered name, or an Analysis that is not registered.
         problem: a registered name or a Problem. It must offer what the analysis needs, and should be small,
             because every law runs the analysis again.
-        entry: what the analysis declares; None: its registered entry, or an AnalysisEntry of default fields.
+        entry: what the analysis declares; None: its registered entry, or a default AnalysisEntry.
         known_failures: name of a check or NAME/PROBLEM, with * for any text -> why the check fails.
         **options: options of the analysis.
 

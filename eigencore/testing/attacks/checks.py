@@ -53,12 +53,14 @@ def attack_checks(
 ) -> list[Check[AttackSubject]]:
     """The checks that apply to an attack.
 
-    Checks that are known failures are run as well: they are skipped while they fail, and fail once they pass.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         attack: a registered name, or an Attack that is not registered.
         libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`).
-        entry: what the attack declares; None: its registered entry, or one with fixed eps and both norms.
+        entry: what the attack declares; None: its registered entry, or an AttackEntry with a fixed eps
+            and both norms.
         known_failures: name of a check or NAME/LIBRARY, with * for any text -> why the check fails.
         **options: options of the attack; the checks choose the norm.
 

@@ -143,7 +143,7 @@ def stays_finite_without_a_gradient(subject: AttackSubject) -> None:
         found = arrays.to_host(subject.run(constant(subject.library), eps, norm))
         demand(
             bool(np.all(np.isfinite(found))),
-            f"{norm}: it returned numbers that are not finite where all gradients are zero",
+            f"{norm}: it returned numbers that are not finite when all gradients are zero",
         )
 
 

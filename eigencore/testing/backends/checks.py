@@ -92,7 +92,8 @@ def backend_checks(
 ) -> list[Check[BackendSubject]]:
     """The checks that apply to a backend, on a problem that is bound here, once.
 
-    Checks that are known failures are run as well: they are skipped while they fail, and fail once they pass.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         problem: a registered name, a Problem, or a function that returns one.

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 ORTHONORMAL = 1e3  # largest entry of |V'V - I|, in rounding units
-TOO_LOW, TOO_HIGH = (
-    3.0,
-    10.0,
-)  # the largest factors by which a reported residual may be below and above the true one
+# The largest factors by which a reported residual may be below and above the true one.
+TOO_LOW, TOO_HIGH = 3.0, 10.0
 
 
 def judge(
@@ -115,7 +113,7 @@ def no_spurious_eigenvalue(answer: SolverAnswer) -> None:
     spurious = unmatched(values, slack, answer.case.spectrum)
     demand(
         len(spurious) == 0,
-        f"the values {spurious} are spurious: every eigenvalue near them matches another value",
+        f"the values {spurious} are spurious: no eigenvalue near them is left to match",
     )
 
 

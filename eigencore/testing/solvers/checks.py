@@ -64,12 +64,13 @@ def solver_checks(
 ) -> list[Check[SolverSubject]]:
     """The checks that apply to a solver.
 
-    Checks that are known failures are run as well: they are skipped while they fail, and fail once they pass.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         solver: a registered name, or a Solver that is not registered.
         libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`).
-        entry: what the solver declares; None: its registered entry, or a SolverEntry with default fields.
+        entry: what the solver declares; None: its registered entry, or a default SolverEntry.
         solves_everything: whether every case must converge, not only those that power iteration solves.
         known_failures: name of a check or NAME/LIBRARY, with * for any text -> why the check fails.
         **options: options of the solver.
