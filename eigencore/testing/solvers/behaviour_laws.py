@@ -230,7 +230,10 @@ def prints_nothing(subject: SolverSubject) -> None:
 
 
 def values_scale_with_the_matrix(subject: SolverSubject) -> None:
-    """c A has c times the values after equally many products, if c is a power of two."""
+    """c A has c times the values after equally many products: no threshold is absolute.
+
+    c is a power of two, so that the scaling is exact.
+    """
     one = subject.solve(DECAY)
     for c in (2.0**40, 2.0**-40):
         other = subject.solve(replace(DECAY, name=f"{c:.0e} decay", spectrum=c * DECAY.spectrum))
