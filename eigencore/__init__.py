@@ -1,15 +1,15 @@
-"""Top eigenvalues of a network's Hessian, certified, and what they say about how easily it is fooled.
+"""Certified top eigenvalues of a network's Hessian, and what they say about how easily it can be fooled.
 
 import eigencore
 
 run = eigencore.analyze("demo:digits", k=5)         # problem -> operator -> eigenpairs -> analyses
-result = eigencore.solve(matrix, k=5, which="LA")   # of anything that multiplies vectors
+result = eigencore.solve(matrix, k=5, which="LA")   # from anything that multiplies vectors
 
 The public names are listed in `__init__.pyi`, and each is imported when it is first used. They are stable
 within a minor version, as are the modules `interfaces`, `entries`, `arrays`, `operators` and `testing`.
 
-Nothing is printed. Progress is logged under "eigencore": the end of each solve and analysis at level INFO,
-each snapshot of a solver at DEBUG. `logging.basicConfig(level=logging.INFO)` shows it.
+The library prints nothing. Progress is logged under "eigencore": the end of each solve and analysis at
+level INFO, each snapshot of a solver at DEBUG. `logging.basicConfig(level=logging.INFO)` shows it.
 """
 
 from __future__ import annotations

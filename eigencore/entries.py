@@ -32,7 +32,8 @@ class Entry:
     """A record of one thing that a plugin provides. Its implementation is imported when it is first used.
 
     Attributes:
-        name: unique across all kinds of entries; `--solver` and `--set NAME.OPTION=VALUE` take it.
+        name: the name that users give, as in `--solver NAME` and `--set NAME.OPTION=VALUE`; unique across all
+            kinds of entries.
         summary: one line for the listings.
         load: import string "module:attribute" of the implementation.
         options: import string of its options, a frozen dataclass (see `eigencore.options`).
@@ -72,7 +73,7 @@ class SolverEntry(Entry):
 
     Attributes:
         which: the ends of the spectrum that the solver can compute.
-        warm_start: whether it uses a block of start vectors.
+        warm_start: whether it uses a block of start vectors, so that a good one saves products.
         partial: whether it yields snapshots as it proceeds; otherwise it yields one, at the end.
         on_device: whether it works on the operator's device; otherwise it works on the host.
 
@@ -96,7 +97,7 @@ class AttackEntry(Entry):
 
     Attributes:
         goal: "fixed_eps" (any adversarial input within a radius) or "min_norm" (the nearest one).
-        norms: the norms that the attack can bound, "Linf" and "L2"; its option `norm` selects one of two.
+        norms: the norms that the attack supports: "Linf", "L2" or both; its option `norm` selects one of two.
     """
 
     goal: str

@@ -6,10 +6,10 @@ EigencoreError            1    something failed while it ran
 │   ├── OptionError       2    an option is unknown, of the wrong type or out of range
 │   └── CapabilityError   2    the problem does not offer what the entry needs
 ├── ProblemError          1    a model, its data or its loss cannot be used
-├── OperatorError         1    the products are not those of a symmetric operator
-│   ├── NotFiniteError    1
-│   └── NotSymmetricError 1
-├── ResultError           1    a saved result cannot be written or read
+├── OperatorError         1    a product failed, or is not that of a symmetric operator
+│   ├── NotFiniteError    1    a product contains NaN or infinity
+│   └── NotSymmetricError 1    the products contradict the symmetry of the operator
+├── ResultError           1    a result cannot be saved or loaded
 └── PluginError           4    a plugin failed
 Interrupted               130  Ctrl-C (a KeyboardInterrupt), with what was computed so far
 """
@@ -40,7 +40,7 @@ class EigencoreError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    # `partial` is not typed as an EigenResult: results raise errors, so errors import no results.
+    # `partial` is not typed as an EigenResult, because `eigencore.results` imports this module.
     def __init__(self, message: str, *, hint: str | None = None, partial: Any = None):
         super().__init__(message)
         self.message = message

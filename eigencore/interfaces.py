@@ -53,7 +53,7 @@ class MinibatchOperator(LinearOperator, Protocol):
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
         """An unbiased estimate of the operator from `batches` random batches, and their share of the data.
 
-        The same step and seed select the same batches. The share is between 0 and 1.
+        The same step and seed select the same batches. The share is in (0, 1].
         """
 
 
@@ -66,9 +66,9 @@ class Snapshot:
 
     Attributes:
         values: Ritz values (m,), m <= k.
-        residuals: the solver's estimates of ||A v - theta v|| (m,).
+        residuals: the estimated residuals (m,), which are the solver's estimates of ||A v - theta v||.
         vectors: forms the block of Ritz vectors (n, m); valid until the next snapshot is requested.
-        norm: the largest |Ritz value| seen so far, a lower bound of ||A||.
+        norm: the largest |Ritz value| seen so far, a lower bound on ||A||.
         settled: False while the solver still searches for eigenvalues that it may have missed.
         notes: facts to report to the user.
         restarts: the number of restarts so far.
@@ -100,8 +100,8 @@ class Solver(Protocol):
     """A generator function that yields a Snapshot after every product, and after every restart.
 
     It continues while snapshots are requested, and returns only when there is nothing left to compute. It
-    prints nothing, counts nothing, keeps no clock and knows no budget: the core does all of this, and closes
-    the generator when it has enough.
+    does not print, count products or measure time, and it knows no budget. The core does the counting and
+    timing, and closes the generator when it needs no further snapshot.
 
     Example:
         import numpy as np
@@ -139,12 +139,12 @@ class Problem:
     means loss(model, batch). The operator is that of the loss over all data at once.
 
     Attributes:
-        validation: data like `data`, which do not enter the operator.
+        validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value that an input may take.
-        reduction: how the loss reduces a batch: "mean", "sum", or "infer" to measure it.
+        reduction: how the loss reduces a batch: "mean", "sum", or "infer" to determine it from losses.
         weight: batch -> float, the weight of a batch whose loss is neither a mean nor a sum over samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
-        operator: a matrix, or anything that `as_operator` takes; model, data and loss are then omitted.
+        operator: a matrix, or anything that `as_operator` accepts; model, data and loss are then omitted.
         spectrum: the exact eigenvalues (n,), if they are known.
         backend: the name of the backend that this problem is written for, if any.
         description: one line that describes the model, its size and the data.
@@ -195,7 +195,7 @@ class Classifier(Space, Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one input; d is its size."""
+        """The shape of one input; d is the number of its elements."""
 
     @property
     def classes(self) -> int: ...
@@ -204,7 +204,10 @@ class Classifier(Space, Protocol):
         """The lowest and the highest value that an input may take, if the problem gives them."""
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
-        """The first `most` samples: inputs (N, d) and labels (N,); validation data if there are any."""
+        """The first `most` samples, or all if `most` is None: inputs (N, d) and labels (N,).
+
+        They come from the validation data if there are any.
+        """
 
     def logits(self, x: Array, /) -> Array:
         """The logits (b, c) of inputs (b, d)."""
@@ -213,9 +216,10 @@ class Classifier(Space, Protocol):
         """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
 
     def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
-        """The Hessians of the samples' objectives with respect to their inputs, as one map of rows (b, d).
+        """A function that multiplies by the Hessian of each sample's objective with respect to its input.
 
-        What the products share is kept for as long as the map exists.
+        It takes one direction per sample, as rows (b, d), and returns the products as rows (b, d).
+        Intermediate results that the products share are kept for as long as the function exists.
         """
 
 
@@ -230,8 +234,8 @@ class Parameter(NamedTuple):
 class Bound(Protocol):
     """A problem on a backend. Every call leaves model, gradients, buffers and random state unchanged.
 
-    A method that is not among the capabilities raises CapabilityError. `params` is a glob that selects the
-    parameters of a direction; None selects all trainable ones.
+    A method whose capability is not offered raises CapabilityError. `params` is a glob that selects the
+    parameters of a direction; None selects all trainable parameters.
     """
 
     @property
@@ -244,10 +248,10 @@ class Bound(Protocol):
         """The operator of the given kind, over the parameters whose names match the glob `params`."""
 
     def classifier(self, dtype: str | None = None) -> Classifier:
-        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); `dtype` asks for a copy."""
+        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given."""
 
     def loss(self, direction: Array | None = None, params: str | None = None) -> float:
-        """The loss over all data at weights + direction (n,) (WEIGHT_LOSS)."""
+        """The loss over all data, at the weights or at weights + direction (n,) (WEIGHT_LOSS)."""
 
     def sample_curvature(
         self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
@@ -255,7 +259,7 @@ class Bound(Protocol):
         """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS)."""
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
-        """The parameters that make up a direction, in their order (WEIGHT_LOSS)."""
+        """The parameters that make up a direction, in the order of the flat vector (WEIGHT_LOSS)."""
 
 
 class Backend(Protocol):
@@ -292,7 +296,7 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class AnalysisContext:
-    """What an analysis can use of the run that it is part of.
+    """The parts of a run that an analysis can use.
 
     Attributes:
         problem, bound: the problem, and the same problem bound to a backend.

@@ -83,9 +83,10 @@ class Margin:
 
 @dataclass(frozen=True)
 class DLR:
-    """The difference of logits ratio, -(z_y - z_k) / (z_1st - z_3rd), z_k the largest logit but z_y.
+    """The difference of logits ratio, -(z_y - z_k) / (z_1st - z_3rd).
 
-    It is invariant to shifting and scaling the logits. Croce and Hein 2020 (arXiv:2003.01690), equation 6.
+    z_k is the largest logit other than z_y. The ratio is invariant to shifting and scaling the logits. Croce
+    and Hein 2020 (arXiv:2003.01690), equation 6.
 
     Raises:
         UsageError: there are fewer than three classes.
@@ -144,7 +145,7 @@ def at(logits: Array, mask: Array) -> Array:
 
 
 def but(logits: Array, mask: Array) -> Array:
-    """The logits with minus infinity at the entries of the mask."""
+    """The logits, with minus infinity at the positions that the mask selects."""
     xp = namespace(logits)
     return xp.where(mask, xp.full_like(logits, -xp.inf), logits)
 

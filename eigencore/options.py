@@ -40,7 +40,7 @@ class OptionSpec:
 
     Attributes:
         types: the types that a value may have.
-        choices: the literal values that are accepted as well, such as None or "auto".
+        choices: literal values that are also accepted, such as None or "auto".
         default: the value of an option that is not set; None for a required option.
         low, high: inclusive bounds of a number.
         help: what the option is.
@@ -65,7 +65,7 @@ class OptionSpec:
         accepted = kinds + [_as_text(choice) for choice in self.choices]
         if len(accepted) < 2:
             return "".join(accepted) or "any value"
-        # With a comma, the bounds of a number do not seem to belong to what follows them.
+        # Without the comma, the bounds of a number would seem to apply to the choices after it as well.
         last = ", or " if kinds else " or "
         return ", ".join(accepted[:-1]) + last + accepted[-1]
 
@@ -135,7 +135,7 @@ def describe_keywords(factory: Callable[..., object]) -> tuple[OptionSpec, ...]:
     """The keywords of a problem's factory, read from its signature."""
     try:
         hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    except (TypeError, NameError):  # a callable object, or names imported for a type checker only
+    except (TypeError, NameError):  # a callable object, or annotations that only type checkers can resolve
         hints = {}
     specs = []
     for parameter in inspect.signature(factory).parameters.values():
@@ -153,7 +153,7 @@ def resolve(options: type[T], given: Mapping[str, object], *, entry: str) -> T:
 
     Args:
         options: a dataclass whose fields are declared by `option`.
-        given: values by option name; a text is parsed according to the type of the option.
+        given: values by option name; a string is parsed according to the type of the option.
         entry: the name of the entry that the options belong to, for error messages.
 
     Raises:
@@ -176,7 +176,7 @@ def resolve(options: type[T], given: Mapping[str, object], *, entry: str) -> T:
 
 
 def check(specs: tuple[OptionSpec, ...], given: Mapping[str, object], *, entry: str) -> dict[str, Any]:
-    """The given values, each parsed and validated against its declaration. Raises what `resolve` raises."""
+    """The given values, parsed and validated against their declarations. Raises the errors of `resolve`."""
     known = {spec.name: spec for spec in specs}
     for name in given:
         if name not in known:
@@ -185,7 +185,7 @@ def check(specs: tuple[OptionSpec, ...], given: Mapping[str, object], *, entry: 
     if missing:
         raise OptionError(
             f"{entry} needs a value for {', '.join(missing)}",
-            hint=f"Set it by --set {entry}.{missing[0]}=VALUE, or by a keyword in Python.",
+            hint=f"Set it with --set {entry}.{missing[0]}=VALUE, or with a keyword in Python.",
         )
     return {name: _validated(known[name], value, entry) for name, value in given.items()}
 
@@ -205,7 +205,7 @@ def _validated(spec: OptionSpec, value: object, entry: str) -> object:
 
 
 def _readings(spec: OptionSpec, text: str) -> list[object]:
-    """The values that a text may stand for, the most specific one first."""
+    """The values that a string may stand for, most specific first."""
     readings: list[object] = []
     lowered = text.strip().lower()
     if lowered in ("none", "null"):

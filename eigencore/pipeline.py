@@ -1,4 +1,4 @@
-"""`analyze`: binds a problem, computes eigenpairs of its operator, and runs analyses of them."""
+"""The function `analyze`: binds a problem, computes eigenpairs of its operator, and runs analyses."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def analyze(
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
             "problem" are keywords of the problem's factory.
-        out: a folder to save the run in; `load` reads it.
+        out: a folder to save the run in; `eigencore.load` reads it.
         progress: called with a Step after every snapshot, and with every line of text from an analysis.
 
     Raises:
@@ -171,7 +171,7 @@ class _Setup:
     options: Mapping[str, Any]
 
     def _attack(self, name: str, **keywords: Any) -> AttackResult:
-        """`attack` with the options that the run was given for it; those of the analysis take precedence."""
+        """`attack` with the run's options for it; options that the analysis sets take precedence."""
         return attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
 
     def context(
@@ -207,7 +207,7 @@ def _prepare(
     device: str | None,
     dtype: str | None,
 ) -> _Setup:
-    """Validates all arguments, names first. The problem is bound last, because this may take long."""
+    """Validates all arguments, names first. The problem is bound last, because that may take a long time."""
     entry = registry().find(SolverEntry, solver) if isinstance(solver, str) else None
     solver_name = entry.name if entry is not None else getattr(solver, "__name__", "solver")
     _refuse_unknown_entries(options, solver_name)
@@ -262,7 +262,7 @@ def _is_attack(name: str) -> bool:
 
 
 def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
-    """The problem, and the keywords that its factory was given."""
+    """The problem, and the keywords that were passed to its factory."""
     if isinstance(problem, str):
         factory = find_factory(problem)
         checked = check_keywords(factory, keywords)

@@ -1,4 +1,4 @@
-"""What is requested of a solver: how many eigenpairs, of which end, how accurate. Same for every solver."""
+"""The request to a solver: how many eigenpairs, from which end of the spectrum, and how accurately."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WHICH = {"LM": "largest magnitude", "LA": "largest", "SA": "smallest", "BE": "bo
 
 @dataclass(frozen=True)
 class Request:
-    """A request for k eigenpairs from one end of the spectrum, or from both.
+    """A request for k eigenpairs from one end of the spectrum, or from both, for any solver.
 
     Attributes:
         k: the number of eigenpairs, at least 1.
-        which: LM largest magnitude, LA largest, SA smallest, BE both ends (for an odd k, one more of the
-            upper end).
+        which: LM largest magnitude, LA largest, SA smallest, BE both ends (for an odd k, one more from
+            the upper end).
         tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, precision floor).
         seed: the seed of all random numbers.
         start: a vector (n,) or block (n, b) to start from; None: random.
@@ -104,7 +104,7 @@ class Request:
 
         Args:
             values: Ritz values (m,).
-            floor: the precision floor, the residual norm due to rounding alone.
+            floor: the precision floor, the residual norm that rounding alone causes.
         """
         import numpy as np
 
@@ -112,7 +112,7 @@ class Request:
 
 
 def precision_floor(eps: float, norm: float) -> float:
-    """The precision floor 4 eps ||A||: an estimate, without measurement, of the residual due to rounding."""
+    """The precision floor 4 eps ||A||: an estimate of the residual norm that rounding alone causes."""
     return 4 * eps * norm
 
 

@@ -42,11 +42,11 @@ class Step:
         matvecs: products so far, in full-data units.
         seconds: the time since the solve began.
         values: the current Ritz values, in the order of the request.
-        converged: how many of them have converged.
-        value, residual: the first Ritz value that has not converged and its estimated residual norm; None
-            when all have converged.
+        converged: how many of them have converged, judged by their estimated residuals.
+        value, residual: the first Ritz value that has not converged and its estimated residual; None when all
+            have converged.
         restarts: the number of restarts so far.
-        worst: the largest ratio of an estimated residual norm to its threshold among the k pairs; None while
+        worst: the largest ratio of an estimated residual to its threshold among the k pairs; None while
             there are fewer than k.
     """
 
@@ -66,18 +66,20 @@ class Certificate:
 
     Attributes:
         level: the kind of certificate, "full", "sketch" or "none".
-        matvecs: the products it took.
+        matvecs: the number of products that it took.
         exact: whether the residuals are exact norms from fresh products, not the solver's estimates.
-        bound: the values match as many eigenvalues, counted with multiplicity, one to one up to this
-            distance; None if not certified.
+        bound: the values match as many eigenvalues, counted with multiplicity, one to one within
+            this distance; None if not certified.
         confidence: the probability with which the bound holds (1.0 for a full certificate).
         orthogonality: the largest entry of |V'V - I|.
-        floor: the precision floor, the largest residual that counts as zero in this precision.
-        floor_measured: whether the floor was measured on these vectors; otherwise it is 4 eps ||A||.
+        floor: the precision floor, the largest residual norm that counts as zero in this precision.
+        floor_measured: whether the floor was measured, at the first of the vectors; otherwise it is
+            4 eps ||A||.
         floor_decided: whether some pair counts as converged only because of the floor.
         contradicted: whether the sketch contradicted the solver's estimates, so that exact residuals were
             computed.
-        not_proved: a sentence that says what the certificate does not prove.
+        not_proved: what the certificate does not prove, as in "that no larger eigenvalue was missed"; empty
+            if there is nothing else to prove.
 
     Example:
         import numpy as np
@@ -109,10 +111,12 @@ class EigenResult:
     Attributes:
         values: Ritz values (k,), float64 on the host.
         vectors: the Ritz vectors (n, k), one per column, in the operator's array library.
-        residuals: ||A v - theta v|| (k,): exact if `certificate.exact`, otherwise the solver's estimates.
+        residuals: the residual norms ||A v - theta v|| (k,): exact if `certificate.exact`, otherwise
+            estimated by the solver.
         converged: whether each pair has converged (k,).
         status: how the solve ended.
-        advice: one sentence that explains the status and says what to do next.
+        advice: a sentence that explains the status and, unless all pairs have converged, another one that
+            says what to do next.
         matvecs: products in full-data units, including those of the certificate.
         seconds: wall-clock time.
         certificate: what is proved about the pairs.
@@ -165,7 +169,7 @@ class AttackResult:
         success: whether each adversarial input is classified differently from its label (N,).
         distance: the norm of each perturbation (N,), float64; infinite where the attack did not succeed.
         norm: the norm of `distance` and `eps`, "Linf" or "L2".
-        eps: the radius within which the inputs lie; None for an attack that minimises the distance.
+        eps: the radius of the ball around each sample; None for an attack that minimises the distance.
         forward, backward: the number of samples passed through the network, forward and backward.
         seconds: wall-clock time.
         options: the attack's options, resolved.
@@ -207,11 +211,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as plain data; whatever displays it draws it.
+    """A figure as plain data, which is drawn only when it is displayed.
 
     Attributes:
         kind: "scatter", "line", "bar" or "images".
-        title, x_label, y_label: the captions.
+        title, x_label, y_label: the title and the labels of the axes.
         series: arrays by name: x and y of equal length, or a stack of images.
     """
 
@@ -224,7 +228,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """The findings of an analysis, each stated once; terminal, JSON and report are all drawn from it.
+    """The findings of an analysis, each stated once; the screen, the JSON and the report are made from them.
 
     Attributes:
         verdict: a few sentences that claim no more than the numbers show.

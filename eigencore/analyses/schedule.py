@@ -31,7 +31,7 @@ class Planned:
 
 @dataclass
 class Findings:
-    """The results by analysis, the error messages of those that failed, and the one that Ctrl-C stopped."""
+    """Results and error messages by analysis, and the name of the analysis that Ctrl-C stopped."""
 
     results: dict[str, AnalysisResult] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Findings:
 
 
 def find_analyses(names: Iterable[str]) -> Selected:
-    """The analyses with these names, all of which can be loaded.
+    """The entries of the analyses with these names; each is loaded, so that a failure is reported early.
 
     Raises:
         UnknownNameError: no analysis has that name.
@@ -132,4 +132,4 @@ def _results(analysis: Planned, context: AnalysisContext) -> Generator[AnalysisR
 def _with_warning(last: AnalysisResult | None, ended: str) -> AnalysisResult:
     if last is None:
         return AnalysisResult(verdict="no result", warnings=(ended,))
-    return replace(last, warnings=(*last.warnings, f"{ended}; this is its last result before that"))
+    return replace(last, warnings=(*last.warnings, f"{ended}; this is its last result"))

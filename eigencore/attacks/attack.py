@@ -45,18 +45,18 @@ def attack(
     """Adversarial inputs for the samples of a bound problem, with their success and distance.
 
     Samples that are misclassified from the start are not changed; they count as successes at distance zero.
-    The same seed, samples and batch give the same bytes.
+    The same seed, samples and batch give bitwise identical inputs.
 
     Args:
         bound: a problem on a backend, as `bind` returns it.
         name: the name of a registered attack.
-        eps: the radius of the ball around each sample, in the units of the inputs, for an attack that takes
-            one.
+        eps: the radius of the ball around each sample, in the units of the inputs; only for an attack with
+            the goal "fixed_eps".
         samples: inputs (N, d) or (N, *shape) and labels (N,), of any array library; None: the problem's own.
         images: the number of samples to attack, from the first one; None: all.
         batch: the number of samples that are attacked at once.
         seed: the seed of all random numbers.
-        classifier: a classifier that exists already; None: a new one, `bound.classifier()`.
+        classifier: an existing classifier to use; None: a new one, `bound.classifier()`.
         progress: called with a line of text after every batch.
         **options: options of the attack; `eigen attacks NAME` lists them.
 
@@ -68,7 +68,7 @@ def attack(
         UnknownNameError, OptionError, UsageError: an argument is invalid; raised before any pass.
         CapabilityError: the problem does not offer what the attack needs; raised before any pass.
         ProblemError: the samples exceed the problem's bounds, or their logits are not finite.
-        PluginError: the attack returned inputs outside the ball or the bounds.
+        PluginError: the attack returned inputs of another shape, not finite, or outside the ball or bounds.
 
     Example:
         import eigencore

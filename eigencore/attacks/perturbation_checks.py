@@ -36,7 +36,9 @@ def refuse_outside(moved: Array, x: Array, classifier: Classifier, norm: str, ep
     if eps is not None:
         farthest = float(xp.max(row_norms(moved - x, norm)))
         if farthest > eps * (1 + SLACK) + 4 * arrays.eps(classifier) * float(xp.max(xp.abs(x))):
-            raise PluginError(f"the attack left the ball: {norm} distance {farthest:g}, eps {eps:g}")
+            raise PluginError(
+                f"the attack left the ball: the {norm} distance is {farthest:g}; eps is {eps:g}"
+            )
     excess = _excess(moved, classifier)
     if excess > 0:
         raise PluginError(f"the attack left the bounds by {excess:g}")

@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> int:
 
 
 class _Commands(click.Group):
-    """The commands. Listing them reads their entries alone; a command is imported when it is invoked."""
+    """The commands. Listing them reads only their entries; a command is imported when it is invoked."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)
@@ -83,10 +83,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if ctx.resilient_parsing and name not in self.list_commands(
-            ctx
-        ):  # shell completion of a misspelt command
-            return None, None, []
+        if ctx.resilient_parsing and name not in self.list_commands(ctx):
+            return None, None, []  # the shell completes the arguments of a misspelt command
         command = load(_commands().find(CommandEntry, name))
         if not isinstance(command, click.Command):
             raise PluginError(

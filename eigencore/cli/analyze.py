@@ -47,7 +47,7 @@ def _options(
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
-    """The names in A,B; an empty list for none."""
+    """The names in "A,B"; an empty list for "none"."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]
@@ -78,7 +78,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     metavar="NAME",
     help="Kind of operator; see `eigen backends NAME`.",
 )
-@click.option("--params", metavar="GLOB", help="Restrict the operator to parameters whose names match.")
+@click.option(
+    "--params", metavar="GLOB", help="Restrict the operator to the parameters whose names match GLOB."
+)
 @click.option(
     "--which",
     type=click.Choice(list(WHICH), case_sensitive=False),
@@ -181,7 +183,7 @@ def _exit_code(failure: str) -> int:
     """The exit code for the message of a failed analysis, "ERROR: ...".
 
     The name of one of our errors gives its exit code, because an invalid option or an unsuitable problem is
-    not a failure of the plugin; any other name gives that of PluginError.
+    not a failure of the plugin; any other name gives the exit code of PluginError.
     """
     error = getattr(errors, failure.partition(":")[0], PluginError)
     return int(getattr(error, "exit_code", PluginError.exit_code))

@@ -29,9 +29,9 @@ USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, clic
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> int:
-    """Prints the error as the arguments ask for it, and returns the exit code.
+    """Prints the error as text or, if the arguments contain --json, as JSON; returns the exit code.
 
-    The arguments are searched as they are, since they may be the reason of the error.
+    The arguments are searched without being parsed, because they may be the cause of the error.
     """
     failure = _failure(error)
     with contextlib.suppress(OSError):

@@ -90,7 +90,7 @@ def _print_plugins(plugins: Mapping[PluginRecord, Sequence[Entry]], on: Page) ->
     ]
     on.table(("plugin", "status", "package", "provides"), rows)
     unusable: dict[str, list[str]] = {}  # the entries that need each extra
-    packages: dict[str, list[str]] = {}  # what that extra installs
+    packages: dict[str, list[str]] = {}  # the missing packages that each extra installs
     for record, entries in plugins.items():
         if record.error:
             on.line(f"{record.name} is {record.status}: {record.error}", "yellow")
@@ -106,7 +106,7 @@ def _print_plugins(plugins: Mapping[PluginRecord, Sequence[Entry]], on: Page) ->
 
 
 def _missing(record: PluginRecord, entry: Entry) -> list[str]:
-    """The packages that the entry needs, that its extra installs, and that are not installed."""
+    """The packages of the entry's extra that are not installed."""
     return [] if entry.extra is None else list(missing_packages(record.distribution, entry.extra))
 
 

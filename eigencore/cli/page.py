@@ -105,8 +105,9 @@ def as_text(value: Any) -> str:
 def aligned(values: Sequence[float], digits: int) -> list[str]:
     """A column of numbers as text, with their decimal points aligned.
 
-    The largest number gets `digits` significant digits and the smallest gets half as many. If that makes the
-    numbers too long, all are in scientific notation. Trailing zeros that all numbers share are removed.
+    The largest number gets at least `digits` significant digits and the smallest at least half as many. If
+    that makes the numbers too long, all are in scientific notation. Trailing zeros that all numbers share
+    are removed.
     """
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes:

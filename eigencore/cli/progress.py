@@ -1,4 +1,4 @@
-"""The progress line on stderr, redrawn as the work continues; there is none if stderr is not a terminal."""
+"""The progress line on stderr, redrawn as the work continues, and omitted if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def progress_line(steps: Sequence[Step], k: int, width: int) -> str:
 
 
 def seconds_left(steps: Sequence[Step]) -> float | None:
-    """The time until the worst residual is below its threshold; None if it cannot be predicted."""
+    """The time until the worst estimated residual is below its threshold; None if it is not predictable."""
     ahead = products_ahead(steps)
     return None if ahead is None else ahead * steps[-1].seconds / steps[-1].matvecs
 
 
 def _rounded(seconds: float) -> str:
-    """A time with one digit, because the estimate is no better than that."""
+    """A time with one significant digit, because the estimate is no better than that."""
     size, unit = next(
         ((size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds > 1.5 * size), (1, "s")
     )

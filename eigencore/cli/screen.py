@@ -79,14 +79,14 @@ def residuals(eigen: EigenResult) -> list[str]:
 
 
 def cost(eigen: EigenResult) -> str:
-    """The products and seconds of a solve, in a line."""
+    """The products and seconds of a solve, on one line."""
     products = f"{_amount(eigen.matvecs)} product{'s' * (eigen.matvecs != 1)} in {_seconds(eigen.seconds)}"
     certifying = eigen.certificate.matvecs
     return f"{products}, {_amount(certifying)} of them for the certificate" if certifying else products
 
 
 def certificate_lines(certificate: Certificate, k: int) -> list[str]:
-    """What the certificate of k pairs proves, and always also what it does not prove."""
+    """Lines that say what the certificate of k pairs proves, and what it does not prove."""
     lines = []
     if certificate.contradicted:
         lines.append("fresh products contradict the solver's estimated residuals")

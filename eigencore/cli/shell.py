@@ -26,7 +26,7 @@ def sigterm_as_interrupt() -> Iterator[list[int]]:
         if callable(handler):
             handler(signal.SIGINT, frame)
 
-    # A shell starts background jobs with SIGINT ignored, so that there is no handler that could be called.
+    # A shell starts background jobs with SIGINT ignored, so there may be no handler to call.
     before = signal.getsignal(signal.SIGINT)
     if not callable(before):
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,7 +39,7 @@ def sigterm_as_interrupt() -> Iterator[list[int]]:
 
 
 def reader_has_left() -> bool:
-    """Whether the reader of our output has left, as `head` does. A broken pipe may also be another one."""
+    """Whether the reader of our output has left, as `head` does. A BrokenPipeError may have other causes."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
@@ -50,7 +50,7 @@ def reader_has_left() -> bool:
 
 
 def prepare_streams() -> None:
-    """Discards output to streams that the shell closed (`>&-`); replaces characters it cannot encode."""
+    """Discards output to streams that the shell closed (`>&-`); replaces unencodable characters."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -60,7 +60,7 @@ def prepare_streams() -> None:
 
 
 def flush_streams() -> OSError | None:
-    """Writes what is buffered. Output that cannot be written is discarded, and the error is returned."""
+    """Flushes stdout and stderr. Output that cannot be written is discarded, and the error is returned."""
     first = None
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -173,7 +173,7 @@ def _derived(
     Args:
         A: the operator whose library, data type and device are used.
         apply: takes a vector or a block, and a function that returns the matching product of an operator.
-        n: the length of the vectors; None: that of A's.
+        n: the length of the vectors; None: as for A.
     """
     return FunctionOperator(
         lambda v: apply(v, lambda operator: operator.matvec),

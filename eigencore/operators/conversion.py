@@ -64,9 +64,9 @@ def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperat
         A: an operator, which is returned unchanged; a square array of any library; a SciPy sparse matrix or
             LinearOperator; any object with `shape` and `@`; or a function of a vector.
         n: the length of the vectors; for a function only.
-        dtype: the data type of the vectors. By default that of A, but float32 for an array of 16 bits, and
-            float64 if A has no data type. The data type of a function also determines the array library:
-            with torch.float32, its vectors are tensors.
+        dtype: the data type of the vectors. By default that of A, but float32 for an array of 16-bit floats,
+            and float64 if A holds integers or has no data type. For a function, the data type also determines
+            the array library: with torch.float32, the vectors are tensors.
 
     Raises:
         UsageError: A is none of these, is not square or does not contain real numbers, or n is missing.

@@ -15,8 +15,9 @@ class CountingOperator:
 
     Args:
         A: the operator to count the products of.
-        before: called with the cost of a product before it; prevents the product by raising an error.
-        after: called with V and A V after a product.
+        before: called with the cost of a product before it is made; it can prevent the product by raising an
+            error.
+        after: called with V and A V after each product.
         after_sample: called instead of `after` for products with a minibatch; None: `after` is called.
 
     Attributes:
@@ -99,5 +100,5 @@ class CountingMinibatchOperator(CountingOperator):
 
 
 def counting(A: LinearOperator, **hooks: Callable[..., None]) -> CountingOperator:
-    """A counting wrapper of A, which has minibatches if A has. `hooks` are those of CountingOperator."""
+    """A CountingOperator of A, which has minibatches if A has them; `hooks` are its keyword arguments."""
     return (CountingMinibatchOperator if isinstance(A, MinibatchOperator) else CountingOperator)(A, **hooks)

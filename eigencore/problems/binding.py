@@ -75,7 +75,7 @@ def operator(
     params: str | None = None,
     **bind_keywords: Any,
 ) -> LinearOperator:
-    """The operator of a model's loss over its data, short for `bind(Problem(...)).operator(kind, params)`.
+    """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
 
     Args:
         model: the model, in the form that the backend expects; a torch.nn.Module for "torch".
@@ -131,7 +131,7 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
     entry = registry().find(BackendEntry, backend or problem.backend or DEFAULT_BACKEND)
     if problem.checkpoint is not None and not entry.checkpoints:
         raise UsageError(
-            f"the backend {entry.name} can't load a checkpoint; the problem has {problem.checkpoint}",
+            f"the backend {entry.name} can't load checkpoints, but the problem has one: {problem.checkpoint}",
             hint="Add the keyword checkpoint to the problem's factory, and load the file there.",
         )
     return entry

@@ -29,8 +29,8 @@ def find_problem(name: str, keywords: Mapping[str, object] = NO_KEYWORDS) -> Pro
 
     Args:
         name: a registered name; "path/file.py:factory"; or "module:factory".
-        keywords: keywords of the factory; a text is parsed according to the factory's annotations. If the
-            factory has no keyword `checkpoint`, a file of weights, it is passed on to the backend.
+        keywords: keywords of the factory; a string is parsed according to the factory's annotations. The
+            keyword `checkpoint`, a file of weights, is passed to the backend if the factory does not take it.
 
     Raises:
         UnknownNameError, UsageError: there is no such problem, file, factory or keyword.
@@ -49,7 +49,7 @@ def find_problem(name: str, keywords: Mapping[str, object] = NO_KEYWORDS) -> Pro
 
 
 def check_keywords(factory: Callable[..., Any], given: Mapping[str, object]) -> dict[str, Any]:
-    """The keywords, each parsed and validated as the factory declares it, and `checkpoint`."""
+    """The keywords, including `checkpoint`, parsed and validated as the factory declares them."""
     specs = {spec.name: spec for spec in (CHECKPOINT, *_declared(factory))}
     return check(tuple(specs.values()), given, entry="problem")
 
@@ -137,7 +137,7 @@ def find_factory(name: str) -> Callable[..., Any]:
         factory: Callable[..., Any] = load(registry().find(ProblemEntry, name))
     except UnknownNameError as error:
         if place:
-            error.hint = f"{error.hint} There is no module {place!r} to import it from, either."
+            error.hint = f"{error.hint} There is no module named {place!r} either."
         raise
     return factory
 
@@ -162,7 +162,7 @@ def _attribute(module: ModuleType, attribute: str, place: str) -> Callable[..., 
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Imports a file as a module of its own name, with its folder on sys.path as for `python path`."""
+    """Imports a file as a module named after it, with its folder on sys.path as `python FILE` does."""
     if not os.path.isfile(path):  # not path.is_file(), which fails on a name that is too long
         raise UsageError(f"there is no file {path}", hint=f"Relative paths start at {Path.cwd()}.")
     path = path.resolve()
@@ -184,7 +184,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType | None:
-    """The module of that name, or None if there is none. Modules in the current folder are found, too."""
+    """The module of that name, or None if it does not exist. The current folder is searched as well."""
     if not all(part.isidentifier() for part in name.split(".")):
         return None
     _make_importable(Path.cwd(), first=False)

@@ -82,7 +82,7 @@ def draw_minibatch(weights: Sequence[float], step: int, seed: int, batches: int)
 
 
 def weight_minibatch(counts: Mapping[int, int], weights: Sequence[float]) -> Minibatch:
-    """The minibatch in which batch b was drawn counts[b] times.
+    """The minibatch that results if batch b is drawn counts[b] times.
 
     With A = sum_b w_b A_b over all batches, W = sum_b w_b, and m draws of probability w_b / W each, the
     estimate is sum_b counts_b (W / (m w_b)) w_b A_b. Its expectation over all draws is A (Hansen & Hurwitz
@@ -152,7 +152,7 @@ def check_dtype(name: str) -> None:
     if name not in DTYPES:
         raise UsageError(
             f"dtype is {name!r}; expected {' or '.join(DTYPES)}",
-            hint="Choose one of these: a product in fewer digits can't be distinguished from rounding error.",
+            hint="Use one of these: in a lower precision, rounding errors dominate a product.",
         )
 
 
@@ -218,7 +218,9 @@ def requires_extras(name: str, extras: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        raise PluginError(f"{name} needs {missing}", hint=f'pip install "eigencore[{extras}]"') from error
+        raise PluginError(
+            f"{name} needs {missing}, which is not installed", hint=f'Run: pip install "eigencore[{extras}]"'
+        ) from error
 
 
 def handwritten_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

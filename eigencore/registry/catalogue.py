@@ -47,7 +47,7 @@ class Registered(Generic[E]):
 
     @property
     def full_name(self) -> str:
-        """The name that is unambiguous if several plugins use the same one: "name@distribution"."""
+        """The name that is unambiguous even if several plugins use the same one: "name@distribution"."""
         return f"{self.entry.name}@{self.plugin.distribution}"
 
 
@@ -165,7 +165,7 @@ def disable(*names: str) -> None:
     registry is rebuilt.
 
     Raises:
-        UnknownNameError: a name is not that of a plugin; no plugin is disabled then.
+        UnknownNameError: a name does not belong to any plugin; in this case no plugin is disabled.
 
     Example:
         from eigencore import SolverEntry
@@ -310,7 +310,7 @@ def _follow(entry: Entry, target: str) -> Any:
 
 
 def _missing(error: BaseException) -> str | None:
-    """The name of the package that was not found, if the error is that an import did not find one."""
+    """The name of the package that an import did not find, or None if the error has another cause."""
     return error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
 
 

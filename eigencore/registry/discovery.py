@@ -22,10 +22,10 @@ class PluginRecord:
         name: the name of its entry point; two distributions may use the same one.
         distribution: the installed package that the plugin is part of.
         version: the version of the distribution.
-        status: "loaded"; "disabled": not imported; "broken": it failed, `error` gives the reason in one line;
+        status: "loaded"; "disabled": not imported; "broken": it failed to load, for the reason in `error`;
             "shadowed": not imported, because a copy of the same distribution that is earlier on sys.path has
             an entry point of the same name (`error` says where).
-        error: the reason why the plugin is broken or shadowed, or None.
+        error: the reason why the plugin is broken or shadowed, in one line, or None.
     """
 
     name: str
@@ -36,14 +36,14 @@ class PluginRecord:
 
     @property
     def full_name(self) -> str:
-        """The name that is unambiguous if several distributions use the same one: "name@distribution"."""
+        """The name that is unambiguous even if distributions use the same one: "name@distribution"."""
         return f"{self.name}@{self.distribution}"
 
 
 def discover() -> Iterator[tuple[metadata.EntryPoint | None, PluginRecord]]:
     """The entry point and the record of every installed plugin.
 
-    The entry point is None if it is not to be loaded: its metadata are damaged, or it is shadowed.
+    The entry point is None if it must not be loaded, because its metadata are damaged or it is shadowed.
     """
     first: dict[tuple[str, str], tuple[str, str]] = {}
     for distribution in metadata.distributions():

@@ -44,7 +44,7 @@ HOOKS: dict[str, type[Entry]] = {
     "eigen_commands": CommandEntry,
 }
 PREFIX = "eigen_"
-# A name is used in `--set NAME.OPTION=VALUE`, in `--analyses a,b` and before "@distribution".
+# Excludes the separators of `--set NAME.OPTION=VALUE`, `--analyses a,b` and "name@distribution".
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(:[a-z0-9_-]+)?", re.ASCII | re.IGNORECASE)
 NORMS = ("Linf", "L2")
 _RESERVED = {"none": "--analyses none", "problem": "--set problem.NAME=VALUE"}
@@ -73,7 +73,8 @@ def entries_of(plugin: object) -> list[Entry]:
     in a shared manager and does not prevent the hooks of other plugins from being called.
 
     Raises:
-        PluginError: the name, the signature or the result of a hook is invalid, or an entry is.
+        PluginError: a hook has an unknown name, is not a plain function marked with `hookimpl`, or returns
+            anything but a list of valid entries; or two entries have the same name.
         pluggy.PluginValidationError: a hook has a parameter that its specification does not have.
         Exception: an exception that a hook raised.
     """
@@ -111,8 +112,8 @@ def one_line(error: BaseException) -> str:
 def _hooks_of(plugin: object) -> dict[str, Callable[..., object]]:
     """The functions that are marked as hooks, by name.
 
-    Attributes are inspected statically: a module's `__getattr__` and `__dir__` and properties are not called,
-    so that nothing is imported which the plugin imports lazily.
+    Attributes are inspected statically: properties and a module's `__getattr__` and `__dir__` are not called,
+    so that nothing is imported that the plugin imports lazily.
     """
     names = type.__dir__(plugin) if isinstance(plugin, type) else object.__dir__(plugin)
     hooks = {}
@@ -158,7 +159,7 @@ def _refuse_malformed(entry: Entry) -> None:
     name = entry.name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(
-            f"an entry is named {name!r}; expected letters, digits, _ and -, a letter first, "
+            f"an entry is named {name!r}; expected a letter followed by letters, digits, _ or -, "
             'with at most one ":" as in "demo:digits"'
         )
     if name in _RESERVED:

@@ -29,7 +29,7 @@ def check_folder(out: str | os.PathLike[str]) -> Path:
     """The path of a folder that a run can be saved in, whether or not it exists; nothing is written.
 
     Raises:
-        UsageError: the path is a file or below one, cannot be written to, or contains anything but a run.
+        UsageError: the path is or lies below a file, cannot be written to, or contains anything but a run.
     """
     if not isinstance(out, str | os.PathLike) or not os.fspath(out):
         raise UsageError(f"out is {out!r}; expected the name of a folder")
@@ -104,7 +104,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
         folder: the folder that `analyze(out=...)` or `eigen analyze --out` wrote.
 
     Raises:
-        ResultError: there is no run in the folder, or it is damaged or from another program.
+        ResultError: there is no run in the folder, or it is damaged or has another schema.
 
     Example:
         import eigencore
@@ -136,9 +136,8 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if (
-        isinstance(error, OSError) and error.strerror is None
-    ):  # by NumPy, when fewer bytes were written than requested
+    # NumPy raises an OSError without strerror if fewer bytes were written than requested.
+    if isinstance(error, OSError) and error.strerror is None:
         return f"is the disk full? {error}"
     return getattr(error, "strerror", None) or str(error)
 
@@ -163,7 +162,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _contents(run: Run) -> dict[str, Callable[[IO[bytes]], Any]]:
-    """The function that writes each file of the folder, by file name."""
+    """For each file of the folder, by name, the function that writes it."""
     text = to_json(run).encode("ascii")
     vectors = _vectors_on_host(run.eigen.vectors)
     columns = {

@@ -1,8 +1,8 @@
 """A Run as one JSON object: what `--json` prints, and what `result.json` holds.
 
-NaN and infinity become null. For the arrays of an analysis the object has only the names; the arrays
-themselves are in `arrays.npz`. msgspec validates an object that is read against `ResultDocument`, whose JSON
-schema is `schema()`.
+NaN and infinity become null. Of the per-sample columns of an analysis the object holds only the names; the
+columns themselves are in `arrays.npz`. When a result is read, msgspec validates the object against
+`ResultDocument`, whose JSON schema `schema()` returns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class OperatorDocument:
-    """The operator: its size, data type and device; kind and parameters where a backend provided it."""
+    """The operator: its size, data type and device, and for a run of `analyze` its kind and parameters."""
 
     n: int
     dtype: str
@@ -75,7 +75,7 @@ class RunDocument:
 
 @dataclass(frozen=True)
 class StepDocument(Step):
-    """A Step whose values may be null."""
+    """A Step whose values may contain null."""
 
     values: tuple[float | None, ...]  # type: ignore[assignment]
 
@@ -122,7 +122,7 @@ def schema() -> dict[str, Any]:
 
 # -- writing -----------------------------------------------------------------------------------------------
 
-# The first level of the object that comes from the manifest; the rest of the manifest is under "run".
+# The keys of the first level that come from the manifest; the rest of the manifest is under "run".
 FROM_MANIFEST = ("problem", "backend", "operator", "exact")
 FROM_RESULT = (
     *("solver", "k", "which", "tol", "seed", "status", "advice", "residuals", "converged"),
@@ -171,7 +171,7 @@ def eigen_to_json(eigen: EigenResult) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """The value as plain data that JSON can hold.
 
-    Options and arguments may be anything, so that this covers more than msgspec's encoder: keys become text,
+    Options and arguments may be anything, so this covers more than msgspec's encoder: keys become text,
     and an object that JSON cannot hold becomes the name of its type.
     """
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
@@ -215,7 +215,7 @@ def from_json(text: str, vectors: Array, columns: Mapping[str, Any]) -> Run:
     """The run that `to_json` wrote, with its vectors and the columns of its analyses, by "analysis/column".
 
     Raises:
-        ResultError: the text is not a result, is damaged, or has a later schema.
+        ResultError: the text is not a result, is damaged, or has another schema.
     """
     read = parse(text)
     try:

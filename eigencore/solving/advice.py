@@ -1,4 +1,4 @@
-"""How a solve ended, as a sentence with a number, and what to do next."""
+"""The advice of a result: how the solve ended, with numbers, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from eigencore.solving.budget import Ending
 class Outcome:
     """The facts that the advice is based on.
 
-    `residual` and `threshold` belong to the worst of the pairs that have not converged; `exact` says whether
-    residuals are norms from fresh products or the solver's estimates.
+    `residual` and `threshold` belong to the worst of the pairs that have not converged. `exact` says whether
+    the residual is a norm from a fresh product; otherwise it is estimated by the solver. `refuted` says
+    whether fresh products contradict the solver's estimates.
     """
 
     ending: Ending
@@ -42,7 +43,7 @@ def advise(outcome: Outcome) -> str:
     open_pairs, worst = _open_pairs(outcome), _worst(outcome)
     if outcome.refuted:
         return (
-            f"{open_pairs}{worst}: fresh products contradict the residuals that {outcome.solver} estimated. "
+            f"{open_pairs}{worst}: fresh products contradict the estimated residuals of {outcome.solver}. "
             f"{_use_another_solver(outcome)}."
         )
     match outcome.ending:
@@ -59,10 +60,11 @@ def advise(outcome: Outcome) -> str:
 
 
 def products_ahead(history: Sequence[Step]) -> float | None:
-    """The number of further products until the worst residual is below its threshold.
+    """The number of further products until the worst estimated residual is below its threshold.
 
     It is extrapolated from the rate over the last half of the products; None if the residual did not fall.
-    On matrices with a known spectrum, half of these predictions, made half way, were off by less than a half.
+    On matrices with known spectra, half of the predictions made half way through a solve were off by less
+    than 50 %.
     """
     rows = [(row.matvecs, row.worst) for row in history if row.worst]
     if len(rows) < 2:
@@ -150,11 +152,9 @@ def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
     if certificate.floor_decided:
         how = "measured" if certificate.floor_measured else "estimated"
         notes.append(
-            "at least one pair counts as converged only by the precision floor: "
+            "at least one pair counts as converged only because of the precision floor: "
             f"these products do not resolve residuals below {certificate.floor:.1e} ({how})"
         )
     if not settled:
-        notes.append(
-            "stopped while still searching for repeated eigenvalues: that none is missing is not shown"
-        )
+        notes.append("stopped while still searching for repeated eigenvalues: some of them may be missing")
     return tuple(notes)

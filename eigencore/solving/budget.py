@@ -1,4 +1,4 @@
-"""The budget of a solve: products, seconds and Ctrl-C, and why the core stopped listening to a solver."""
+"""The budget of a solve (products, seconds and Ctrl-C), and the reasons for which a solve ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eigencore.solving.interrupt import Interruption
 
 
 class Ending(Enum):
-    """Why the core stopped listening to a solver."""
+    """Why the core requested no further snapshots."""
 
     PASSED = "every pair passed"
     PRODUCTS = "max_matvecs"
@@ -38,7 +38,7 @@ class Budget:
         max_seconds: the maximum time; None: no limit.
         reserved: the products that are reserved for the certificate.
         flag: set when Ctrl-C is pressed.
-        began: the time at which the solve began, of the monotonic clock.
+        began: the time at which the solve began, on the monotonic clock.
         spent: the products so far, in full-data units.
     """
 
@@ -73,7 +73,7 @@ class Budget:
         return None
 
     def before_product(self, columns: float) -> None:
-        """Charges products of the solver, or raises Halt: the only stop for solvers that rarely yield."""
+        """Charges products of the solver, or raises Halt, which also stops solvers that rarely yield."""
         ending = self.refusal(columns)
         if ending is not None:
             raise Halt(ending)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LEVELS = ("sketch", "full", "none")
 SKETCHES = 3
 CONFIDENCE = 0.99
-# The precision floor may decide if a threshold is below this many eps ||A||. On networks in float32 the error
-# of a product was at most 11 eps ||A||.
+# If a threshold is below this many eps ||A||, the precision floor may decide whether the pair has converged,
+# and is measured. On networks in float32 the error of a product was at most 11 eps ||A||.
 MAY_DECIDE = 100
 LARGEST_FLOOR = 1e-2  # relative to ||A||
 NOTHING_PROVED = "that the values are near eigenvalues, and that none was missed"
@@ -44,7 +44,7 @@ MISSED = {
 
 @dataclass(frozen=True)
 class Claim:
-    """The answer of a solver: Ritz pairs, estimates of their residuals, the largest |Ritz value| seen."""
+    """The answer of a solver: Ritz pairs, their estimated residuals, and the largest |Ritz value| seen."""
 
     values: Floats
     vectors: Array
@@ -54,7 +54,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Grade:
-    """The core's verdict on a claim. `refuted`: a pair has converged by its estimate, but not in fact."""
+    """The core's verdict on a claim. `refuted`: fresh products contradict a convergence that was claimed."""
 
     residuals: Floats
     converged: npt.NDArray[np.bool_]
@@ -63,12 +63,12 @@ class Grade:
 
 
 def products_needed(level: str, k: int) -> int:
-    """The products to reserve for a certificate of k pairs, without those that measure the floor."""
+    """The products to reserve for a certificate of k pairs, except those to measure the floor."""
     return 0 if level == "none" else k if _is_full(level, k) else SKETCHES
 
 
 def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
-    """A grade that relies on the solver's estimates alone; `why` there is no certificate."""
+    """A grade that relies on the solver's estimates alone; `why` gives the reason for that."""
     floor = precision_floor(eps, claim.norm)
     thresholds = request.thresholds(claim.values, floor)
     decided = _floor_decides(claim.estimates, request.tol * np.abs(claim.values), thresholds)
@@ -91,8 +91,8 @@ def certify(
         operator: the operator that was solved.
         claim: the solver's answer, at least one pair.
         request: the tolerance, and the seed of the random combinations.
-        level: "full" takes one product per pair; "sketch" takes three in all, and is full up to three pairs;
-            "none" takes none.
+        level: "full" takes one product per pair; "sketch" takes three in all, and is the same as "full" for
+            up to three pairs; "none" takes none. Measuring the precision floor takes one or two more.
         allowance: the maximum number of products. If it is too small for the level, there is no certificate.
 
     Returns:
@@ -125,8 +125,8 @@ def _full(
 ) -> Grade:
     """A certificate from exact residual norms.
 
-    The floor is measured if `measure` says so. If there is `room` for one more product, it is also measured
-    before a solver is contradicted, because products may be less exact than their data type.
+    The floor is measured if `measure` is true. If there is `room` for one more product, it is also measured
+    before the estimates are refuted, because products may be less accurate than their data type suggests.
 
     Args:
         spent, floor: the products and the measured floor of a sketch that contradicted the estimates.
@@ -140,7 +140,7 @@ def _full(
     residuals = np.array([arrays.norm(R[:, i]) for i in range(k)]) / lengths
     measured, passed = floor is not None, claim.estimates <= request.thresholds(claim.values, static)
     floor = static if floor is None else floor
-    # An estimate and its norm differ by rounding, so that a pair may pass by only one of the two.
+    # An estimate and the exact norm differ by rounding, so a pair may meet its threshold by only one of them.
     refuted = passed & (residuals > request.thresholds(claim.values, floor) + static)
     if not measured and (measure or (room and refuted.any())):
         floor = _measured_floor(operator, claim, static, AV[:, 0])
@@ -226,7 +226,10 @@ def _weights(estimates: Floats, seed: int) -> tuple[Floats, float]:
 
 
 def _contradicted(claim: Claim, gram: Floats, spent: float, floor: float) -> Grade:
-    """The sketch contradicts the estimates, and no budget is left to see which: no pair has converged."""
+    """The grade if the sketch contradicts the estimates and the budget does not allow exact residuals.
+
+    It is unknown which estimates are wrong, so no pair counts as converged.
+    """
     certificate = Certificate(
         level="sketch",
         matvecs=spent,
@@ -243,7 +246,8 @@ def _measured_floor(operator: LinearOperator, claim: Claim, static: float, Av: A
     """The precision floor: 3 ||A(s v)/s - A v|| at the first Ritz vector v, with s not a power of two.
 
     At random vectors most of the error would not show. On networks the true error was 0.7 to 2.3 times the
-    norm. If the norm comes near ||A|| itself, then v is wrong, and no floor excuses that.
+    norm. If the norm comes close to ||A|| itself, v is wrong, and a precision floor must not hide that: it is
+    at most LARGEST_FLOOR ||A||.
     """
     s, v = 3.3, claim.vectors[:, 0]
     return max(static, min(3 * arrays.norm(operator.matvec(v * s) / s - Av), LARGEST_FLOOR * claim.norm))
@@ -278,7 +282,7 @@ def _spectral_norm(R: Array) -> float:
 
 
 def _floor_decides(residuals: Floats, relative: Floats, thresholds: Floats) -> bool:
-    """Whether a pair passes its threshold but not its relative tolerance."""
+    """Whether a pair meets its threshold but not its relative tolerance."""
     return bool(np.any((residuals <= thresholds) & (residuals > relative)))
 
 

@@ -18,7 +18,7 @@ class Interruption:
 
 @contextmanager
 def interruption() -> Iterator[Interruption]:
-    """Turns the first Ctrl-C into a flag; a second one acts as it did before.
+    """Turns the first Ctrl-C into a flag; a second one has its usual effect.
 
     The previous handler is restored at the end. Outside the main thread Python delivers no signals, and this
     context does nothing.

@@ -88,7 +88,7 @@ class Job:
     error: EigencoreError | None = None
 
     def run(self, state: Any) -> EigenResult:
-        """The result, whatever happens; `error` holds what went wrong."""
+        """Runs the solve. There is a result even if the solve fails; `error` then holds the reason."""
         checks = ProductChecks(self.operator)
         counted = counting(
             self.operator,
@@ -113,7 +113,7 @@ class Job:
         """Consumes snapshots until the solve must or may stop, and grades the last one."""
         ending = Ending.RETURNED
         try:
-            ending = self._listen(snapshots, request)
+            ending = self._consume(snapshots, request)
         except Halt as halt:
             ending, self.error = halt.ending or ending, halt.error
         except EigencoreError as error:
@@ -127,7 +127,7 @@ class Job:
             ending, self.error = halt.ending or ending, halt.error
             return ending, self._grade(ending, fresh)
 
-    def _listen(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
+    def _consume(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
         eps = arrays.eps(self.operator)
         capped = self.budget.max_matvecs is not None
         pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.budget.spent)
@@ -167,7 +167,7 @@ class Job:
             self.progress(row)
 
     def _claimed(self) -> Claim:
-        """The last snapshot's pairs, in the request's order. Vectors are formed now, since they expire."""
+        """The last snapshot's pairs, in the request's order. Its vectors are formed while they are valid."""
         none = Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
         if self.last is None or len(self.last.values) == 0:
             return none
@@ -250,7 +250,7 @@ class Job:
 
 @contextlib.contextmanager
 def _closing(snapshots: Generator[Snapshot, None, None]) -> Iterator[Generator[Snapshot, None, None]]:
-    """Closes a solver at the end; products that it requests while it cleans up may exceed the budget."""
+    """Closes a solver at the end. A Halt is ignored: a product of its clean-up may exceed the budget."""
     try:
         yield snapshots
     finally:
@@ -273,7 +273,8 @@ def refuse_malformed(snapshot: object, k: int) -> Snapshot:
     shapes = [np.shape(part) for part in (snapshot.values, snapshot.residuals)]
     if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] > k:
         raise ValueError(
-            f"it yielded values {shapes[0]} and residuals {shapes[1]}; expected at most {k} of each"
+            f"it yielded values of shape {shapes[0]} and residuals of shape {shapes[1]}; "
+            f"expected at most {k} of each"
         )
     if not callable(snapshot.vectors):
         found = type(snapshot.vectors).__name__
@@ -292,10 +293,10 @@ def vectors_of(snapshot: Snapshot, n: int) -> Array:
 
 @dataclass
 class Pace:
-    """Whether a solver makes progress.
+    """Decides whether a solver still makes progress.
 
-    In every `patience` products it must find another pair, or halve its worst residual relative to the
-    threshold.
+    Within every `patience` products it must find another pair, or halve its worst estimated residual
+    relative to the threshold.
     """
 
     patience: float

@@ -52,7 +52,7 @@ def solve(
         which: "LM" largest magnitude, "LA" largest, "SA" smallest, "BE" both ends.
         tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, precision floor).
         seed: the seed of all random numbers.
-        start: a vector (n,) or block (n, b) to start from.
+        start: a vector (n,) or block (n, b) to start from; None: random.
         state: `EigenResult.state` of an earlier solve by the same solver, to resume from.
         max_matvecs: the maximum number of products, including those of the certificate.
         max_seconds: the maximum time, checked between products.
@@ -61,16 +61,17 @@ def solve(
         **options: options of the solver; `eigen solvers NAME` lists them.
 
     Returns:
-        The eigenpairs in the order that `which` says: values (k,) on the host, vectors (n, k) as arrays of
-        the operator, residual norms (k,), and the certificate. There may be fewer than k pairs if the solve
-        was stopped early. Products are counted in full-data units; one of a minibatch counts as its share.
+        The eigenpairs in the order that `which` defines: values (k,) on the host, vectors (n, k) in the
+        operator's array library, residuals (k,), and the certificate. There may be fewer than k pairs if the
+        solve was stopped early. Products are counted in full-data units: a product with a minibatch counts as
+        the minibatch's share of the data.
 
     Raises:
         UsageError: an argument is invalid; raised before any product.
-        NotFiniteError, NotSymmetricError: the products are not finite or not symmetric; `.partial` holds the
-            result so far.
+        NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
+            product failed or has the wrong shape; `.partial` holds the result so far.
         PluginError: the solver failed; `.partial` holds the result so far.
-        Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds it.
+        Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds the result.
 
     Example:
         import numpy as np
@@ -121,7 +122,7 @@ def _select(
 
 
 def _as_start(start: Any, operator: LinearOperator) -> Array | None:
-    """The start vectors as arrays of the operator; zero or non-finite ones are refused."""
+    """The start vectors in the operator's array library. Raises UsageError if they are zero or not finite."""
     if start is None:
         return None
     try:

@@ -3,9 +3,9 @@
     from eigencore.testing import analysis_checks, attack_checks, backend_checks, solver_checks
 
 Each kind of plugin has a folder with the same files: `checks` selects the laws that apply to a plugin, the
-modules named `*laws` hold the laws, and `subject` runs the plugin under test. `gallery` has matrices of known
-spectrum, `libraries` the array libraries, `fixtures` a fixture for pytest. The names below are imported on
-first use.
+modules named `*laws` hold the laws, and `subject` runs the plugin under test. The kits share `checks` (what a
+check is), `side_effects`, `gallery` (matrices with known spectra) and `libraries` (the array libraries);
+`fixtures` has a fixture for pytest. The names below are imported on first use.
 """
 
 from __future__ import annotations

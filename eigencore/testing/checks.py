@@ -1,4 +1,4 @@
-"""What the four kits have in common: a check is one law for one subject, which a test runner can call."""
+"""The parts that the four kits share: a check applies one law to one subject, and a test runner calls it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 Law = Callable[[T], None]
-"""A property that every plugin of a kind must have: a function that raises AssertionError where it fails."""
+"""A property that every plugin of a kind must have: a function that raises AssertionError if not."""
 
 
 class BrokenLawError(AssertionError):
@@ -52,14 +52,14 @@ class Check(Generic[S]):
     """One law applied to one subject; call it to run it.
 
     Attributes:
-        name: the name of the law, or of the case that it is about.
+        name: the name of the law, or of the case of the gallery that is solved.
         subject: the plugin under test.
-        law: raises AssertionError where it fails.
+        law: raises AssertionError if it is violated.
         known_failure: the reason why the check is expected to fail; None: it is expected to pass.
 
     Raises:
         AssertionError: the check fails, or it is listed as a known failure and passes.
-        unittest.SkipTest: the check is a known failure, or has nothing to examine. pytest skips on it, too.
+        unittest.SkipTest: the check is a known failure, or has nothing to examine. pytest skips it, too.
     """
 
     name: str
@@ -103,7 +103,7 @@ def checks_of(subject: S, laws: Iterable[Law[S]]) -> list[Check[S]]:
 def with_known_failures(
     checks: list[Check[S]], known_failures: Mapping[str, str] | None, subject: str
 ) -> list[Check[S]]:
-    """The checks, with a reason on those whose name or NAME/WHERE matches a pattern of `known_failures`.
+    """The checks, marked as known failures if their name or NAME/WHERE matches a pattern.
 
     Args:
         checks: all checks of the subject.
@@ -169,12 +169,12 @@ def runner_of(select: Callable[P, list[Check[S]]], example: str) -> Callable[P, 
 
 
 def declared_entry(kind: type[E], plugin: str | Callable[..., Any], **defaults: Any) -> E:
-    """The entry under which a plugin is registered; for an object that is not registered, one of defaults.
+    """The entry of a registered plugin; for an object that is not registered, an entry with default fields.
 
     Args:
         kind: the class of the entry.
         plugin: a registered name, or the object itself.
-        **defaults: fields of the entry of an object that is not registered.
+        **defaults: further fields of the entry of an object that is not registered.
 
     Raises:
         UnknownNameError: no entry of that kind has this name.
@@ -188,8 +188,8 @@ def declared_entry(kind: type[E], plugin: str | Callable[..., Any], **defaults: 
 def loaded(plugin: str | Callable[..., Any], entry: Entry, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """The plugin itself and its options.
 
-    The options of a registered plugin are resolved as in the core, and None where it declares none; those of
-    an object that is not registered are taken as they are.
+    The options of a registered plugin are resolved as in the core, and are None if it declares none. The
+    options of an object that is not registered are passed on without checks.
 
     Raises:
         PluginError: the plugin cannot be imported.

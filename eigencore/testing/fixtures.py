@@ -1,11 +1,11 @@
 """A pytest plugin with one fixture, for tests that run on every array library.
 
-A project that wants it says so in the conftest.py at the root of its tests:
+To use it, add this line to the conftest.py at the root of the tests:
 
     pytest_plugins = ["eigencore.testing.fixtures"]
 
-pytest imports this module before any test; so it imports nothing heavy, and looks for the array libraries
-only where a test requests the fixture.
+pytest imports this module before any test. It therefore imports nothing heavy, and looks for the array
+libraries only if a test requests the fixture.
 """
 
 from __future__ import annotations

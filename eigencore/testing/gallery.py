@@ -1,4 +1,4 @@
-"""Matrices of prescribed spectrum: every eigenvalue is known exactly.
+"""Matrices with a prescribed spectrum: every eigenvalue is known exactly.
 
 A = Q diag(spectrum) Q' with Q a product of two Householder reflections: a product costs a few passes over
 the vector, in any array library, and the exact product is available in float64 on the host for comparison.
@@ -70,17 +70,15 @@ class Case:
         return self.spectrum[Request(self.k, self.which).order(self.spectrum)]
 
     def tol_in(self, library: Library) -> float:
-        """The tolerance to request: no finer than products in the precision of the library can show."""
+        """The tolerance to request, no smaller than products in the library's precision can resolve."""
         return max(self.tol, 1e3 * library.eps)
 
     def operator(self, library: Library = HOST) -> SpectralOperator:
-        """A in an array library, with a product counter of its own."""
+        """A in an array library; it counts its products separately."""
         return SpectralOperator(self, library)
 
     def exact(self, library: Library = HOST) -> SpectralOperator:
-        """`operator(library)` without rounding: the eigenvalues as the library stores them, on the host in
-        float64.
-        """
+        """The operator with the eigenvalues as the library stores them, for exact products in float64."""
         spectrum = arrays.to_host(library.array(self.spectrum))
         return SpectralOperator(replace(self, spectrum=spectrum), HOST)
 

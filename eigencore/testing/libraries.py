@@ -54,7 +54,7 @@ class Library:
 
 
 def library(name: str) -> Library:
-    """The library that has a name such as "strict-float32".
+    """The library with the given name, such as "strict-float32".
 
     Raises:
         ValueError: no library has this name, or it is not installed.

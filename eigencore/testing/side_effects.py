@@ -24,7 +24,7 @@ class InjectedError(Exception):
 
 
 def refuse_printing(call: Callable[[], object]) -> None:
-    """Raises AssertionError where the call prints to stdout or stderr."""
+    """Raises AssertionError if the call prints to stdout or stderr."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         call()
@@ -33,7 +33,7 @@ def refuse_printing(call: Callable[[], object]) -> None:
 
 
 def refuse_global_randomness(call: Callable[[], object]) -> None:
-    """Raises AssertionError where the call changes the state of a random generator that everybody shares."""
+    """Raises AssertionError if the call changes the state of a global random generator."""
     before = _global_generators()
     call()
     for name, state in _global_generators().items():
@@ -41,7 +41,7 @@ def refuse_global_randomness(call: Callable[[], object]) -> None:
 
 
 def refuse_swallowed_errors(call: Callable[[type[BaseException]], object], source: str) -> None:
-    """Raises AssertionError where an error that is raised inside the call does not propagate out of it.
+    """Raises AssertionError if an error that is raised inside the call does not propagate out of it.
 
     Args:
         call: makes a call during which an error of the given class is raised.

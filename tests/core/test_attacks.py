@@ -269,7 +269,7 @@ def nothing(classifier, x, y, options, /, *, eps, seed):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("far", "left the ball: Linf distance 0.1001, eps 0.1"),
+        ("far", "left the ball: the Linf distance is 0.1001; eps is 0.1"),
         ("over", "left the bounds by 0.1"),
         ("lost", r"returned \(12, 10\); expected finite numbers of shape \(12, 10\)"),
         ("short", r"returned \(11, 10\); expected finite numbers of shape \(12, 10\)"),

@@ -131,7 +131,7 @@ def test_the_floor_is_measured_where_it_may_decide(k: int, extra: int) -> None:
     assert result.certificate.matvecs in (base + extra, base + extra + k)
     assert result.status == "converged"
     assert result.certificate.floor_decided
-    assert any("only by the precision floor" in note for note in result.notes)
+    assert any("only because of the precision floor" in note for note in result.notes)
     exact = np.linalg.eigvalsh(((A32 + A32.T) / 2).astype(float))[::-1][:k]
     assert np.allclose(result.values, exact, atol=2 * result.certificate.floor)
     # At a tolerance that float32 resolves, no products are spent on it.

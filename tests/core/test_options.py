@@ -162,7 +162,7 @@ def test_an_unknown_option_suggests_a_near_name():
     with pytest.raises(UnknownNameError) as raised:
         resolved(bases=3)
     assert str(raised.value) == "there is no option of mine named 'bases'\nDid you mean basis?"
-    with pytest.raises(UnknownNameError, match="There is: basis, depth, label, momentum, repeated, route"):
+    with pytest.raises(UnknownNameError, match="Available: basis, depth, label, momentum, repeated, route"):
         resolved(xyzzy=3)
 
 
@@ -224,7 +224,7 @@ def test_a_dataclass_without_declarations_can_be_used():
     with pytest.raises(OptionError) as raised:
         resolve(Plain, {"rate": 1}, entry="plain")
     assert str(raised.value) == (
-        "plain needs a value for size\nSet it by --set plain.size=VALUE, or by a keyword in Python."
+        "plain needs a value for size\nSet it with --set plain.size=VALUE, or with a keyword in Python."
     )
 
 

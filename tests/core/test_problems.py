@@ -117,7 +117,7 @@ def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
     ("name", "keywords", "error", "words"),
     [
         ("demo:quadratc", {}, UnknownNameError, "Did you mean demo:quadratic"),
-        ("demo:quadratc", {}, UnknownNameError, "There is no module 'demo' to import it from"),
+        ("demo:quadratc", {}, UnknownNameError, "There is no module named 'demo' either."),
         ("quadratic", {}, UnknownNameError, "no problem named 'quadratic'"),
         ("", {}, UnknownNameError, "no problem named ''"),
         ("demo:quadratic@elsewhere", {}, UnknownNameError, "demo:quadratic@eigencore"),
@@ -270,7 +270,9 @@ def test_the_backend_is_the_given_one_else_that_of_the_problem_else_the_default(
 
 def test_a_checkpoint_is_refused_if_nothing_can_load_it(plug):
     plug("toy", BACKEND)
-    with pytest.raises(UsageError, match=r"backend toy can't load a checkpoint; the problem has a\.pt"):
+    with pytest.raises(
+        UsageError, match=r"backend toy can't load checkpoints, but the problem has one: a\.pt"
+    ):
         bind(Problem(model=[1.0], data=[1], loss=1, checkpoint="a.pt"), backend="toy")
     with pytest.raises(UsageError, match="checkpoint can't be used: it is given directly"):
         bind(Problem(operator=np.eye(2), checkpoint="a.pt", name="it"))

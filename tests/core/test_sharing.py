@@ -252,11 +252,11 @@ def test_data_that_cannot_be_iterated_many_times_are_refused(data, message):
 
 def test_a_missing_package_is_reported_with_the_extras_that_install_it():
     with (
-        pytest.raises(PluginError, match=r"^demo:mine needs not_there\n") as caught,
+        pytest.raises(PluginError, match=r"^demo:mine needs not_there, which is not installed\n") as caught,
         requires_extras("demo:mine", "torch,demo"),
     ):
         raise ModuleNotFoundError("No module named 'not_there.inner'", name="not_there.inner")
-    assert caught.value.hint == 'pip install "eigencore[torch,demo]"'
+    assert caught.value.hint == 'Run: pip install "eigencore[torch,demo]"'
     with pytest.raises(ValueError, match="other"), requires_extras("demo:mine", "demo"):
         raise ValueError("other errors pass through")
 

@@ -238,7 +238,7 @@ def test_false_residuals_are_refuted_and_the_solve_continues() -> None:
     assert result.certificate.contradicted
     assert result.status is Status.STAGNATED
     assert not result.converged.all()
-    assert "fresh products contradict the residuals that optimist estimated" in result.advice
+    assert "fresh products contradict the estimated residuals of optimist." in result.advice
     true = np.linalg.norm(A @ result.vectors - result.vectors * result.values, axis=0)
     assert np.allclose(true, result.residuals, rtol=1e-6)
 
@@ -413,7 +413,7 @@ def test_numbers_of_a_solver_that_are_not_finite_are_never_returned() -> None:
     [
         ({"k": 0}, UsageError, "k is 0"),
         ({"k": -1}, UsageError, "k is -1"),
-        ({"k": N + 1}, UsageError, f"has {N} eigenvalues"),
+        ({"k": N + 1}, UsageError, f"has only {N} eigenvalues"),
         ({"k": 2.5}, UsageError, "k is 2.5"),
         ({"tol": 0}, UsageError, "tol is 0"),
         ({"tol": float("nan")}, UsageError, "tol is nan"),
@@ -472,7 +472,10 @@ def yields(values, residuals, vectors):
 @pytest.mark.parametrize(
     ("solver", "message"),
     [
-        (yields([1.0], [0.0, 0.0], lambda: np.ones((N, 1))), r"values \(1,\) and residuals \(2,\)"),
+        (
+            yields([1.0], [0.0, 0.0], lambda: np.ones((N, 1))),
+            r"values of shape \(1,\) and residuals of shape \(2,\)",
+        ),
         (yields([1.0, 2.0], [0.0, 0.0], lambda: np.ones((N, 2))), "at most 1 of each"),
         (yields([1.0], [0.0], np.ones((N, 1))), "vectors are a ndarray; expected a function"),
         (yields([1.0], [0.0], lambda: np.ones(N)), rf"formed vectors \({N},\); expected \({N}, 1\)"),

@@ -1,7 +1,8 @@
 """Selects the conformance checks that apply to an analysis.
 
-All laws of `laws` apply to every analysis, and each check has the name of its law. They show that what an
-analysis yields can be printed, saved and repeated, and that it has no side effects, not that it is true.
+All laws of `laws` apply to every analysis, and each check has the name of its law. They show that the
+results of an analysis can be printed, saved and repeated, and that it has no side effects. They do not show
+that the results are correct.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ def analysis_checks(
 ) -> list[Check[AnalysisSubject]]:
     """The checks that apply to an analysis, on a problem.
 
-    A known failure is run as well: it is skipped with its reason while it fails, and fails once it passes.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         analysis: a registered name, or an Analysis that is not registered.
-        problem: a registered name or a Problem. It offers what the analysis needs, and is small: every law
-            runs the analysis again.
-        entry: what the analysis declares; None: its registered entry, or an AnalysisEntry of defaults.
+        problem: a registered name or a Problem. It must offer what the analysis needs, and should be small,
+            because every law runs the analysis again.
+        entry: what the analysis declares; None: its registered entry, or a default AnalysisEntry.
         known_failures: name of a check or NAME/PROBLEM, with * for any text -> why the check fails.
         **options: options of the analysis.
 

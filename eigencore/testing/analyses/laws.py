@@ -20,7 +20,7 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def yields_results(subject: AnalysisSubject) -> None:
-    """At least one AnalysisResult; the last one counts."""
+    """The analysis yields at least one AnalysisResult, and nothing else."""
     found = list(subject.results())
     demand(found, "it yielded nothing")
     for result in found:
@@ -37,7 +37,7 @@ def has_a_verdict(subject: AnalysisSubject) -> None:
 
 
 def numbers_are_plain(subject: AnalysisSubject) -> None:
-    """Python numbers, text or None, because they are printed and written as JSON."""
+    """The numbers are Python numbers, text or None, because they are printed and written as JSON."""
     for name, value in subject.last().numbers.items():
         demand(
             isinstance(value, PLAIN),
@@ -76,7 +76,7 @@ def can_be_saved(subject: AnalysisSubject) -> None:
 
 
 def yielded_results_do_not_change(subject: AnalysisSubject) -> None:
-    """A result is not modified after it was yielded: it is what remains when the run is stopped."""
+    """A result is not modified after it was yielded, because it remains if the run is stopped."""
     before, results = [], []
     for result in subject.results():
         results.append(result)
@@ -94,7 +94,7 @@ def can_be_closed_after_any_result(subject: AnalysisSubject) -> None:
 
 
 def accepts_pairs_that_did_not_converge(subject: AnalysisSubject) -> None:
-    """For a run that was stopped, it yields what it can, or an EigencoreError says why it cannot."""
+    """For a run that was stopped, the analysis yields a result or raises an EigencoreError."""
     try:
         found = list(subject.results(subject.unfinished))
     except EigencoreError:
@@ -118,13 +118,13 @@ def same_seed_same_result(subject: AnalysisSubject) -> None:
 
 
 def global_random_state_is_unchanged(subject: AnalysisSubject) -> None:
-    """It draws from generators of its own, which the seed of the context determines."""
+    """The analysis uses its own random generators, seeded by the context."""
     subject.last()  # the first run may import modules that draw numbers
     refuse_global_randomness(subject.last)
 
 
 def prints_nothing(subject: AnalysisSubject) -> None:
-    """What it reports goes into the result, or to `progress` of the context."""
+    """An analysis prints nothing; it reports through its results and the `progress` of its context."""
     subject.last()
     refuse_printing(subject.last)
 

@@ -1,8 +1,8 @@
 """Selects the conformance checks that apply to an attack.
 
-The goal in the entry of the attack decides. Each check is a law of `laws` and has its name. The laws run on
-classifiers of a few inputs: they show that an attack respects its constraints and follows gradients, not how
-strong it is on a real network.
+The goal in the attack's entry decides which checks apply. Each check is a law of `laws` and has its name.
+The laws run on small classifiers: they show that an attack respects its constraints and follows gradients,
+not how strong it is on a real network.
 """
 
 from __future__ import annotations
@@ -53,12 +53,14 @@ def attack_checks(
 ) -> list[Check[AttackSubject]]:
     """The checks that apply to an attack.
 
-    A known failure is run as well: it is skipped with its reason while it fails, and fails once it passes.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         attack: a registered name, or an Attack that is not registered.
         libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`).
-        entry: what the attack declares; None: its registered entry, or a fixed eps in the norms Linf and L2.
+        entry: what the attack declares; None: its registered entry, or an AttackEntry with a fixed eps
+            and both norms.
         known_failures: name of a check or NAME/LIBRARY, with * for any text -> why the check fails.
         **options: options of the attack; the checks choose the norm.
 

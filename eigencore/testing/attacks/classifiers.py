@@ -28,11 +28,11 @@ class Dense:
     """A classifier with the logits W x + b, or W softplus(U x + u) + b with a hidden layer (U, u).
 
     Attributes:
-        library: where it computes; the arrays below are given on the host.
+        library: the array library that it computes in; the arrays below are on the host.
         W, b: (c, h) and (c,); without a hidden layer h is d.
         inputs: its samples (N, d); the label of each is the predicted class.
-        bounds: of the inputs.
-        inside: the hidden layer, U (h, d) and u (h,).
+        bounds: the bounds of the inputs, or None.
+        inside: the hidden layer, U (h, d) and u (h,), or None.
     """
 
     library: Library

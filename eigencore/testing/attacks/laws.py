@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from eigencore.space import Array, Floats
     from eigencore.testing.attacks.classifiers import Dense
 
-RANGES = (None, (0.0, 1.0), (-2.0, 5.0))  # of inputs
+RANGES = (None, (0.0, 1.0), (-2.0, 5.0))  # bounds of the inputs
 SLACK = 1e-6  # relative to eps, or to the range of the inputs
-WITHIN_REACH = 1.05  # an attack may need this much more than the exact distance
+WITHIN_REACH = 1.05  # an attack may need at most this multiple of the exact distance
 
 
 # -- constraints -------------------------------------------------------------------------------------------
 
 
 def returns_inputs_of_the_same_kind(subject: AttackSubject) -> None:
-    """The array library, shape and data type are those of the inputs that it gets."""
+    """The returned inputs have the array library, shape and data type of the given inputs."""
     classifier = curved(subject.library)
     x, _ = classifier.samples()
     found = subject.run(classifier, 0.1)
@@ -112,7 +112,7 @@ def larger_eps_succeeds_no_less_often(subject: AttackSubject) -> None:
 
 
 def is_independent_of_units(subject: AttackSubject) -> None:
-    """With inputs, bounds and eps times a power of two, it finds the same inputs times that power."""
+    """If inputs, bounds and eps are multiplied by a power of two, so is what the attack returns."""
     one = curved(subject.library)
     for norm, eps in subject.balls():
         expected = arrays.to_host(subject.run(one, eps, norm))
@@ -122,7 +122,7 @@ def is_independent_of_units(subject: AttackSubject) -> None:
             error = float(np.abs(found - expected).max())
             demand(
                 error <= 1e3 * subject.library.eps,
-                f"{norm}: with inputs {unit:g} times as large, what it finds differs by {error:g}",
+                f"{norm}: with inputs {unit:g} times as large, the returned inputs differ by {error:g}",
             )
 
 
@@ -138,12 +138,12 @@ def accepts_a_single_sample(subject: AttackSubject) -> None:
 
 
 def stays_finite_without_a_gradient(subject: AttackSubject) -> None:
-    """Where all gradients are zero, it finds nothing, and returns finite numbers."""
+    """If all gradients are zero, the attack cannot succeed, but it returns finite numbers."""
     for norm, eps in subject.balls():
         found = arrays.to_host(subject.run(constant(subject.library), eps, norm))
         demand(
             bool(np.all(np.isfinite(found))),
-            f"{norm}: it returned numbers that are not finite where all gradients are zero",
+            f"{norm}: it returned numbers that are not finite when all gradients are zero",
         )
 
 
@@ -167,13 +167,13 @@ def same_seed_same_bits(subject: AttackSubject) -> None:
 
 
 def global_random_state_is_unchanged(subject: AttackSubject) -> None:
-    """It draws from generators of its own, which its seed determines."""
+    """The attack uses its own random generators, seeded by its argument `seed`."""
     for classifier in (curved(subject.library), constant(subject.library)):
         refuse_global_randomness(partial(subject.run, classifier, 0.1))
 
 
 def errors_propagate(subject: AttackSubject) -> None:
-    """An error of the classifier is not swallowed: it may be Ctrl-C, or memory that ran out."""
+    """An error of the classifier propagates: it may be Ctrl-C, or memory may have run out."""
     for last in (0, 1):
 
         def run(error: type[BaseException], last: int = last) -> None:

@@ -1,9 +1,9 @@
 """Selects the conformance checks that apply to a backend.
 
-The capabilities of the bound problem decide. Each check is a law of `operator_laws`, `weight_laws` or
-`classifier_laws` and has its name. Derivatives are compared with finite differences in float64, and numbers
-in another precision with those in float64. The problem should be small and not trained to the end: where all
-gradients are zero, the checks have nothing to examine.
+The capabilities of the bound problem decide which checks apply. Each check is a law of `operator_laws`,
+`weight_laws` or `classifier_laws` and has its name. Derivatives are compared with finite differences in
+float64, and numbers in another precision with those in float64. The problem should be small and not fully
+trained: if all gradients are zero, the checks have nothing to examine.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def backend_checks(
 ) -> list[Check[BackendSubject]]:
     """The checks that apply to a backend, on a problem that is bound here, once.
 
-    A known failure is run as well: it is skipped with its reason while it fails, and fails once it passes.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         problem: a registered name, a Problem, or a function that returns one.

@@ -20,7 +20,7 @@ from eigencore.testing.checks import demand
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
-PAIRS = 3  # of random directions, for a law about derivatives
+PAIRS = 3  # the number of random directions, or pairs of them, for a law about derivatives
 
 
 # -- samples and logits ------------------------------------------------------------------------------------
@@ -49,15 +49,13 @@ def samples_are_well_formed(subject: BackendSubject) -> None:
 
 
 def few_samples_are_the_first(subject: BackendSubject) -> None:
-    """samples(most) returns the first ones of all samples, and all where there are fewer."""
+    """samples(most) returns the first `most` samples, or all samples if there are fewer."""
     x, y = (arrays.to_host(part) for part in subject.classifier.samples())
     for most in sorted({1, min(3, len(y)), len(y), len(y) + 5}):
         few, labels = (arrays.to_host(part) for part in subject.classifier.samples(most))
         demand(len(few) == min(most, len(x)), f"samples({most}) returned {len(few)} of {len(x)} samples")
-        demand(np.array_equal(few, x[:most]), f"the inputs of samples({most}) are not the first ones of all")
-        demand(
-            np.array_equal(labels, y[:most]), f"the labels of samples({most}) are not the first ones of all"
-        )
+        demand(np.array_equal(few, x[:most]), f"samples({most}) did not return the first inputs")
+        demand(np.array_equal(labels, y[:most]), f"samples({most}) did not return the first labels")
 
 
 def logits_are_well_formed(subject: BackendSubject) -> None:
@@ -116,7 +114,7 @@ def float64_is_available(subject: BackendSubject) -> None:
     expected = arrays.zeros((1,), classifier).dtype
     demand(
         own.dtype == expected,
-        f'after classifier("float64"), the logits of the first one are {own.dtype}; expected {expected}',
+        f'classifier("float64") changed the logits of the existing classifier from {expected} to {own.dtype}',
     )
     what = "the logits in its own precision and in float64"
     demand_close(arrays.to_host(own), arrays.to_host(logits), arrays.eps(classifier), what)
@@ -208,7 +206,7 @@ def input_products_are_symmetric(subject: BackendSubject) -> None:
         allowed = ROUNDING * arrays.eps(classifier) * float(np.max(size))
         demand(
             np.all(difference <= allowed),
-            f"u'Hv and v'Hu of {objective} differ by {difference}; allowed is {allowed:.2g}",
+            f"u'Hv and v'Hu of {objective} differ by {difference}; the limit is {allowed:.2g}",
         )
 
 

@@ -1,4 +1,4 @@
-"""How the laws of backends compare arrays, and how they expect an error."""
+"""Assertions of the laws of backends: arrays are equal or well formed, calls raise an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDING = 1e3  # allowed difference, in rounding units of the numbers that are 
 
 
 def demand_close(one: Floats, other: Floats, eps: float, what: str) -> None:
-    """The arrays are equal up to rounding, relative to the larger of the two."""
+    """Raises AssertionError unless the arrays are equal up to rounding, relative to the larger of the two."""
     demand(one.shape == other.shape, f"{what}: shapes {one.shape} and {other.shape} differ")
     size = max(float(np.max(np.abs(each), initial=0.0)) for each in (one, other))
     error = float(np.max(np.abs(one - other), initial=0.0))
@@ -26,7 +26,7 @@ def demand_close(one: Floats, other: Floats, eps: float, what: str) -> None:
 
 
 def demand_well_formed(x: Array, shape: tuple[int, ...], space: Space, what: str) -> None:
-    """The array has finite numbers, this shape, and the library, data type and device of the space."""
+    """Raises AssertionError unless x is finite, has this shape and is an array of the space."""
     like = arrays.zeros((1,), space)
     expected, found = type(like).__name__, type(x).__name__
     demand(type(x) is type(like), f"{what}: the type is {found}; expected {expected}")
@@ -34,12 +34,14 @@ def demand_well_formed(x: Array, shape: tuple[int, ...], space: Space, what: str
     demand(x.dtype == like.dtype, f"{what}: the data type is {x.dtype}; expected {like.dtype}")
     device = arrays.device_of(x)
     demand(device == arrays.device_of(like), f"{what}: the device is {device}; expected {space.device}")
-    demand(not getattr(x, "requires_grad", False), f"{what}: the array carries a gradient; expected none")
+    demand(
+        not getattr(x, "requires_grad", False), f"{what}: the array tracks gradients; expected a detached one"
+    )
     demand(arrays.is_finite(x), f"{what}: some numbers are not finite")
 
 
 def demand_error(call: Callable[[], object], error: type[Exception]) -> None:
-    """The call raises an error of this class."""
+    """Raises AssertionError unless the call raises an error of this class."""
     outcome = "nothing was raised"
     try:
         call()

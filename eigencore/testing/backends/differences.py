@@ -1,8 +1,8 @@
 """Finite differences: a reported derivative must explain how a function changes over small steps.
 
-It has to fit at one of several steps: over a large step a curved function deviates from its tangent, and a
-kink (of a ReLU, of a runner-up class that changes) may lie in between. Only those steps count at which
-rounding is small against the change, so that a wrong derivative fits at none.
+The derivative has to fit at one of several steps: over a large step a curved function deviates from its
+tangent, and a kink (of a ReLU, of a runner-up class that changes) may lie in between. Only steps at which
+rounding is small compared with the change count, so that a wrong derivative fits at none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def check_first_derivative(reported: Floats, f: Callable[[float], Floats], size:
 
     Args:
         reported: the derivatives.
-        f: returns a number or an array of them for each step.
+        f: returns a number, or an array of numbers, for each step.
         size: a lower bound on the size at which the values of f are rounded.
         what: the name of the derivative, for the error message.
 

@@ -18,7 +18,7 @@ from eigencore.testing.side_effects import refuse_global_randomness, refuse_prin
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
-DRAWS, SIGMAS = 100, 5.0  # of minibatches
+DRAWS, SIGMAS = 100, 5.0  # the number of minibatches, and the largest deviation in standard errors
 
 
 # -- the operator ------------------------------------------------------------------------------------------
@@ -45,8 +45,9 @@ def products_are_linear(subject: BackendSubject) -> None:
 
 
 def products_are_symmetric(subject: BackendSubject) -> None:
-    """u'Av = v'Au, also for vectors in the range of the operator: where n is large, random ones are almost
-    orthogonal to it.
+    """u'Av = v'Au, for random vectors and for vectors in the range of the operator.
+
+    If n is large, random vectors may be almost orthogonal to the range.
     """
     A, eps = subject.operator, arrays.eps(subject.operator)
     pairs = [(A.matvec(direction(A, 3)), A.matvec(direction(A, 4))), (direction(A, 5), direction(A, 6))]
@@ -58,7 +59,7 @@ def products_are_symmetric(subject: BackendSubject) -> None:
 
 
 def block_products_equal_single_products(subject: BackendSubject) -> None:
-    """The product of a block has the products of its columns."""
+    """The product of a block consists of the products of its columns."""
     A, eps = subject.operator, arrays.eps(subject.operator)
     vectors = [direction(A, seed) for seed in (7, 8, 9)]
     block = arrays.to_host(A.matmat(A.xp.stack(vectors, axis=1)))
@@ -91,8 +92,8 @@ def minibatches_are_unbiased(subject: BackendSubject) -> None:
     allowed = SIGMAS * standard_error + ROUNDING * eps * abs(whole)
     demand(
         abs(mean - whole) <= allowed,
-        f"the mean of v'Av over {DRAWS} minibatches is {mean:.6g}, that of the whole operator {whole:.6g}; "
-        f"allowed is a difference of {allowed:.2g}",
+        f"the mean of v'Av over {DRAWS} minibatches is {mean:.6g}; for the whole operator it is {whole:.6g}; "
+        f"they may differ by at most {allowed:.2g}",
     )
 
 
@@ -100,7 +101,7 @@ def minibatches_are_unbiased(subject: BackendSubject) -> None:
 
 
 def results_are_reproducible(subject: BackendSubject) -> None:
-    """Everything that is computed again, after everything else was computed, is the same."""
+    """Every result is the same when it is computed again after all others."""
     _agree(numbers(subject.bound), numbers(subject.bound), subject, "two computations")
 
 
@@ -110,7 +111,7 @@ def two_binds_agree(subject: BackendSubject) -> None:
 
 
 def agrees_with_float64(subject: BackendSubject) -> None:
-    """Half of the digits of its own precision are those of float64."""
+    """Results agree with those in float64 to half of the digits of their own precision."""
     own, exact = numbers(subject.bound), numbers(subject.exact)
     demand(own.keys() == exact.keys(), f"it offers {list(own)}, but {list(exact)} in float64")
     for name, expected in exact.items():
@@ -118,7 +119,7 @@ def agrees_with_float64(subject: BackendSubject) -> None:
         allowed = 10 * arrays.eps(subject.operator) ** 0.5
         demand(
             error <= allowed * size,
-            f"the {name} differs from float64 by {error / size:.2g} of its size; allowed is {allowed:.2g}",
+            f"the {name} differs from float64 by {error / size:.2g} of its size; the limit is {allowed:.2g}",
         )
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from eigencore.interfaces import Bound
     from eigencore.space import Floats
 
-PARAMETERS = 4  # that a law examines one by one
-ALONE = 3  # samples that are bound alone
+PARAMETERS = 4  # the number of parameters that a law examines one by one
+ALONE = 3  # the number of samples that are bound separately
 
 
 def layout_covers_the_vector(subject: BackendSubject) -> None:
@@ -55,7 +55,7 @@ def loss_is_evaluated_at_the_weights(subject: BackendSubject) -> None:
 
 
 def products_match_differences_of_the_loss(subject: BackendSubject) -> None:
-    """v'Av is the second derivative of the loss along v: random directions, and one of large curvature."""
+    """v'Av is the second derivative of the loss along v, a random direction or one of large curvature."""
     bound = subject.exact
     A = bound.operator()
     large = direction(A, 21)
@@ -74,7 +74,7 @@ def products_match_differences_of_the_loss(subject: BackendSubject) -> None:
 
 
 def parameters_are_blocks_of_the_whole(subject: BackendSubject) -> None:
-    """One parameter has its block of the operator, its norm, and the loss along its part of a direction."""
+    """The operator, layout and loss of one parameter agree with those of all parameters together."""
     bound, eps = subject.bound, arrays.eps(subject.operator)
     for name, where, norm in bound.layout()[:PARAMETERS]:
         params = glob.escape(name)
@@ -108,7 +108,7 @@ def sample_curvature_is_well_formed(subject: BackendSubject) -> None:
 
 
 def sample_curvature_is_that_of_the_sample_alone(subject: BackendSubject) -> None:
-    """It is v'Av of the operator of a problem that has this sample only."""
+    """The curvature of a sample is v'Av for the operator of the problem that has only this sample."""
     classifier = subject.exact.classifier()
     x, y = classifier.samples(ALONE)
     for i in range(x.shape[0]):
@@ -123,7 +123,7 @@ def sample_curvature_is_that_of_the_sample_alone(subject: BackendSubject) -> Non
 
 
 def sample_curvatures_add_up_to_the_operator(subject: BackendSubject) -> None:
-    """Their mean over all data, or their sum where the loss is a sum, is v'Av."""
+    """The mean of the curvatures over all data, or their sum if the loss is a sum, is v'Av."""
     bound = subject.bind(dtype="float64", validation=None)
     objective, scale = loss_in_logits(bound)
     x, y = bound.classifier().samples()
@@ -134,7 +134,7 @@ def sample_curvatures_add_up_to_the_operator(subject: BackendSubject) -> None:
 
 
 def sample_curvature_agrees_along_one_parameter(subject: BackendSubject) -> None:
-    """Along a direction in one parameter it is that along the whole direction which is zero elsewhere."""
+    """The curvature along a direction in one parameter is the same if the direction is padded with zeros."""
     bound, eps = subject.bound, arrays.eps(subject.operator)
     x, y = subject.samples()
     for name, where, _ in bound.layout()[:PARAMETERS]:
@@ -158,5 +158,5 @@ def _demand_curvature(reported: float, A: LinearOperator, v: Array, what: str) -
     expected, size = arrays.scalar(v @ A.matvec(v)), arrays.norm(A.matvec(v))
     demand(
         abs(reported - expected) <= 1e-8 * size,
-        f"{what}: the sample curvature is {reported:.8g}; that of the operator is {expected:.8g}",
+        f"{what}: the sample curvature is {reported:.8g}; v'Av is {expected:.8g}",
     )

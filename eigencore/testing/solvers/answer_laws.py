@@ -1,4 +1,4 @@
-"""The laws of one answer: what holds of the result of every solver on every case."""
+"""The laws of one answer: what must hold for the result of every solver on every case."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 ORTHONORMAL = 1e3  # largest entry of |V'V - I|, in rounding units
-TOO_LOW, TOO_HIGH = 3.0, 10.0  # how far a reported residual may lie below and above the true one, as a factor
+# The largest factors by which a reported residual may be below and above the true one.
+TOO_LOW, TOO_HIGH = 3.0, 10.0
 
 
 def judge(
@@ -28,11 +29,11 @@ def judge(
 
     Args:
         answer: the answer of a solver.
-        where: the first line of the error message; left out, the case, the library and the advice.
-        laws: what to apply; None: LAWS.
+        where: the first line of the error message; if empty, it names the case, the library and the advice.
+        laws: the laws to apply; None: LAWS.
 
     Raises:
-        BrokenLawError: with every law that the answer breaks.
+        BrokenLawError: the answer breaks at least one law; the error lists all that it breaks.
     """
     broken: dict[str, str] = {}
     for law in LAWS if laws is None else laws:
@@ -91,7 +92,7 @@ def values_are_rayleigh_quotients(answer: SolverAnswer) -> None:
     allowed = np.maximum(answer.residuals / 10, NOISE * answer.rounding)
     demand(
         np.all(errors <= allowed),
-        f"values differ from the Rayleigh quotients of their vectors by {errors}; allowed are {allowed}",
+        f"values differ from the Rayleigh quotients of their vectors by {errors}; the limits are {allowed}",
     )
 
 
@@ -101,7 +102,7 @@ def no_false_convergence(answer: SolverAnswer) -> None:
     demand(
         not np.any(false),
         f"pairs with true residuals {answer.residuals[false]} are reported as converged; "
-        f"allowed are {answer.thresholds[false]}",
+        f"the limits are {answer.thresholds[false]}",
     )
 
 
@@ -110,11 +111,14 @@ def no_spurious_eigenvalue(answer: SolverAnswer) -> None:
     converged = answer.result.converged
     values, slack = answer.result.values[converged], answer.slack[converged]
     spurious = unmatched(values, slack, answer.case.spectrum)
-    demand(len(spurious) == 0, f"the values {spurious} have no eigenvalue of their own")
+    demand(
+        len(spurious) == 0,
+        f"the values {spurious} are spurious: no eigenvalue near them is left to match",
+    )
 
 
 def no_missed_eigenvalue(answer: SolverAnswer) -> None:
-    """If all pairs are reported as converged, they are the wanted ones: none is skipped, the end is right."""
+    """If all pairs are reported as converged, they are those requested, and none is missing."""
     if answer.result.status is not Status.CONVERGED:
         return
     values, wanted = answer.result.values, answer.case.wanted
@@ -133,7 +137,7 @@ def no_missed_eigenvalue(answer: SolverAnswer) -> None:
 
 
 def residuals_are_accurate(answer: SolverAnswer) -> None:
-    """The reported residuals are the true ones, up to a factor and to what products of this precision show.
+    """The reported residuals are the true ones, up to a factor and to rounding errors of the products.
 
     For a pair that is reported as converged, an upper bound is enough.
     """
@@ -184,10 +188,10 @@ LAWS: tuple[Law[SolverAnswer], ...] = (
 
 
 def unmatched(values: Floats, slack: Floats, spectrum: Floats) -> Floats:
-    """The values that are left over when each takes an eigenvalue of its own within its slack.
+    """The values that are left when as many as possible are matched with distinct eigenvalues.
 
-    Each eigenvalue, in rising order, is given to the value whose interval ends first; this greedy choice
-    matches as many values as possible.
+    A value matches an eigenvalue within its slack. Each eigenvalue, in ascending order, is matched with the
+    value whose interval ends first; this greedy choice matches as many values as possible.
     """
     waiting = sorted(zip(values - slack, values + slack, values, strict=True), key=lambda reach: reach[1])
     for eigenvalue in np.sort(spectrum):
@@ -201,8 +205,8 @@ def power_cost(case: Case) -> float:
     """The products that power iteration with deflation needs, one pair after the other.
 
     Returns:
-        Infinity where power iteration finds no answer: two values of equal size and opposite sign, a wanted
-        zero, or another end of the spectrum than LM.
+        Infinity if power iteration does not find the answer: two eigenvalues have equal magnitude and
+        opposite sign, a requested eigenvalue is zero, or the request is not for LM.
     """
     if case.which != "LM":
         return math.inf

@@ -1,4 +1,4 @@
-"""The laws of behaviour: what holds of every solver beyond one answer."""
+"""The laws of behaviour: snapshots, stopping, start vectors, random numbers and related matrices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def snapshots_are_correct(subject: SolverSubject) -> None:
 
 
 def yields_after_every_product(subject: SolverSubject) -> None:
-    """At most one call of the operator between two snapshots, so that the solver can be stopped anywhere."""
+    """The solver calls the operator at most once between two snapshots, so it can be stopped anywhere."""
     operator = FailingOperator(DECAY, subject.library)
     before = 0
     for _ in islice(subject.snapshots(DECAY, operator), PRODUCTS):
@@ -74,7 +74,7 @@ def vectors_stay_valid_during_the_next_product(subject: SolverSubject) -> None:
 
 
 def errors_propagate(subject: SolverSubject) -> None:
-    """An error of the operator is not swallowed: it may be the end of the budget, or memory that ran out."""
+    """An error of the operator propagates: the budget may be used up, or memory may have run out."""
 
     def run(error: type[BaseException]) -> None:
         operator = FailingOperator(DECAY, subject.library, last=3, error=error)
@@ -85,7 +85,7 @@ def errors_propagate(subject: SolverSubject) -> None:
 
 
 def makes_no_product_when_closed(subject: SolverSubject) -> None:
-    """Closed between two products, the generator ends without another product."""
+    """If the generator is closed between two products, it ends without another product."""
     for yields in (1, 2, 5):
         operator = FailingOperator(DECAY, subject.library)
         snapshots = subject.snapshots(DECAY, operator)
@@ -125,7 +125,7 @@ def _judge_snapshot(snapshot: Snapshot, library: Library, when: str) -> None:
 
 
 def is_correct_at_every_budget(subject: SolverSubject) -> None:
-    """Stopped by the budget after any product, the result has correct pairs or none; the budget is kept."""
+    """Whatever the budget, it is not exceeded, and the result has correct pairs or none."""
     most = subject.solve(DECAY).operator.products
     for budget in range(1, min(most, PRODUCTS) + 1):
         answer = subject.solve(DECAY, max_matvecs=budget)
@@ -147,7 +147,7 @@ def non_finite_products_are_reported(subject: SolverSubject) -> None:
 
 
 def is_correct_under_a_certificate(subject: SolverSubject) -> None:
-    """The laws of an answer hold with a certificate as they do without."""
+    """The laws of an answer also hold with a certificate."""
     for case in (DECAY, ENDS):
         for level in ("sketch", "full"):
             answer = subject.solve(case, certify=level)
@@ -155,7 +155,7 @@ def is_correct_under_a_certificate(subject: SolverSubject) -> None:
 
 
 def continues_from_its_state(subject: SolverSubject) -> None:
-    """Stopped half way, it continues from its state: correct, for about as many products as in one run."""
+    """A solve that was stopped half way continues from its state, at about the total cost of one run."""
     whole = subject.solve(DECAY)
     converges(whole)
     half = subject.solve(DECAY, max_matvecs=whole.operator.products // 2)
@@ -175,7 +175,7 @@ def continues_from_its_state(subject: SolverSubject) -> None:
 
 
 def warm_start_saves_products(subject: SolverSubject) -> None:
-    """Started from the answer, it finds the same answer for fewer products."""
+    """Started from the answer, the solver finds it again with fewer products."""
     cold = subject.solve(DECAY)
     converges(cold)
     warm = subject.solve(DECAY, start=cold.result.vectors)
@@ -217,12 +217,12 @@ def same_seed_same_bits(subject: SolverSubject) -> None:
 
 
 def global_random_state_is_unchanged(subject: SolverSubject) -> None:
-    """It draws from generators of its own, which the request seeds."""
+    """The solver uses its own random generators, seeded by the request."""
     refuse_global_randomness(lambda: subject.solve(DECAY))
 
 
 def prints_nothing(subject: SolverSubject) -> None:
-    """What a solver reports goes into the notes of a snapshot."""
+    """A solver prints nothing; it reports through the notes of its snapshots."""
     refuse_printing(lambda: subject.solve(DECAY))
 
 
@@ -230,7 +230,10 @@ def prints_nothing(subject: SolverSubject) -> None:
 
 
 def values_scale_with_the_matrix(subject: SolverSubject) -> None:
-    """c A has c times the values, for the same products: no threshold is absolute. c is a power of two."""
+    """c A has c times the values after equally many products: no threshold is absolute.
+
+    c is a power of two, so that the scaling is exact.
+    """
     one = subject.solve(DECAY)
     for c in (2.0**40, 2.0**-40):
         other = subject.solve(replace(DECAY, name=f"{c:.0e} decay", spectrum=c * DECAY.spectrum))

@@ -1,9 +1,8 @@
 """Selects the conformance checks that apply to a solver.
 
-The entry of the solver decides: the ends of the spectrum that it finds, and whether it starts warm and yields
-while it runs. There are two kinds of check. One solves a case of the gallery and applies every law of
-`answer_laws` to the answer; it has the name of the case. The other is a law of `behaviour_laws` and has its
-name.
+The fields `which`, `warm_start` and `partial` of the solver's entry decide which checks apply. There are two
+kinds of check. One solves a case of the gallery and applies every law of `answer_laws` to the answer; it has
+the name of the case. The other is a law of `behaviour_laws` and has its name.
 """
 
 from __future__ import annotations
@@ -65,13 +64,14 @@ def solver_checks(
 ) -> list[Check[SolverSubject]]:
     """The checks that apply to a solver.
 
-    A known failure is run as well: it is skipped with its reason while it fails, and fails once it passes.
+    Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
+    as failed once it passes.
 
     Args:
         solver: a registered name, or a Solver that is not registered.
         libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`).
-        entry: what the solver declares; None: its registered entry, or a SolverEntry of defaults.
-        solves_everything: every case must converge, not only those that power iteration solves.
+        entry: what the solver declares; None: its registered entry, or a default SolverEntry.
+        solves_everything: whether every case must converge, not only those that power iteration solves.
         known_failures: name of a check or NAME/LIBRARY, with * for any text -> why the check fails.
         **options: options of the solver.
 

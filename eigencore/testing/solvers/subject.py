@@ -26,7 +26,7 @@ from eigencore.testing.side_effects import InjectedInterrupt
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
-MAX_PRODUCTS = 2000  # that a case may cost
+MAX_PRODUCTS = 2000  # the maximum number of products for a case
 NOISE = 300  # what rounding may add to a value or a residual in a long run, in rounding units of ||A||
 
 
@@ -71,9 +71,9 @@ class SolverSubject:
 
 @dataclass(frozen=True)
 class SolverAnswer:
-    """A result together with the truth. `operator` is the one that was solved, with its count of products.
+    """A result with what it is compared with: the exact operator in float64 on the host, and its spectrum.
 
-    The truth is the exact operator in float64 on the host, and its spectrum.
+    `operator` is the operator that was solved, which has counted its products.
     """
 
     case: Case
@@ -122,9 +122,9 @@ class SolverAnswer:
 
     @cached_property
     def slack(self) -> Floats:
-        """How far a converged value may lie from an eigenvalue of its own: ||R||_2 (Kahan), and tol.
+        """How far a converged value may lie from the eigenvalue that it matches: ||R||_2 (Kahan) + threshold.
 
-        R has the converged pairs only: a large residual of another pair does not widen the slack.
+        R has only the converged pairs, so that a large residual of another pair does not widen the slack.
         """
         R = self.residual_block[:, self.result.converged]
         size = float(np.max(np.abs(R), initial=0.0))
@@ -132,9 +132,9 @@ class SolverAnswer:
 
 
 class FailingOperator:
-    """The operator of a case, which gives at most `last` products.
+    """The operator of a case, which returns at most `last` products.
 
-    After those it raises `error`, or returns NaN where `error` is None.
+    After that it raises `error`, or returns NaN if `error` is None.
     """
 
     def __init__(

@@ -117,7 +117,9 @@ def test_the_backend_binds_it_and_infers_the_reduction_that_it_declares(problem)
 
 def test_a_missing_package_is_reported_with_its_extra(name, shipped, monkeypatch):
     monkeypatch.setitem(sys.modules, shipped.package, None)
-    with pytest.raises(PluginError, match=rf"^{name} needs {shipped.package.split('.')[0]}\n") as caught:
+    with pytest.raises(
+        PluginError, match=rf"^{name} needs {shipped.package.split('.')[0]}, which is not installed\n"
+    ) as caught:
         shipped.make()
     assert "eigencore[torch,demo]" in caught.value.hint
 
