@@ -20,7 +20,7 @@ from rich.console import Console
 from eigencore import Run, load
 from eigencore.cli import main as eigen
 from eigencore.cli.page import Terminal
-from eigencore.cli.screen import print_run
+from eigencore.cli.print_run import print_run
 
 ROOT = Path(__file__).parents[1]
 README, PAGE, PICTURE = ROOT / "README.md", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "first-screen.svg"

@@ -51,12 +51,12 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemEntry(Entry):
-    """A problem. `load` is a factory: a function that takes keywords and returns a Problem."""
+    """A problem. `load` names a factory: a function that takes keywords and returns a Problem."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackendEntry(Entry):
-    """A backend. `load` is an `interfaces.Backend`.
+    """A backend. `load` names an `interfaces.Backend`.
 
     Attributes:
         kinds: the kinds of operator that the backend provides.
@@ -69,7 +69,7 @@ class BackendEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class SolverEntry(Entry):
-    """An eigensolver. `load` is an `interfaces.Solver`.
+    """An eigensolver. `load` names an `interfaces.Solver`.
 
     Attributes:
         which: the ends of the spectrum that the solver can compute.
@@ -93,7 +93,7 @@ class SolverEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackEntry(Entry):
-    """An adversarial attack. `load` is an `interfaces.Attack`.
+    """An adversarial attack. `load` names an `interfaces.Attack`.
 
     Attributes:
         goal: "fixed_eps" (any adversarial input within a radius) or "min_norm" (the nearest one).
@@ -106,9 +106,9 @@ class AttackEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisEntry(Entry):
-    """An analysis. `load` is an `interfaces.Analysis`."""
+    """An analysis. `load` names an `interfaces.Analysis`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandEntry(Entry):
-    """A subcommand of `eigen`. `load` is a click command."""
+    """A subcommand of `eigen`. `load` names a click command."""

@@ -72,7 +72,7 @@ class UnknownNameError(UsageError):
             f"Did you mean {' or '.join(near)}?" if near else f"Available: {', '.join(known) or 'none'}.",
             also,
         ]
-        super().__init__(f"there is no {what} named {name!r}", hint=" ".join(filter(None, hints)))
+        super().__init__(f"unknown {what}: {name!r}", hint=" ".join(filter(None, hints)))
 
 
 class OptionError(UsageError):

@@ -139,7 +139,7 @@ def _as_numbers(logits: Array, mask: Array) -> Array:
 
 
 def at(logits: Array, mask: Array) -> Array:
-    """The logit that the mask selects in each row (b,)."""
+    """The logits (b,) that the mask selects, one per row."""
     xp = namespace(logits)
     return xp.sum(xp.where(mask, logits, xp.zeros_like(logits)), axis=1)
 

@@ -276,10 +276,11 @@ def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str,
 
 
 def _refuse_unknown_entries(options: Options, solver: str) -> None:
-    for named, given in {"options": options, **(options if isinstance(options, Mapping) else {})}.items():
+    inner = options.items() if isinstance(options, Mapping) else ()
+    for named, given in (("options", options), *((f"options[{name!r}]", own) for name, own in inner)):
         if not isinstance(given, Mapping):
             raise UsageError(
-                f"{named} is {given!r:.60}; expected a mapping",
+                f"{named} is {given!r:.60}; expected a mapping of names to values",
                 hint='Give options by the name of their entry: options={"accel_power": {"momentum": 0.5}}.',
             )
     known = {"problem", solver, *(one.entry.name for one in registry().entries(Entry))}

@@ -119,7 +119,8 @@ def _disable_plugins(ctx: click.Context, parameter: click.Parameter, values: tup
         word, colon, name = value.partition(":")
         if word != "no" or not colon or not name:
             raise UsageError(
-                f"-p {value}; expected no:NAME", hint="`eigen plugins` lists the names of the plugins."
+                f"-p {value} is not valid; expected no:NAME, which disables the plugin NAME",
+                hint="`eigen plugins` lists the names of the plugins.",
             )
         disable(name)
 

@@ -167,7 +167,7 @@ def analyze(as_json: bool, **arguments: Any) -> int:
 
         sys.stdout.write(to_json(run))
     else:
-        from eigencore.cli.screen import print_run
+        from eigencore.cli.print_run import print_run
 
         print_run(run)
     if code is not None:

@@ -96,7 +96,7 @@ def _print_json(failure: _Failure) -> None:
 
 def _print_text(failure: _Failure) -> None:
     if failure.partial is not None and len(failure.partial.values):
-        from eigencore.cli.screen import print_pairs
+        from eigencore.cli.print_run import print_pairs
 
         print("eigenpairs computed before the failure:")
         print_pairs(failure.partial)

@@ -16,7 +16,7 @@ from eigencore.cli.failures import json_flag, verbose_flag
 @verbose_flag
 def show(folder: str, as_json: bool) -> int:
     """Print the run that `eigen analyze --out DIR` saved."""
-    from eigencore.cli.screen import print_run
+    from eigencore.cli.print_run import print_run
     from eigencore.runs import load, to_json
 
     run = load(folder)

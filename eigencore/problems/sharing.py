@@ -70,8 +70,7 @@ def draw_minibatch(weights: Sequence[float], step: int, seed: int, batches: int)
     """
     if batches < 1 or step < 0 or seed < 0:
         raise UsageError(
-            f"batches={batches}, step={step}, seed={seed}; expected batches of at least 1, "
-            "and step and seed of at least 0"
+            f"batches={batches}, step={step}, seed={seed}; expected batches >= 1, step >= 0 and seed >= 0"
         )
     total = sum(weights)
     if not total:

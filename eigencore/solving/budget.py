@@ -1,4 +1,4 @@
-"""The budget of a solve (products, seconds and Ctrl-C), and the reasons for which a solve ends."""
+"""What can stop a solve: its limits on products and time, and Ctrl-C; and the ways in which it can end."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class ProductChecks:
         shape = getattr(AV, "shape", None)
         if shape != V.shape:
             found = f"is a {type(AV).__name__}" if shape is None else f"has shape {tuple(shape)}"
-            raise Halt(error=OperatorError(f"a product {found}; expected an array {tuple(V.shape)}"))
+            raise Halt(error=OperatorError(f"a product {found}; expected an array of shape {tuple(V.shape)}"))
         if not arrays.is_finite(AV):
             raise Halt(error=self._not_finite(V))
 

@@ -95,10 +95,11 @@ class RepeatedSearch:
         )
 
     def record_step(self, basis: Basis, values: Floats) -> None:
-        """Accounts for one expansion of the chain.
+        """Updates the search after one expansion of the chain.
 
         Args:
-            basis: the basis after the expansion: its last row of T and its new coupling are used.
+            basis: the basis after the expansion; the last diagonal entry of its T and its newest coupling are
+                read.
             values: the wanted Ritz values after the expansion.
         """
         self.steps += 1

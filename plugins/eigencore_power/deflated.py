@@ -161,7 +161,7 @@ def _one_at_a_time(operator: LinearOperator, request: Request, state: Any) -> Ge
 
 
 def _random_numbers(request: Request, found: int) -> np.random.Generator:
-    """Returns a separate generator for each pair, so that resuming from a state changes no random number."""
+    """Returns the random generator of pair number `found`: resuming from a state draws the same numbers."""
     return np.random.default_rng([request.seed, found])
 
 

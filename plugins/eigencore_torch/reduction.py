@@ -74,7 +74,7 @@ class Reduction:
         return f"weighted {self.rule}" if self.weight else self.rule
 
     def divisor(self, total_weight: float) -> float:
-        """The divisor of the weighted sum of batch losses."""
+        """What the weighted sum of batch losses is divided by: the total weight for means, 1 for sums."""
         return 1.0 if self.rule == "sum" else total_weight
 
     def _checked(self, weight: float, index: int) -> float:

@@ -78,7 +78,7 @@ ROWS = [
     ),
     asked(
         "no solver",
-        "no solver named ''",
+        "unknown solver: ''",
         "lanczos",
         error=UnknownNameError,
         flags=("--solver", ""),
@@ -102,7 +102,7 @@ ROWS = [
     ),
     asked(
         "none together with an analysis",
-        "no analysis named 'none'",
+        "unknown analysis: 'none'",
         error=UnknownNameError,
         flags=("--analyses", "none,robustness"),
         keywords={"analyses": "none,robustness"},
@@ -267,7 +267,7 @@ ROWS = [
     ),
     asked(
         "an unknown keyword of the problem",
-        "option of problem named 'm'",
+        "unknown option of problem: 'm'",
         "outliers",
         error=UnknownNameError,
         flags=("--set", "problem.m=5"),

@@ -110,7 +110,7 @@ ROWS = [
     # -- files and modules
     named("nowhere.py:make", "no file nowhere.py", "Relative paths start at"),
     named("made.py", "no factory", "made.py:FACTORY"),
-    named("made.py:", "no factory in made.py", error=UnknownNameError),
+    named("made.py:", "unknown factory in made.py: ", error=UnknownNameError),
     named("made.py:sond", "'sond'", "Did you mean", error=UnknownNameError),
     named(".py:make", "no file .py"),
     named("folder.py:make", "no file folder.py", prepare=lambda folder: (folder / "folder.py").mkdir()),
@@ -133,7 +133,7 @@ ROWS = [
     ),
     named("no_such_module:make", "no_such_module", error=UnknownNameError),
     named("fails_too:make", "ZeroDivisionError", error=ProblemError, prepare=files(fails_too="1 / 0")),
-    named("json:dumpz", "no factory in json", "dumps", error=UnknownNameError),
+    named("json:dumpz", "unknown factory in json: ", "dumps", error=UnknownNameError),
     # -- factories
     made_of("returns_none", "of type NoneType: None", "expected a Problem"),
     named(

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import eigencore
 from eigencore import cli
 from eigencore.cli.failures import USER_ERRORS
-from eigencore.cli.screen import print_run
+from eigencore.cli.print_run import print_run
 from eigencore.entries import Entry
 from eigencore.errors import EigencoreError, ResultError
 from eigencore.options import OptionSpec, check, describe, option, resolve

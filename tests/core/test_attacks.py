@@ -52,7 +52,7 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
 @pytest.mark.parametrize(
     ("name", "keywords", "error", "message"),
     [
-        ("pdg", {"eps": 0.1}, UnknownNameError, "no attack named 'pdg'\nDid you mean pgd"),
+        ("pdg", {"eps": 0.1}, UnknownNameError, "unknown attack: 'pdg'\nDid you mean pgd"),
         ("pgd", {}, UsageError, "eps is None; pgd needs a radius"),
         ("pgd", {"eps": -0.1}, UsageError, "eps is -0.1; pgd needs"),
         ("pgd", {"eps": float("nan")}, UsageError, "eps is nan"),
@@ -76,7 +76,7 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
             "pgd.steps is 0; expected a whole number of at least 1",
         ),
         ("pgd", {"eps": 0.1, "norm": "L1"}, OptionError, "pgd.norm is 'L1'; expected 'Linf' or 'L2'"),
-        ("ddn", {"norm": "Linf"}, UnknownNameError, "no option of ddn named 'norm'"),
+        ("ddn", {"norm": "Linf"}, UnknownNameError, "unknown option of ddn: 'norm'"),
         ("pgd", {"eps": 0.1, "stepps": 3}, UnknownNameError, "Did you mean steps or step"),
     ],
 )

@@ -59,7 +59,7 @@ def test_interruption_is_a_keyboard_interrupt_that_carries_the_result():
 def test_an_unknown_name_suggests_near_names(name, hint):
     known = ["lanczos", "arpack", "deflated_power", "accel_power"]
     error = UnknownNameError("solver", name, known)
-    assert error.message == f"there is no solver named {name!r}"
+    assert error.message == f"unknown solver: {name!r}"
     assert error.hint == hint
     assert UnknownNameError("solver", name, known, also="Look.").hint == f"{hint} Look."
 

@@ -161,7 +161,7 @@ def test_any_value_is_either_as_declared_or_refused_with_a_clear_error(name, val
 def test_an_unknown_option_suggests_a_near_name():
     with pytest.raises(UnknownNameError) as raised:
         resolved(bases=3)
-    assert str(raised.value) == "there is no option of mine named 'bases'\nDid you mean basis?"
+    assert str(raised.value) == "unknown option of mine: 'bases'\nDid you mean basis?"
     with pytest.raises(UnknownNameError, match="Available: basis, depth, label, momentum, repeated, route"):
         resolved(xyzzy=3)
 

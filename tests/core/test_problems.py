@@ -118,15 +118,15 @@ def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
     [
         ("demo:quadratc", {}, UnknownNameError, "Did you mean demo:quadratic"),
         ("demo:quadratc", {}, UnknownNameError, "There is no module named 'demo' either."),
-        ("quadratic", {}, UnknownNameError, "no problem named 'quadratic'"),
-        ("", {}, UnknownNameError, "no problem named ''"),
+        ("quadratic", {}, UnknownNameError, "unknown problem: 'quadratic'"),
+        ("", {}, UnknownNameError, "unknown problem: ''"),
         ("demo:quadratic@elsewhere", {}, UnknownNameError, "demo:quadratic@eigencore"),
         ("nowhere.py:make", {}, UsageError, "no file nowhere.py"),
         ("mine.py", {}, UsageError, "Write mine.py:FACTORY"),
         ("mine.py:hole", {}, UnknownNameError, "Did you mean whole"),
-        ("mine:zzz", {}, UnknownNameError, "no factory in mine"),
+        ("mine:zzz", {}, UnknownNameError, "unknown factory in mine: "),
         ("mine.py:answer", {}, UsageError, "is of type int; expected a factory"),
-        ("mine.py:", {}, UnknownNameError, "no factory in mine.py"),
+        ("mine.py:", {}, UnknownNameError, "unknown factory in mine.py: "),
         ("broken.py:make", {}, ProblemError, "SyntaxError"),
         ("fails.py:make", {}, ProblemError, "ZeroDivisionError"),
         ("fails:make", {}, ProblemError, "ZeroDivisionError"),
@@ -138,7 +138,7 @@ def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
         ("mine.py:refuses", {}, OptionError, "problem.n is odd"),
         ("mine.py:junk", {}, ProblemError, "returned a value of type list: .* expected a Problem"),
         ("mine.py:pair", {}, ProblemError, "returned a tuple of length 2"),
-        ("mine.py:whole", {"m": "3"}, UnknownNameError, "no option of problem named 'm'"),
+        ("mine.py:whole", {"m": "3"}, UnknownNameError, "unknown option of problem: 'm'"),
         ("mine.py:whole", {"n": "many"}, OptionError, "problem.n is 'many'; expected a whole number"),
         ("mine.py:needy", {}, OptionError, "problem needs a value for path"),
     ],
@@ -286,7 +286,7 @@ def test_options_and_names_of_backends_are_validated(plug):
         bind(MODEL, backend="toy", scale=-1)
     with pytest.raises(UnknownNameError, match="Did you mean toy"):
         bind(MODEL, backend="toi")
-    with pytest.raises(UnknownNameError, match=r"no kind of operator on the backend toy .*\n.*hessian"):
+    with pytest.raises(UnknownNameError, match=r"unknown kind of operator on the backend toy: .*\n.*hessian"):
         refuse_unknown_kind(backend_of(MODEL, "toy"), "hesian")
 
 

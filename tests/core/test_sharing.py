@@ -103,7 +103,7 @@ def test_batches_of_weight_zero_are_never_drawn():
 
 @pytest.mark.parametrize("arguments", [{"batches": 0}, {"step": -1}, {"seed": -1}])
 def test_invalid_draws_are_refused(arguments):
-    with pytest.raises(UsageError, match="expected batches of at least 1, and step and seed of at least 0"):
+    with pytest.raises(UsageError, match="expected batches >= 1, step >= 0 and seed >= 0"):
         draw_minibatch(WEIGHTS, **({"step": 0, "seed": 0, "batches": 1} | arguments))
 
 
@@ -150,7 +150,7 @@ def test_a_pattern_selects_names_in_their_order(pattern, selected):
     ],
 )
 def test_a_pattern_that_matches_nothing_is_reported_with_the_nearest_names(pattern, near):
-    with pytest.raises(UnknownNameError, match="there is no parameter named") as caught:
+    with pytest.raises(UnknownNameError, match="unknown parameter: ") as caught:
         select_names(NAMES, pattern)
     assert "Did you mean" in caught.value.hint
     assert near in caught.value.hint

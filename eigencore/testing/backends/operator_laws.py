@@ -101,7 +101,7 @@ def minibatches_are_unbiased(subject: BackendSubject) -> None:
 
 
 def results_are_reproducible(subject: BackendSubject) -> None:
-    """Every result is the same when it is computed again after all others."""
+    """Computing all results a second time gives the same values."""
     _agree(numbers(subject.bound), numbers(subject.bound), subject, "two computations")
 
 

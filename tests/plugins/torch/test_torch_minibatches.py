@@ -216,5 +216,5 @@ def test_changes_of_weights_and_data_are_detected(small):
 @pytest.mark.parametrize("arguments", [{"batches": 0}, {"step": -1}, {"seed": -1}])
 def test_invalid_arguments_are_refused(arguments, small):
     operator = bind(small(), TorchOptions()).operator()
-    with pytest.raises(UsageError, match="expected batches of at least 1"):
+    with pytest.raises(UsageError, match="expected batches >= 1"):
         operator.minibatch(**{"step": 0, "seed": 0, **arguments})

@@ -17,7 +17,7 @@ from rich.console import Console
 import eigencore
 from eigencore.cli import main
 from eigencore.cli.page import Terminal
-from eigencore.cli.screen import certificate_lines, cost, header, print_pairs, print_run, residuals
+from eigencore.cli.print_run import certificate_lines, cost, header, print_pairs, print_run, residuals
 from eigencore.results import Certificate, EigenResult, Run, Status
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
