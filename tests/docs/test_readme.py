@@ -79,7 +79,7 @@ def test_the_main_command_runs_in_a_fresh_environment(checkout: Path) -> None:
     screen = ran.stdout[ran.stdout.index("demo:digits") :]
     assert re.search(r"^torch \S+ cpu float32 · hessian · accel_power", screen, re.MULTILINE)
     assert len(re.findall(r"^ +\d +\d+\.\d+ .* yes$", screen, re.MULTILINE)) == 5
-    assert "certified at 99 %" in screen
+    assert "certificate (99 %)" in screen
 
 
 def test_continuous_integration_runs_the_test_command() -> None:
