@@ -51,7 +51,7 @@ NOT_RUN = {
     "python -m pip install pre-commit",
     "pre-commit install",
     "python -m pytest -n 2",
-    "python -m pytest -n 2 -m 'not slow'",
+    "python -m pytest -n 2 -m 'not slow' tests/core tests/bad_input",
     "bash .ci/run",
     "python3.11 -m venv .venv-lowest",
     ".venv-lowest/bin/python -m pip install --constraint constraints-lowest.txt --editable '.[test]'",

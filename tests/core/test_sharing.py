@@ -187,7 +187,7 @@ class WithoutProducts:
         (
             lambda: check_kind("hesian", ["hessian"]),
             UnknownNameError,
-            r"named 'hesian'\nDid you mean hessian",
+            r"unknown kind of operator: 'hesian'\nDid you mean hessian",
         ),
         (lambda: check_dtype("half"), UsageError, "dtype is 'half'; expected float32 or float64"),
         (
