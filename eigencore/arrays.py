@@ -79,6 +79,18 @@ def random_normal(rng: np.random.Generator, shape: tuple[int, ...], space: Space
     return from_host(rng.standard_normal(shape), space)
 
 
+def writeable(space: Space) -> bool:
+    """Whether arrays of the space can be written in place; if not, every write makes a copy.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays, as_operator
+
+        assert arrays.writeable(as_operator(np.eye(3)))
+    """
+    return bool(compat.is_writeable_array(zeros((1,), space)))
+
+
 def write(x: Array, index: Any, value: Array) -> Array:
     """x with `value` at `index`. Written in place if the library allows it; use the returned array."""
     return xpx.at(x)[index].set(value)

@@ -10,7 +10,7 @@ The entries that plugins register are defined in `eigencore.entries` and can als
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from eigencore.entries import AnalysisEntry as AnalysisEntry
@@ -131,7 +131,7 @@ class Solver(Protocol):
 # -- problems and backends ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Problem:
     """What is studied: a model with its data and loss, or an operator that is given directly.
 
@@ -139,6 +139,8 @@ class Problem:
     means loss(model, batch). The operator is that of the loss over all data at once.
 
     Attributes:
+        call: "loss(model(x), y)" or "loss(model, batch)" to fix how the loss is called for every batch; None:
+            decided by the kind of batch, as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value that an input may take.
         reduction: how the loss reduces a batch: "mean", "sum", or "infer" to determine it from losses.
@@ -160,6 +162,8 @@ class Problem:
     model: Any = None
     data: Any = None
     loss: Any = None
+    _: KW_ONLY
+    call: str | None = None
     validation: Any = None
     bounds: tuple[float, float] | None = None
     name: str | None = None
@@ -244,11 +248,22 @@ class Bound(Protocol):
     def description(self) -> str:
         """One line that names the library with its version, the device and the data type."""
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The data types, "float32" or "float64" or both, in which the problem can be computed.
+
+        Without "float64", analyses and conformance laws use the problem's own precision and give a warning.
+        """
+
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The operator of the given kind, over the parameters whose names match the glob `params`."""
 
     def classifier(self, dtype: str | None = None) -> Classifier:
-        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given."""
+        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given.
+
+        Args:
+            dtype: one of `precisions`; None: the data type of the operator.
+        """
 
     def loss(self, direction: Array | None = None, params: str | None = None) -> float:
         """The loss over all data, at the weights or at weights + direction (n,) (WEIGHT_LOSS)."""

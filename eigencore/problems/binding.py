@@ -168,6 +168,10 @@ class OperatorBound:
         dtype = str(self._operator.dtype).rpartition(".")[2]
         return f"{library} {metadata.version(library)} {self._operator.device} {dtype}"
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        return (str(self._operator.dtype).rpartition(".")[2],)
+
     def operator(self, kind: str = DEFAULT_KIND, params: str | None = None) -> LinearOperator:
         unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
         _refuse_for_operator(self._problem, unusable)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("infer", "mean", "sum")
+CALLS = ("loss(model(x), y)", "loss(model, batch)")
 
 
 # -- minibatches -------------------------------------------------------------------------------------------
@@ -167,6 +168,12 @@ def check_reduction(reduction: str) -> None:
     """Raises UsageError if `reduction` is not "infer", "mean" or "sum"."""
     if reduction not in REDUCTIONS:
         raise UsageError(f"reduction is {reduction!r}; expected 'infer', 'mean' or 'sum'")
+
+
+def check_call(call: str | None) -> None:
+    """Raises UsageError if `call` is neither None nor one of the two ways to call a loss."""
+    if call is not None and call not in CALLS:
+        raise UsageError(f"call is {call!r}; expected {' or '.join(map(repr, CALLS))}, or None")
 
 
 def check_objective(loss: object) -> None:

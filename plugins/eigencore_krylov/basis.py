@@ -166,7 +166,7 @@ class Basis:
         return new
 
     def rotate(self, rotation: Floats, values: Floats) -> None:
-        """Replaces V by S'V in place, a chunk of columns at a time.
+        """Replaces V by S'V: in place, a chunk of columns at a time, where arrays can be written.
 
         Args:
             rotation: S, eigenvectors of T, one per column (j, number of kept vectors).
@@ -175,11 +175,16 @@ class Basis:
         size, keep = rotation.shape
         p, n = self.pending, self.rows.shape[1]
         S = self._to_device(rotation.T)
-        for a in range(0, n, arrays.CHUNK):
-            chunk = slice(a, min(n, a + arrays.CHUNK))
-            self.rows = arrays.write(self.rows, (slice(0, keep), chunk), S @ self.rows[:size, chunk])
-        for i in range(p):
-            self.rows = arrays.write(self.rows, (keep + i, slice(None)), self.rows[size + i, :])
+        if arrays.writeable(self.operator):
+            for a in range(0, n, arrays.CHUNK):
+                chunk = slice(a, min(n, a + arrays.CHUNK))
+                self.rows = arrays.write(self.rows, (slice(0, keep), chunk), S @ self.rows[:size, chunk])
+            for i in range(p):
+                self.rows = arrays.write(self.rows, (keep + i, slice(None)), self.rows[size + i, :])
+        else:  # each write would copy the whole basis
+            unused = arrays.zeros((self.rows.shape[0] - keep - p, n), self.operator)
+            kept = (S @ self.rows[:size, :], self.rows[size : size + p, :], unused)
+            self.rows = self.operator.xp.concat(kept, axis=0)
         self.T = np.diag(values)
         self.C, self.D = rotation.T @ self.C, rotation.T @ self.D
         self.restarts += 1

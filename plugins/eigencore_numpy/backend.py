@@ -12,6 +12,7 @@ from eigencore.errors import ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Objective, Parameter, Problem
 from eigencore.problems.sharing import (
     DTYPES,
+    check_call,
     check_cpu,
     check_dtype,
     check_kind,
@@ -34,6 +35,7 @@ class NumpyBound:
     """
 
     capabilities = frozenset(Capability)
+    precisions = DTYPES
 
     def __init__(self, problem: Problem, network: TwoLayer):
         self._problem, self._network = problem, network
@@ -145,6 +147,12 @@ def bind(
     """
     check_cpu(device, "numpy")
     check_reduction(problem.reduction)
+    check_call(problem.call)
+    if problem.call == "loss(model, batch)":
+        raise UsageError(
+            "call='loss(model, batch)' does not apply to an objective, which takes logits and labels",
+            hint="Leave call out.",
+        )
     if problem.weight is not None:
         raise UsageError(
             "weight does not apply to an objective, which returns one number per sample",

@@ -13,7 +13,7 @@ from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
-from eigencore.problems.sharing import check_kind, check_reduction
+from eigencore.problems.sharing import check_call, check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.classification import Classification, checked_bounds, find_classification
@@ -23,7 +23,7 @@ from eigencore_torch.fingerprints import WeightFingerprint
 from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
 from eigencore_torch.params import select
-from eigencore_torch.placement import PlacedLoss, place
+from eigencore_torch.placement import DTYPES, PlacedLoss, place
 from eigencore_torch.preserved_state import preserve_state
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
 from eigencore_torch.reduction import Reduction, ReductionInference
@@ -99,6 +99,8 @@ class TorchBound:
         always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
         outcome = self._classification
         return always | outcome.capabilities if isinstance(outcome, Classification) else always
+
+    precisions = tuple(DTYPES)
 
     @property
     def description(self) -> str:
@@ -285,11 +287,12 @@ def bind(
             f"the loss is a {type(loss).__name__}; expected a function",
             hint="Give loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.",
         )
+    check_call(problem.call)
     _declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
     model = uncompiled(model)
     check_layers(model)
-    placed = place(BatchLoss(model, loss), device, dtype, problem.checkpoint)
+    placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     _retain_freed_memory()
     return TorchBound(problem, placed, options)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
+from eigencore.problems.sharing import CALLS
 from eigencore_torch.batches import Batch, describe, is_pair
 from eigencore_torch.user_errors import explain_errors
 
@@ -23,10 +24,13 @@ class BatchLoss:
 
     Attributes:
         function: loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.
+        call: one of `sharing.CALLS`, to call the function in this way for every batch; None: as the kind of
+            batch requires.
     """
 
     model: nn.Module
     function: Callable[..., Any]
+    call: str | None = None
 
     def __call__(self, batch: Batch, index: int, inspect: Callable[[Any, Any], None] = _ignore) -> Tensor:
         """The loss of batch number `index`: a scalar () with its autograd graph.
@@ -38,9 +42,9 @@ class BatchLoss:
         Raises:
             ProblemError: the model or the loss function failed, or the loss is not one floating-point number.
         """
-        call = "loss(model(x), y)" if is_pair(batch) else "loss(model, batch)"
+        call = self.call or CALLS[0 if is_pair(batch) else 1]
         with explain_errors(f"{call} failed on batch {index}, {describe(batch)}"):
-            if is_pair(batch):
+            if call == CALLS[0]:
                 x, y = batch
                 outputs = self.model(x)
                 inspect(outputs, y)

@@ -75,7 +75,7 @@ def place(
 def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | None) -> BatchLoss:
     try:
         # In one call, so that the copies share what the originals share.
-        copied = BatchLoss(*copy.deepcopy((loss.model, loss.function)))
+        copied = BatchLoss(*copy.deepcopy((loss.model, loss.function)), loss.call)
     except (RuntimeError, TypeError) as error:
         raise ProblemError(
             "the model can't be copied, which is necessary for another device, another data type or a "

@@ -9,6 +9,7 @@ import pytest
 
 from eigencore import arrays
 from eigencore.operators import FunctionOperator, as_operator
+from kit.read_only import read_only_operator
 
 
 @pytest.fixture
@@ -49,6 +50,11 @@ def test_copies_share_no_memory(operator):
     assert x[0] == back[0] == 0
     back[1] = 7
     assert arrays.to_host(array)[1] == 1
+
+
+def test_arrays_are_writeable_unless_their_library_forbids_it(operator):
+    assert arrays.writeable(operator)
+    assert not arrays.writeable(read_only_operator(np.eye(4)))
 
 
 def test_writing_changes_only_the_given_index(operator):

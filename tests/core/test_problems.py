@@ -316,3 +316,15 @@ def test_a_problem_can_be_bound_by_name() -> None:
     assert bind("demo:quadratic").operator().shape == (2000, 2000)
     with pytest.raises(UnknownNameError, match="demo:quadratik"):
         bind("demo:quadratik")
+
+
+def test_model_data_and_loss_are_positional():
+    assert Problem("model", ["data"], "loss") == Problem(model="model", data=["data"], loss="loss")
+    with pytest.raises(TypeError, match="positional"):
+        Problem("model", ["data"], "loss", "validation")
+
+
+def test_an_operator_has_its_own_precision_only():
+    for dtype in ("float32", "float64"):
+        assert bind(Problem(operator=np.eye(2, dtype=dtype))).precisions == (dtype,)
+    assert bind("demo:digits-numpy").precisions == ("float32", "float64")

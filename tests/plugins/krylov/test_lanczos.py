@@ -20,6 +20,7 @@ from eigencore.testing.libraries import Library
 from eigencore_krylov.basis import Basis
 from eigencore_krylov.lanczos import LanczosOptions, basis_size, lanczos, restart, ritz
 from eigencore_krylov.repeated import RepeatedSearch
+from kit.read_only import read_only_operator
 
 N = 80
 SPECTRUM = np.concatenate([[50.0, 41, -33, 20, 11, -9], np.linspace(-3, 3, N - 6)])
@@ -307,3 +308,19 @@ def test_all_pairs_in_float32_converge_for_every_seed() -> None:
         assert result.matvecs <= 2 * case.n + 2 * (case.n + 5)
         refined += result.certificate.contradicted or result.matvecs > case.n + 5
     assert refined <= 300 / 20
+
+
+def test_a_restart_is_the_same_where_arrays_are_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it takes one product of matrices, and no write to a block of the basis."""
+    written: list[Any] = []
+    write = arrays.write
+    monkeypatch.setattr(
+        arrays, "write", lambda x, index, value: (written.append(value.ndim), write(x, index, value))[1]
+    )
+    options = {"solver": "lanczos", "basis": 8, "tol": 1e-8, "repeated": False}
+    ours = solve(read_only_operator(A), 3, **options)
+    assert set(written) == {1}
+    theirs = solve(A, 3, **options)
+    assert set(written) == {1, 2}
+    assert ours.history[-1].restarts == theirs.history[-1].restarts > 0
+    np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-12)
