@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eigencore.analyses import Findings, Planned, Selected, find_analyses, plan, run_analyses
 from eigencore.attacks.attack import attack
-from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
+from eigencore.entries import DEFAULT_K, DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
 from eigencore.interfaces import AnalysisContext, Bound, Problem
 from eigencore.problems import (
@@ -57,7 +57,9 @@ class RunInterrupted(Interrupted):
 
 def analyze(
     problem: Any,
-    k: int = 5,
+    data: Any = None,
+    loss: Any = None,
+    k: int = DEFAULT_K,
     *,
     backend: str | None = None,
     solver: str | Solver = DEFAULT_SOLVER,
@@ -79,7 +81,9 @@ def analyze(
     """The top eigenpairs of a problem's operator with a certificate, and the results of analyses of them.
 
     Args:
-        problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix.
+        problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix; or a model,
+            followed by its data and loss.
+        data, loss: the data and the loss of a model; `analyze(problem, 3)` with a whole number means k=3.
         k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
@@ -103,6 +107,8 @@ def analyze(
         print(run.eigen.values, run.eigen.advice)
     """
     arguments = dict(locals())
+    problem, k = _positional(arguments.pop("problem"), arguments.pop("data"), arguments.pop("loss"), k)
+    arguments |= {"problem": problem, "k": k}
     request = Request(k, which, tol, seed)
     folder = None if out is None else check_folder(out)
     setup = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
@@ -150,6 +156,28 @@ def analyze(
     if stopped or findings.stopped or while_saving.pressed:
         raise RunInterrupted(run)
     return run
+
+
+def _positional(problem: Any, data: Any, loss: Any, k: int) -> tuple[Any, int]:
+    """The problem and k, from `analyze(problem, k)` or `analyze(model, data, loss, k)`."""
+    if isinstance(data, int) and loss is None:
+        if k != DEFAULT_K:
+            raise UsageError(f"k was given twice: {data} and {k}")
+        return problem, data
+    if data is None and loss is None:
+        return problem, k
+    if data is None or loss is None:
+        raise UsageError(
+            f"{'data' if data is None else 'loss'} is missing: analyze was given a model and its "
+            f"{'loss' if data is None else 'data'}",
+            hint="Write analyze(model, data, loss), or analyze(problem, k).",
+        )
+    if isinstance(problem, Problem | str):
+        raise UsageError(
+            "analyze was given a problem and also data and loss; expected a model with data and loss",
+            hint="Leave data and loss out, or write analyze(model, data, loss).",
+        )
+    return Problem(problem, data, loss), k
 
 
 @dataclass(frozen=True)

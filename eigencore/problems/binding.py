@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability
 from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
-from eigencore.problems.lookup import find_problem
+from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def bind(
-    problem: Problem | str,
+    problem: Problem | str | tuple[Any, Any, Any],
     *,
     backend: str | None = None,
     device: str | None = None,
@@ -29,7 +29,7 @@ def bind(
     A Problem(operator=...) needs no backend: its operator is used directly.
 
     Args:
-        problem: a Problem, or the name of one (see `find_problem`).
+        problem: a Problem, the name of one (see `find_problem`), or a tuple (model, data, loss).
         backend: the name of a backend; None: the backend that the problem names, or the default, "torch".
         device: the device to compute on, such as "cpu" or "cuda"; None: the backend decides.
         dtype: the data type to compute in, such as "float64"; None: that of the weights.
@@ -48,13 +48,7 @@ def bind(
         hessian = bound.operator()
         print(bound.description, hessian.matvec(np.ones(hessian.shape[0])).shape)
     """
-    if isinstance(problem, str):
-        problem = find_problem(problem)
-    if not isinstance(problem, Problem):
-        raise UsageError(
-            f"the problem is of type {type(problem).__name__}; expected a Problem or the name of one",
-            hint="Construct one: Problem(model=..., data=..., loss=...).",
-        )
+    problem = find_problem(problem) if isinstance(problem, str) else as_problem(problem)
     entry = backend_of(problem, backend)
     if entry is None:
         given = {"device": device, "dtype": dtype, **backend_options}
@@ -63,6 +57,20 @@ def bind(
     options = resolve_options(entry, backend_options)
     bound: Bound = load(entry)(problem, options, device=device, dtype=dtype)
     return bound
+
+
+def bound_of(problem: Any) -> Bound:
+    """A bound problem unchanged; a Problem, the name of one, or a tuple (model, data, loss), bound here.
+
+    Raises:
+        UsageError, ProblemError, PluginError: as for `bind`.
+    """
+    return problem if is_bound(problem) else bind(problem)
+
+
+def is_bound(problem: object) -> TypeGuard[Bound]:
+    """Whether this is a bound problem; its properties, which may read the data, are not evaluated."""
+    return {"capabilities", "classifier"} <= set(dir(problem))
 
 
 def operator(

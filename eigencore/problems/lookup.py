@@ -113,7 +113,10 @@ def as_problem(value: Any, source: str = "the problem is") -> Problem:
         found = f"a tuple of length {len(value)}"
     else:
         found = f"a value of type {type(value).__name__}: {value!r:.60}"
-    raise ProblemError(f"{source} {found}; expected a Problem, a tuple (model, data, loss), or a matrix")
+    raise ProblemError(
+        f"{source} {found}; expected a Problem, a tuple (model, data, loss), or a matrix",
+        hint="Construct one: Problem(model, data, loss).",
+    )
 
 
 # -- the factory of a name ---------------------------------------------------------------------------------

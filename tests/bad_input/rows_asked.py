@@ -147,7 +147,7 @@ ROWS = [
         ("of type int: 7", "expected"),
         lambda: eigencore.analyze(7),
     ),
-    Row("bound without a problem", UsageError, ("is of type int",), lambda: eigencore.bind(7)),
+    Row("bound without a problem", ProblemError, ("a value of type int: 7",), lambda: eigencore.bind(7)),
     Row("a misspelt command", UnknownNameError, ("analize", "Did you mean analyze"), command=("analize",)),
     Row("a misspelt flag", UsageError, ("--sead", "--seed"), command=(*QUADRATIC, "--sead", "1")),
     Row("one word too many", UsageError, ("extra",), command=(*QUADRATIC, "extra")),

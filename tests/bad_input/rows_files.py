@@ -132,7 +132,15 @@ ROWS = [
         prepare=lambda folder: (folder / "binary.py").write_bytes(b"\xff\xfe\x00"),
     ),
     named("no_such_module:make", "no_such_module", error=UnknownNameError),
-    named("fails_too:make", "ZeroDivisionError", error=ProblemError, prepare=files(fails_too="1 / 0")),
+    named(
+        "fails_too:make",
+        "write fails_too.py:make",
+        error=UnknownNameError,
+        prepare=files(fails_too="1 / 0"),
+    ),
+        "fails_too:make", "write fails_too.py:make", error=UnknownNameError, prepare=files(fails_too="1 / 0")
+    ),
+    named("weights.pt", "a file of weights", "--set problem.checkpoint=weights.pt"),
     named("json:dumpz", "unknown factory in json: ", "dumps", error=UnknownNameError),
     # -- factories
     made_of("returns_none", "of type NoneType: None", "expected a Problem"),

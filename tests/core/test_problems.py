@@ -127,7 +127,12 @@ def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
         ("neighbour.py", {}, UsageError, r"Write neighbour.py:FACTORY\."),
         ("one.py", {}, UsageError, r"Write one.py:make\."),
         ("broken.py", {}, UsageError, r"Write broken.py:FACTORY\."),
-        ("weights.pt", {}, UsageError, r"a file of weights, .*\n.*FILE.py:FUNCTION --set problem.checkpoint=w"),
+        (
+            "weights.pt",
+            {},
+            UsageError,
+            r"a file of weights(.|\n)*FILE.py:FUNCTION --set problem.checkpoint=w",
+        ),
         ("mine.py:hole", {}, UnknownNameError, "Did you mean whole"),
         ("mine:whole", {}, UnknownNameError, "To use the file mine.py of the working .* mine.py:whole"),
         ("json:zzz", {}, UnknownNameError, "unknown factory in json: "),
@@ -239,7 +244,8 @@ def test_an_operator_has_no_other_kinds_and_no_parameters():
 @pytest.mark.parametrize(
     ("problem", "error", "words"),
     [
-        (7, UsageError, "is of type int; expected a Problem or the name of one"),
+        (7, ProblemError, r"the problem is a value of type int: 7; expected a Problem, .*\nConstruct one"),
+        ((1, 2), ProblemError, "a tuple of length 2"),
         (Problem(), ProblemError, "lacks model, data, loss"),
         (Problem(model=1, data=[2]), ProblemError, "lacks loss"),
         (Problem(operator=np.eye(2), loss=1), ProblemError, "an operator and also loss"),
