@@ -142,7 +142,8 @@ class Problem:
         call: "loss(model(x), y)" or "loss(model, batch)" to fix how the loss is called for every batch; None:
             decided by the kind of batch, as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
-        bounds: the lowest and the highest value that an input may take.
+        bounds: the lowest and the highest value that an input may take: two numbers, or two arrays that
+            broadcast to one input or have one number for each of its channels, its first axis.
         reduction: how the loss reduces a batch: "mean", "sum", or "infer" to determine it from losses.
         weight: batch -> float, the weight of a batch whose loss is neither a mean nor a sum over samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
@@ -165,7 +166,7 @@ class Problem:
     _: KW_ONLY
     call: str | None = None
     validation: Any = None
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[Any, Any] | None = None
     name: str | None = None
     reduction: str = "infer"
     weight: Callable[[Any], float] | None = None
@@ -204,8 +205,8 @@ class Classifier(Space, Protocol):
     @property
     def classes(self) -> int: ...
     @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The lowest and the highest value that an input may take, if the problem gives them."""
+    def bounds(self) -> tuple[Array, Array] | None:
+        """The lowest and the highest value of each entry of a row, arrays (d,), if the problem has bounds."""
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
         """The first `most` samples, or all if `most` is None: inputs (N, d) and labels (N,).
@@ -269,9 +270,21 @@ class Bound(Protocol):
         """The loss over all data, at the weights or at weights + direction (n,) (WEIGHT_LOSS)."""
 
     def sample_curvature(
-        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: str | None = None,
+        dtype: str | None = None,
     ) -> Array:
-        """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS)."""
+        """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS).
+
+        Args:
+            direction: v (n,), in the data type of the operator.
+            x, y: inputs (b, d) of any floating-point type, and labels (b,).
+            dtype: one of `precisions`, to compute in; None: the data type of the operator.
+        """
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
         """The parameters that make up a direction, in the order of the flat vector (WEIGHT_LOSS)."""

@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability
-from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
 from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
@@ -155,6 +155,15 @@ def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:
         raise UnknownNameError(f"kind of operator on the backend {entry.name}", kind, entry.kinds)
 
 
+def why_no_classifier(bound: Bound) -> EigencoreError | None:
+    """The error by which a backend explains that a problem has no classifier; None if it has one."""
+    try:
+        bound.classifier()
+    except EigencoreError as error:
+        return error
+    return None
+
+
 class OperatorBound:
     """A bound Problem(operator=...), which offers products, and minibatches if its operator does."""
 
@@ -192,7 +201,13 @@ class OperatorBound:
         self._refuse("loss")
 
     def sample_curvature(
-        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: str | None = None,
+        dtype: str | None = None,
     ) -> NoReturn:
         self._refuse("samples")
 

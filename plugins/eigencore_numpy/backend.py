@@ -12,6 +12,7 @@ from eigencore.errors import ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Objective, Parameter, Problem
 from eigencore.problems.sharing import (
     DTYPES,
+    check_bounds,
     check_call,
     check_cpu,
     check_dtype,
@@ -65,6 +66,7 @@ class NumpyBound:
 
         Raises:
             UsageError: the data type is not available.
+            ProblemError: the bounds do not fit the inputs.
         """
         chosen = self._network.dtype if dtype is None else _dtype(dtype)
         network, samples = self._network.astype(chosen), self._samples.astype(chosen)
@@ -85,16 +87,26 @@ class NumpyBound:
         return float(np.sum(self._sample_weights * values, dtype=np.float64))
 
     def sample_curvature(
-        self, objective: Objective, direction: Numbers, x: Numbers, y: Numbers, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Numbers,
+        x: Numbers,
+        y: Numbers,
+        params: str | None = None,
+        dtype: str | None = None,
     ) -> Numbers:
         """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,).
 
+        Args:
+            dtype: "float32" or "float64" to compute in that type; None: in the type of the operator.
+
         Raises:
             UnknownNameError: no parameter matches `params`.
-            UsageError: direction, inputs or labels have another shape.
+            UsageError: direction, inputs or labels have another shape, or the data type is not available.
         """
-        v = select(self._network, params).unflatten(direction)
-        return Pass(self._network, objective, *as_labelled_rows(self._network, x, y)).weight_curvature(v)
+        network = self._network if dtype is None else self._network.astype(_dtype(dtype))
+        v = select(network, params).unflatten(direction)
+        return Pass(network, objective, *as_labelled_rows(network, x, y)).weight_curvature(v)
 
     def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
         """The name, position and norm of each parameter that matches `params`."""
@@ -148,6 +160,7 @@ def bind(
     check_cpu(device, "numpy")
     check_reduction(problem.reduction)
     check_call(problem.call)
+    check_bounds(problem.bounds)
     if problem.call == "loss(model, batch)":
         raise UsageError(
             "call='loss(model, batch)' does not apply to an objective, which takes logits and labels",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from eigencore_torch.batches import type_name
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # float32 represents every number of these types exactly, so that a copy has the same weights.
 HALF_TYPES = (torch.bfloat16, torch.float16)
+FROZEN = "all weights, which the given model has frozen"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def place(
     """The given model and loss, or copies if another device, data type or checkpoint is requested.
 
     16-bit weights are copied to float32, since a product in 16 bits can't be distinguished from its rounding
-    error. The given model is never changed.
+    error. A model whose weights are all frozen is copied as well, and all weights of the copy are trainable:
+    whoever asks for the Hessian of a frozen network means that over all its weights. The given model is never
+    changed.
 
     Raises:
         UsageError: the device, data type or file does not exist.
@@ -55,21 +59,41 @@ def place(
     target_dtype = None if dtype is None else _dtype(dtype)
     parameters = [p for p in loss.model.parameters() if p.is_floating_point()]
     halves = sorted({type_name(p.dtype) for p in parameters if p.dtype in HALF_TYPES})
-    note = ""
+    frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+    source = ""
     if halves and target_dtype is None:
         target_dtype = reduce(torch.promote_types, (p.dtype for p in parameters), torch.float32)
-        note = f"a copy of {' and '.join(halves)} weights"
-    if checkpoint_file is None and all(
-        target_device in (None, p.device) and target_dtype in (None, p.dtype) for p in parameters
+        source = f"a copy of {' and '.join(halves)} weights"
+    if (
+        not frozen
+        and checkpoint_file is None
+        and all(target_device in (None, p.device) and target_dtype in (None, p.dtype) for p in parameters)
     ):
         return PlacedLoss(loss, target_dtype)
-    originals = [p for p in parameters if p.requires_grad]
-    placed = PlacedLoss(_copied(loss, target_device, target_dtype), target_dtype, originals, note)
-    if checkpoint_file is None:
-        return placed
-    # After the change of type: a checkpoint may have more digits than the model had.
-    checkpoint.load(placed.loss.model, checkpoint_file)
-    return replace(placed, note=f"weights of {Path(checkpoint_file).name}")
+    originals = [p for p in parameters if frozen or p.requires_grad]
+    copied = _copied(loss, target_device, target_dtype)
+    if frozen:
+        for p in copied.model.parameters():
+            p.requires_grad_(p.is_floating_point())
+    if checkpoint_file is not None:
+        # After the change of type: a checkpoint may have more digits than the model had.
+        checkpoint.load(copied.model, checkpoint_file)
+        source = f"weights of {Path(checkpoint_file).name}"
+    note = ", ".join(filter(None, [source, FROZEN if frozen else ""]))
+    return PlacedLoss(copied, target_dtype, originals, note)
+
+
+@contextmanager
+def trainable(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Lets frozen parameters require gradients in a context, which shows whether a loss uses them."""
+    frozen = [p for p in parameters if not p.requires_grad and not p.is_inference()]
+    try:
+        for p in frozen:
+            p.requires_grad_(True)
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
 
 
 def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | None) -> BatchLoss:
@@ -78,10 +102,10 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
         copied = BatchLoss(*copy.deepcopy((loss.model, loss.function)), loss.call)
     except (RuntimeError, TypeError) as error:
         raise ProblemError(
-            "the model can't be copied, which is necessary for another device, another data type or a "
-            f"checkpoint: {error}",
-            hint="Call model.to(...) and model.load_state_dict(...) before binding, and leave out device, "
-            "dtype and checkpoint.",
+            "the model can't be copied, which is necessary for another device, another data type, a "
+            f"checkpoint or frozen weights: {error}",
+            hint="Call model.to(...), model.load_state_dict(...) and model.requires_grad_(True) before "
+            "binding, and leave out device, dtype and checkpoint.",
         ) from error
     for module in copied.modules:
         module.to(device=device, dtype=dtype)

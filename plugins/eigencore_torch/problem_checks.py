@@ -176,9 +176,9 @@ def _check_model_used(value: Tensor, original_parameters: Sequence[nn.Parameter]
     if any(gradient is not None for gradient in gradients):
         raise ProblemError(
             "the loss uses the weights of the given model, but a copy of that model is in use (for another "
-            "device or data type, or for a checkpoint)",
+            "device or data type, for a checkpoint, or because all its weights are frozen)",
             hint="Make the loss use the model that it is called with, as in loss(model, batch); or convert "
-            "the given model yourself before binding it.",
+            "the given model yourself before binding it, and call requires_grad_(True) if it is frozen.",
         )
 
 

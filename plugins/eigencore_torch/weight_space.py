@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ def sample_curvature(
     direction: Tensor,
     x: Tensor,
     y: Tensor,
+    logits: Callable[[Any, int], Tensor],
     samples_per_pass: int = SAMPLES_PER_PASS,
 ) -> Tensor:
     """v'H_s v (b,), the second derivative of each sample's objective along the direction v (n,).
@@ -53,6 +55,7 @@ def sample_curvature(
     Args:
         x: inputs (b, ...) in the shape that the model takes.
         y: labels (b,).
+        logits: the logits (b, c) in the outputs of the model for b samples.
         samples_per_pass: the largest number of samples in a forward pass.
 
     Raises:
@@ -63,13 +66,15 @@ def sample_curvature(
     for inputs, labels in zip(
         torch.split(x, samples_per_pass), torch.split(y, samples_per_pass), strict=True
     ):
-        z, first, second = _logits_along(model, along, inputs)
+        z, first, second = _logits_along(model, along, inputs, logits)
         terms = second * objective.grad(z, labels) + first * objective.hvp(z, labels, first)
         curvatures.append(terms.sum(dim=1))
     return torch.cat(curvatures)
 
 
-def _logits_along(model: nn.Module, along: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _logits_along(
+    model: nn.Module, along: dict[str, Tensor], x: Tensor, logits: Callable[[Any, int], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """The logits (b, c), and their first and second derivatives at t = 0 of the weights w + t v.
 
     Only backward passes are used: <z, u> is linear in u, so that the derivative with respect to u of its
@@ -81,7 +86,7 @@ def _logits_along(model: nn.Module, along: dict[str, Tensor], x: Tensor) -> tupl
     t = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
     at = {name: w + t * along[name] if name in along else w for name, w in weights.items()}
     # Cloned, since a network may modify its input in place.
-    z: Tensor = functional_call(model, at, (x.clone(),))
+    z = logits(functional_call(model, at, (x.clone(),)), len(x))
     u = torch.ones_like(z, requires_grad=True)
     slope = _derivative(t, z, u, create_graph=True)
     second_slope = _derivative(t, slope, create_graph=True)

@@ -166,6 +166,17 @@ def doubles_the_curvature_of_parameters(curvature: Array, params: str | None) ->
     return curvature if params is None else 2 * curvature
 
 
+def ignores_the_precision_of_curvatures(bound: Bound) -> Bound:
+    """Sample curvatures in the precision of the operator, whatever is requested."""
+
+    def sample_curvature(
+        objective: Any, v: Array, x: Array, y: Array, params: Any = None, dtype: Any = None
+    ) -> Any:
+        return bound.sample_curvature(objective, v, x, y, params)
+
+    return with_attributes(bound, sample_curvature=sample_curvature)
+
+
 SPECIMENS = (
     BackendSpecimen(returns_columns, "products_are_well_formed"),
     BackendSpecimen(adds_a_constant, "products_are_linear"),
@@ -183,6 +194,9 @@ SPECIMENS = (
     BackendSpecimen(doubles_the_product, "products_match_differences_of_the_loss"),
     BackendSpecimen(doubles_blocks_of_parameters, "parameters_are_blocks_of_the_whole"),
     BackendSpecimen(keeps_an_extra_dimension, "sample_curvature_is_well_formed"),
+    BackendSpecimen(
+        ignores_the_precision_of_curvatures, "sample_curvature_has_the_requested_precision", "float32"
+    ),
     BackendSpecimen(divides_by_the_batch_size, "sample_curvature_is_that_of_the_sample_alone"),
     BackendSpecimen(flips_the_sign, "sample_curvature_is_that_of_the_sample_alone"),
     BackendSpecimen(drops_the_last_sample, "sample_curvatures_add_up_to_the_operator"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
+from eigencore.errors import UsageError
 from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
 from eigencore.problems import bind
 from eigencore.space import Array
@@ -42,6 +43,33 @@ def with_attributes(original: T, **changed: Any) -> T:
     """A copy of an object in which some attributes are replaced."""
     attributes = {name: getattr(original, name) for name in dir(original) if not name.startswith("_")}
     return cast(T, SimpleNamespace(**(attributes | changed)))
+
+
+def float32_only(bound: Bound) -> Bound:
+    """A correct bound problem in float32 without float64."""
+
+    def refuse(dtype: str | None) -> None:
+        if dtype == "float64":
+            raise UsageError("this backend has no float64")
+
+    def classifier(dtype: str | None = None) -> Classifier:
+        refuse(dtype)
+        return bound.classifier(dtype)
+
+    def sample_curvature(
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: str | None = None,
+        dtype: str | None = None,
+    ) -> Array:
+        refuse(dtype)
+        return bound.sample_curvature(objective, direction, x, y, params, dtype)
+
+    return with_attributes(
+        bound, precisions=("float32",), classifier=classifier, sample_curvature=sample_curvature
+    )
 
 
 def fault_in_products(change: Callable[[LinearOperator, Array], Array]) -> Fault:
@@ -98,9 +126,14 @@ def fault_in_curvatures(change: Callable[[Array, str | None], Array]) -> Fault:
 
     def fault(bound: Bound) -> Bound:
         def sample_curvature(
-            objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+            objective: Objective,
+            direction: Array,
+            x: Array,
+            y: Array,
+            params: str | None = None,
+            dtype: str | None = None,
         ) -> Array:
-            return change(bound.sample_curvature(objective, direction, x, y, params), params)
+            return change(bound.sample_curvature(objective, direction, x, y, params, dtype), params)
 
         return with_attributes(bound, sample_curvature=sample_curvature)
 
