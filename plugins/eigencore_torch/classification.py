@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UsageError
-from eigencore_torch.batches import Batch, Batches, describe, is_pair
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import Batches, describe, is_pair
 from eigencore_torch.preserved_state import host_generator_states
 from eigencore_torch.user_errors import explain_errors
 
