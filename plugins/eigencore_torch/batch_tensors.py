@@ -176,9 +176,13 @@ class _Traversal:
             return self._filled_list(x, copied, levels)
         if isinstance(x, Mapping):
             try:
-                return self._filled(x, copied, levels)
+                self._filled(x, copied, levels)
             except Exception:
                 return self._mapping_anew(x, levels)
+            for name, value in attributes_of(copied).items():
+                if id(value) in self._done:  # such as the object that holds this mapping
+                    _set(copied, name, self._done[id(value)][1])
+            return copied
         # The parts of the copy, not of the object: a copy may already have its own, which refer to it.
         for name, value in attributes_of(copied).items():
             new = self.mapped(value, levels - 1)

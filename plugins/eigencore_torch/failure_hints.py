@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -39,7 +40,7 @@ def hint_for_pair(error: BaseException, model: nn.Module, outputs: Any, y: Any) 
             f'Problem(..., call="{CALLS[1]}").'
         )
     if isinstance(outputs, Tensor) and isinstance(y, Tensor):
-        if "expected scalar type Long" in str(error):
+        if "Long" in str(error) and y.dtype != torch.int64:
             return f"The labels are {type_name(y.dtype)}: convert them, as in y.long()."
         if not outputs.is_nested and outputs.shape != y.shape and outputs.numel() == y.numel():
             return reshape_hint(outputs)

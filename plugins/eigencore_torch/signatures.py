@@ -1,7 +1,7 @@
 """The signature of a tensor: a number that depends on every bit of it, and on the order of its elements.
 
 The tensor is read once, as 8-byte words. The words whose positions are equal modulo a prime are summed.
-The distances between samples, or between the rows of an image, are not multiples of that prime, so samples
+The distance between two samples, or two rows of an image, is hardly ever a multiple of that prime, so samples
 or pixels that trade places change these sums. The sums are multiplied by random odd numbers (Dietzfelbinger
 1996) and added. All arithmetic is modulo 2^64.
 
