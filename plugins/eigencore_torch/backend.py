@@ -14,7 +14,7 @@ from eigencore.errors import CapabilityError, EigencoreError, ProblemError, Usag
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
 from eigencore.problems.sharing import check_bounds, check_call, check_kind, check_reduction
-from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.classification import Classification, find_classification
 from eigencore_torch.classifier import TorchClassifier
@@ -296,11 +296,7 @@ def bind(
     model, loss = problem.model, problem.loss
     if not isinstance(model, nn.Module):
         raise ProblemError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
-    if not callable(loss):
-        raise ProblemError(
-            f"the loss is a {type(loss).__name__}; expected a function",
-            hint="Give loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.",
-        )
+    check_loss(loss)
     check_call(problem.call)
     check_bounds(problem.bounds)
     _declared_reduction(problem)

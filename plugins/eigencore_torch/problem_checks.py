@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, Batches, sample_count, split_batch, tensors_of, type_name
+from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.batches import Batches, sample_count, split_batch, type_name
+from eigencore_torch.failure_hints import NESTED_HINT
 from eigencore_torch.fingerprints import BatchFingerprint, batch_fingerprint
+from eigencore_torch.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.user_errors import explain_errors
 
 
 def check_layers(model: nn.Module) -> None:
@@ -104,12 +106,14 @@ def check_problem(
                 continue
             if sample_count(part) == 0:
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
-            value = loss(part, index, inspect=partial(_check_labels, loss.function, index))
+            with ElementwiseShapes(index):
+                value = loss(part, index, inspect=partial(check_targets, loss.function, index))
             _check_value(value, part, index)
             if not checked_once:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
                 _check_twice_differentiable(value)
+                _check_nested(value, part, loss.model)
                 checked_once = True
             if observe is not None:
                 observe(part, index, value)
@@ -120,7 +124,8 @@ def check_problem(
 
 def _check_value(value: Tensor, batch: Batch, index: int) -> None:
     if not bool(torch.isfinite(value)):
-        finite = all(bool(torch.isfinite(x).all()) for x in tensors_of(batch))
+        parts = [part for x in tensors_of(batch) for part in strided_parts(x)]
+        finite = all(bool(torch.isfinite(part).all()) for part in parts)
         raise ProblemError(
             f"the loss of batch {index} is {float(value.detach())}",
             hint="Check the model and the loss: all values in the batch are finite."
@@ -154,6 +159,18 @@ def _check_twice_differentiable(value: Tensor) -> None:
                 "PyTorch would omit its second derivative",
                 hint="Write its backward pass with differentiable operations, and remove the decorator.",
             )
+
+
+def _check_nested(value: Tensor, batch: Batch, model: nn.Module) -> None:
+    """Refuses operations on nested tensors that PyTorch can't differentiate twice, as most of them are."""
+    if not any(x.is_nested for x in tensors_of(batch)):
+        return
+    weights = [p for p in model.parameters() if p.requires_grad]
+    with explain_errors("the loss of nested tensors can't be differentiated twice", hint=NESTED_HINT):
+        slopes = torch.autograd.grad(value, weights, create_graph=True, allow_unused=True)
+        dependent = [slope.sum() for slope in slopes if slope is not None and slope.requires_grad]
+        if dependent:
+            torch.autograd.grad(dependent, weights, retain_graph=True, allow_unused=True)
 
 
 def _check_reproducible(once: Tensor, again: Tensor, index: int) -> None:
@@ -190,23 +207,4 @@ def _check_passes_agree(first: list[BatchFingerprint], second: list[BatchFingerp
     if len(first) != len(second):
         raise ProblemError(
             f"the data gave {len(first)} batches in the first pass and {len(second)} in the second", hint=hint
-        )
-
-
-def _check_labels(loss_function: Any, index: int, outputs: Any, labels: Any) -> None:
-    """Refuses labels out of range for losses that take class labels; on a GPU they would end the process."""
-    by_class = isinstance(loss_function, nn.CrossEntropyLoss | nn.NLLLoss)
-    if not (by_class or loss_function in (functional.cross_entropy, functional.nll_loss)):
-        return
-    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)) or labels.is_floating_point():
-        return
-    if outputs.ndim != labels.ndim + 1:
-        return  # the loss function itself raises an error about the shapes
-    classes = outputs.shape[1 if labels.ndim else 0]
-    counted = labels[labels != (loss_function.ignore_index if by_class else -100)]
-    if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < classes):
-        raise ProblemError(
-            f"the labels of batch {index} range from {int(counted.min())} to {int(counted.max())}; expected "
-            f"0 to {classes - 1}, since the model distinguishes {classes} classes",
-            hint="Number the labels from 0, or give the model as many outputs as there are classes.",
         )

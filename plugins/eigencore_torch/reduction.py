@@ -12,15 +12,17 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batch_tensors import Batch, tensors_of
 from eigencore_torch.batches import (
-    Batch,
     describe,
-    is_pair,
     join_batches,
     sample_count,
+    sample_count_beside_objects,
+    sample_shape,
     take_samples,
-    tensors_of,
 )
+from eigencore_torch.failure_hints import single_sample_hint
+from eigencore_torch.user_errors import explain_errors
 
 Rule = Literal["mean", "sum"]
 
@@ -56,10 +58,12 @@ class Reduction:
             ProblemError: the number of samples is ambiguous, or `weight` returned an invalid number.
         """
         if self.weight is not None:
-            return self._checked(float(self.weight(batch)), index)
+            with explain_errors(f"weight failed on batch {index}, {describe(batch)}"):
+                given = float(self.weight(batch))
+            return self._checked(given, index)
         if self.rule == "sum":
             return 1.0
-        count = sample_count(batch)
+        count = sample_count_beside_objects(batch)
         if count is None:
             raise ProblemError(
                 f"the number of samples in batch {index} is ambiguous: the tensors of {describe(batch)} do "
@@ -125,9 +129,9 @@ class ReductionInference:
             raise ProblemError(
                 f"the tensors of batch {index}, {describe(batch)}, do not share a first dimension, so how "
                 "the loss depends on the number of samples can't be determined",
-                hint=_DECLARE_HINT,
+                hint=single_sample_hint(batch) or _DECLARE_HINT,
             )
-        self._batch_of_shapes.setdefault(_shapes_beyond_samples(batch), index)
+        self._batch_of_shapes.setdefault(_shapes_beyond_samples(self._loss.targets(batch)), index)
         whole = _Observation(f"batch {index}", batch, index, value.detach())
         head = whole
         if n > 1:
@@ -210,7 +214,7 @@ class ReductionInference:
             raise ProblemError(
                 "the loss can't be computed with another batch size, so how it depends on the number of "
                 f"samples can't be determined: {error.message}",
-                hint=_DECLARE_HINT,
+                hint=single_sample_hint(batch) or _DECLARE_HINT,
             ) from error
 
 
@@ -226,6 +230,6 @@ def _consistent_rules(whole: Tensor, first: Tensor, second: Tensor, share: float
     return [rule for rule, value in combined.items() if abs(c - value) <= slack]
 
 
-def _shapes_beyond_samples(batch: Batch) -> tuple[tuple[int, ...], ...]:
-    """The shapes that a mean may be taken over besides the samples: those of a pair's targets, else all."""
-    return tuple(tuple(x.shape[1:]) for x in tensors_of(batch[1] if is_pair(batch) else batch))
+def _shapes_beyond_samples(targets: Batch) -> tuple[tuple[int, ...], ...]:
+    """The shapes that a mean over the targets may be taken over besides the samples."""
+    return tuple(sample_shape(x) for x in tensors_of(targets))

@@ -138,8 +138,6 @@ ROWS = [
         error=UnknownNameError,
         prepare=files(fails_too="1 / 0"),
     ),
-        "fails_too:make", "write fails_too.py:make", error=UnknownNameError, prepare=files(fails_too="1 / 0")
-    ),
     named("weights.pt", "a file of weights", "--set problem.checkpoint=weights.pt"),
     named("json:dumpz", "unknown factory in json: ", "dumps", error=UnknownNameError),
     # -- factories
