@@ -10,7 +10,7 @@ from eigencore.analyses import Findings, Planned, Selected, find_analyses, plan,
 from eigencore.attacks.attack import attack
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
-from eigencore.interfaces import AnalysisContext, Bound, Problem
+from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
 from eigencore.problems import (
     as_problem,
     backend_of,
@@ -62,7 +62,7 @@ def analyze(
     backend: str | None = None,
     solver: str | Solver = DEFAULT_SOLVER,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     which: str = "LM",
     tol: float = 1e-3,
     seed: int = 0,
@@ -83,7 +83,8 @@ def analyze(
         k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
-        params: a glob that selects the parameters that the operator acts on; None: all trainable parameters.
+        params: the parameters that the operator acts on: a glob of their names, several globs as "A,B" or as
+            a list; None: all trainable parameters.
         analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
@@ -178,7 +179,7 @@ class _Setup:
         self,
         eigen: EigenResult,
         kind: str,
-        params: str | None,
+        params: Params,
         progress: Progress | None,
         folder: Path | None,
     ) -> AnalysisContext:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import check_reiterable
+from eigencore_torch.number_types import converted
 
 Batch: TypeAlias = Any
 
@@ -24,7 +25,8 @@ class Batches:
     Args:
         data: an iterable of batches.
         device: where the batches are moved to.
-        dtype: the type that floating-point tensors are converted to; None leaves their type unchanged.
+        dtype: the type that floating-point tensors are converted to, and complex ones to the complex type of
+            the same precision; None leaves their type unchanged.
         name: the name of the data in messages.
 
     Raises:
@@ -79,7 +81,7 @@ class Batches:
     def _move(self, batch: Batch) -> Batch:
         def move(x: Tensor) -> Tensor:
             # Detached: a loss that calls requires_grad_() on its inputs must not change the user's data.
-            return x.detach().to(self.device, self.dtype if x.is_floating_point() else None)
+            return converted(x.detach(), self.device, self.dtype)
 
         return map_tensors(batch, move, lambda x: x.to(self.device))
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batches import Batch, tensors_of
@@ -22,6 +23,11 @@ def batch_fingerprint(batch: Batch) -> BatchFingerprint:
 
 def bit_sum(x: Tensor) -> Tensor:
     """The sum of a tensor's bits, read as 8-byte integers, in int64; it changes if one number does."""
+    if is_traceable_wrapper_subclass(x):
+        inner = [getattr(x, name) for name in x.__tensor_flatten__()[0]]
+        return torch.stack([bit_sum(part) for part in inner]).sum()
+    if x.is_quantized:
+        x = x.int_repr()
     flat = x.detach().reshape(-1).contiguous()
     if flat.storage_offset() * flat.element_size() % 8:
         flat = flat.clone()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.problems.sharing import check_dtype
 from eigencore_torch import checkpoint
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import type_name
+from eigencore_torch.number_types import converted, real_types
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # float32 represents every number of these types exactly, so that a copy has the same weights.
@@ -39,6 +40,11 @@ class PlacedLoss:
     note: str = ""
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's weights, or of its buffers if it has no weights."""
+    return next((x.device for x in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
 def place(
     loss: BatchLoss, device: str | None, dtype: str | None, checkpoint_file: str | Path | None
 ) -> PlacedLoss:
@@ -53,14 +59,17 @@ def place(
     """
     target_device = None if device is None else _device(device)
     target_dtype = None if dtype is None else _dtype(dtype)
-    parameters = [p for p in loss.model.parameters() if p.is_floating_point()]
-    halves = sorted({type_name(p.dtype) for p in parameters if p.dtype in HALF_TYPES})
+    parameters = list(loss.model.parameters())
+    types = real_types(parameters)
+    halves = sorted({type_name(dtype) for dtype in types if dtype in HALF_TYPES})
     note = ""
     if halves and target_dtype is None:
-        target_dtype = reduce(torch.promote_types, (p.dtype for p in parameters), torch.float32)
+        target_dtype = reduce(torch.promote_types, types, torch.float32)
         note = f"a copy of {' and '.join(halves)} weights"
-    if checkpoint_file is None and all(
-        target_device in (None, p.device) and target_dtype in (None, p.dtype) for p in parameters
+    if (
+        checkpoint_file is None
+        and all(target_device in (None, p.device) for p in parameters)
+        and all(target_dtype in (None, dtype) for dtype in types)
     ):
         return PlacedLoss(loss, target_dtype)
     originals = [p for p in parameters if p.requires_grad]
@@ -68,14 +77,16 @@ def place(
     if checkpoint_file is None:
         return placed
     # After the change of type: a checkpoint may have more digits than the model had.
-    checkpoint.load(placed.loss.model, checkpoint_file)
-    return replace(placed, note=f"weights of {Path(checkpoint_file).name}")
+    return replace(placed, note=checkpoint.load(placed.loss.model, checkpoint_file))
 
 
 def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | None) -> BatchLoss:
+    results = {id(x): _Result() for module in loss.modules for x in _stored_results(module)}
     try:
-        # In one call, so that the copies share what the originals share.
-        copied = BatchLoss(*copy.deepcopy((loss.model, loss.function)), loss.call)
+        # In one call, so that the copies share what the originals share. Without gradients, since PyTorch
+        # makes the weights of a copied TorchScript module depend on those of the original.
+        with torch.no_grad():
+            copied = BatchLoss(*copy.deepcopy((loss.model, loss.function), dict(results)), loss.call)
     except (RuntimeError, TypeError) as error:
         raise ProblemError(
             "the model can't be copied, which is necessary for another device, another data type or a "
@@ -83,9 +94,27 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
             hint="Call model.to(...) and model.load_state_dict(...) before binding, and leave out device, "
             "dtype and checkpoint.",
         ) from error
-    for module in copied.modules:
-        module.to(device=device, dtype=dtype)
+    for module, original in zip(copied.modules, loss.modules, strict=True):
+        for submodule in module.modules():
+            for name in [name for name, x in vars(submodule).items() if isinstance(x, _Result)]:
+                delattr(submodule, name)
+        for parameter, given in zip(module.parameters(), original.parameters(), strict=True):
+            parameter.requires_grad_(given.requires_grad)
+        module._apply(partial(converted, device=device, dtype=dtype))  # type: ignore[no-untyped-call]
     return copied
+
+
+class _Result:
+    """Stands in a copy for a tensor that a forward pass stored on a module, and that can't be copied.
+
+    Examples are the last activation, and the weight that pruning or weight normalisation computes from the
+    parameters before every forward pass. It is removed from the copy, whose own forward pass stores it again.
+    """
+
+
+def _stored_results(module: nn.Module) -> list[Tensor]:
+    attributes = (x for submodule in module.modules() for x in vars(submodule).values())
+    return [x for x in attributes if isinstance(x, Tensor) and x.grad_fn is not None]
 
 
 def _device(name: str) -> torch.device:

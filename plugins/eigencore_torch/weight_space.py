@@ -58,7 +58,7 @@ def sample_curvature(
     Raises:
         UsageError: the direction is not a flat vector of the layout.
     """
-    along = dict(zip(layout.names, _pieces(layout, direction), strict=True))
+    along = dict(zip(layout.parameters, _pieces(layout, direction), strict=True))
     curvatures = []
     for inputs, labels in zip(
         torch.split(x, samples_per_pass), torch.split(y, samples_per_pass), strict=True
@@ -69,7 +69,9 @@ def sample_curvature(
     return torch.cat(curvatures)
 
 
-def _logits_along(model: nn.Module, along: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _logits_along(
+    model: nn.Module, along: dict[nn.Parameter, Tensor], x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The logits (b, c), and their first and second derivatives at t = 0 of the weights w + t v.
 
     Only backward passes are used: <z, u> is linear in u, so that the derivative with respect to u of its
@@ -77,9 +79,10 @@ def _logits_along(model: nn.Module, along: dict[str, Tensor], x: Tensor) -> tupl
     would take half the time, but is wrong by up to 100 % with LayerNorm and InstanceNorm (seen in PyTorch
     2.13).
     """
-    weights = {name: p.detach() for name, p in model.named_parameters()}
     t = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
-    at = {name: w + t * along[name] if name in along else w for name, w in weights.items()}
+    at = {
+        name: p.detach() + t * along[p] if p in along else p.detach() for name, p in model.named_parameters()
+    }
     # Cloned, since a network may modify its input in place.
     z: Tensor = functional_call(model, at, (x.clone(),))
     u = torch.ones_like(z, requires_grad=True)

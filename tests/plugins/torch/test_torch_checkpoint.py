@@ -218,7 +218,7 @@ def test_numbers_that_are_not_finite(small, trained, save):
 
 def test_a_model_that_cannot_be_copied(small, trained, save):
     problem = small(checkpoint=save(trained.state_dict()))
-    problem.model.extra = problem.model[0].weight * 2  # a tensor with a graph
+    problem.model.extra = [problem.model[0].weight * 2]  # a tensor with a graph, out of reach
     assert "load_state_dict" in refused(problem, "can't be copied")
 
 
