@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
-from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Params, Problem
 from eigencore.problems import bind
 from eigencore.space import Array
 
@@ -48,7 +48,7 @@ def fault_in_products(change: Callable[[LinearOperator, Array], Array]) -> Fault
     """Changes each product of the operator: change(operator, product)."""
 
     def fault(bound: Bound) -> Bound:
-        def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        def operator(kind: str = "hessian", params: Params = None) -> Any:
             return with_changed_products(bound.operator(kind, params), change)
 
         return with_attributes(bound, operator=operator)
@@ -93,12 +93,12 @@ def fault_in_input_products(change: Callable[[Classifier, Array, Array], Array])
     return fault_in_classifier(changed)
 
 
-def fault_in_curvatures(change: Callable[[Array, str | None], Array]) -> Fault:
+def fault_in_curvatures(change: Callable[[Array, Params], Array]) -> Fault:
     """Changes the curvatures of the samples: change(curvature, params)."""
 
     def fault(bound: Bound) -> Bound:
         def sample_curvature(
-            objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+            objective: Objective, direction: Array, x: Array, y: Array, params: Params = None
         ) -> Array:
             return change(bound.sample_curvature(objective, direction, x, y, params), params)
 
