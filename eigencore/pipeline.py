@@ -18,7 +18,7 @@ from eigencore.entries import (
     SolverEntry,
 )
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
-from eigencore.interfaces import AnalysisContext, Bound, Problem
+from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
 from eigencore.problems import (
     as_problem,
     backend_of,
@@ -73,7 +73,7 @@ def analyze(
     backend: str | None = None,
     solver: str | Solver = DEFAULT_SOLVER,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     which: str = "LM",
     tol: float = 1e-3,
     seed: int = 0,
@@ -96,7 +96,8 @@ def analyze(
         k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
-        params: a glob that selects the parameters that the operator acts on; None: all trainable parameters.
+        params: the parameters that the operator acts on: a glob of their names, several globs as "A,B" or as
+            a list; None: all trainable parameters.
         analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
@@ -218,7 +219,7 @@ class _Setup:
         self,
         eigen: EigenResult,
         kind: str,
-        params: str | None,
+        params: Params,
         progress: Progress | None,
         folder: Path | None,
     ) -> AnalysisContext:

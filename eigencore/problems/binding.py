@@ -12,7 +12,7 @@ from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator, Objective
+    from eigencore.interfaces import Bound, LinearOperator, Objective, Params
     from eigencore.space import Array
 
 
@@ -80,7 +80,7 @@ def operator(
     *,
     backend: str | None = None,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     **bind_keywords: Any,
 ) -> LinearOperator:
     """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
@@ -91,11 +91,12 @@ def operator(
         loss: a function of the model's outputs and the targets.
         backend: as for `bind`.
         kind: the kind of operator, such as "hessian"; `eigen backends NAME` lists the kinds of a backend.
-        params: a glob that selects parameters by name; None: all trainable parameters.
+        params: the parameters, by a glob of their names, by several globs as "A,B" or by a list of globs;
+            None: all trainable parameters.
         **bind_keywords: further keywords of `bind`.
 
     Raises:
-        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches `params`.
+        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches a glob.
         UsageError, ProblemError, PluginError: as for `bind`.
 
     Example:
@@ -189,7 +190,7 @@ class OperatorBound:
     def precisions(self) -> tuple[str, ...]:
         return (str(self._operator.dtype).rpartition(".")[2],)
 
-    def operator(self, kind: str = DEFAULT_KIND, params: str | None = None) -> LinearOperator:
+    def operator(self, kind: str = DEFAULT_KIND, params: Params = None) -> LinearOperator:
         unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
         _refuse_for_operator(self._problem, unusable)
         return self._operator
@@ -197,7 +198,7 @@ class OperatorBound:
     def classifier(self, dtype: str | None = None) -> NoReturn:
         self._refuse("inputs")
 
-    def loss(self, direction: Array | None = None, params: str | None = None) -> NoReturn:
+    def loss(self, direction: Array | None = None, params: Params = None) -> NoReturn:
         self._refuse("loss")
 
     def sample_curvature(
@@ -206,12 +207,12 @@ class OperatorBound:
         direction: Array,
         x: Array,
         y: Array,
-        params: str | None = None,
+        params: Params = None,
         dtype: str | None = None,
     ) -> NoReturn:
         self._refuse("samples")
 
-    def layout(self, params: str | None = None) -> NoReturn:
+    def layout(self, params: Params = None) -> NoReturn:
         self._refuse("parameters")
 
     def _refuse(self, what: str) -> NoReturn:

@@ -9,7 +9,7 @@ import numpy as np
 
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Objective, Parameter, Problem
+from eigencore.interfaces import Objective, Parameter, Params, Problem
 from eigencore.problems.sharing import (
     DTYPES,
     check_bounds,
@@ -48,11 +48,11 @@ class NumpyBound:
         """The library with its version, the device and the data type."""
         return f"numpy {'.'.join(np.__version__.split('.')[:2])} cpu {self._network.dtype}"
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> TwoLayerHessian:
+    def operator(self, kind: str = "hessian", params: Params = None) -> TwoLayerHessian:
         """The Hessian of the loss over all data, with respect to the parameters that match `params`.
 
         Args:
-            params: a glob of parameter names; None selects all parameters.
+            params: one or several globs of parameter names; None selects all parameters.
 
         Raises:
             UnknownNameError: there is no such kind of operator, or no parameter matches.
@@ -72,7 +72,7 @@ class NumpyBound:
         network, samples = self._network.astype(chosen), self._samples.astype(chosen)
         return TwoLayerClassifier(network, samples, self._problem.bounds)
 
-    def loss(self, direction: Numbers | None = None, params: str | None = None) -> float:
+    def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given.
 
         Raises:
@@ -92,7 +92,7 @@ class NumpyBound:
         direction: Numbers,
         x: Numbers,
         y: Numbers,
-        params: str | None = None,
+        params: Params = None,
         dtype: str | None = None,
     ) -> Numbers:
         """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,).
@@ -108,7 +108,7 @@ class NumpyBound:
         v = select(network, params).unflatten(direction)
         return Pass(network, objective, *as_labelled_rows(network, x, y)).weight_curvature(v)
 
-    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The name, position and norm of each parameter that matches `params`."""
         return select(self._network, params).parameters()
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from eigencore.errors import UsageError
-from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Params, Problem
 from eigencore.problems import bind
 from eigencore.space import Array
 
@@ -76,7 +76,7 @@ def fault_in_products(change: Callable[[LinearOperator, Array], Array]) -> Fault
     """Changes each product of the operator: change(operator, product)."""
 
     def fault(bound: Bound) -> Bound:
-        def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        def operator(kind: str = "hessian", params: Params = None) -> Any:
             return with_changed_products(bound.operator(kind, params), change)
 
         return with_attributes(bound, operator=operator)
@@ -121,7 +121,7 @@ def fault_in_input_products(change: Callable[[Classifier, Array, Array], Array])
     return fault_in_classifier(changed)
 
 
-def fault_in_curvatures(change: Callable[[Array, str | None], Array]) -> Fault:
+def fault_in_curvatures(change: Callable[[Array, Params], Array]) -> Fault:
     """Changes the curvatures of the samples: change(curvature, params)."""
 
     def fault(bound: Bound) -> Bound:
@@ -130,7 +130,7 @@ def fault_in_curvatures(change: Callable[[Array, str | None], Array]) -> Fault:
             direction: Array,
             x: Array,
             y: Array,
-            params: str | None = None,
+            params: Params = None,
             dtype: str | None = None,
         ) -> Array:
             return change(bound.sample_curvature(objective, direction, x, y, params, dtype), params)

@@ -99,6 +99,18 @@ def parameters_are_blocks_of_the_whole(subject: BackendSubject) -> None:
         )
 
 
+def several_globs_select_their_parameters(subject: BackendSubject) -> None:
+    """Globs in a list or separated by commas select every parameter that one of them matches, once."""
+    chosen = [one for one in subject.bound.layout() if "," not in one.name][-2:]
+    names, sizes = [one.name for one in chosen], [one.where.stop - one.where.start for one in chosen]
+    globs = [glob.escape(name) for name in (*reversed(names), *names)]
+    for params in (globs, ",".join(globs)):
+        found = [one.name for one in subject.bound.layout(params)]
+        demand(found == names, f"the layout of {params} has {found}; expected {names}")
+        n = subject.bound.operator(params=params).shape[0]
+        demand(n == sum(sizes), f"the operator over {params} has {n} rows; expected {sum(sizes)}")
+
+
 def sample_curvature_is_well_formed(subject: BackendSubject) -> None:
     """One finite number per sample."""
     x, y = subject.samples()

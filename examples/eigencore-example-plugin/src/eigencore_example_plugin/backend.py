@@ -9,7 +9,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError
-from eigencore.interfaces import Objective, Parameter, Problem
+from eigencore.interfaces import Objective, Parameter, Params, Problem
 from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import (
     DTYPES,
@@ -73,7 +73,7 @@ class SoftmaxBound:
         """The library with its version, the device and the data type."""
         return f"numpy {np.__version__} cpu {self._model.W.dtype}"
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> FunctionOperator:
+    def operator(self, kind: str = "hessian", params: Params = None) -> FunctionOperator:
         """The Hessian of the loss over all data, with respect to the parameters that match `params`."""
         check_kind(kind, ("hessian",))
         selected, logits = layout(self._model, params), self._model.logits(self._x)
@@ -85,7 +85,7 @@ class SoftmaxBound:
 
         return FunctionOperator(product, selected.n, xp=xp, dtype=self._model.W.dtype, device="cpu")
 
-    def loss(self, direction: Numbers | None = None, params: str | None = None) -> float:
+    def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given."""
         model = self._model
         if direction is not None:
@@ -99,7 +99,7 @@ class SoftmaxBound:
         direction: Numbers,
         x: Numbers,
         y: Numbers,
-        params: str | None = None,
+        params: Params = None,
         dtype: str | None = None,
     ) -> Numbers:
         """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,)."""
@@ -108,7 +108,7 @@ class SoftmaxBound:
         change = layout(model, params).unflatten(direction).astype(model.W.dtype).logits(x)
         return np.asarray(np.sum(change * objective.hvp(model.logits(x), y, change), axis=1))
 
-    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The name, position and norm of each parameter that matches `params`."""
         return layout(self._model, params).parameters
 
