@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,18 @@ from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
 from eigencore.problems.sharing import check_call, check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.batches import Batch, Batches, describe, split_batch, type_name
 from eigencore_torch.classification import Classification, checked_bounds, find_classification
 from eigencore_torch.classifier import TorchClassifier
 from eigencore_torch.double_backward import uncompiled
 from eigencore_torch.fingerprints import WeightFingerprint
 from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
+from eigencore_torch.modes import check_batch_norm, describe_mode, explain_mode
 from eigencore_torch.params import select
 from eigencore_torch.placement import DTYPES, PlacedLoss, place
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.precision import Precision
+from eigencore_torch.preserved_state import Setting, preserve_state
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
 from eigencore_torch.reduction import Reduction, ReductionInference
 from eigencore_torch.risk import Risk
@@ -67,6 +70,18 @@ class TorchOptions:
         "the operator",
         when="set it if a batch and its gradient graph do not fit into the device's memory",
     )
+    precision: Precision = option(
+        "full",
+        help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
+        "PyTorch's own switches are set aside meanwhile",
+        when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    batch_norm: Literal["running", "batch"] = option(
+        "running",
+        help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
+        "as in training mode; everything else is in evaluation mode",
+        when="set batch for the curvature of the training loss, as in studies of sharpness during training",
+    )
 
 
 class TorchBound:
@@ -90,8 +105,10 @@ class TorchBound:
         self._bounds = checked_bounds(problem.bounds)
         self._layout = select(placed.loss.model)
         self._device = self._layout.device
+        self._setting = Setting(self._device, options.precision, options.batch_norm)
+        self._mode = self._setting.description
         self._batches = Batches(problem.data, self._device, placed.dtype)
-        self._weights = WeightFingerprint(placed.loss.modules)
+        self._weights = WeightFingerprint(placed.loss.named_modules)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -104,10 +121,11 @@ class TorchBound:
 
     @property
     def description(self) -> str:
-        """The version of PyTorch, the device, the data type and the origin of the weights."""
+        """The version of PyTorch, the device, the data type, the origin of the weights, and the mode."""
         version = ".".join(torch.__version__.split(".")[:2])
-        place = f"torch {version} {self._device} {type_name(self._layout.dtype)}"
-        return f"{place}, {self._placed.note}" if self._placed.note else place
+        rounding, dtype = self._setting.rounding(self._layout.dtype), type_name(self._layout.dtype)
+        parts = (f"torch {version} {self._device} {dtype}{rounding}", self._placed.note, self._mode)
+        return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The Hessian (n, n) of the loss over all data, over n trainable weights.
@@ -137,10 +155,12 @@ class TorchBound:
             ProblemError: the weights changed, or the model can't be copied.
         """
         classification = self._require_classification()
-        self._weights.check_unchanged()
-        model = place(self._loss, None, dtype, None).loss.model
-        weights = self._weights if model is self._loss.model else WeightFingerprint([model])
-        return TorchClassifier(model, classification, self._samples(model), self._bounds, weights)
+        with preserve_state([], self._setting, None, check=self._weights.check_unchanged):
+            model = place(self._loss, None, dtype, None).loss.model
+        weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
+        return TorchClassifier(
+            model, classification, self._samples(model), self._bounds, weights, self._setting
+        )
 
     def loss(self, direction: Tensor | None = None, params: str | None = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -180,9 +200,8 @@ class TorchBound:
             )
         inputs = x.detach().to(self._device, self._layout.dtype).reshape(-1, *classification.shape)
         samples_per_pass = self._options.microbatch or SAMPLES_PER_PASS
-        self._weights.check_unchanged()
         with (
-            preserve_state([self._loss.model], self._device, None),
+            preserve_state(self._loss.modules, self._setting, None, check=self._weights.check_unchanged),
             explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
             return sample_curvature(
@@ -204,10 +223,15 @@ class TorchBound:
     @cached_property
     def _classification(self) -> Classification | EigencoreError:
         """The kind of classification that the problem is, or the error that says why it is not one."""
+        if self._options.batch_norm == "batch":
+            return CapabilityError(
+                "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
+                hint="Set torch.batch_norm=running, or leave out what needs a classifier: --analyses none.",
+            )
         try:
             with explain_errors("reading the samples failed"):
                 samples = self._samples(self._loss.model)
-                with preserve_state([self._loss.model], self._device, samples.data):
+                with preserve_state(self._loss.modules, self._setting, samples.data):
                     return find_classification(self._loss.model, samples)
         except EigencoreError as error:
             return error
@@ -218,11 +242,14 @@ class TorchBound:
 
     @cached_property
     def _risk(self) -> Risk:
-        self._weights.check_unchanged()
-        with preserve_state(self._loss.modules, self._device, self._batches.data):
+        data, unchanged = self._batches.data, self._weights.check_unchanged
+        with (
+            preserve_state(self._loss.modules, self._setting, data, check=unchanged),
+            explain_mode(self._loss, self._batches, self._setting),
+        ):
             reduction = self._checked_reduction()
         return Risk(
-            self._loss, self._batches, reduction, self._weights, self._device, self._options.microbatch
+            self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
         )
 
     def _checked_reduction(self) -> Reduction:
@@ -238,11 +265,15 @@ class TorchBound:
                 microbatch=microbatch,
                 batch_weight=None if declared is None else declared.batch_weight,
                 observe=inference.observe if declared is None or microbatch is not None else None,
+                inspect_first=self._inspect_mode,
                 original_parameters=self._placed.original_parameters,
             )
         elif declared is None:
             self._infer_from_few_batches(inference, microbatch)
         return declared or inference.result()
+
+    def _inspect_mode(self, batch: Batch, value: Tensor) -> None:
+        self._mode = describe_mode(self._loss, batch, value, self._setting)
 
     def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):
@@ -288,10 +319,12 @@ def bind(
             hint="Give loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.",
         )
     check_call(problem.call)
-    _declared_reduction(problem)
+    declared = _declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
     model = uncompiled(model)
     check_layers(model)
+    if options.batch_norm == "batch":
+        check_batch_norm(model, declared is not None, options.microbatch)
     placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     _retain_freed_memory()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import CALLS
 from eigencore_torch.batches import Batch, describe, is_pair
+from eigencore_torch.related_modules import related_modules
 from eigencore_torch.user_errors import explain_errors
 
 
@@ -26,11 +28,13 @@ class BatchLoss:
         function: loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.
         call: one of `sharing.CALLS`, to call the function in this way for every batch; None: as the kind of
             batch requires.
+        failure_hint: what to do if the model or the function fails.
     """
 
     model: nn.Module
     function: Callable[..., Any]
     call: str | None = None
+    failure_hint: str | None = None
 
     def __call__(self, batch: Batch, index: int, inspect: Callable[[Any, Any], None] = _ignore) -> Tensor:
         """The loss of batch number `index`: a scalar () with its autograd graph.
@@ -43,7 +47,7 @@ class BatchLoss:
             ProblemError: the model or the loss function failed, or the loss is not one floating-point number.
         """
         call = self.call or CALLS[0 if is_pair(batch) else 1]
-        with explain_errors(f"{call} failed on batch {index}, {describe(batch)}"):
+        with explain_errors(f"{call} failed on batch {index}, {describe(batch)}", hint=self.failure_hint):
             if call == CALLS[0]:
                 x, y = batch
                 outputs = self.model(x)
@@ -63,10 +67,12 @@ class BatchLoss:
             )
         return value.reshape(())
 
+    @cached_property
+    def named_modules(self) -> Mapping[str, nn.Module]:
+        """The model under the name "", and the other modules that it and the function use, by their names."""
+        return related_modules(self.model, self.function)
+
     @property
     def modules(self) -> Sequence[nn.Module]:
-        """The model, and the loss function if it is another module or a method of another module."""
-        owner = getattr(self.function, "__self__", self.function)
-        return (
-            [self.model, owner] if isinstance(owner, nn.Module) and owner is not self.model else [self.model]
-        )
+        """The model first, then the other modules that it and the function use."""
+        return list(self.named_modules.values())
