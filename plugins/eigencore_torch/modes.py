@@ -57,10 +57,10 @@ def describe_mode(loss: BatchLoss, batch: Batch, value: Tensor, setting: Setting
     """
     if _switched(loss, setting):
         return f"{setting.description}, except where the loss calls train()"
-    other = _loss_in_training(loss, batch, setting)
-    if other is None or math.isclose(other, float(value), rel_tol=1e-3, abs_tol=1e-6):
+    evaluated, other = float(value.detach()), _loss_in_training(loss, batch, setting)
+    if other is None or math.isclose(other, evaluated, rel_tol=1e-3, abs_tol=1e-6):
         return setting.description
-    return f"{setting.description} (loss of batch 0: {float(value):.3g}; in training mode {other:.3g})"
+    return f"{setting.description} (loss of batch 0: {evaluated:.3g}; in training mode {other:.3g})"
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def _works_in_training_only(loss: BatchLoss, batches: Batches, setting: Setting)
     except (EigencoreError, StopIteration):
         return False
     modules = with_children(loss.modules)
-    evaluated, trained = (_loss_of(loss, batch, 0, some, setting) for some in ([], modules))
+    evaluated, trained = (_two_losses(loss, batch, some, setting) for some in ([], modules))
     return evaluated is None and trained is not None
 
 
@@ -113,21 +113,19 @@ def _loss_in_training(loss: BatchLoss, batch: Batch, setting: Setting) -> float 
         None if no such module depends on its mode, if the loss is random, or if it can't be computed.
     """
     modules = [x for x in with_children(loss.modules) if _depends_on_mode(type(x))]
-    if not modules:
-        return None
-    first, second = (_loss_of(loss, batch, 0, modules, setting) for _ in range(2))
-    return first if first == second else None
+    losses = _two_losses(loss, batch, modules, setting) if modules else None
+    return losses[0] if losses is not None and losses[0] == losses[1] else None
 
 
-def _loss_of(
-    loss: BatchLoss, batch: Batch, index: int, modules: Sequence[nn.Module], setting: Setting
-) -> float | None:
-    """The loss with some modules in training mode; None if it can't be computed."""
+def _two_losses(
+    loss: BatchLoss, batch: Batch, modules: Sequence[nn.Module], setting: Setting
+) -> tuple[float, float] | None:
+    """The loss of the first batch with some modules in training mode, twice; None if it can't be computed."""
     with preserve_state(loss.modules, setting, None):
         for module in modules:
             module.training = True
         try:
-            return float(loss(batch, index))
+            return float(loss(batch, 0).detach()), float(loss(batch, 0).detach())
         except EigencoreError:
             return None
 

@@ -1,8 +1,8 @@
 """The precision of products: PyTorch's switches for TF32, bfloat16 and accumulation in 16 bits.
 
-PyTorch has two generations of these switches, which refuse to be read once they contradict each other. Both
-are therefore set together. The newer one, from PyTorch 2.9 on, is a tree: an operation whose own setting is
-"none" follows its library, and a library whose own setting is "none" follows the setting for all.
+PyTorch has two generations of these switches, which refuse to be read once they contradict each other. The
+newer one, from PyTorch 2.9 on, is a tree: an operation whose own setting is "none" follows its library, and a
+library whose own setting is "none" follows the setting for all.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 Precision: TypeAlias = Literal["full", "tf32"]
-
-_ALL = ("generic", "all")
-_OPERATIONS = [(library, name) for library in ("cuda", "mkldnn") for name in ("matmul", "conv", "rnn")]
-# Sums of 16-bit products in 16 bits, and whether they may be split.
-_REDUCTIONS = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
 _Setting: TypeAlias = tuple[str, str]
+
+_OLDER: dict[Precision, str] = {"full": "highest", "tf32": "high"}
+_ALL: _Setting = ("generic", "all")
+_LIBRARIES: list[_Setting] = [("cuda", "all"), ("mkldnn", "all")]
+_MATMULS: list[_Setting] = [("cuda", "matmul"), ("mkldnn", "matmul")]
+_OTHERS: list[_Setting] = [(library, name) for library in ("cuda", "mkldnn") for name in ("conv", "rnn")]
+# Sums of 16-bit products in 16 bits; from PyTorch 2.9 on with whether they may be split.
+_SUMS = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
 
 
 @contextmanager
@@ -44,53 +51,68 @@ def precise_products(device: torch.device, precision: Precision = "full") -> Ite
 
 def _is_full_on_host() -> bool:
     if _has_tree():
-        return all(_get(setting) in ("none", "ieee") for setting in _OPERATIONS if setting[0] == "mkldnn")
+        return all(
+            _get(setting) in ("none", "ieee") for setting in _MATMULS + _OTHERS if setting[0] == "mkldnn"
+        )
     return torch.get_float32_matmul_precision() == "highest"
 
 
 @contextmanager
 def _float32_products(precision: Precision) -> Iterator[None]:
-    operations = {setting: _own_value(setting) for setting in _OPERATIONS} if _has_tree() else {}
-    # The older switches can be read while no operation of the newer ones has a reduced precision.
-    _set(dict.fromkeys(operations, "ieee"))
-    matmul, cudnn = torch.get_float32_matmul_precision(), _cudnn_tf32()
-    reduced = precision == "tf32"
+    with _tree(precision) if _has_tree() else _older_switches(precision):
+        yield
+
+
+@contextmanager
+def _older_switches(precision: Precision) -> Iterator[None]:
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
-        _set_older("high" if reduced else "highest", reduced)
-        _set({setting: "tf32" if reduced and setting[0] == "cuda" else "ieee" for setting in operations})
+        torch.set_float32_matmul_precision(_OLDER[precision])
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         yield
     finally:
-        _set_older(matmul, cudnn)
-        _set(operations)
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
 
 
-def _cudnn_tf32() -> bool:
-    """The older switch of cuDNN; convolutions and recurrent layers must not be set to TF32."""
+@contextmanager
+def _tree(precision: Precision) -> Iterator[None]:
+    """Sets the tree, and with it the older switch of matrix products, which sets their part of the tree.
+
+    The settings of cuDNN stay as they are where they follow their library: they begin with a value that
+    can't be set again, which follows the library and is "tf32" if that is "none". The older switch of cuDNN
+    would set them, too. It is left alone, so that it can't be read meanwhile.
+    """
+    wanted = {"cuda": "tf32" if precision == "tf32" else "ieee", "mkldnn": "ieee"}
+    before = {setting: _own_value(setting) for setting in _LIBRARIES + _MATMULS}
+    older = None
     try:
-        return torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # it contradicts their setting
-        return True
-
-
-def _set_older(matmul: str, cudnn: bool) -> None:
-    torch.set_float32_matmul_precision(matmul)
-    torch.backends.cudnn.allow_tf32 = cudnn
+        _set({setting: wanted[setting[0]] for setting in _LIBRARIES})
+        before |= {setting: value for setting in _OTHERS if (value := _get(setting)) != wanted[setting[0]]}
+        # The older switch can be read while no matrix product has a reduced precision.
+        _set(dict.fromkeys(_MATMULS, "ieee"))
+        older = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(_OLDER[precision])
+        _set({setting: wanted[setting[0]] for setting in before})
+        yield
+    finally:
+        if older is not None:
+            torch.set_float32_matmul_precision(older)
+        _set(before)
 
 
 @contextmanager
 def _wide_sums() -> Iterator[None]:
     matmul: Any = torch.backends.cuda.matmul
-    # In 16 bits or not, and from PyTorch 2.9 on whether a sum may be split.
-    names = [name for name in (*_REDUCTIONS, "allow_fp16_accumulation") if hasattr(matmul, name)]
-    before = {name: getattr(matmul, name) for name in names}
-    split = {name: getattr(matmul, f"{name}_split_k", None) for name in names}
+    before = {name: getattr(matmul, name) for name in _SUMS if hasattr(matmul, name)}
+    split = {name: getattr(matmul, f"{name}_split_k", None) for name in before}
 
     def assign(values: dict[str, bool]) -> None:
         for name, value in values.items():
             setattr(matmul, name, value if split[name] is None else (value, split[name]))
 
     try:
-        assign(dict.fromkeys(names, False))
+        assign(dict.fromkeys(before, False))
         yield
     finally:
         assign(before)

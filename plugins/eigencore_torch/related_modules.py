@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-_DEPTH = 6  # of functions that call functions, and of objects within objects
+_DEPTH = 16  # of functions that call functions, and of objects within objects
 _SCANNED = 100  # the largest container whose items are looked at
 _VISITED = 10_000  # objects in total
 _INTERNAL = frozenset(vars(nn.Module()))
