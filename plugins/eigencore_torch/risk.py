@@ -90,7 +90,7 @@ class Risk:
                 if not is_out_of_memory(error):
                     return False
                 release_memory(error, self._device)
-            samples //= 2
+            samples = max(2, samples // 2) if samples > 2 else 0
         return False
 
     def _is_sum_of_parts(self, batch: Batch, index: int, most: int) -> bool:
