@@ -11,7 +11,7 @@ _ARGUMENTS = (
     "solver|backend|kind|params|which|tol|seed|max_matvecs|max_seconds|certify|device|dtype|analyses|out"
 )
 _SET = re.compile(rf"\b({_ARGUMENTS}|k)=(?:\"([^\"]*)\"|'([^']*)'|([\w.+-]*\w))")
-_NAMED = re.compile(r"\b(max_matvecs|max_seconds|tol)\b")
+_NAMED = re.compile(r"(?<![-\w])(max_matvecs|max_seconds|tol)\b")
 _NO_RESUME = (
     "From Python, a run that was saved with --out continues with start=eigencore.load(DIR).eigen.vectors"
 )
