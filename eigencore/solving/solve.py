@@ -115,7 +115,7 @@ def _select(
     if request.which not in entry.which:
         raise UsageError(
             f"which is {request.which}; {entry.name} finds {', '.join(entry.which)} only",
-            hint=f"Use the solver {DEFAULT_SOLVER}.",
+            hint=f'Use solver="{DEFAULT_SOLVER}".',
         )
     offered = {Capability.PRODUCTS}
     if isinstance(operator, MinibatchOperator):
