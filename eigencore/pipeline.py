@@ -139,7 +139,10 @@ def analyze(
     except BaseException as error:
         eigen, findings.raised = _computed_before(error), error
     if findings.raised is None:
-        findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
+        try:
+            findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
+        except BaseException as error:  # Ctrl-C between two analyses
+            findings.raised = error
     try:
         with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
             manifest = {

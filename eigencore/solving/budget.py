@@ -77,8 +77,8 @@ class Budget:
         """The measured time of one product; 0 as long as none but the first has been made.
 
         It is the median over the latest products with all data, or with minibatches if there are no others;
-        a block of b columns counts as b products. The first product is left out, because it includes work
-        that is done once, such as building graphs: with a ResNet-18 it took nine times as long as the next.
+        a block of b columns counts as b products. The first product is left out, because it may include work
+        that is done once, such as building the graphs that the others reuse.
         """
         times = self._times[False] or self._times[True]
         return median(times) if times else 0.0

@@ -473,3 +473,14 @@ def test_a_run_that_failed_before_the_first_pair_leaves_an_earlier_run_in_its_fo
     with pytest.raises(OperatorError):
         analyze(Problem(operator=failing(1, raises(ValueError()))), 3, out=tmp_path / "run")
     assert np.array_equal(eigencore.load(tmp_path / "run").eigen.values, before.eigen.values)
+
+
+def test_an_interrupt_between_two_analyses_keeps_the_pairs(tmp_path, monkeypatch):
+    def pressed(planned: Any, context: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pipeline, "run_analyses", pressed)
+    with pytest.raises(RunInterrupted) as stopped:
+        analyze(np.diag(SPECTRUM), 3, out=tmp_path / "run")
+    assert stopped.value.run.eigen.status is Status.CONVERGED
+    assert np.allclose(eigencore.load(tmp_path / "run").eigen.values, TOP[:3])
