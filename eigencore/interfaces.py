@@ -57,6 +57,15 @@ class MinibatchOperator(LinearOperator, Protocol):
         """
 
 
+@runtime_checkable
+class NotedOperator(LinearOperator, Protocol):
+    """An operator that reports facts about its products, which become notes of the result of a solve."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The facts so far, such as that memory ran out and that the batches were split."""
+
+
 # -- solvers -----------------------------------------------------------------------------------------------
 
 

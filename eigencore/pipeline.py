@@ -17,7 +17,14 @@ from eigencore.entries import (
     Entry,
     SolverEntry,
 )
-from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
+from eigencore.errors import (
+    CapabilityError,
+    Culprit,
+    Interrupted,
+    UnknownNameError,
+    UsageError,
+    attach,
+)
 from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
 from eigencore.problems import (
     as_problem,
@@ -103,11 +110,16 @@ def analyze(
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
             "problem" are keywords of the problem's factory.
         out: a folder to save the run in; `eigencore.load` reads it.
-        progress: called with a Step after every snapshot, and with every line of text from an analysis.
+        progress: called with a Step after every snapshot, and with every line of text from an analysis. An
+            exception that it raises is raised as it is.
+
+    Returns:
+        The run. A failed analysis raises no error: `Run.failed` says why it failed.
 
     Raises:
         UsageError: an argument is invalid; raised before any product.
-        EigencoreError: an error of `bind` or `solve`; what had been computed is saved in `out`.
+        EigencoreError: an error of `bind` or `solve`, or the run can't be saved. If there are eigenpairs,
+            they are in `.partial`, also of an exception of any other type, and have been saved in `out`.
         RunInterrupted: Ctrl-C was pressed; `.run` holds what had been computed, which is also saved in `out`.
 
     Example:
@@ -125,7 +137,7 @@ def analyze(
     operator = setup.bound.operator(kind, params)
     if folder is not None:
         make_folder(folder)
-    problem_digest, stopped, failure = digest(setup.problem), False, None
+    problem_digest, findings = digest(setup.problem), Findings()
     try:
         eigen = solve(
             operator,
@@ -140,33 +152,52 @@ def analyze(
             progress=progress,
             **setup.solver_options,
         )
-    except Interrupted as interrupted:
-        eigen, stopped = interrupted.result, True
-    except EigencoreError as error:
-        if error.partial is None:
-            raise
-        eigen, failure = error.partial, error
-    findings = Findings()
-    if not stopped and failure is None:
-        findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
-    with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
-        manifest = {
-            **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
-            "arguments": arguments_as_data(arguments),
-            "options": plain({**setup.options, eigen.solver: eigen.options}),
-            **environment(operator),
-            "digest": problem_digest,
-            "failed": findings.failed,
-            "skipped": setup.skipped,
-        }
-        run = Run(eigen, findings.results, manifest)
-        if folder is not None:
-            save(run, folder)
-    if failure is not None:
-        raise failure
-    if stopped or findings.stopped or while_saving.pressed:
-        raise RunInterrupted(run)
+    except BaseException as error:
+        eigen, findings.raised = _computed_before(error), error
+    if findings.raised is None:
+        try:
+            findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
+        except BaseException as error:  # Ctrl-C between two analyses
+            findings.raised = error
+    try:
+        with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
+            manifest = {
+                **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
+                "arguments": arguments_as_data(arguments),
+                "options": plain({**setup.options, eigen.solver: eigen.options}),
+                **environment(operator),
+                "digest": problem_digest,
+                "failed": {name: failure.message for name, failure in findings.failed.items()},
+                "skipped": setup.skipped,
+            }
+            run = Run(eigen, findings.results, manifest, findings.failed)
+            if folder is not None:
+                save(run, folder)
+    except BaseException as error:
+        attach(error, partial=eigen)
+        raise error from (error.__cause__ or findings.raised)
+    _raise_again(findings.raised, run, stopped=findings.stopped is not None or while_saving.pressed)
     return run
+
+
+def _computed_before(error: BaseException) -> EigenResult:
+    """The result that an exception of `solve` carries; the exception is raised if nothing was computed."""
+    if isinstance(error, Interrupted):
+        return error.result  # type: ignore[no-any-return]
+    found = getattr(error, "partial", None)
+    if not isinstance(found, EigenResult) or not len(found.values):
+        raise error
+    return found
+
+
+def _raise_again(raised: BaseException | None, run: Run, *, stopped: bool) -> None:
+    """Raises what ended the run, now that it is saved."""
+    by_caller = getattr(raised, "culprit", None) is Culprit.CALLBACK
+    if raised is not None and (by_caller or not isinstance(raised, KeyboardInterrupt)):
+        attach(raised, partial=run.eigen)
+        raise raised
+    if raised is not None or stopped:
+        raise RunInterrupted(run) from None
 
 
 def _positional(problem: Any, data: Any, loss: Any, k: int) -> tuple[Any, int]:

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from eigencore import errors
 from eigencore.cli.completion import folders, lists_of, names
-from eigencore.cli.failures import INTERRUPTED, json_flag, verbose_flag
+from eigencore.cli.failures import INTERRUPTED, json_flag, verbose, verbose_flag
 from eigencore.entries import (
     DEFAULT_BACKEND,
     DEFAULT_K,
@@ -23,7 +22,7 @@ from eigencore.entries import (
     ProblemEntry,
     SolverEntry,
 )
-from eigencore.errors import PluginError, UsageError
+from eigencore.errors import UsageError
 from eigencore.request import WHICH
 from eigencore.results import Status
 
@@ -173,20 +172,13 @@ def analyze(as_json: bool, **arguments: Any) -> int:
         from eigencore.cli.print_run import print_run
 
         print_run(run)
+    if verbose():
+        for failure in run.failed.values():
+            click.echo(failure.traceback, err=True, nl=False)
     if code is not None:
         return code
     if replaces:
         click.echo(f"replaced the earlier run in {out}", err=True)
-    if run.manifest["failed"]:
-        return max(map(_exit_code, run.manifest["failed"].values()))
+    if run.failed:
+        return max(failure.exit_code for failure in run.failed.values())
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED
-
-
-def _exit_code(failure: str) -> int:
-    """The exit code for the message of a failed analysis, "ERROR: ...".
-
-    The name of one of our errors gives its exit code, because an invalid option or an unsuitable problem is
-    not a failure of the plugin; any other name gives the exit code of PluginError.
-    """
-    error = getattr(errors, failure.partition(":")[0], PluginError)
-    return int(getattr(error, "exit_code", PluginError.exit_code))

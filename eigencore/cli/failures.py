@@ -8,13 +8,13 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eigencore.entries import Entry
-from eigencore.errors import EigencoreError
+from eigencore.errors import EigencoreError, described
 
 if TYPE_CHECKING:
     from eigencore.results import EigenResult
@@ -28,6 +28,12 @@ verbose_flag = click.option(
 )
 # Errors whose messages are written for users; any other exception is a bug in eigencore or a plugin.
 USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
+
+
+def verbose() -> bool:
+    """Whether the command that is running was given --verbose."""
+    source = click.get_current_context().get_parameter_source("verbose")
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> int:
@@ -60,12 +66,19 @@ class _Failure:
     message: str
     hint: str | None
     exit_code: int
+    culprit: str | None = None
     partial: EigenResult | None = None
 
 
 def _failure(error: BaseException, arguments: Sequence[str] = ()) -> _Failure:
+    """What is reported of an error. Any exception may have a culprit and a partial result."""
+    culprit, partial = getattr(error, "culprit", None), getattr(error, "partial", None)
+    return replace(_without_result(error, arguments), culprit=culprit, partial=partial)
+
+
+def _without_result(error: BaseException, arguments: Sequence[str]) -> _Failure:
     if isinstance(error, EigencoreError):
-        return _Failure(type(error).__name__, error.message, error.hint, error.exit_code, error.partial)
+        return _Failure(type(error).__name__, error.message, error.hint, error.exit_code)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f"See {context.command_path} --help." if context is not None else None
@@ -75,7 +88,8 @@ def _failure(error: BaseException, arguments: Sequence[str] = ()) -> _Failure:
             hint = f"{_how_to_set(error.option_name, arguments)} {hint}"
         return _Failure("UsageError", error.format_message(), hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
+        early = "" if hasattr(error, "partial") else " before there was a result"
+        return _Failure("Interrupted", f"interrupted{early}", None, INTERRUPTED)
     if isinstance(error, click.Abort):
         return _Failure("Abort", "aborted", None, 1)
     return _Failure(type(error).__name__, _message(error), "Use --verbose to see the traceback.", 1)
@@ -112,11 +126,13 @@ def _message(error: BaseException) -> str:
         return f"sys.exit({'' if error.code is None else repr(error.code)}) was called"
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return f"the output can't be written: {error.strerror}"
-    return f"{type(error).__name__}: {error}"
+    return described(error)
 
 
 def _print_json(failure: _Failure) -> None:
-    document = {"error": {"type": failure.type, "message": failure.message, "hint": failure.hint}}
+    document: dict[str, Any] = {
+        "error": {name: getattr(failure, name) for name in ("type", "message", "hint", "culprit")}
+    }
     if failure.partial is not None:
         from eigencore.runs import eigen_to_json
 
@@ -137,4 +153,6 @@ def _print_text(failure: _Failure) -> None:
 def _print_message(failure: _Failure) -> None:
     print(f"eigen: {failure.message}", file=sys.stderr)
     if failure.hint:
-        print(f"  {failure.hint}", file=sys.stderr)
+        from eigencore.cli.wording import for_command
+
+        print(f"  {for_command(failure.hint)}", file=sys.stderr)

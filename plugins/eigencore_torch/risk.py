@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches, split_batch
+from eigencore_torch.batches import Batches, sample_count, split_batch, take_samples
 from eigencore_torch.fingerprints import WeightFingerprint
 from eigencore_torch.preserved_state import Setting, preserve_state
 from eigencore_torch.reduction import Reduction
+from eigencore_torch.user_errors import is_out_of_memory, release_memory
 
 
 @dataclass(frozen=True)
@@ -60,20 +64,53 @@ class Risk:
 
     def terms(self) -> Iterator[Term]:
         """All terms, batch after batch, without those of weight zero."""
-        return (term for index, batch in enumerate(self._batches) for term in self._split(batch, index))
+        numbered = enumerate(self._batches)
+        return (term for index, batch in numbered for term in self._split(batch, index, self._microbatch))
 
     def terms_of(self, wanted: Collection[int]) -> dict[int, tuple[Term, ...]]:
         """The terms of some batches, by batch number."""
         fetched = self._batches.fetch(wanted)
-        return {index: tuple(self._split(batch, index)) for index, batch in fetched.items()}
+        return {index: tuple(self._split(batch, index, self._microbatch)) for index, batch in fetched.items()}
+
+    def parts(self, term: Term, most: int) -> Iterator[Term]:
+        """A term in parts of at most `most` samples, whose weighted sum it is if `can_split` says so."""
+        return self._split(term.batch, term.index, most)
+
+    def can_split(self, index: int) -> bool:
+        """Whether the loss of batch number `index` is the weighted sum of the losses of its parts.
+
+        It is tested on as many of the first samples as fit into memory. Must be called inside a session.
+        """
+        batch = self._batches.fetch({index})[index]
+        samples = sample_count(batch) or 0
+        while samples > 1:
+            head = take_samples(batch, slice(samples))
+            try:
+                with torch.no_grad():
+                    return self._is_sum_of_parts(head, index, 2 * samples // 3)
+            except ProblemError as error:
+                if not is_out_of_memory(error):
+                    return False
+                release_memory(error, self._setting.device)
+            samples = max(2, samples // 2) if samples > 2 else 0
+        return False
+
+    def _is_sum_of_parts(self, batch: Batch, index: int, most: int) -> bool:
+        weight, loss = self._reduction.batch_weight(batch, index), self.loss(batch, index)
+        whole = weight * float(loss)
+        terms = self._split(batch, index, most)
+        parts = sum(term.weight * float(self.loss(term.batch, index)) for term in terms)
+        eps = torch.finfo(loss.dtype).eps
+        # The loss is a difference of logits of order ten, so a part of its rounding error is absolute.
+        return abs(whole - parts) <= math.sqrt(eps) * max(abs(whole), abs(parts)) + 64 * eps * weight
 
     @cached_property
     def batch_weights(self) -> tuple[float, ...]:
         """w_b of each batch, from one pass over the data without the model."""
         return tuple(self._reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
 
-    def _split(self, batch: Batch, index: int) -> Iterator[Term]:
-        parts = split_batch(batch, index, self._microbatch)
+    def _split(self, batch: Batch, index: int, most: int | None) -> Iterator[Term]:
+        parts = split_batch(batch, index, most)
         weights = [self._reduction.batch_weight(part, index) for part in parts]
         self._refuse_inconsistent_weights(batch, index, weights)
         counted = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight]

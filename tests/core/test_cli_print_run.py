@@ -66,7 +66,10 @@ def test_an_estimate_below_the_precision_floor_is_shown_as_less_than_the_floor(e
     found = replace(eigen, residuals=estimates, certificate=Certificate("sketch", floor=2.5e-5))
     assert residuals(found) == ["<0.00003", "0.00003", "0.00020", "<0.00003", "0.00010"]
     exact = replace(found, certificate=Certificate("full", floor=2.5e-5, exact=True))
-    assert residuals(exact)[0] == "1.0e-19"
+    assert residuals(exact) == residuals(found)
+    assert residuals(replace(found, residuals=np.maximum(estimates, 2.5e-5))) == residuals(found)
+    zero = replace(found, residuals=np.zeros(5), certificate=Certificate("full", floor=0.0, exact=True))
+    assert residuals(zero)[0] == "0"
 
 
 @pytest.mark.parametrize(
