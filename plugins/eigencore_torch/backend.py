@@ -26,7 +26,8 @@ from eigencore_torch.params import select
 from eigencore_torch.placement import DTYPES, PlacedLoss, place
 from eigencore_torch.preserved_state import preserve_state
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
-from eigencore_torch.reduction import Reduction, ReductionInference
+from eigencore_torch.reduction import Reduction
+from eigencore_torch.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
@@ -104,10 +105,13 @@ class TorchBound:
 
     @property
     def description(self) -> str:
-        """The version of PyTorch, the device, the data type and the origin of the weights."""
+        """The version of PyTorch, the device, the data type and the origin of the weights.
+
+        Once there is an operator, also whether the weights of the batches were measured.
+        """
         version = ".".join(torch.__version__.split(".")[:2])
         place = f"torch {version} {self._device} {type_name(self._layout.dtype)}"
-        return f"{place}, {self._placed.note}" if self._placed.note else place
+        return ", ".join(filter(None, (place, self._placed.note, self._reduction_note)))
 
     def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
         """The Hessian (n, n) of the loss over all data, over n trainable weights.
@@ -216,6 +220,11 @@ class TorchBound:
         name = "data" if self._problem.validation is None else "validation"
         return Batches(getattr(self._problem, name), self._device, select(model).dtype, name)
 
+    @property
+    def _reduction_note(self) -> str:
+        risk: Risk | None = self.__dict__.get("_risk")  # not computed for a description
+        return "" if risk is None else risk.reduction.note
+
     @cached_property
     def _risk(self) -> Risk:
         self._weights.check_unchanged()
@@ -228,10 +237,10 @@ class TorchBound:
     def _checked_reduction(self) -> Reduction:
         """The reduction, after the problem has been checked if the option `check` is on."""
         declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
-        # A mean and a sum can't be distinguished on single samples.
-        microbatch = None if microbatch is None else max(microbatch, 2)
-        inference = ReductionInference(self._loss, declared)
+        inference = ReductionInference(self._loss, declared, microbatch)
         if self._options.check:
+            if declared is not None and microbatch is not None:
+                microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
             check_problem(
                 self._loss,
                 self._batches,
@@ -241,13 +250,13 @@ class TorchBound:
                 original_parameters=self._placed.original_parameters,
             )
         elif declared is None:
-            self._infer_from_few_batches(inference, microbatch)
-        return declared or inference.result()
+            self._observe_few_batches(inference, microbatch)
+        return declared or inference.result(complete=self._options.check)
 
-    def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
+    def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):
             for part in split_batch(batch, index, microbatch):
-                inference.observe(part, index, self._loss(part, index))
+                inference.observe(part, index)
                 if inference.rule is not None:
                     return
 

@@ -6,6 +6,7 @@ parts if the reduction has to be inferred, and one pass over the data without th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -80,7 +81,7 @@ def check_problem(
     *,
     microbatch: int | None = None,
     batch_weight: Callable[[Batch, int], float] | None = None,
-    observe: Callable[[Batch, int, Tensor], None] | None = None,
+    observe: Callable[[Batch, int, Tensor, Any], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
 ) -> None:
     """Checks every batch and its loss.
@@ -88,7 +89,8 @@ def check_problem(
     Args:
         microbatch: the largest number of samples in a forward pass; larger batches are checked in parts.
         batch_weight: the weight of a batch, or of a part of one; at weight zero its loss is not checked.
-        observe: is called with each batch, or each part of one, its number and its loss.
+        observe: is called with each batch, or each part of one, its number, its loss, which it checks to be
+            finite, and the outputs of the model if it is a pair.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
 
     Raises:
@@ -97,6 +99,7 @@ def check_problem(
     """
     fingerprints: list[BatchFingerprint] = []
     checked_once = False
+    outputs: list[Any] = []
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
         for part in split_batch(batch, index, microbatch):
@@ -104,29 +107,37 @@ def check_problem(
                 continue
             if sample_count(part) == 0:
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
-            value = loss(part, index, inspect=partial(_check_labels, loss.function, index))
-            _check_value(value, part, index)
-            if not checked_once:
+            outputs.clear()
+            value = loss(part, index, inspect=partial(_inspect, loss.function, index, outputs))
+            finite = bool(torch.isfinite(value))
+            if finite or observe is None:
+                check_finite(float(value.detach()), part, index)
+                _check_depends_on_weights(value, index)
+            if finite and not checked_once:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
                 _check_twice_differentiable(value)
                 checked_once = True
             if observe is not None:
-                observe(part, index, value)
+                observe(part, index, value, outputs[0] if outputs else None)
     if not fingerprints:
         raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
 
 
-def _check_value(value: Tensor, batch: Batch, index: int) -> None:
-    if not bool(torch.isfinite(value)):
+def check_finite(loss: float, batch: Batch, index: int) -> None:
+    """Raises ProblemError if the loss of batch number `index`, or of a part of it, is not finite."""
+    if not math.isfinite(loss):
         finite = all(bool(torch.isfinite(x).all()) for x in tensors_of(batch))
         raise ProblemError(
-            f"the loss of batch {index} is {float(value.detach())}",
+            f"the loss of batch {index} is {loss}",
             hint="Check the model and the loss: all values in the batch are finite."
             if finite
             else "Remove the NaN or infinite values that the batch itself contains.",
         )
+
+
+def _check_depends_on_weights(value: Tensor, index: int) -> None:
     if not value.requires_grad:
         raise ProblemError(
             f"the loss of batch {index} does not depend on the trainable weights",
@@ -191,6 +202,12 @@ def _check_passes_agree(first: list[BatchFingerprint], second: list[BatchFingerp
         raise ProblemError(
             f"the data gave {len(first)} batches in the first pass and {len(second)} in the second", hint=hint
         )
+
+
+def _inspect(loss_function: Any, index: int, kept: list[Any], outputs: Any, labels: Any) -> None:
+    """Checks the labels, and keeps the outputs."""
+    kept.append(outputs)
+    _check_labels(loss_function, index, outputs, labels)
 
 
 def _check_labels(loss_function: Any, index: int, outputs: Any, labels: Any) -> None:
