@@ -24,8 +24,10 @@ from eigencore_torch.weight_space import shifted_weights
 
 Outcome = Literal["mean", "sum", "neither", "undecided"]
 
-# The largest error of a share, relative to the smaller of the two expected shares, by what it is measured.
+# The largest error of a share, relative to the smaller of the two expected shares, for each Detail.
 _LARGEST_ERRORS = 1e-4, 1e-4, 1e-3, 1e-3
+# Shares that differ by less, in the same units, are not distinguished: no batch has that many labels.
+_SAME = 1e-7
 
 
 class Detail(IntEnum):
@@ -206,9 +208,10 @@ def _in_float64(loss: Callable[..., Any]) -> Callable[..., Any] | None:
 
 def _verdict(relation: Relation, expected: float, rule: Rule | None, largest_error: float) -> Verdict:
     """The outcome of one comparison, with the share rounded to the expected one, 0 or 1 within its error."""
-    share = relation.share
-    exact = [one for one in (expected, 0.0, 1.0) if abs(share - one) <= 4 * relation.error]
-    precise = relation.error <= largest_error * max(min(expected, 1 - expected), 0.1)
+    share, smaller = relation.share, max(min(expected, 1 - expected), 0.1)
+    rounding = max(4 * relation.error, _SAME * smaller)
+    exact = [one for one in (expected, 0.0, 1.0) if abs(share - one) <= rounding]
+    precise = relation.error <= largest_error * smaller
     mean = relation.is_mean and precise and (relation.by_gradients or exact[:1] == [expected])
     outcome: Outcome = "undecided"
     if relation.is_sum and (rule == "sum" or not relation.is_mean):

@@ -252,8 +252,8 @@ class ReductionInference:
     def _refuse_different_shapes(self) -> NoReturn:
         first, second = list(self._batch_of_shapes.values())[:2]
         raise ProblemError(
-            f"batches {first} and {second} differ in shape beyond their number of samples, so the loss may be "
-            "a mean over samples or over their elements, such as tokens",
+            f"batches {first} and {second} differ in shape beyond their number of samples, so the loss may "
+            "be a mean over samples or over their elements, such as tokens",
             hint=DECLARE_HINT,
         )
 
