@@ -6,11 +6,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analyses import Findings, Planned, Selected, find_analyses, plan, run_analyses
+from eigencore.analyses import Findings, Planned, Selected, find_analyses, impossible, plan, run_analyses
 from eigencore.attacks.attack import attack
-from eigencore.entries import DEFAULT_K, DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
+from eigencore.entries import (
+    DEFAULT_K,
+    DEFAULT_KIND,
+    DEFAULT_SOLVER,
+    AttackEntry,
+    Capability,
+    Entry,
+    SolverEntry,
+)
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
-from eigencore.interfaces import AnalysisContext, Bound, Problem
+from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
 from eigencore.problems import (
     as_problem,
     backend_of,
@@ -19,6 +27,7 @@ from eigencore.problems import (
     find_factory,
     make_problem,
     refuse_unknown_kind,
+    why_no_classifier,
 )
 from eigencore.registry import registry, require, resolve_options
 from eigencore.request import Request
@@ -64,7 +73,7 @@ def analyze(
     backend: str | None = None,
     solver: str | Solver = DEFAULT_SOLVER,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     which: str = "LM",
     tol: float = 1e-3,
     seed: int = 0,
@@ -87,7 +96,8 @@ def analyze(
         k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
-        params: a glob that selects the parameters that the operator acts on; None: all trainable parameters.
+        params: the parameters that the operator acts on: a glob of their names, several globs as "A,B" or as
+            a list; None: all trainable parameters.
         analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
@@ -147,6 +157,7 @@ def analyze(
             **environment(operator),
             "digest": problem_digest,
             "failed": findings.failed,
+            "skipped": setup.skipped,
         }
         run = Run(eigen, findings.results, manifest)
         if folder is not None:
@@ -188,6 +199,7 @@ class _Setup:
         solver_options: the options of the solver, as given.
         attack_options: the options of attacks, by name, as given.
         options: the resolved options of everything but the solver, by entry.
+        skipped: why analyses that run by default do not run on this problem, by name.
     """
 
     problem: Problem
@@ -197,6 +209,7 @@ class _Setup:
     solver_options: Mapping[str, Any]
     attack_options: Options
     options: Mapping[str, Any]
+    skipped: Mapping[str, str]
 
     def _attack(self, name: str, **keywords: Any) -> AttackResult:
         """`attack` with the run's options for it; options that the analysis sets take precedence."""
@@ -206,7 +219,7 @@ class _Setup:
         self,
         eigen: EigenResult,
         kind: str,
-        params: str | None,
+        params: Params,
         progress: Progress | None,
         folder: Path | None,
     ) -> AnalysisContext:
@@ -255,6 +268,7 @@ def _prepare(
     if entry is not None:
         require(entry, bound.capabilities, name)
     planned = _planned(selected, bound, options, name)
+    skipped = {} if selected is not None or found.operator is not None else _skipped(bound, name)
     resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
     attacks = {name: options[name] for name in options if planned and _is_attack(name)}
     resolved |= {
@@ -262,7 +276,8 @@ def _prepare(
     }
     if backend_entry is not None:
         resolved[backend_entry.name] = resolve_options(backend_entry, backend_options)
-    _refuse_unused_options(options, {"problem", solver_name, *resolved, *(one.entry.name for one in planned)})
+    used = {"problem", solver_name, *resolved, *(one.entry.name for one in planned)}
+    _refuse_unused_options(options, used, skipped)
     return _Setup(
         problem=found,
         backend=None if backend_entry is None else backend_entry.name,
@@ -271,6 +286,7 @@ def _prepare(
         solver_options=solver_options,
         attack_options=attacks,
         options=resolved,
+        skipped=skipped,
     )
 
 
@@ -278,11 +294,21 @@ def _planned(selected: Selected | None, bound: Bound, options: Options, name: st
     try:
         return plan(selected, bound.capabilities, options, name)
     except CapabilityError as error:
-        try:
-            bound.classifier()
-        except CapabilityError as reason:  # the backend can explain why the problem is not a classifier
-            error.hint = str(reason)
+        reason = why_no_classifier(bound)
+        error.hint = error.hint if reason is None else str(reason)
         raise
+
+
+def _skipped(bound: Bound, name: str) -> dict[str, str]:
+    """Why each of the analyses that can't run on the problem can't, in a sentence."""
+    skipped = {}
+    for analysis, entry in impossible(bound.capabilities).items():
+        reason = why_no_classifier(bound) if Capability.LOGITS in entry.needs else None
+        try:
+            require(entry, bound.capabilities, name)
+        except CapabilityError as error:
+            skipped[analysis] = (reason or error).message
+    return skipped
 
 
 def _is_attack(name: str) -> bool:
@@ -317,10 +343,10 @@ def _refuse_unknown_entries(options: Options, solver: str) -> None:
             raise UnknownNameError("entry", name, known)
 
 
-def _refuse_unused_options(options: Options, used: set[str]) -> None:
+def _refuse_unused_options(options: Options, used: set[str], skipped: Mapping[str, str]) -> None:
     for name in options:
         if name not in used:
             raise UsageError(
                 f"options are given for {name}, which this run does not use",
-                hint=f"This run uses: {', '.join(sorted(used))}.",
+                hint=skipped.get(name, f"This run uses: {', '.join(sorted(used))}."),
             )

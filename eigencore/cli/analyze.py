@@ -80,7 +80,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     help="Kind of operator; see `eigen backends NAME`.",
 )
 @click.option(
-    "--params", metavar="GLOB", help="Restrict the operator to the parameters whose names match GLOB."
+    "--params",
+    metavar="GLOB,GLOB",
+    help="Restrict the operator to the parameters whose names match one of the globs.",
 )
 @click.option(
     "--which",

@@ -6,13 +6,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability
-from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
 from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator, Objective
+    from eigencore.interfaces import Bound, LinearOperator, Objective, Params
     from eigencore.space import Array
 
 
@@ -80,7 +80,7 @@ def operator(
     *,
     backend: str | None = None,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     **bind_keywords: Any,
 ) -> LinearOperator:
     """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
@@ -91,11 +91,12 @@ def operator(
         loss: a function of the model's outputs and the targets.
         backend: as for `bind`.
         kind: the kind of operator, such as "hessian"; `eigen backends NAME` lists the kinds of a backend.
-        params: a glob that selects parameters by name; None: all trainable parameters.
+        params: the parameters, by a glob of their names, by several globs as "A,B" or by a list of globs;
+            None: all trainable parameters.
         **bind_keywords: further keywords of `bind`.
 
     Raises:
-        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches `params`.
+        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches a glob.
         UsageError, ProblemError, PluginError: as for `bind`.
 
     Example:
@@ -155,6 +156,15 @@ def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:
         raise UnknownNameError(f"kind of operator on the backend {entry.name}", kind, entry.kinds)
 
 
+def why_no_classifier(bound: Bound) -> EigencoreError | None:
+    """The error by which a backend explains that a problem has no classifier; None if it has one."""
+    try:
+        bound.classifier()
+    except EigencoreError as error:
+        return error
+    return None
+
+
 class OperatorBound:
     """A bound Problem(operator=...), which offers products, and minibatches if its operator does."""
 
@@ -180,7 +190,7 @@ class OperatorBound:
     def precisions(self) -> tuple[str, ...]:
         return (str(self._operator.dtype).rpartition(".")[2],)
 
-    def operator(self, kind: str = DEFAULT_KIND, params: str | None = None) -> LinearOperator:
+    def operator(self, kind: str = DEFAULT_KIND, params: Params = None) -> LinearOperator:
         unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
         _refuse_for_operator(self._problem, unusable)
         return self._operator
@@ -188,15 +198,21 @@ class OperatorBound:
     def classifier(self, dtype: str | None = None) -> NoReturn:
         self._refuse("inputs")
 
-    def loss(self, direction: Array | None = None, params: str | None = None) -> NoReturn:
+    def loss(self, direction: Array | None = None, params: Params = None) -> NoReturn:
         self._refuse("loss")
 
     def sample_curvature(
-        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: Params = None,
+        dtype: str | None = None,
     ) -> NoReturn:
         self._refuse("samples")
 
-    def layout(self, params: str | None = None) -> NoReturn:
+    def layout(self, params: Params = None) -> NoReturn:
         self._refuse("parameters")
 
     def _refuse(self, what: str) -> NoReturn:

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from eigencore.errors import ProblemError
 from eigencore_torch.additivity import Relation, Slope, last_weights, relate, slope
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, join_batches, map_tensors, sample_count, take_samples
+from eigencore_torch.batch_tensors import Batch, map_tensors
+from eigencore_torch.batches import join_batches, sample_count, take_samples
+from eigencore_torch.failure_hints import single_sample_hint
+from eigencore_torch.number_types import converted, is_computed_with
 from eigencore_torch.params import Layout
 from eigencore_torch.reduction import DECLARE_HINT, Rule
 from eigencore_torch.user_errors import explain_errors
@@ -106,8 +109,8 @@ class Comparison:
 
     def __init__(self, loss: BatchLoss):
         self._loss, self._float64_loss = loss, _in_float64(loss.function)
-        named = [(name, p) for name, p in loss.model.named_parameters() if p.requires_grad]
-        self._layout = Layout(tuple(name for name, _ in named), tuple(p for _, p in named))
+        named = {name: p for name, p in loss.model.named_parameters() if _is_real_and_trainable(p)}
+        self._layout = Layout(tuple(named), tuple(named.values()))
         self._last: list[nn.Parameter] | None = None
 
     def compare(self, whole: Samples, a: Samples, b: Samples, share: float, rule: Rule | None) -> Verdict:
@@ -157,7 +160,7 @@ class Comparison:
             raise ProblemError(
                 "the loss can't be computed with another batch size, so how it depends on the number of "
                 f"samples can't be determined: {error.message}",
-                hint=DECLARE_HINT,
+                hint=single_sample_hint(samples.batch) or DECLARE_HINT,
             ) from error
 
     def _slope(self, value: Tensor, index: int, detail: Detail) -> Slope:
@@ -170,8 +173,8 @@ class Comparison:
     def _slope_over_outputs(self, samples: Samples, outputs: Tensor) -> Slope:
         """The loss and its gradient over a bias and a scale of each output, in float64 if possible."""
         if self._float64_loss is not None:
-            batch = map_tensors(samples.batch, lambda x: x.double() if x.is_floating_point() else x)
             try:
+                batch = map_tensors(samples.batch, lambda x: converted(x, None, torch.float64))
                 return _slope_over_outputs(self._float64_loss, outputs.double(), batch[1])
             except Exception:  # such as class weights in float32 that the loss function refers to
                 self._float64_loss = None
@@ -187,6 +190,10 @@ class Comparison:
             size = float(p.detach().double().square().mean().sqrt()) or 0.2
             pieces.append((torch.rand(p.numel(), generator=generator) - 0.5).to(p) * size)
         return torch.cat(pieces).to(self._layout.dtype)
+
+
+def _is_real_and_trainable(p: nn.Parameter) -> bool:
+    return p.requires_grad and p.is_floating_point() and is_computed_with(p)
 
 
 def _slope_over_outputs(loss: Callable[..., Tensor], outputs: Tensor, targets: Any) -> Slope:

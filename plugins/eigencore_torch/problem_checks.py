@@ -13,16 +13,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, Batches, sample_count, split_batch, tensors_of, type_name
+from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.batches import Batches, sample_count, split_batch
+from eigencore_torch.failure_hints import NESTED_HINT
 from eigencore_torch.fingerprints import BatchFingerprint, batch_fingerprint
+from eigencore_torch.number_types import count_not_finite
+from eigencore_torch.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.user_errors import explain_errors
 
 
 def check_layers(model: nn.Module) -> None:
-    """Raises ProblemError for layers and weights that make the Hessian unavailable, naming them."""
+    """Raises ProblemError for layers and weights with which the loss can't be computed, naming them."""
     for name, module in model.named_modules():
         layer = name or "the model"
         if getattr(module, "max_norm", None) is not None:
@@ -30,31 +34,14 @@ def check_layers(model: nn.Module) -> None:
                 f"{layer} changes its own weights in every forward pass (max_norm)",
                 hint="Set its max_norm to None; all rows used so far have been renormalised already.",
             )
-        if getattr(module, "sparse", False) and isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            raise ProblemError(
-                f"{layer} has sparse gradients, which PyTorch can't differentiate again",
-                hint="Set its attribute sparse to False; the outputs stay the same.",
-            )
     for name, parameter in model.named_parameters():
-        _check_type(name, parameter)
-
-
-def _check_type(name: str, parameter: nn.Parameter) -> None:
-    if nn.parameter.is_lazy(parameter):
-        raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
-    if parameter.is_meta:
-        raise ProblemError(
-            f"{name} has a shape but no values, because it is on the meta device",
-            hint="Call model.to_empty(device='cpu') and load its weights.",
-        )
-    if parameter.is_complex():
-        raise ProblemError(f"{name} is complex; expected real weights")
-    if parameter.element_size() < 2:
-        raise ProblemError(
-            f"{name} is {type_name(parameter.dtype)}, a type for storing weights, not for computing "
-            "with them",
-            hint="Give the model in float32 or bfloat16, with its weights multiplied by their scales.",
-        )
+        if nn.parameter.is_lazy(parameter):
+            raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
+        if parameter.is_meta:
+            raise ProblemError(
+                f"{name} has a shape but no values, because it is on the meta device",
+                hint="Call model.to_empty(device='cpu') and load its weights.",
+            )
 
 
 def check_weights(model: nn.Module) -> None:
@@ -62,10 +49,9 @@ def check_weights(model: nn.Module) -> None:
     devices = {}
     for name, parameter in model.named_parameters():
         devices[parameter.device] = name
-        finite = torch.isfinite(parameter.detach())
-        if not bool(finite.all()):
+        if not_finite := count_not_finite(parameter):
             raise ProblemError(
-                f"{name} contains NaN or infinite weights: {int((~finite).sum())} of {parameter.numel()}",
+                f"{name} contains NaN or infinite weights: {not_finite} of {parameter.numel()}",
                 hint="Load weights from before the training diverged.",
             )
     if len(devices) > 1:
@@ -100,6 +86,7 @@ def check_problem(
     fingerprints: list[BatchFingerprint] = []
     checked_once = False
     outputs: list[Any] = []
+    trainable = any(p.requires_grad for p in loss.model.parameters())
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
         for part in split_batch(batch, index, microbatch):
@@ -108,15 +95,17 @@ def check_problem(
             if sample_count(part) == 0:
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
             outputs.clear()
-            value = loss(part, index, inspect=partial(_inspect, loss.function, index, outputs))
+            with ElementwiseShapes(index):
+                value = loss(part, index, inspect=partial(_inspect, loss.function, index, outputs))
             finite = bool(torch.isfinite(value))
             if finite or observe is None:
                 check_finite(float(value.detach()), part, index)
-                _check_depends_on_weights(value, index)
+                _check_depends_on_weights(value, index, trainable)
             if finite and not checked_once:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
                 _check_twice_differentiable(value)
+                _check_nested(value, part, loss.model)
                 checked_once = True
             if observe is not None:
                 observe(part, index, value, outputs[0] if outputs else None)
@@ -128,7 +117,8 @@ def check_problem(
 def check_finite(loss: float, batch: Batch, index: int) -> None:
     """Raises ProblemError if the loss of batch number `index`, or of a part of it, is not finite."""
     if not math.isfinite(loss):
-        finite = all(bool(torch.isfinite(x).all()) for x in tensors_of(batch))
+        parts = [part for x in tensors_of(batch) for part in strided_parts(x)]
+        finite = all(bool(torch.isfinite(part).all()) for part in parts)
         raise ProblemError(
             f"the loss of batch {index} is {loss}",
             hint="Check the model and the loss: all values in the batch are finite."
@@ -137,8 +127,8 @@ def check_finite(loss: float, batch: Batch, index: int) -> None:
         )
 
 
-def _check_depends_on_weights(value: Tensor, index: int) -> None:
-    if not value.requires_grad:
+def _check_depends_on_weights(value: Tensor, index: int, trainable: bool) -> None:
+    if trainable and not value.requires_grad:
         raise ProblemError(
             f"the loss of batch {index} does not depend on the trainable weights",
             hint="Look for detach(), .item(), .data or no_grad() in the model and the loss.",
@@ -167,6 +157,18 @@ def _check_twice_differentiable(value: Tensor) -> None:
             )
 
 
+def _check_nested(value: Tensor, batch: Batch, model: nn.Module) -> None:
+    """Refuses operations on nested tensors that PyTorch can't differentiate twice, as most of them are."""
+    if not any(x.is_nested for x in tensors_of(batch)):
+        return
+    weights = [p for p in model.parameters() if p.requires_grad]
+    with explain_errors("the loss of nested tensors can't be differentiated twice", hint=NESTED_HINT):
+        slopes = torch.autograd.grad(value, weights, create_graph=True, allow_unused=True)
+        dependent = [slope.sum() for slope in slopes if slope is not None and slope.requires_grad]
+        if dependent:
+            torch.autograd.grad(dependent, weights, retain_graph=True, allow_unused=True)
+
+
 def _check_reproducible(once: Tensor, again: Tensor, index: int) -> None:
     first, second = float(once.detach()), float(again.detach())
     # Kernels that sum in no fixed order differ by rounding.
@@ -187,9 +189,9 @@ def _check_model_used(value: Tensor, original_parameters: Sequence[nn.Parameter]
     if any(gradient is not None for gradient in gradients):
         raise ProblemError(
             "the loss uses the weights of the given model, but a copy of that model is in use (for another "
-            "device or data type, or for a checkpoint)",
+            "device or data type, for a checkpoint, or because all its weights are frozen)",
             hint="Make the loss use the model that it is called with, as in loss(model, batch); or convert "
-            "the given model yourself before binding it.",
+            "the given model yourself before binding it, and call requires_grad_(True) if it is frozen.",
         )
 
 
@@ -204,26 +206,7 @@ def _check_passes_agree(first: list[BatchFingerprint], second: list[BatchFingerp
         )
 
 
-def _inspect(loss_function: Any, index: int, kept: list[Any], outputs: Any, labels: Any) -> None:
-    """Checks the labels, and keeps the outputs."""
+def _inspect(loss_function: Any, index: int, kept: list[Any], outputs: Any, targets: Any) -> None:
+    """Checks the targets, and keeps the outputs."""
     kept.append(outputs)
-    _check_labels(loss_function, index, outputs, labels)
-
-
-def _check_labels(loss_function: Any, index: int, outputs: Any, labels: Any) -> None:
-    """Refuses labels out of range for losses that take class labels; on a GPU they would end the process."""
-    by_class = isinstance(loss_function, nn.CrossEntropyLoss | nn.NLLLoss)
-    if not (by_class or loss_function in (functional.cross_entropy, functional.nll_loss)):
-        return
-    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)) or labels.is_floating_point():
-        return
-    if outputs.ndim != labels.ndim + 1:
-        return  # the loss function itself raises an error about the shapes
-    classes = outputs.shape[1 if labels.ndim else 0]
-    counted = labels[labels != (loss_function.ignore_index if by_class else -100)]
-    if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < classes):
-        raise ProblemError(
-            f"the labels of batch {index} range from {int(counted.min())} to {int(counted.max())}; expected "
-            f"0 to {classes - 1}, since the model distinguishes {classes} classes",
-            hint="Number the labels from 0, or give the model as many outputs as there are classes.",
-        )
+    check_targets(loss_function, index, outputs, targets)

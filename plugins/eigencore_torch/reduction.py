@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from eigencore.errors import ProblemError
-from eigencore_torch.batches import SAME_DATA_HINT, Batch, describe, sample_count
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import SAME_DATA_HINT, describe, sample_count_beside_objects
+from eigencore_torch.user_errors import explain_errors
 
 Rule = Literal["mean", "sum"]
 
@@ -59,10 +61,12 @@ class Reduction:
         if self.measured is not None:
             return math.fsum(self._measured(index))
         if self.weight is not None:
-            return self._checked(float(self.weight(batch)), index)
+            with explain_errors(f"weight failed on batch {index}, {describe(batch)}"):
+                given = float(self.weight(batch))
+            return self._checked(given, index)
         if self.rule == "sum":
             return 1.0
-        count = sample_count(batch)
+        count = sample_count_beside_objects(batch)
         if count is None:
             raise ProblemError(
                 f"the number of samples in batch {index} is ambiguous: the tensors of {describe(batch)} do "

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, describe, is_pair, sample_count, tensors_of
+from eigencore_torch.batch_tensors import Batch, tensors_of
+from eigencore_torch.batches import describe, sample_count, sample_shape
 from eigencore_torch.comparison import Comparison, Samples, Verdict
+from eigencore_torch.failure_hints import single_sample_hint
 from eigencore_torch.problem_checks import check_finite
 from eigencore_torch.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
 
@@ -36,7 +38,7 @@ _WHOLE_BATCH_HINT = (
 _FEW = 8
 
 # The shapes beyond the number of samples, and the types, of tensors that can be joined.
-_Kind: TypeAlias = tuple[tuple[torch.Size, torch.dtype], ...]
+_Kind: TypeAlias = tuple[tuple[tuple[int, ...], torch.dtype], ...]
 
 
 @dataclass
@@ -64,14 +66,14 @@ class ReductionInference:
     """
 
     def __init__(self, loss: BatchLoss, declared: Reduction | None = None, most_samples: int | None = None):
-        self._declared, self._most_samples = declared, most_samples
+        self._loss, self._declared, self._most_samples = loss, declared, most_samples
         self.rule: Rule | None = None if declared is None else declared.rule
         self._comparison = Comparison(loss)
         self._single: tuple[Samples, _Weight] | None = None
         self._not_finite: list[tuple[Samples, _Weight]] = []
         self._weights: dict[int, list[_Weight]] = {}
         self._references: dict[_Kind, Samples] = {}
-        self._batch_of_shapes: dict[tuple[torch.Size, ...], int] = {}
+        self._batch_of_shapes: dict[tuple[tuple[int, ...], ...], int] = {}
 
     def observe(self, batch: Batch, index: int, value: Tensor | None = None, outputs: object = None) -> None:
         """Takes batch number `index`, or the next part of it, into account.
@@ -138,9 +140,11 @@ class ReductionInference:
             raise ProblemError(
                 f"the tensors of batch {samples.index}, {describe(samples.batch)}, do not share a first "
                 "dimension, so how the loss depends on the number of samples can't be determined",
-                hint=DECLARE_HINT,
+                hint=single_sample_hint(samples.batch) or DECLARE_HINT,
             )
-        self._batch_of_shapes.setdefault(_shapes_beyond_samples(samples.batch), samples.index)
+        self._batch_of_shapes.setdefault(
+            _shapes_beyond_samples(self._loss.targets(samples.batch)), samples.index
+        )
         kind = _kind(samples.batch)
         if not self._comparison.slope(samples, samples.cheapest).finite:
             self._not_finite.append((samples, weight))
@@ -259,8 +263,8 @@ class ReductionInference:
 
 
 def _samples(batch: Batch, index: int, value: Tensor | None, outputs: object) -> Samples:
-    rows = isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.shape[:1]
-    if isinstance(outputs, Tensor) and rows == (sample_count(batch),):
+    plain = isinstance(outputs, Tensor) and outputs.is_floating_point() and not outputs.is_nested
+    if isinstance(outputs, Tensor) and plain and outputs.shape[:1] == (sample_count(batch),):
         return Samples(f"batch {index}", batch, index, outputs=outputs.detach())
     return Samples(f"batch {index}", batch, index, value)
 
@@ -284,9 +288,9 @@ def _undecided(samples: Samples) -> ProblemError:
 
 
 def _kind(batch: Batch) -> _Kind:
-    return tuple((x.shape[1:], x.dtype) for x in tensors_of(batch))
+    return tuple((sample_shape(x), x.dtype) for x in tensors_of(batch))
 
 
-def _shapes_beyond_samples(batch: Batch) -> tuple[torch.Size, ...]:
-    """The shapes that a mean may be taken over besides the samples: those of a pair's targets, else all."""
-    return tuple(x.shape[1:] for x in tensors_of(batch[1] if is_pair(batch) else batch))
+def _shapes_beyond_samples(targets: Batch) -> tuple[tuple[int, ...], ...]:
+    """The shapes that a mean over the targets may be taken over besides the samples."""
+    return tuple(sample_shape(x) for x in tensors_of(targets))

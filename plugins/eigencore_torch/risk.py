@@ -11,7 +11,8 @@ import torch
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, Batches, split_batch
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import Batches, split_batch
 from eigencore_torch.fingerprints import WeightFingerprint
 from eigencore_torch.preserved_state import preserve_state
 from eigencore_torch.reduction import Reduction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,12 +21,16 @@ _MEMORY_HINT = "Set torch.microbatch, or torch.memory=none; neither changes the 
 
 
 @contextmanager
-def explain_errors(failed: str, hint: str | None = None, memory_hint: str = _MEMORY_HINT) -> Iterator[None]:
+def explain_errors(
+    failed: str,
+    hint: str | Callable[[BaseException], str | None] | None = None,
+    memory_hint: str = _MEMORY_HINT,
+) -> Iterator[None]:
     """Raises every exception of the enclosed code as a ProblemError; eigencore's own errors pass unchanged.
 
     Args:
         failed: a clause that says what failed; the message starts with it.
-        hint: what to do next.
+        hint: what to do next, or a function of the exception that returns it.
         memory_hint: what to do next if the device is out of memory.
 
     Raises:
@@ -39,4 +43,5 @@ def explain_errors(failed: str, hint: str | None = None, memory_hint: str = _MEM
     except torch.cuda.OutOfMemoryError as error:
         raise ProblemError(f"{failed}: the device is out of memory", hint=memory_hint) from error
     except (Exception, SystemExit) as error:
-        raise ProblemError(f"{failed}: {type(error).__name__}: {error}", hint=hint) from error
+        advice = hint(error) if callable(hint) else hint
+        raise ProblemError(f"{failed}: {type(error).__name__}: {error}", hint=advice) from error

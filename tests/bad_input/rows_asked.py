@@ -187,6 +187,26 @@ ROWS = [
         flags=("--params", "heads.*"),
         keywords={"params": "heads.*"},
     ),
+    made(
+        "sound",
+        "'haed.*'",
+        "head.*",
+        error=UnknownNameError,
+        flags=("--params", "head.weight,haed.*"),
+        keywords={"params": ["head.weight", "haed.*"]},
+    ),
+    Row(
+        "a number for params",
+        UsageError,
+        ("params is 3; expected a glob", "params=['head.*'"),
+        lambda: eigencore.analyze("demo:digits-numpy", params=3),  # type: ignore[arg-type]
+    ),
+    Row(
+        "an empty list for params",
+        UsageError,
+        ("params is []; expected a glob", "params=['head.*'"),
+        lambda: eigencore.analyze("demo:digits-numpy", params=[]),
+    ),
     made("sound", "'[]'", error=UnknownNameError, flags=("--params", "[]"), keywords={"params": "[]"}),
     made("sound", "''", error=UnknownNameError, flags=("--params", ""), keywords={"params": ""}),
     made(
