@@ -30,7 +30,8 @@ from eigencore_torch.placement import DTYPES, PlacedLoss, device_of, place, trai
 from eigencore_torch.precision import Precision
 from eigencore_torch.preserved_state import Setting, preserve_state
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
-from eigencore_torch.reduction import Reduction, ReductionInference
+from eigencore_torch.reduction import Reduction
+from eigencore_torch.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
@@ -121,11 +122,14 @@ class TorchBound:
 
     @property
     def description(self) -> str:
-        """The version of PyTorch, the device, the data type, the origin of the weights, and the mode."""
+        """The version of PyTorch, the device, the data type, the origin of the weights, and the mode.
+
+        Once there is an operator, also whether the weights of the batches were measured.
+        """
         version = ".".join(torch.__version__.split(".")[:2])
         rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
-        parts = (f"torch {version} {self._device} {dtype}{rounding}", self._placed.note, self._mode)
-        return ", ".join(filter(None, parts))
+        place = f"torch {version} {self._device} {dtype}{rounding}"
+        return ", ".join(filter(None, (place, self._placed.note, self._mode, self._reduction_note)))
 
     def operator(self, kind: str = "hessian", params: Params = None) -> LinearOperator:
         """The Hessian (n, n) of the loss over all data, over n trainable weights.
@@ -263,6 +267,11 @@ class TorchBound:
         name = "data" if self._problem.validation is None else "validation"
         return Batches(getattr(self._problem, name), self._device, computing_type(model), name)
 
+    @property
+    def _reduction_note(self) -> str:
+        risk: Risk | None = self.__dict__.get("_risk")  # not computed for a description
+        return "" if risk is None else risk.reduction.note
+
     @cached_property
     def _risk(self) -> Risk:
         data, unchanged = self._batches.data, self._weights.check_unchanged
@@ -278,10 +287,10 @@ class TorchBound:
     def _checked_reduction(self) -> Reduction:
         """The reduction, after the problem has been checked if the option `check` is on."""
         declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
-        # A mean and a sum can't be distinguished on single samples.
-        microbatch = None if microbatch is None else max(microbatch, 2)
-        inference = ReductionInference(self._loss, declared)
+        inference = ReductionInference(self._loss, declared, microbatch)
         if self._options.check:
+            if declared is not None and microbatch is not None:
+                microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
             with trainable(self._placed.original_parameters):
                 check_problem(
                     self._loss,
@@ -293,16 +302,16 @@ class TorchBound:
                     original_parameters=self._placed.original_parameters,
                 )
         elif declared is None:
-            self._infer_from_few_batches(inference, microbatch)
-        return declared or inference.result()
+            self._observe_few_batches(inference, microbatch)
+        return declared or inference.result(complete=self._options.check)
 
     def _inspect_mode(self, batch: Batch, value: Tensor) -> None:
         self._mode = describe_mode(self._loss, batch, value, self._setting)
 
-    def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
+    def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):
             for part in split_batch(batch, index, microbatch):
-                inference.observe(part, index, self._loss(part, index))
+                inference.observe(part, index)
                 if inference.rule is not None:
                     return
 

@@ -6,8 +6,10 @@ parts if the reduction has to be inferred, and one pass over the data without th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +67,7 @@ def check_problem(
     *,
     microbatch: int | None = None,
     batch_weight: Callable[[Batch, int], float] | None = None,
-    observe: Callable[[Batch, int, Tensor], None] | None = None,
+    observe: Callable[[Batch, int, Tensor, Any], None] | None = None,
     inspect_first: Callable[[Batch, Tensor], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
 ) -> None:
@@ -74,7 +76,8 @@ def check_problem(
     Args:
         microbatch: the largest number of samples in a forward pass; larger batches are checked in parts.
         batch_weight: the weight of a batch, or of a part of one; at weight zero its loss is not checked.
-        observe: is called with each batch, or each part of one, its number and its loss.
+        observe: is called with each batch, or each part of one, its number, its loss, which it checks to be
+            finite, and the outputs of the model if it is a pair.
         inspect_first: is called with the first batch, or part of one, and its loss.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
 
@@ -84,6 +87,7 @@ def check_problem(
     """
     fingerprints: list[BatchFingerprint] = []
     checked_once = False
+    outputs: list[Any] = []
     trainable = any(p.requires_grad for p in loss.model.parameters())
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
@@ -92,10 +96,14 @@ def check_problem(
                 continue
             if sample_count(part) == 0:
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
+            outputs.clear()
             with ElementwiseShapes(index):
-                value = loss(part, index, inspect=partial(check_targets, loss.function, index))
-            _check_value(value, part, index, trainable)
-            if not checked_once:
+                value = loss(part, index, inspect=partial(_inspect, loss.function, index, outputs))
+            finite = bool(torch.isfinite(value))
+            if finite or observe is None:
+                check_finite(float(value.detach()), part, index)
+                _check_depends_on_weights(value, index, trainable)
+            if finite and not checked_once:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
                 _check_twice_differentiable(value)
@@ -104,22 +112,26 @@ def check_problem(
                     inspect_first(part, value)
                 checked_once = True
             if observe is not None:
-                observe(part, index, value)
+                observe(part, index, value, outputs[0] if outputs else None)
     if not fingerprints:
         raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
 
 
-def _check_value(value: Tensor, batch: Batch, index: int, trainable: bool) -> None:
-    if not bool(torch.isfinite(value)):
+def check_finite(loss: float, batch: Batch, index: int) -> None:
+    """Raises ProblemError if the loss of batch number `index`, or of a part of it, is not finite."""
+    if not math.isfinite(loss):
         parts = [part for x in tensors_of(batch) for part in strided_parts(x)]
         finite = all(bool(torch.isfinite(part).all()) for part in parts)
         raise ProblemError(
-            f"the loss of batch {index} is {float(value.detach())}",
+            f"the loss of batch {index} is {loss}",
             hint="Check the model and the loss: all values in the batch are finite."
             if finite
             else "Remove the NaN or infinite values that the batch itself contains.",
         )
+
+
+def _check_depends_on_weights(value: Tensor, index: int, trainable: bool) -> None:
     if trainable and not value.requires_grad:
         raise ProblemError(
             f"the loss of batch {index} does not depend on the trainable weights",
@@ -196,3 +208,9 @@ def _check_passes_agree(first: list[BatchFingerprint], second: list[BatchFingerp
         raise ProblemError(
             f"the data gave {len(first)} batches in the first pass and {len(second)} in the second", hint=hint
         )
+
+
+def _inspect(loss_function: Any, index: int, kept: list[Any], outputs: Any, targets: Any) -> None:
+    """Checks the targets, and keeps the outputs."""
+    kept.append(outputs)
+    check_targets(loss_function, index, outputs, targets)

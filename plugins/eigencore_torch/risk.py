@@ -54,7 +54,7 @@ class Risk:
         setting: Setting,
         microbatch: int | None = None,
     ):
-        self.loss, self._batches, self._reduction = loss, batches, reduction
+        self.loss, self._batches, self.reduction = loss, batches, reduction
         self._weights, self._setting, self._microbatch = weights, setting, microbatch
 
     def session(self) -> AbstractContextManager[None]:
@@ -80,7 +80,10 @@ class Risk:
         """Whether the loss of batch number `index` is the weighted sum of the losses of its parts.
 
         It is tested on as many of the first samples as fit into memory. Must be called inside a session.
+        Measured weights are those of whole batches.
         """
+        if self.reduction.measured is not None:
+            return False
         batch = self._batches.fetch({index})[index]
         samples = sample_count(batch) or 0
         while samples > 1:
@@ -96,7 +99,7 @@ class Risk:
         return False
 
     def _is_sum_of_parts(self, batch: Batch, index: int, most: int) -> bool:
-        weight, loss = self._reduction.batch_weight(batch, index), self.loss(batch, index)
+        weight, loss = self.reduction.batch_weight(batch, index), self.loss(batch, index)
         whole = weight * float(loss)
         terms = self._split(batch, index, most)
         parts = sum(term.weight * float(self.loss(term.batch, index)) for term in terms)
@@ -107,20 +110,20 @@ class Risk:
     @cached_property
     def batch_weights(self) -> tuple[float, ...]:
         """w_b of each batch, from one pass over the data without the model."""
-        return tuple(self._reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
+        return tuple(self.reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
 
     def _split(self, batch: Batch, index: int, most: int | None) -> Iterator[Term]:
         parts = split_batch(batch, index, most)
-        weights = [self._reduction.batch_weight(part, index) for part in parts]
+        weights = self.reduction.part_weights(parts, index)
         self._refuse_inconsistent_weights(batch, index, weights)
         counted = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight]
         for place, (part, weight) in enumerate(counted, start=1):
             yield Term(index, part, weight, last=place == len(counted))
 
     def _refuse_inconsistent_weights(self, batch: Batch, index: int, weights: list[float]) -> None:
-        if len(weights) == 1 or self._reduction.rule == "sum":
+        if len(weights) == 1 or self.reduction.rule == "sum":
             return
-        whole = self._reduction.batch_weight(batch, index)
+        whole = self.reduction.batch_weight(batch, index)
         if abs(whole - sum(weights)) > 1e-6 * whole:
             raise ProblemError(
                 f"weight returns {whole:g} for batch {index} but {sum(weights):g} in total for its parts",
@@ -135,7 +138,7 @@ class Risk:
         """
         if total_weight == 0:
             raise ProblemError("data is empty, or every batch has weight zero")
-        return self._reduction.divisor(total_weight)
+        return self.reduction.divisor(total_weight)
 
     def value(self) -> float:
         """The loss over all data at the current weights; must be called inside a session."""
