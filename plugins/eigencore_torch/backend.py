@@ -15,7 +15,7 @@ from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
 from eigencore.options import option
 from eigencore.problems.sharing import check_call, check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.batches import Batch, Batches, describe, split_batch, type_name
 from eigencore_torch.classification import Classification, checked_bounds, find_classification
 from eigencore_torch.classifier import TorchClassifier
 from eigencore_torch.double_backward import uncompiled
@@ -25,6 +25,7 @@ from eigencore_torch.hessian import HessianOperator
 from eigencore_torch.params import select
 from eigencore_torch.placement import DTYPES, PlacedLoss, place
 from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.probe import probe
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
 from eigencore_torch.reduction import Reduction, ReductionInference
 from eigencore_torch.risk import Risk
@@ -220,19 +221,25 @@ class TorchBound:
     def _risk(self) -> Risk:
         self._weights.check_unchanged()
         with preserve_state(self._loss.modules, self._device, self._batches.data):
-            reduction = self._checked_reduction()
+            reduction, checked = self._checked_reduction()
+        if checked is not None:
+            probe(self._loss, *checked)
         return Risk(
             self._loss, self._batches, reduction, self._weights, self._device, self._options.microbatch
         )
 
-    def _checked_reduction(self) -> Reduction:
-        """The reduction, after the problem has been checked if the option `check` is on."""
+    def _checked_reduction(self) -> tuple[Reduction, tuple[Batch, int] | None]:
+        """The reduction, after the problem has been checked if the option `check` is on.
+
+        If it is, a batch with its number, or a part of one, follows, on which derivatives can be probed.
+        """
         declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
         # A mean and a sum can't be distinguished on single samples.
         microbatch = None if microbatch is None else max(microbatch, 2)
         inference = ReductionInference(self._loss, declared)
+        checked = None
         if self._options.check:
-            check_problem(
+            checked = check_problem(
                 self._loss,
                 self._batches,
                 microbatch=microbatch,
@@ -242,7 +249,7 @@ class TorchBound:
             )
         elif declared is None:
             self._infer_from_few_batches(inference, microbatch)
-        return declared or inference.result()
+        return declared or inference.result(), checked
 
     def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):

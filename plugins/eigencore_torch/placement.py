@@ -83,9 +83,18 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
             hint="Call model.to(...) and model.load_state_dict(...) before binding, and leave out device, "
             "dtype and checkpoint.",
         ) from error
+    if not _tensors(loss).isdisjoint(_tensors(copied)):
+        raise ProblemError(
+            "the model can't be copied, which is necessary for another device, another data type or a "
+            "checkpoint: a part of it has a method __deepcopy__ that returns the original weights"
+        )
     for module in copied.modules:
         module.to(device=device, dtype=dtype)
     return copied
+
+
+def _tensors(loss: BatchLoss) -> set[torch.Tensor]:
+    return {x for module in loss.modules for x in (*module.parameters(), *module.buffers())}
 
 
 def _device(name: str) -> torch.device:

@@ -82,7 +82,7 @@ def check_problem(
     batch_weight: Callable[[Batch, int], float] | None = None,
     observe: Callable[[Batch, int, Tensor], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
-) -> None:
+) -> tuple[Batch, int] | None:
     """Checks every batch and its loss.
 
     Args:
@@ -91,12 +91,15 @@ def check_problem(
         observe: is called with each batch, or each part of one, its number and its loss.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
 
+    Returns:
+        The first batch, or part of one, whose weight is not zero, and the number of that batch.
+
     Raises:
         ProblemError: there are no batches; labels are out of range; the loss is random, not finite or does
             not depend on the weights; or two passes over the data differ. The message names the batch.
     """
     fingerprints: list[BatchFingerprint] = []
-    checked_once = False
+    first: tuple[Batch, int] | None = None
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
         for part in split_batch(batch, index, microbatch):
@@ -106,16 +109,16 @@ def check_problem(
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
             value = loss(part, index, inspect=partial(_check_labels, loss.function, index))
             _check_value(value, part, index)
-            if not checked_once:
+            if first is None:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
-                _check_twice_differentiable(value)
-                checked_once = True
+                first = part, index
             if observe is not None:
                 observe(part, index, value)
     if not fingerprints:
         raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
+    return first
 
 
 def _check_value(value: Tensor, batch: Batch, index: int) -> None:
@@ -132,28 +135,6 @@ def _check_value(value: Tensor, batch: Batch, index: int) -> None:
             f"the loss of batch {index} does not depend on the trainable weights",
             hint="Look for detach(), .item(), .data or no_grad() in the model and the loss.",
         )
-
-
-def _check_twice_differentiable(value: Tensor) -> None:
-    """Refuses operations marked once_differentiable.
-
-    If such an operation is the last one, PyTorch omits its second derivative without an error.
-    """
-    visited, pending = set(), [value.grad_fn]
-    while pending:
-        node = pending.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        pending.extend(following for following, _ in node.next_functions)
-        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
-        code = getattr(backward, "__code__", None)
-        if code is not None and "once_differentiable" in code.co_qualname:
-            raise ProblemError(
-                f"the operation {node.name().removesuffix('Backward')} is marked once_differentiable: "
-                "PyTorch would omit its second derivative",
-                hint="Write its backward pass with differentiable operations, and remove the decorator.",
-            )
 
 
 def _check_reproducible(once: Tensor, again: Tensor, index: int) -> None:
