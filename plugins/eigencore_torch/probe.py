@@ -19,7 +19,7 @@ from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import Batch, type_name
 from eigencore_torch.params import Layout
-from eigencore_torch.probed_loss import ProbeOutcome, ForwardPass, ProbedLoss
+from eigencore_torch.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
 from eigencore_torch.suspects import (
     CHECKPOINT_HINT,
     Suspect,

@@ -42,12 +42,12 @@ _ROUNDING = {
 CHECKPOINT_HINT = "Call checkpoint(..., use_reentrant=False)."
 _APPLY = Function.apply.__func__.__code__  # type: ignore[attr-defined]
 _NO_GRAPH_HINT = (
-    "The backward pass of {} uses values without their graph: write it with differentiable operations on "
-    "tensors from ctx.save_for_backward, or write the function with PyTorch's operations."
+    "Write the backward pass of {} with differentiable operations on tensors from ctx.save_for_backward, or "
+    "write the function with PyTorch's operations: values without their graph count as constants."
 )
 _OTHER_GRADIENT_HINT = (
-    "The backward pass of {} does not return the derivative of its forward pass, as is the case for a "
-    "straight-through estimator or a gradient reversal: replace the function for the analysis."
+    "Replace {} for the analysis if its backward pass is not the derivative of its forward pass, as with a "
+    "straight-through estimator or a gradient reversal."
 )
 _HOOK_HINT = "Remove the hook for the analysis, with handle.remove()."
 _DETACH_HINT = (
