@@ -51,7 +51,7 @@ class TorchOptions:
 
     check: bool = option(
         True,
-        help="check the data, the loss and the weights before the first product",
+        help="check the data, the loss, its derivatives and the weights before the first product",
         when="turn it off if passes over the data are expensive and the problem is known to be sound",
     )
     memory: str = option(
@@ -118,7 +118,7 @@ class TorchBound:
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
-            ProblemError: a check failed; the checks run at the first call only.
+            ProblemError: a check failed, such as that of the derivatives; they run at the first call only.
         """
         check_kind(kind, KINDS)
         layout = select(self._loss.model, params)
