@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,8 +103,18 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findin
 
 
 def _possible(offered: frozenset[Capability]) -> Selected:
-    """All analyses that need no more than is offered; if two have the same name, both by their full names."""
-    found = [item for item in registry().entries(AnalysisEntry) if item.entry.needs <= offered]
+    """All analyses that need no more than is offered."""
+    return _where(lambda entry: entry.needs <= offered)
+
+
+def impossible(offered: frozenset[Capability]) -> Selected:
+    """All analyses that need more than is offered."""
+    return _where(lambda entry: not entry.needs <= offered)
+
+
+def _where(condition: Callable[[AnalysisEntry], bool]) -> Selected:
+    """All analyses with a property; if two have the same name, both by their full names."""
+    found = [item for item in registry().entries(AnalysisEntry) if condition(item.entry)]
     counts = Counter(item.entry.name for item in found)
     return {
         item.entry.name

@@ -14,6 +14,7 @@ from eigencore.cli.completion import folders, lists_of, names
 from eigencore.cli.failures import INTERRUPTED, json_flag, verbose_flag
 from eigencore.entries import (
     DEFAULT_BACKEND,
+    DEFAULT_K,
     DEFAULT_KIND,
     DEFAULT_PROBLEM,
     DEFAULT_SOLVER,
@@ -70,7 +71,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     shell_complete=names(SolverEntry),
     help="Eigensolver; see `eigen solvers`.",
 )
-@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="Number of eigenpairs.")
+@click.option("-k", type=int, default=DEFAULT_K, show_default=True, metavar="K", help="Number of eigenpairs.")
 @click.option(
     "--kind",
     default=DEFAULT_KIND,
@@ -79,7 +80,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     help="Kind of operator; see `eigen backends NAME`.",
 )
 @click.option(
-    "--params", metavar="GLOB", help="Restrict the operator to the parameters whose names match GLOB."
+    "--params",
+    metavar="GLOB,GLOB",
+    help="Restrict the operator to the parameters whose names match one of the globs.",
 )
 @click.option(
     "--which",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eigencore.entries import Entry
 from eigencore.errors import EigencoreError
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
 
     The arguments are searched without being parsed, because they may be the cause of the error.
     """
-    failure = _failure(error)
+    failure = _failure(error, arguments)
     with contextlib.suppress(OSError):
         if "--verbose" in arguments:
             traceback.print_exception(error, file=sys.stderr)
@@ -61,7 +63,7 @@ class _Failure:
     partial: EigenResult | None = None
 
 
-def _failure(error: BaseException) -> _Failure:
+def _failure(error: BaseException, arguments: Sequence[str] = ()) -> _Failure:
     if isinstance(error, EigencoreError):
         return _Failure(type(error).__name__, error.message, error.hint, error.exit_code, error.partial)
     if isinstance(error, click.ClickException):
@@ -69,12 +71,40 @@ def _failure(error: BaseException) -> _Failure:
         hint = f"See {context.command_path} --help." if context is not None else None
         if isinstance(error, click.NoSuchOption) and context is not None and context.parent is None:
             hint = f"{hint} The options of a command follow its name, as in `eigen analyze -k 5`."
+        elif isinstance(error, click.NoSuchOption) and context is not None and context.info_name == "analyze":
+            hint = f"{_how_to_set(error.option_name, arguments)} {hint}"
         return _Failure("UsageError", error.format_message(), hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
     if isinstance(error, click.Abort):
         return _Failure("Abort", "aborted", None, 1)
     return _Failure(type(error).__name__, _message(error), "Use --verbose to see the traceback.", 1)
+
+
+def _how_to_set(option: str, arguments: Sequence[str]) -> str:
+    """The text to write instead of --OPTION VALUE, for each entry that has an option of this name."""
+    from eigencore.options import describe
+    from eigencore.registry import load_options, registry
+
+    name, found = option.lstrip("-").replace("-", "_"), []
+    for registered in registry().entries(Entry):
+        with contextlib.suppress(EigencoreError):
+            options = load_options(registered.entry)
+            if options is not None and name in (spec.name for spec in describe(options)):
+                found.append(f"--set {registered.entry.name}.{name}={_value_of(option, arguments)}")
+    if found:
+        return f"Write {' or '.join(found)}."
+    return "Options of solvers, attacks and analyses are set as in --set pgd.steps=20."
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    """The value of an unknown option: --OPTION=VALUE, or --OPTION VALUE."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        given, equals, value = argument.partition("=")
+        if given == option:
+            value = value if equals else following
+            return shlex.quote(value) if value and not value.startswith("-") else "VALUE"
+    return "VALUE"
 
 
 def _message(error: BaseException) -> str:

@@ -32,6 +32,9 @@ def print_run(run: Run, on: Page | None = None) -> None:
     for name, result in run.analyses.items():
         on.line()
         print_analysis(name, result, on)
+    for name, reason in run.manifest.get("skipped", {}).items():
+        on.line()
+        on.line(f"{name} was not run: {reason}", "dim")
 
 
 def header(run: Run) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What backends have in common: minibatches, the layout of parameters, argument checks and demo data.
+"""What backends have in common: minibatches, layouts of parameters, argument checks, bounds, demo data.
 
 A plugin must not import another plugin, so logic that several backends need lives here. The functions work
 on names, sizes and NumPy arrays, and import no framework.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, pairwise
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eigencore import arrays
 from eigencore.errors import PluginError, ProblemError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.space import Array
+    from eigencore.interfaces import Params
+    from eigencore.space import Array, Floats, Space
 
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("infer", "mean", "sum")
@@ -96,31 +98,60 @@ def weight_minibatch(counts: Mapping[int, int], weights: Sequence[float]) -> Min
 # -- the layout of parameters ------------------------------------------------------------------------------
 
 
-def select_names(names: Iterable[str], pattern: str | None = None) -> list[str]:
-    """The parameter names that match a glob pattern, in their given order.
+def select_names(names: Iterable[str], params: Params = None) -> list[str]:
+    """The selected parameter names, each once and in their given order.
 
     Args:
         names: names of parameters; dots separate the names of nested modules, as in "encoder.0.weight".
-        pattern: a glob such as "encoder.*"; None selects all names.
+        params: a glob such as "encoder.*", several globs as "encoder.*,head.weight" or as a list; None
+            selects all names.
 
     Raises:
-        UnknownNameError: no name matches; the hint suggests the nearest names.
+        UnknownNameError: no name matches one of the globs; the hint suggests the nearest names.
+        UsageError: `params` is neither text nor a list of texts.
 
     Example:
         from eigencore.problems.sharing import select_names
 
         print(select_names(["0.weight", "0.bias", "2.weight"], "0.*"))
+        print(select_names(["0.weight", "0.bias", "2.weight"], ["2.weight", "*.bias"]))
     """
     names = list(names)
-    selected = matching_names(names, pattern)
-    if not selected and pattern is not None:
-        raise UnknownNameError("parameter", pattern, _patterns_for(names))
-    return selected
+    if params is None:
+        return names
+    selected: set[str] = set()
+    for glob in globs_of(params, names):
+        matching = matching_names(names, glob)
+        if not matching:
+            raise UnknownNameError("parameter", glob, _patterns_for(names))
+        selected.update(matching)
+    return [name for name in names if name in selected]
 
 
-def matching_names(names: Iterable[str], pattern: str | None) -> list[str]:
-    """The names that match a glob pattern, possibly none; None matches every name."""
-    return [name for name in names if pattern is None or fnmatchcase(name, pattern)]
+def globs_of(params: str | Sequence[str], names: Sequence[str]) -> list[str]:
+    """The globs that `params` consists of.
+
+    Text is split at its commas, unless it matches a name as it is: names and sets of characters such as
+    "[0,2]" may contain commas. The items of a list are not split.
+
+    Raises:
+        UsageError: `params` is neither text nor a list of texts, or is an empty list.
+    """
+    if isinstance(params, str):
+        return [params] if matching_names(names, params) else [glob.strip() for glob in params.split(",")]
+    if not isinstance(params, list | tuple) or not params or not all(isinstance(x, str) for x in params):
+        raise UsageError(
+            f"params is {params!r:.60}; expected a glob of parameter names, or a list of globs",
+            hint="Write, for example, params='head.*' or params=['head.*', 'embed.weight']; leave params out "
+            "to select all parameters.",
+        )
+    return list(params)
+
+
+def matching_names(names: Iterable[str], glob: str) -> list[str]:
+    """The name that the glob is, if there is one; otherwise the names that match it, possibly none."""
+    names = list(names)
+    return [glob] if glob in names else [name for name in names if fnmatchcase(name, glob)]
 
 
 def flat_slices(sizes: Iterable[int]) -> tuple[slice, ...]:
@@ -207,6 +238,108 @@ def check_reiterable(
             "iterated many times",
             hint=f"Give {expected}, or call list() on the data if they fit into memory.",
         )
+
+
+# -- bounds of the inputs ----------------------------------------------------------------------------------
+
+# How far rounding may move an input beyond its bounds, relative to their distance.
+BOUNDS_SLACK = 1e-6
+
+
+def check_bounds(given: Any) -> tuple[Floats, Floats] | None:
+    """The lowest and the highest value in `Problem.bounds` as arrays on the host; None if there are none.
+
+    Raises:
+        ProblemError: they are not two finite numbers in ascending order, or two arrays of such numbers.
+            Arrays may be equal in some entries, which are then fixed.
+    """
+    if given is None:
+        return None
+    try:
+        low, high = (_on_host(bound) for bound in given)
+    except (TypeError, ValueError, RuntimeError):
+        low = high = np.array(np.nan)
+    finite = np.all(np.isfinite(low)) and np.all(np.isfinite(high))
+    # Arrays of different shapes are compared by `bounds_of_rows`, which knows the shape of an input.
+    comparable = low.shape == high.shape or not (low.ndim and high.ndim)
+    if not finite or (comparable and not _ascending(low, high)):
+        raise _invalid_bounds(given)
+    return low, high
+
+
+def bounds_of_rows(given: Any, shape: tuple[int, ...], space: Space) -> tuple[Array, Array] | None:
+    """The lowest and the highest value of each entry of a row, two arrays (d,); None if there are no bounds.
+
+    Args:
+        given: `Problem.bounds`: two numbers, or two arrays that broadcast to one input or have one number for
+            each of its channels, its first axis.
+        shape: the shape of one input.
+        space: the array library, data type and device of the rows.
+
+    Raises:
+        ProblemError: the bounds are invalid, do not fit the inputs, or fit them in two different ways.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+        from eigencore.problems.sharing import bounds_of_rows
+
+        low, high = bounds_of_rows(([0, 0, 0], [1, 2, 3]), (3, 8, 8), as_operator(np.eye(2)))
+        print(low.shape, high[0], high[-1])
+    """
+    bounds = check_bounds(given)
+    if bounds is None:
+        return None
+    low, high = (_of_one_input(bound, shape) for bound in bounds)
+    if not _ascending(low, high):
+        raise _invalid_bounds(given)
+    return arrays.from_host(low, space), arrays.from_host(high, space)
+
+
+def bounds_excess(x: Array, bounds: tuple[Array, Array]) -> float:
+    """The largest distance of an entry of rows x (b, d) from its bounds (d,); 0 if it is within rounding."""
+    xp, (low, high) = arrays.namespace(x), bounds
+    if not x.shape[0]:
+        return 0.0
+    rounding = 4 * float(xp.finfo(x.dtype).eps) * xp.maximum(xp.abs(low), xp.abs(high))
+    excess = xp.maximum(low - x, x - high)
+    beyond = excess > BOUNDS_SLACK * (high - low) + rounding
+    return float(xp.max(xp.where(beyond, excess, xp.zeros_like(excess))))
+
+
+def _ascending(low: Floats, high: Floats) -> bool:
+    return bool(np.all(low <= high) and np.any(low < high))
+
+
+def _invalid_bounds(given: object) -> ProblemError:
+    return ProblemError(
+        f"bounds are {' '.join(repr(given).split()):.80}; expected two finite numbers, the lower one first, "
+        "or two arrays of such numbers",
+        hint="Give the lowest and highest value that any input may take, such as bounds=(0, 1).",
+    )
+
+
+def _on_host(x: Any) -> Floats:
+    return arrays.to_host(x) if arrays.is_array(x) else np.asarray(x, dtype=np.float64)
+
+
+def _of_one_input(bound: Floats, shape: tuple[int, ...]) -> Floats:
+    """One bound for each value of an input, in a row (d,)."""
+    readings, ones = [bound], [1] * (len(shape) - 1)
+    if bound.shape == shape[:1]:
+        readings.append(bound.reshape(-1, *ones))
+    found = []
+    for reading in readings:
+        with suppress(ValueError):
+            found.append(np.broadcast_to(reading, shape))
+    if found and np.array_equal(found[0], found[-1]):
+        return found[0].reshape(-1)
+    fit = "do not fit" if not found else "fit, along the first axis and along the last,"
+    raise ProblemError(
+        f"bounds of shape {bound.shape} {fit} inputs of shape {shape}; expected numbers, or arrays that "
+        "broadcast to one input",
+        hint=f"For one number per channel, give arrays of shape {(*shape[:1], *ones)}.",
+    )
 
 
 # -- demo data ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from eigencore.registry import registry
 from eigencore.runs.result_json import host, plain
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator, Problem
+    from eigencore.interfaces import Bound, LinearOperator, Params, Problem
     from eigencore.request import Request
     from eigencore.results import EigenResult
 
@@ -27,7 +27,7 @@ def about(
     request: Request,
     eigen: EigenResult,
     kind: str,
-    params: str | None,
+    params: Params,
 ) -> dict[str, Any]:
     """The problem, backend and operator of a run, and its exact eigenvalues in the request's order, if known.
 
@@ -39,7 +39,7 @@ def about(
         "backend": backend,
         "operator": {
             "kind": kind,
-            "params": params,
+            "params": params if params is None or isinstance(params, str) else ", ".join(params),
             "n": eigen.n,
             "dtype": eigen.dtype,
             "device": eigen.device,
@@ -96,9 +96,12 @@ def environment(operator: LinearOperator) -> dict[str, Any]:
 
 
 def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if arrays.is_array(part):
-        # Arrays of objects and sparse tensors have no bytes to read.
-        if not getattr(part.dtype, "hasobject", False) and not getattr(part, "is_sparse", False):
+    if hasattr(part, "__tensor_flatten__"):  # a PyTorch tensor that consists of others
+        yield from _arrays_in({name: getattr(part, name) for name in part.__tensor_flatten__()[0]}, path)
+    elif arrays.is_array(part):
+        if "complex" in str(part.dtype):
+            yield from _arrays_in({"real": part.real, "imag": part.imag}, path)
+        elif _has_bytes(part):
             yield path, part
     elif hasattr(part, "tocoo"):  # SciPy sparse matrices
         sparse = part.tocoo()
@@ -111,6 +114,12 @@ def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(part, list | tuple):
         for index, value in enumerate(part):
             yield from _arrays_in(value, f"{path}.{index}")
+
+
+def _has_bytes(array: Any) -> bool:
+    """Whether an array has bytes to read, unlike arrays of objects, sparse tensors and quantised ones."""
+    objects = getattr(array.dtype, "hasobject", False)
+    return not (objects or getattr(array, "is_sparse", False) or getattr(array, "is_quantized", False))
 
 
 def _version(distribution: str) -> str | None:

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
-from eigencore.entries import DEFAULT_SOLVER, Capability, SolverEntry
+from eigencore.entries import DEFAULT_K, DEFAULT_SOLVER, Capability, SolverEntry
 from eigencore.errors import Interrupted, UsageError
-from eigencore.interfaces import LinearOperator, MinibatchOperator, Solver
+from eigencore.interfaces import LinearOperator, MinibatchOperator, Problem, Solver
 from eigencore.operators import as_operator
+from eigencore.problems import bound_of, is_bound
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.request import Request
 from eigencore.results import EigenResult
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def solve(
     op: Any,
-    k: int = 5,
+    k: int = DEFAULT_K,
     *,
     solver: str | Solver = DEFAULT_SOLVER,
     which: str = "LM",
@@ -46,7 +47,8 @@ def solve(
     """k eigenpairs of a symmetric operator, with a certificate.
 
     Args:
-        op: anything that `as_operator` takes.
+        op: anything that `as_operator` takes; or a Problem, the name of one, a tuple (model, data, loss) or
+            a bound problem, whose Hessian over all trainable parameters is then solved.
         k: the number of eigenpairs.
         solver: a registered name, or a callable that implements `interfaces.Solver`.
         which: "LM" largest magnitude, "LA" largest, "SA" smallest, "BE" both ends.
@@ -68,6 +70,7 @@ def solve(
 
     Raises:
         UsageError: an argument is invalid; raised before any product.
+        ProblemError: a problem can't be bound.
         NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
             product failed or has the wrong shape; `.partial` holds the result so far.
         PluginError: the solver failed; `.partial` holds the result so far.
@@ -80,7 +83,7 @@ def solve(
         result = eigencore.solve(np.diag(np.arange(1.0, 101.0)), k=3, which="LA", tol=1e-6)
         print(result.values, result.certificate.bound)
     """
-    operator = as_operator(op)
+    operator = _operator_of(op)
     request = Request(k, which, tol, seed, _as_start(start, operator))
     request.check_size(operator.shape[0])
     selected = _select(solver, options, request, operator)
@@ -96,6 +99,12 @@ def solve(
     if flag.pressed:
         raise Interrupted(result)
     return result
+
+
+def _operator_of(op: Any) -> LinearOperator:
+    if isinstance(op, Problem | str | tuple) or is_bound(op):
+        return bound_of(op).operator()
+    return as_operator(op)
 
 
 def _select(

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import DataLoader, Dataset
 
 from eigencore.errors import ProblemError
+from eigencore_torch.number_types import converted
 
 Batch: TypeAlias = Any
 
@@ -209,10 +211,9 @@ def moved(batch: Batch, device: torch.device, dtype: torch.dtype | None) -> Batc
     """
 
     def convert(x: Tensor) -> Tensor:
-        x = x.detach()
-        return x if dtype is None or not x.is_floating_point() else x.to(dtype)
+        return converted(x.detach(), None, dtype)
 
-    converted = map_tensors(batch, convert, uncopied=lambda x: _converted_by_itself(x, dtype))
+    batch = map_tensors(batch, convert, uncopied=lambda x: _converted_by_itself(x, dtype))
 
     def has_arrived(x: Any) -> bool:
         return all(y.device == device for y in tensors_of(x))
@@ -221,9 +222,7 @@ def moved(batch: Batch, device: torch.device, dtype: torch.dtype | None) -> Batc
         # An object knows which of its tensors belong on the device. Being a copy, it may change itself.
         return x if isinstance(x, np.ndarray) or has_arrived(x) else x.to(device)
 
-    if has_arrived(converted):
-        return converted
-    return map_tensors(converted, lambda x: x.to(device), whole=move)
+    return batch if has_arrived(batch) else map_tensors(batch, lambda x: x.to(device), whole=move)
 
 
 def _converted_by_itself(x: Any, dtype: torch.dtype | None) -> Any:
@@ -234,20 +233,22 @@ def _converted_by_itself(x: Any, dtype: torch.dtype | None) -> Any:
 
     if dtype is None or is_converted(x):
         return x
-    converted = x.to(dtype) if _moves_itself(x) else x
-    if not is_converted(converted):
+    itself = x.to(dtype) if _moves_itself(x) else x
+    if not is_converted(itself):
         raise ProblemError(
             f"a batch holds a {type(x).__name__}, whose tensors can't be converted to "
             f"{str(dtype).removeprefix('torch.')}",
             hint="Convert the data before you give them, or give their tensors in a dictionary.",
         )
-    return converted
+    return itself
 
 
 def strided_parts(x: Tensor) -> list[Tensor]:
     """The dense tensors that a nested or sparse tensor consists of; for any other one, itself."""
     if x.is_nested:
         return list(x.unbind())
+    if is_traceable_wrapper_subclass(x):
+        return [part for name in x.__tensor_flatten__()[0] for part in strided_parts(getattr(x, name))]
     if x.is_quantized:
         return [x.int_repr()]
     if x.layout is torch.strided:

@@ -26,7 +26,8 @@ class Batches:
     Args:
         data: an iterable of batches.
         device: where the batches are moved to.
-        dtype: the type that floating-point tensors are converted to; None leaves their type unchanged.
+        dtype: the type that floating-point tensors are converted to, and complex ones to the complex type of
+            the same precision; None leaves their type unchanged.
         name: the name of the data in messages.
 
     Raises:

@@ -53,7 +53,7 @@ class WeightFingerprint:
         """Raises ProblemError if a weight or buffer has changed, naming it."""
         self.check_versions()
         now = self._current_signatures()
-        self._refuse([name for name, then in self._signatures.items() if now[name] != then])
+        self._refuse([name for (name, part), then in self._signatures.items() if now[name, part] != then])
 
     def check_versions(self) -> None:
         """Like `check_unchanged` without the signatures: changes made through `.data` go unnoticed."""
@@ -81,9 +81,14 @@ class WeightFingerprint:
             named.update((prefix + name, x) for name, x in module.named_buffers())
         return named
 
-    def _current_signatures(self) -> dict[str, int]:
-        dense = {name: x for name, x in self._tensors.items() if x.layout is torch.strided}
-        return dict(zip(dense, _signatures(list(dense.values())), strict=True))
+    def _current_signatures(self) -> dict[tuple[str, int], int]:
+        """The signature of each strided part of each weight and buffer; most have one part."""
+        parts = {
+            (name, number): part
+            for name, x in self._tensors.items()
+            for number, part in enumerate(strided_parts(x))
+        }
+        return dict(zip(parts, _signatures(list(parts.values())), strict=True))
 
 
 def version_of(x: Tensor) -> int:

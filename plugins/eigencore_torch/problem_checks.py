@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
-from eigencore_torch.batches import Batches, sample_count, split_batch, type_name
+from eigencore_torch.batches import Batches, sample_count, split_batch
 from eigencore_torch.failure_hints import NESTED_HINT
 from eigencore_torch.fingerprints import BatchFingerprint, batch_fingerprint
+from eigencore_torch.number_types import count_not_finite
 from eigencore_torch.target_checks import ElementwiseShapes, check_targets
 from eigencore_torch.user_errors import explain_errors
 
 
 def check_layers(model: nn.Module) -> None:
-    """Raises ProblemError for layers and weights that make the Hessian unavailable, naming them."""
+    """Raises ProblemError for layers and weights with which the loss can't be computed, naming them."""
     for name, module in model.named_modules():
         layer = name or "the model"
         if getattr(module, "max_norm", None) is not None:
@@ -31,31 +32,14 @@ def check_layers(model: nn.Module) -> None:
                 f"{layer} changes its own weights in every forward pass (max_norm)",
                 hint="Set its max_norm to None; all rows used so far have been renormalised already.",
             )
-        if getattr(module, "sparse", False) and isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            raise ProblemError(
-                f"{layer} has sparse gradients, which PyTorch can't differentiate again",
-                hint="Set its attribute sparse to False; the outputs stay the same.",
-            )
     for name, parameter in model.named_parameters():
-        _check_type(name, parameter)
-
-
-def _check_type(name: str, parameter: nn.Parameter) -> None:
-    if nn.parameter.is_lazy(parameter):
-        raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
-    if parameter.is_meta:
-        raise ProblemError(
-            f"{name} has a shape but no values, because it is on the meta device",
-            hint="Call model.to_empty(device='cpu') and load its weights.",
-        )
-    if parameter.is_complex():
-        raise ProblemError(f"{name} is complex; expected real weights")
-    if parameter.element_size() < 2:
-        raise ProblemError(
-            f"{name} is {type_name(parameter.dtype)}, a type for storing weights, not for computing "
-            "with them",
-            hint="Give the model in float32 or bfloat16, with its weights multiplied by their scales.",
-        )
+        if nn.parameter.is_lazy(parameter):
+            raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
+        if parameter.is_meta:
+            raise ProblemError(
+                f"{name} has a shape but no values, because it is on the meta device",
+                hint="Call model.to_empty(device='cpu') and load its weights.",
+            )
 
 
 def check_weights(model: nn.Module) -> None:
@@ -63,10 +47,9 @@ def check_weights(model: nn.Module) -> None:
     devices = {}
     for name, parameter in model.named_parameters():
         devices[parameter.device] = name
-        finite = torch.isfinite(parameter.detach())
-        if not bool(finite.all()):
+        if not_finite := count_not_finite(parameter):
             raise ProblemError(
-                f"{name} contains NaN or infinite weights: {int((~finite).sum())} of {parameter.numel()}",
+                f"{name} contains NaN or infinite weights: {not_finite} of {parameter.numel()}",
                 hint="Load weights from before the training diverged.",
             )
     if len(devices) > 1:
@@ -99,6 +82,7 @@ def check_problem(
     """
     fingerprints: list[BatchFingerprint] = []
     checked_once = False
+    trainable = any(p.requires_grad for p in loss.model.parameters())
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
         for part in split_batch(batch, index, microbatch):
@@ -108,7 +92,7 @@ def check_problem(
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
             with ElementwiseShapes(index):
                 value = loss(part, index, inspect=partial(check_targets, loss.function, index))
-            _check_value(value, part, index)
+            _check_value(value, part, index, trainable)
             if not checked_once:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
@@ -122,7 +106,7 @@ def check_problem(
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
 
 
-def _check_value(value: Tensor, batch: Batch, index: int) -> None:
+def _check_value(value: Tensor, batch: Batch, index: int, trainable: bool) -> None:
     if not bool(torch.isfinite(value)):
         parts = [part for x in tensors_of(batch) for part in strided_parts(x)]
         finite = all(bool(torch.isfinite(part).all()) for part in parts)
@@ -132,7 +116,7 @@ def _check_value(value: Tensor, batch: Batch, index: int) -> None:
             if finite
             else "Remove the NaN or infinite values that the batch itself contains.",
         )
-    if not value.requires_grad:
+    if trainable and not value.requires_grad:
         raise ProblemError(
             f"the loss of batch {index} does not depend on the trainable weights",
             hint="Look for detach(), .item(), .data or no_grad() in the model and the loss.",
@@ -193,9 +177,9 @@ def _check_model_used(value: Tensor, original_parameters: Sequence[nn.Parameter]
     if any(gradient is not None for gradient in gradients):
         raise ProblemError(
             "the loss uses the weights of the given model, but a copy of that model is in use (for another "
-            "device or data type, or for a checkpoint)",
+            "device or data type, for a checkpoint, or because all its weights are frozen)",
             hint="Make the loss use the model that it is called with, as in loss(model, batch); or convert "
-            "the given model yourself before binding it.",
+            "the given model yourself before binding it, and call requires_grad_(True) if it is frozen.",
         )
 
 

@@ -24,9 +24,9 @@ from eigencore.testing.backends.differences import (
 )
 from eigencore.testing.checks import Check
 from eigencore_numpy.network import TwoLayer
-from kit.broken_backends import SPECIMENS, doubles_the_product
-from kit.broken_classifiers import negates_the_gradient
-from kit.faults import BackendSpecimen, with_attributes
+from kit.broken_backends import SPECIMENS, doubles_the_product, drops_the_last_sample, flips_the_sign
+from kit.broken_classifiers import halves_the_product, negates_the_gradient
+from kit.faults import BackendSpecimen, float32_only, with_attributes
 
 D, H, C, SIZES = 6, 5, 4, (7, 5, 3)
 
@@ -135,6 +135,57 @@ def test_the_backend_without_a_fault_is_not_caught(dtype: str) -> None:
 
 def test_every_law_catches_a_specimen() -> None:
     assert {specimen.caught_by for specimen in SPECIMENS} == set(EVERY_LAW)
+
+
+# -- a backend without float64 -----------------------------------------------------------------------------
+
+
+def without_float64(
+    problem: Callable[[], Problem], fault: Callable[[Bound], Bound] = float32_only
+) -> list[Check]:
+    backend = BackendSpecimen(fault, "").backend
+    with pytest.warns(UserWarning, match=r"has no float64: derivatives are compared with finite differences"):
+        return backend_checks(problem, backend=backend, dtype="float32")
+
+
+@pytest.mark.parametrize("name", ["numpy-softplus", "numpy-relu", "numpy-bounds", "torch-softplus"])
+def test_a_backend_without_float64_conforms(name: str) -> None:
+    skipped = []
+    for check in without_float64(PROBLEMS[name]):
+        try:
+            check()
+        except unittest.SkipTest as skip:
+            skipped.append((check.name, str(skip)))
+    assert skipped == [("agrees_with_float64", "the backend has no float64 to compare with")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [
+        (doubles_the_product, "products_match_differences_of_the_loss"),
+        (negates_the_gradient, "gradients_match_differences"),
+        (halves_the_product, "input_products_match_differences_of_gradients"),
+        (flips_the_sign, "sample_curvature_is_that_of_the_sample_alone"),
+        (drops_the_last_sample, "sample_curvatures_add_up_to_the_operator"),
+    ],
+)
+def test_wrong_derivatives_are_caught_without_float64(fault: Callable[[Bound], Bound], law: str) -> None:
+    (check,) = (
+        one for one in without_float64(on_numpy, lambda bound: float32_only(fault(bound))) if one.name == law
+    )
+    with pytest.raises(AssertionError, match=r"finite differences|the sample curvature is"):
+        check()
+
+
+def test_a_precision_that_is_not_listed_must_be_refused() -> None:
+    def fault(bound: Bound) -> Bound:
+        return with_attributes(bound, precisions=("float32",))
+
+    (check,) = (
+        one for one in without_float64(on_numpy, fault) if one.name == "listed_precisions_are_available"
+    )
+    with pytest.raises(AssertionError, match="nothing was raised; expected UsageError"):
+        check()
 
 
 # -- selection and messages of the checks ------------------------------------------------------------------

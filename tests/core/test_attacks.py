@@ -113,9 +113,9 @@ def test_samples_outside_the_bounds_are_refused() -> None:
         attack(UNTOUCHED, "pgd", eps=0.1, samples=(np.linspace(0, 2, 20).reshape(2, 10), [0, 1]))
 
 
-def test_a_problem_that_is_not_bound_is_refused() -> None:
-    with pytest.raises(UsageError, match="Bind it first"):
-        attack(Problem(operator=np.eye(3)), "pgd", eps=0.1)  # type: ignore[arg-type]
+def test_a_problem_that_is_an_operator_has_nothing_to_attack() -> None:
+    with pytest.raises(CapabilityError, match="needs input_gradient, logits; this problem offers products"):
+        attack(Problem(operator=np.eye(3)), "pgd", eps=0.1)
 
 
 def test_a_problem_that_offers_too_little_is_refused(classifier: Dense) -> None:

@@ -133,11 +133,35 @@ def test_slices_cover_the_flat_vector_without_overlap(sizes):
         ("*.weight", [NAMES[0], NAMES[1], NAMES[3]]),
         ("head.weight", NAMES[3:]),
         ("h???.[wb]*", NAMES[3:]),
+        ("head.*,embed.*", [NAMES[0], NAMES[3]]),
+        (" *.bias , layer.* ", NAMES[1:3]),
+        (["head.weight", "layer.*", "*.weight"], NAMES),
+        (("layer.0.bias",), NAMES[2:3]),
     ],
 )
-def test_a_pattern_selects_names_in_their_order(pattern, selected):
+def test_globs_select_names_in_their_order_and_once(pattern, selected):
     assert select_names(iter(NAMES), pattern) == selected
-    assert matching_names(iter(NAMES), pattern) == selected
+
+
+def test_a_name_that_is_also_a_glob_or_contains_commas_selects_itself():
+    names = ["w[0]", "w0", "a,b", "a", "b"]
+    assert select_names(names, "w[0]") == ["w[0]"]
+    assert select_names(names, "w[0-9]") == ["w0"]
+    assert select_names(names, "a,b") == ["a,b"]
+    assert select_names(names, ["a,b", "b"]) == ["a,b", "b"]
+    assert select_names(names, "[a,b]") == ["a", "b"]
+
+
+@pytest.mark.parametrize("params", [["head.*", "haed.*"], "head.*,haed.*", ("haed.*", "head.*")])
+def test_every_glob_must_match_a_name(params):
+    with pytest.raises(UnknownNameError, match=r"unknown parameter: 'haed\.\*'"):
+        select_names(NAMES, params)
+
+
+@pytest.mark.parametrize("params", [[], (), 3, [1], {"head.*"}, np.ones(2), ["head.*", None]])
+def test_params_that_are_no_globs_are_refused(params):
+    with pytest.raises(UsageError, match="expected a glob of parameter names"):
+        select_names(NAMES, params)
 
 
 @pytest.mark.parametrize(

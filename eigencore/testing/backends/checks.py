@@ -2,12 +2,14 @@
 
 The capabilities of the bound problem decide which checks apply. Each check is a law of `operator_laws`,
 `weight_laws` or `classifier_laws` and has its name. Derivatives are compared with finite differences in
-float64, and numbers in another precision with those in float64. The problem should be small and not fully
+float64, and numbers in another precision with those in float64; a backend without float64 is examined less
+strictly, in its own precision, and a warning says so. The problem should be small and not fully
 trained: if all gradients are zero, the checks have nothing to examine.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +45,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
             weight_laws.loss_is_evaluated_at_the_weights,
             weight_laws.products_match_differences_of_the_loss,
             weight_laws.parameters_are_blocks_of_the_whole,
+            weight_laws.several_globs_select_their_parameters,
         ),
     ),
     (
@@ -52,7 +55,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
             classifier_laws.few_samples_are_the_first,
             classifier_laws.logits_are_well_formed,
             classifier_laws.rows_are_independent,
-            classifier_laws.float64_is_available,
+            classifier_laws.listed_precisions_are_available,
             classifier_laws.arguments_are_not_modified,
         ),
     ),
@@ -73,6 +76,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
         frozenset({Capability.WEIGHT_LOSS, Capability.LOGITS}),
         (
             weight_laws.sample_curvature_is_well_formed,
+            weight_laws.sample_curvature_has_the_requested_precision,
             weight_laws.sample_curvature_is_that_of_the_sample_alone,
             weight_laws.sample_curvatures_add_up_to_the_operator,
             weight_laws.sample_curvature_agrees_along_one_parameter,
@@ -122,6 +126,12 @@ def backend_checks(
     if problem.operator is not None:
         raise ValueError("the problem is an operator and needs no backend; expected one with a model")
     subject = BackendSubject(backend, problem, device, dtype, options)
+    if subject.exact_dtype is None:
+        warnings.warn(
+            f"{subject.where} has no float64: derivatives are compared with finite differences in its own "
+            "precision, which detect errors above a few percent only",
+            stacklevel=2,
+        )
     laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
     return with_known_failures(checks_of(subject, laws), known_failures, "this backend")
 

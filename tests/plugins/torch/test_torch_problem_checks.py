@@ -163,6 +163,7 @@ def test_unsupported_layers_and_weights(small):
     assert "max_norm" in refused(small(model=renormalised), "0 changes its own weights")
     sparse = nn.Sequential(nn.Embedding(6, 4, sparse=True))
     assert "sparse to False" in refused(small(model=sparse), "0 has sparse gradients")
+    refused(small(model=nn.EmbeddingBag(6, 4, sparse=True)), "the model has sparse gradients")
     refused(small(model=nn.Linear(4, 3, dtype=torch.complex64)), "weight is complex; expected real")
     assert "to_empty" in refused(
         small(model=nn.Linear(4, 3, device="meta")), "weight has a shape but no values"
