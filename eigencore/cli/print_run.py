@@ -32,8 +32,10 @@ def print_run(run: Run, on: Page | None = None) -> None:
     for name, result in run.analyses.items():
         on.line()
         print_analysis(name, result, on)
-    for name, reason in run.manifest.get("skipped", {}).items():
+    skipped = run.manifest.get("skipped", {})
+    if skipped:
         on.line()
+    for name, reason in skipped.items():
         on.line(f"{name} was not run: {reason}", "dim")
 
 

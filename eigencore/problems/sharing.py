@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore import arrays
 from eigencore.errors import PluginError, ProblemError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -242,6 +241,8 @@ def check_reiterable(
 
 # -- bounds of the inputs ----------------------------------------------------------------------------------
 
+# `eigencore.arrays` is imported by the functions that need it, so that this module imports NumPy alone.
+
 # How far rounding may move an input beyond its bounds, relative to their distance.
 BOUNDS_SLACK = 1e-6
 
@@ -293,12 +294,16 @@ def bounds_of_rows(given: Any, shape: tuple[int, ...], space: Space) -> tuple[Ar
     low, high = (_of_one_input(bound, shape) for bound in bounds)
     if not _ascending(low, high):
         raise _invalid_bounds(given)
-    return arrays.from_host(low, space), arrays.from_host(high, space)
+    from eigencore.arrays import from_host
+
+    return from_host(low, space), from_host(high, space)
 
 
 def bounds_excess(x: Array, bounds: tuple[Array, Array]) -> float:
     """The largest distance of an entry of rows x (b, d) from its bounds (d,); 0 if it is within rounding."""
-    xp, (low, high) = arrays.namespace(x), bounds
+    from eigencore.arrays import namespace
+
+    xp, (low, high) = namespace(x), bounds
     if not x.shape[0]:
         return 0.0
     rounding = 4 * float(xp.finfo(x.dtype).eps) * xp.maximum(xp.abs(low), xp.abs(high))
@@ -320,7 +325,9 @@ def _invalid_bounds(given: object) -> ProblemError:
 
 
 def _on_host(x: Any) -> Floats:
-    return arrays.to_host(x) if arrays.is_array(x) else np.asarray(x, dtype=np.float64)
+    from eigencore.arrays import is_array, to_host
+
+    return to_host(x) if is_array(x) else np.asarray(x, dtype=np.float64)
 
 
 def _of_one_input(bound: Floats, shape: tuple[int, ...]) -> Floats:

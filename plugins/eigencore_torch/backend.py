@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,19 @@ from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, P
 from eigencore.options import option
 from eigencore.problems.sharing import check_bounds, check_call, check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss, check_loss
+from eigencore_torch.batch_tensors import Batch
 from eigencore_torch.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.classification import Classification, find_classification
 from eigencore_torch.classifier import TorchClassifier
 from eigencore_torch.fingerprints import WeightFingerprint
 from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
+from eigencore_torch.modes import check_batch_norm, describe_mode, explain_mode
 from eigencore_torch.number_types import computing_type
 from eigencore_torch.params import select
 from eigencore_torch.placement import DTYPES, PlacedLoss, device_of, place, trainable
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.precision import Precision
+from eigencore_torch.preserved_state import Setting, preserve_state
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
 from eigencore_torch.reduction import Reduction, ReductionInference
 from eigencore_torch.risk import Risk
@@ -68,6 +72,18 @@ class TorchOptions:
         "the operator",
         when="set it if a batch and its gradient graph do not fit into the device's memory",
     )
+    precision: Precision = option(
+        "full",
+        help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
+        "PyTorch's own switches are set aside meanwhile",
+        when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    batch_norm: Literal["running", "batch"] = option(
+        "running",
+        help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
+        "as in training mode; everything else is in evaluation mode",
+        when="set batch for the curvature of the training loss, as in studies of sharpness during training",
+    )
 
 
 class TorchBound:
@@ -89,8 +105,10 @@ class TorchBound:
     def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
         self._problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
+        self._setting = Setting(self._device, options.precision, options.batch_norm)
+        self._mode = self._setting.description
         self._batches = Batches(problem.data, self._device, placed.dtype)
-        self._weights = WeightFingerprint(placed.loss.modules)
+        self._weights = WeightFingerprint(placed.loss.named_modules)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -103,10 +121,11 @@ class TorchBound:
 
     @property
     def description(self) -> str:
-        """The version of PyTorch, the device, the data type and the origin of the weights."""
+        """The version of PyTorch, the device, the data type, the origin of the weights, and the mode."""
         version = ".".join(torch.__version__.split(".")[:2])
-        place = f"torch {version} {self._device} {type_name(self._dtype)}"
-        return f"{place}, {self._placed.note}" if self._placed.note else place
+        rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
+        parts = (f"torch {version} {self._device} {dtype}{rounding}", self._placed.note, self._mode)
+        return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: Params = None) -> LinearOperator:
         """The Hessian (n, n) of the loss over all data, over n trainable weights.
@@ -138,10 +157,11 @@ class TorchBound:
             ProblemError: the weights changed, the model can't be copied, or the bounds do not fit the inputs.
         """
         classification = self._require_classification()
-        self._weights.check_unchanged()
-        model = place(self._loss, None, dtype, None).loss.model
-        weights = self._weights if model is self._loss.model else WeightFingerprint([model])
-        return TorchClassifier(model, classification, self._samples(model), self._problem.bounds, weights)
+        model = self._model_in(dtype)
+        weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
+        return TorchClassifier(
+            model, classification, self._samples(model), self._problem.bounds, weights, self._setting
+        )
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -189,11 +209,10 @@ class TorchBound:
             raise UsageError(
                 f"samples are {describe((x, y))}; expected inputs (b, {classification.d}) and labels (b,)"
             )
-        self._weights.check_unchanged()
-        model = place(self._loss, None, dtype, None).loss.model
+        model = self._model_in(dtype)
         inputs = x.detach().to(self._device, computing_type(model)).reshape(-1, *classification.shape)
         with (
-            preserve_state([model], self._device, None),
+            preserve_state([model, *self._loss.modules[1:]], self._setting, None),
             explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
             return sample_curvature(
@@ -213,6 +232,11 @@ class TorchBound:
         norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
         return tuple(map(Parameter, layout.names, layout.slices, norms))
 
+    def _model_in(self, dtype: str | None) -> nn.Module:
+        """The model, or a copy of it if another data type is requested."""
+        with preserve_state([], self._setting, None, check=self._weights.check_unchanged):
+            return place(self._loss, None, dtype, None).loss.model
+
     def _require_classification(self) -> Classification:
         outcome = self._classification
         if isinstance(outcome, Classification):
@@ -222,10 +246,15 @@ class TorchBound:
     @cached_property
     def _classification(self) -> Classification | EigencoreError:
         """The kind of classification that the problem is, or the error that says why it is not one."""
+        if self._options.batch_norm == "batch":
+            return CapabilityError(
+                "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
+                hint="Set torch.batch_norm=running, or leave out what needs a classifier: --analyses none.",
+            )
         try:
             with explain_errors("reading the samples failed"):
                 samples = self._samples(self._loss.model)
-                with preserve_state(self._loss.modules, self._device, samples.data):
+                with preserve_state(self._loss.modules, self._setting, samples.data):
                     return find_classification(self._loss, samples)
         except EigencoreError as error:
             return error
@@ -236,11 +265,14 @@ class TorchBound:
 
     @cached_property
     def _risk(self) -> Risk:
-        self._weights.check_unchanged()
-        with preserve_state(self._loss.modules, self._device, self._batches.data):
+        data, unchanged = self._batches.data, self._weights.check_unchanged
+        with (
+            preserve_state(self._loss.modules, self._setting, data, check=unchanged),
+            explain_mode(self._loss, self._batches, self._setting),
+        ):
             reduction = self._checked_reduction()
         return Risk(
-            self._loss, self._batches, reduction, self._weights, self._device, self._options.microbatch
+            self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
         )
 
     def _checked_reduction(self) -> Reduction:
@@ -257,11 +289,15 @@ class TorchBound:
                     microbatch=microbatch,
                     batch_weight=None if declared is None else declared.batch_weight,
                     observe=inference.observe if declared is None or microbatch is not None else None,
+                    inspect_first=self._inspect_mode,
                     original_parameters=self._placed.original_parameters,
                 )
         elif declared is None:
             self._infer_from_few_batches(inference, microbatch)
         return declared or inference.result()
+
+    def _inspect_mode(self, batch: Batch, value: Tensor) -> None:
+        self._mode = describe_mode(self._loss, batch, value, self._setting)
 
     def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):
@@ -308,10 +344,12 @@ def bind(
     check_loss(loss)
     check_call(problem.call)
     check_bounds(problem.bounds)
-    _declared_reduction(problem)
+    declared = _declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
     model = unwrapped(model)
     check_layers(model)
+    if options.batch_norm == "batch":
+        check_batch_norm(model, declared is not None, options.microbatch)
     placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     _retain_freed_memory()

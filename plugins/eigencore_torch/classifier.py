@@ -21,7 +21,8 @@ from eigencore.problems.sharing import bounds_of_rows
 from eigencore_torch.batches import Batches, describe
 from eigencore_torch.classification import Classification, collect_samples
 from eigencore_torch.fingerprints import WeightFingerprint
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.preserved_state import Setting, preserve_state
+from eigencore_torch.related_modules import related_modules
 from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
 
 
@@ -36,6 +37,7 @@ class TorchClassifier:
         batches: the data that the samples come from.
         bounds: `Problem.bounds`.
         weights: the fingerprint of the model's weights.
+        setting: how the model is evaluated.
 
     Attributes:
         shape: the shape of one input; d is the number of its values.
@@ -67,9 +69,11 @@ class TorchClassifier:
         batches: Batches,
         bounds: Any,
         weights: WeightFingerprint,
+        setting: Setting,
     ):
         self._model, self._classification = model, classification
-        self._batches, self._weights = batches, weights
+        self._modules = list(related_modules(model).values())
+        self._batches, self._weights, self._setting = batches, weights, setting
         self.shape, self.classes = classification.shape, classification.classes
         self.dtype, self.device = batches.dtype, batches.device
         self.bounds = bounds_of_rows(bounds, self.shape, self)
@@ -81,7 +85,7 @@ class TorchClassifier:
             UsageError: `most` is below 1.
             ProblemError: there are no samples, or inputs or labels are invalid. The message names the batch.
         """
-        with preserve_state([], self.device, self._batches.data):
+        with preserve_state([], self._setting, self._batches.data):
             return collect_samples(self._batches, self._classification, self.bounds, most)
 
     def logits(self, x: Tensor, /) -> Tensor:
@@ -140,10 +144,13 @@ class TorchClassifier:
 
     @contextmanager
     def _session(self, hint: str | None = None) -> Iterator[None]:
-        self._weights.check_versions()
         with (
             preserve_state(
-                [self._model], self.device, None, host_generators=self._classification.uses_host_generators
+                self._modules,
+                self._setting,
+                None,
+                host_generators=self._classification.uses_host_generators,
+                check=self._weights.check_versions,
             ),
             explain_errors("the network failed", hint=hint, memory_hint="Pass fewer samples at once."),
         ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -41,9 +41,12 @@ class WeightFingerprint:
     """A record of the weights and buffers of some modules at the time of construction.
 
     Version counters detect changes in place; signatures detect changes made through `.data`.
+
+    Args:
+        modules: the modules by the names that their weights have in messages, "" for the model.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]):
+    def __init__(self, modules: Mapping[str, nn.Module]):
         self._modules = modules
         self._tensors = self._named_tensors()
         self._versions = {name: version_of(x) for name, x in self._tensors.items()}
@@ -75,8 +78,8 @@ class WeightFingerprint:
 
     def _named_tensors(self) -> dict[str, Tensor]:
         named: dict[str, Tensor] = {}
-        for number, module in enumerate(self._modules):
-            prefix = "loss." if number else ""
+        for owner, module in self._modules.items():
+            prefix = f"{owner}." if owner else ""
             named.update((prefix + name, x) for name, x in module.named_parameters())
             named.update((prefix + name, x) for name, x in module.named_buffers())
         return named

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -117,14 +117,36 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
             hint="Call model.to(...), model.load_state_dict(...) and model.requires_grad_(True) before "
             "binding, and leave out device, dtype and checkpoint.",
         ) from error
+    # What a function closes over is not copied; the user's own modules must not be converted.
+    shared = {id(module) for module in loss.modules}
     for module, original in zip(copied.modules, loss.modules, strict=True):
+        if id(module) in shared:
+            continue
         for submodule in module.modules():
             for name in [name for name, x in vars(submodule).items() if isinstance(x, _Result)]:
                 delattr(submodule, name)
         for parameter, given in zip(module.parameters(), original.parameters(), strict=True):
             parameter.requires_grad_(given.requires_grad)
         module._apply(partial(converted, device=device, dtype=dtype))  # type: ignore[no-untyped-call]
-    return copied
+    return replace(copied, failure_hint=_mixed_hint(copied, shared))
+
+
+def _mixed_hint(copied: BatchLoss, shared: Container[int]) -> str | None:
+    """What to do if the copied model and modules that could not be copied do not fit together."""
+    like = next((p for p in copied.model.parameters() if p.is_floating_point()), None)
+    if like is None:
+        return None
+    expected = f"{type_name(like.dtype)} on {like.device}"
+    for name, module in copied.named_modules.items():
+        for x in module.parameters() if id(module) in shared else ():
+            if x.is_floating_point() and (x.dtype, x.device) != (like.dtype, like.device):
+                return (
+                    f"The model is a copy in {expected}, but {name}, which the loss uses, is in "
+                    f"{type_name(x.dtype)} on {x.device}. Convert it before binding, as in "
+                    f"{name}.to('{like.device}', {like.dtype}), or give a loss that can be copied with it: a "
+                    f"torch.nn.Module or functools.partial with {name} in it."
+                )
+    return None
 
 
 class _Result:

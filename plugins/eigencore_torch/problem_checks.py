@@ -66,6 +66,7 @@ def check_problem(
     microbatch: int | None = None,
     batch_weight: Callable[[Batch, int], float] | None = None,
     observe: Callable[[Batch, int, Tensor], None] | None = None,
+    inspect_first: Callable[[Batch, Tensor], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
 ) -> None:
     """Checks every batch and its loss.
@@ -74,6 +75,7 @@ def check_problem(
         microbatch: the largest number of samples in a forward pass; larger batches are checked in parts.
         batch_weight: the weight of a batch, or of a part of one; at weight zero its loss is not checked.
         observe: is called with each batch, or each part of one, its number and its loss.
+        inspect_first: is called with the first batch, or part of one, and its loss.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
 
     Raises:
@@ -98,6 +100,8 @@ def check_problem(
                 _check_model_used(value, original_parameters)
                 _check_twice_differentiable(value)
                 _check_nested(value, part, loss.model)
+                if inspect_first is not None:
+                    inspect_first(part, value)
                 checked_once = True
             if observe is not None:
                 observe(part, index, value)

@@ -7,14 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batch_tensors import Batch
 from eigencore_torch.batches import Batches, split_batch
 from eigencore_torch.fingerprints import WeightFingerprint
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.preserved_state import Setting, preserve_state
 from eigencore_torch.reduction import Reduction
 
 
@@ -39,6 +37,7 @@ class Risk:
 
     Args:
         weights: the fingerprint of the weights.
+        setting: how the loss is evaluated.
         microbatch: the largest number of samples in a term; larger batches are split into several terms.
     """
 
@@ -48,16 +47,16 @@ class Risk:
         batches: Batches,
         reduction: Reduction,
         weights: WeightFingerprint,
-        device: torch.device,
+        setting: Setting,
         microbatch: int | None = None,
     ):
         self.loss, self._batches, self._reduction = loss, batches, reduction
-        self._weights, self._device, self._microbatch = weights, device, microbatch
+        self._weights, self._setting, self._microbatch = weights, setting, microbatch
 
     def session(self) -> AbstractContextManager[None]:
         """The context for every computation; raises ProblemError if the weights changed."""
-        self._weights.check_unchanged()
-        return preserve_state(self.loss.modules, self._device, self._batches.data)
+        data, unchanged = self._batches.data, self._weights.check_unchanged
+        return preserve_state(self.loss.modules, self._setting, data, check=unchanged)
 
     def terms(self) -> Iterator[Term]:
         """All terms, batch after batch, without those of weight zero."""

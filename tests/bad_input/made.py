@@ -62,10 +62,6 @@ def huge_weights() -> Problem:
     return _with_weight(1e308)
 
 
-def no_trainable_weights() -> Problem:
-    return sound(model=network().requires_grad_(False))
-
-
 def no_weights() -> Problem:
     return sound(model=nn.Identity())
 

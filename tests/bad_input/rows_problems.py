@@ -11,7 +11,6 @@ ROWS = [
     made("nan_in_weights", "head.bias", "NaN or infinite"),
     made("inf_in_weights", "head.bias", "NaN or infinite"),
     made("huge_weights", "loss of batch 0 is inf", "model and the loss"),
-    made("no_trainable_weights", "no trainable weights", "requires_grad_(True)"),
     made("no_weights", "no trainable weights"),
     made("no_module", "the model is a function", "torch.nn.Module"),
     made("lazy_layer", "weight has no shape yet"),

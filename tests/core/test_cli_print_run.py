@@ -167,6 +167,24 @@ def test_an_option_before_its_command_gets_a_hint(capsys):
 
 
 @pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["--eps", "0.1"], "Write --set robustness.eps=0.1."),
+        (["--eps=0.1,0.2"], "Write --set robustness.eps=0.1,0.2."),
+        (["demo:digits", "--eps"], "Write --set robustness.eps=VALUE."),
+        (["--eps", "--json"], "Write --set robustness.eps=VALUE."),
+        (["--init-norm", "2"], "Write --set ddn.init_norm=2."),
+        (["--steps", "7"], "Write --set apgd.steps=7 or --set ddn.steps=7 or --set pgd.steps=7."),
+        (["--colour", "red"], "Options of solvers, attacks and analyses are set as in --set pgd.steps=20."),
+    ],
+)
+def test_an_option_of_a_plugin_gets_the_line_to_write(given, line, capsys):
+    assert main(["analyze", *given]) == 2
+    out, err = capsys.readouterr()
+    assert line in (out or err)
+
+
+@pytest.mark.parametrize(
     "closed",
     [{"stdout"}, {"stderr"}, {"stdout", "stderr"}],
     ids=lambda names: "+".join(sorted(names)),

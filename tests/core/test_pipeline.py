@@ -191,6 +191,42 @@ def test_analyses_run_by_default_if_their_needs_are_met(plug):
     assert list(analyze(counted()[0], 2, analyses="top").analyses) == ["top"]
 
 
+def tokens() -> Problem:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    data = [(torch.randint(6, (15, 5)), torch.randint(3, (15,)))]
+    return Problem(model, data, torch.nn.CrossEntropyLoss(), name="tokens")
+
+
+def test_an_analysis_that_cannot_run_is_skipped_with_its_reason(plug, tmp_path, capsys):
+    from eigencore.cli.print_run import print_run
+
+    plug("looks", ANALYSES)
+    run = analyze(tokens(), 1, out=tmp_path / "run")
+    reason = run.manifest["skipped"]["needy"]
+    assert reason == (
+        "this problem offers no classifier: batch 0 of data is (int64 (15, 5), int64 (15,)); expected a pair "
+        "of floating-point inputs (b, ...) and integer labels (b,)"
+    )
+    assert list(run.analyses) == ["top"]
+    assert eigencore.load(tmp_path / "run").manifest["skipped"] == run.manifest["skipped"]
+    print_run(run)
+    assert f"needy was not run: {reason}" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match=r"options are given for needy, .*\n.*offers no classifier"):
+        analyze(tokens(), 1, options={"needy": {}})
+
+
+def test_nothing_is_reported_as_skipped_that_was_not_expected(plug):
+    """Neither for a matrix, nor if the analyses are named."""
+    plug("looks", ANALYSES)
+    assert analyze(counted()[0], 1).manifest["skipped"] == {}
+    assert analyze(tokens(), 1, analyses="none").manifest["skipped"] == {}
+    with pytest.raises(
+        CapabilityError, match=r"needy needs logits; tokens offers .*\n.*floating-point inputs"
+    ):
+        analyze(tokens(), 1, analyses="needy")
+
+
 def test_the_last_result_counts_and_columns_are_saved(plug, tmp_path):
     plug("looks", ANALYSES)
     run = analyze(counted()[0], 2, options={"top": {"power": "2"}}, out=tmp_path / "run")

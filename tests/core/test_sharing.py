@@ -7,14 +7,19 @@ import sys
 from collections import Counter
 from itertools import product
 from math import prod
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from eigencore.errors import PluginError, ProblemError, UnknownNameError, UsageError
 from eigencore.objectives import CrossEntropy
+from eigencore.operators import as_operator
 from eigencore.problems.sharing import (
     Minibatch,
+    bounds_excess,
+    bounds_of_rows,
+    check_bounds,
     check_cpu,
     check_dtype,
     check_kind,
@@ -311,6 +316,64 @@ def test_batches_are_consecutive_and_complete(n, sizes):
     if n:
         np.testing.assert_array_equal(np.concatenate([part for part, _ in batches]), x)
         np.testing.assert_array_equal(np.concatenate([part for _, part in batches]), y)
+
+
+# -- bounds of the inputs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "expected"),
+    [
+        (-1, np.full((2, 3), -1)),
+        ([-1, -2], [[-1] * 3, [-2] * 3]),
+        ([-1, -2, -3], [[-1, -2, -3]] * 2),
+        ([[-1], [-2]], [[-1] * 3, [-2] * 3]),
+        (np.arange(-6, 0).reshape(2, 3), np.arange(-6, 0).reshape(2, 3)),
+    ],
+    ids=["a number", "per channel", "per column", "broadcast", "whole"],
+)
+def test_bounds_of_every_entry_of_a_row(low, expected, array_library):
+    space = SimpleNamespace(xp=array_library.xp, dtype=array_library.dtype, device=None)
+    found, high = bounds_of_rows((low, 5), (2, 3), space)
+    np.testing.assert_array_equal(np.asarray(found), np.ravel(expected))
+    np.testing.assert_array_equal(np.asarray(high), np.full(6, 5))
+    assert found.dtype == high.dtype == array_library.dtype
+
+
+def test_bounds_that_fit_in_two_ways_or_none():
+    space = as_operator(np.eye(2))
+    with pytest.raises(ProblemError, match=r"fit, along the first axis and along the last,.*\n.*\(2, 1\)"):
+        bounds_of_rows(([0, 1], 2), (2, 2), space)
+    assert bounds_of_rows(([1, 1], 2), (2, 2), space)[0].tolist() == [1] * 4
+    with pytest.raises(ProblemError, match=r"bounds of shape \(4,\) do not fit inputs of shape \(2, 3\)"):
+        bounds_of_rows(([0] * 4, 2), (2, 3), space)
+    with pytest.raises(ProblemError, match="the lower one first"):
+        bounds_of_rows(([[0], [0]], [1, 1, -1]), (2, 3), space)
+    assert bounds_of_rows(None, (2, 3), space) is None
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0), (0, 0), ([0, 0], [0, 0]), ([0, 0], [1, -1]), (0, np.inf), 3, "ab", (1,)]
+)
+def test_bounds_that_are_not_in_order(bounds):
+    with pytest.raises(ProblemError, match="expected two finite numbers, the lower one first"):
+        check_bounds(bounds)
+
+
+def test_the_excess_over_bounds_is_that_of_the_worst_entry_beyond_rounding(array_library):
+    low, high = (array_library.array(np.array(bound)) for bound in ([0.0, -1e3, 2.0], [1.0, 1e3, 2.0]))
+    x = np.array([[0.5, 0.0, 2.0], [1.0, -1e3, 2.0]])
+    for change, excess in (
+        ([0, 0, 0], 0),
+        ([5e-7, 1e-3, 0], 0),
+        ([1e-3, 1e-3, 0], 1e-3),
+        ([0, 0, 0.25], 0.25),
+        ([0, -2.0, 0.25], 2.0),
+    ):
+        moved = x.copy()
+        moved[1] += change
+        assert bounds_excess(array_library.array(moved), (low, high)) == pytest.approx(excess, rel=0.02)
+    assert bounds_excess(array_library.array(x[:0]), (low, high)) == 0
 
 
 def test_importing_the_module_imports_no_framework():

@@ -15,7 +15,7 @@ def test_the_description_names_version_device_and_type(small, device):
     bound = bind(small(), TorchOptions(), device=device, dtype="float32")
     place = "cuda:0" if device == "cuda" else "cpu"
     version = ".".join(torch.__version__.split(".")[:2])
-    assert bound.description == f"torch {version} {place} float32"
+    assert bound.description == f"torch {version} {place} float32, evaluation mode"
     assert bound.capabilities == set(Capability)
 
 
@@ -78,7 +78,9 @@ def test_16_bit_weights_are_copied_to_float32_and_the_description_says_so(kind, 
     problem.model.to(kind)
     exact.model.load_state_dict(problem.model.state_dict())
     bound = bind(problem, TorchOptions())
-    assert bound.description.endswith(f"float32, a copy of {str(kind).removeprefix('torch.')} weights")
+    assert bound.description.endswith(
+        f"float32, a copy of {str(kind).removeprefix('torch.')} weights, evaluation mode"
+    )
     torch.testing.assert_close(hessian(problem), hessian(exact), rtol=0, atol=0)
     assert {p.dtype for p in problem.model.parameters()} == {kind}
     torch.testing.assert_close(
@@ -110,7 +112,7 @@ def test_16_bit_weights_among_wider_ones_take_the_widest_type(small, hessian):
             return self.second(hidden.to(self.second.weight.dtype))
 
     bound = bind(small(model=Mixed()), TorchOptions())
-    assert bound.description.endswith("float64, a copy of bfloat16 weights")
+    assert bound.description.endswith("float64, a copy of bfloat16 weights, evaluation mode")
     found = hessian(small(model=Mixed()))
     torch.testing.assert_close(found, found.T, rtol=0, atol=1e-12)
 
@@ -130,7 +132,7 @@ def test_a_missing_cuda_device_is_refused(small):
 
 def test_a_torch_dtype_is_accepted(small):
     bound = bind(small(), TorchOptions(), device="cpu", dtype=torch.float32)
-    assert bound.description.endswith("float32")
+    assert bound.description.endswith("float32, evaluation mode")
 
 
 def test_mixed_types_use_the_wider_type(small, hessian):

@@ -219,7 +219,7 @@ def test_tied_weights_that_were_saved_once(small, save, hessian):
 
 def test_the_description_names_the_checkpoint(small, trained, save):
     bound = bind(small(checkpoint=save(trained.state_dict(), "epoch 9.pt")), TorchOptions())
-    assert bound.description.endswith("float64, weights of epoch 9.pt")
+    assert bound.description.endswith("float64, weights of epoch 9.pt, evaluation mode")
 
 
 def test_the_given_model_can_be_trained_further(small, trained, save):
@@ -543,7 +543,7 @@ def test_on_the_command_line(factory, analyzed, trained, save):
 def test_the_factorys_description_of_its_own_weights_is_not_used_for_a_checkpoint(analyzed, trained, save):
     _, output = analyzed("nets.py:make", "--set", f"problem.checkpoint={save(trained.state_dict())}")
     assert output["run"]["problem_description"] == ""
-    assert output["run"]["backend_description"].endswith("weights of weights.pt")
+    assert output["run"]["backend_description"].endswith("weights of weights.pt, evaluation mode")
 
 
 def test_refusals_on_the_command_line(analyzed):

@@ -259,7 +259,7 @@ def test_capabilities_take_one_batch_and_two_samples_through_the_network(small):
         seen = 0
 
         def forward(self, x):
-            self.seen += len(x)
+            Counting.seen += len(x)  # an attribute of the model would be restored
             return super().forward(x)
 
     class CountingReads(list):
@@ -272,10 +272,10 @@ def test_capabilities_take_one_batch_and_two_samples_through_the_network(small):
 
     model, data = Counting(4, 3).double(), CountingReads(small().data)
     bound = bind(small(model=model, validation=data), TorchOptions())
-    assert (data.read, model.seen) == (0, 0)
+    assert (data.read, Counting.seen) == (0, 0)
     for _ in range(3):
         assert bound.capabilities == set(Capability)
-        assert (data.read, model.seen) == (1, 3)
+        assert (data.read, Counting.seen) == (1, 3)
 
 
 # -- samples -----------------------------------------------------------------------------------------------
