@@ -25,6 +25,8 @@ class FunctionOperator:
         n: the length of the vectors.
         xp, dtype, device: the array-API namespace, data type and device of the vectors.
         matmat: computes A V for a block V (n, b); None: `matvec` is applied to each column.
+        release: frees what `matvec` and `matmat` keep between products, as `CachingOperator.release` does;
+            None: they keep nothing.
 
     Example:
         import array_api_compat.numpy as xp
@@ -43,8 +45,9 @@ class FunctionOperator:
         dtype: Any,
         device: Any = None,
         matmat: Callable[[Array], Array] | None = None,
+        release: Callable[[int | None], None] | None = None,
     ):
-        self._matvec, self._matmat = matvec, matmat
+        self._matvec, self._matmat, self._release = matvec, matmat, release
         self.shape = (n, n)
         self.xp, self.dtype, self.device = xp, dtype, device
 
@@ -55,6 +58,10 @@ class FunctionOperator:
         if self._matmat is not None:
             return self._matmat(V)
         return self.xp.stack([self._matvec(V[:, i]) for i in range(V.shape[1])], axis=1)
+
+    def release(self, needed: int | None = None) -> None:
+        if self._release is not None:
+            self._release(needed)
 
 
 def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperator:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from eigencore.errors import EigencoreError, OperatorError
 from eigencore.interfaces import LinearOperator, MinibatchOperator
+from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator
 from eigencore.space import Array
 
@@ -52,6 +53,9 @@ class CountingOperator:
 
     def matmat(self, V: Array, /) -> Array:
         return self._count(self._A.matmat, V, float(V.shape[1]), self._after)
+
+    def release(self, needed: int | None = None) -> None:
+        release(self._A, needed=needed)
 
     def _count(
         self,

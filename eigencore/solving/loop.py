@@ -18,12 +18,13 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import EigencoreError, PluginError
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
+from eigencore.operators import release
 from eigencore.operators.counting import counting
 from eigencore.request import Request, precision_floor
 from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
-from eigencore.solving.certificate import Claim, Grade, certify, ungraded
+from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, ungraded
 from eigencore.solving.product_checks import ProductChecks
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Job:
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
     claim: Claim = field(init=False)
+    formed: Array | None = None
     error: EigencoreError | None = None
 
     def run(self, state: Any) -> EigenResult:
@@ -105,7 +107,8 @@ class Job:
                 if self.selected.once:
                     snapshots = self.selected.start(counted, replace(stricter, start=self.claim.vectors))
                 ending, grade = self._attempt(snapshots, stricter, fresh)
-        return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs)
+            state = self._state()
+        return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
 
     def _attempt(
         self, snapshots: Generator[Snapshot, None, None], request: Request, fresh: LinearOperator
@@ -168,26 +171,39 @@ class Job:
 
     def _claimed(self) -> Claim:
         """The last snapshot's pairs, in the request's order. Its vectors are formed while they are valid."""
+        self.formed = None
         none = Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
         if self.last is None or len(self.last.values) == 0:
             return none
         try:
-            vectors = vectors_of(self.last, self.operator.shape[0])
+            vectors = arrays.trimmed(vectors_of(self.last, self.operator.shape[0]))
         except Exception as error:
             self.error = self.selected.failure(error)
             return none
         if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
             return none
+        self.formed = vectors
         order = self.request.order(self.last.values)
         if not np.array_equal(order, np.arange(len(self.last.values))):
             index = self.operator.xp.asarray(order, device=self.operator.device)
             vectors = self.operator.xp.take(vectors, index, axis=1)
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
+    def _state(self) -> object:
+        """The state of the last snapshot, formed while it is valid; None if its vectors are unusable."""
+        if self.last is None or self.last.state is None or self.formed is None:
+            return None
+        try:
+            return self.last.state(self.formed)
+        except Exception as error:
+            self.error = self.error or self.selected.failure(error)
+            return None
+
     def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
         claim, eps = self.claim, arrays.eps(self.operator)
         if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
             return ungraded(claim, self.request, eps, self._why_no_certificate(ending))
+        release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
         return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
 
     def _why_no_certificate(self, ending: Ending) -> str:
@@ -195,7 +211,9 @@ class Job:
             return "the solve was interrupted"
         return "there was no answer to certify" if self.error is None else "the solve failed"
 
-    def _result(self, ending: Ending, grade: Grade, matvecs: float, certifying: float) -> EigenResult:
+    def _result(
+        self, ending: Ending, grade: Grade, matvecs: float, certifying: float, state: object
+    ) -> EigenResult:
         k, converged = self.request.k, int(np.sum(grade.converged))
         certificate = replace(grade.certificate, matvecs=certifying)
         notes = self.last.notes if self.last else ()
@@ -220,7 +238,7 @@ class Job:
             history=tuple(self.history),
             notes=(*notes, *caveats(certificate, settled=self.last is None or self.last.settled)),
             options=self.selected.options_as_dict(),
-            state=self.last.state if self.last else None,
+            state=state,
         )
 
     def _advice(self, ending: Ending, grade: Grade, matvecs: float) -> str:
@@ -279,6 +297,9 @@ def refuse_malformed(snapshot: object, k: int) -> Snapshot:
     if not callable(snapshot.vectors):
         found = type(snapshot.vectors).__name__
         raise TypeError(f"its snapshot's vectors are a {found}; expected a function that forms them")
+    if snapshot.state is not None and not callable(snapshot.state):
+        found = type(snapshot.state).__name__
+        raise TypeError(f"its snapshot's state is a {found}; expected a function that forms it, or None")
     return snapshot
 
 

@@ -83,4 +83,5 @@ def _ritz_pairs(operator: LinearOperator, request: Request, V: list[Array], AV: 
     vectors = basis @ chosen
     residual = images @ chosen - vectors * arrays.from_host(values, operator)
     residuals = np.array([arrays.norm(residual[:, i]) for i in range(len(values))])
-    return Snapshot(values, residuals, lambda: vectors, norm, state=(tuple(V), tuple(AV)))
+    state = (tuple(V), tuple(AV))
+    return Snapshot(values, residuals, lambda: vectors, norm, state=lambda _: state)
