@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eigencore.analyses import Findings, Planned, Selected, find_analyses, plan, run_analyses
@@ -11,6 +11,7 @@ from eigencore.attacks.attack import attack
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
 from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
 from eigencore.interfaces import AnalysisContext, Bound, Problem
+from eigencore.operators import release
 from eigencore.problems import (
     as_problem,
     backend_of,
@@ -22,7 +23,7 @@ from eigencore.problems import (
 )
 from eigencore.registry import registry, require, resolve_options
 from eigencore.request import Request
-from eigencore.results import AttackResult, EigenResult, Run, Step
+from eigencore.results import AttackResult, EigenResult, Run, Status, Step
 from eigencore.runs import (
     about,
     arguments_as_data,
@@ -88,7 +89,8 @@ def analyze(
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
             "problem" are keywords of the problem's factory.
-        out: a folder to save the run in; `eigencore.load` reads it.
+        out: a folder to save the run in; `eigencore.load` reads it. If it holds a finished run and this one
+            does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where.
         progress: called with a Step after every snapshot, and with every line of text from an analysis.
 
     Raises:
@@ -109,7 +111,8 @@ def analyze(
     operator = setup.bound.operator(kind, params)
     if folder is not None:
         make_folder(folder)
-    problem_digest, stopped, failure = digest(setup.problem), False, None
+    problem_digest = None if folder is None else digest(setup.problem)
+    stopped, failure = False, None
     try:
         eigen = solve(
             operator,
@@ -132,6 +135,7 @@ def analyze(
         eigen, failure = error.partial, error
     findings = Findings()
     if not stopped and failure is None:
+        release(operator)
         findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
     with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
         manifest = {
@@ -141,11 +145,16 @@ def analyze(
             **environment(operator),
             "digest": problem_digest,
             "failed": findings.failed,
+            "finished": eigen.status is Status.CONVERGED
+            and not (stopped or failure or findings.failed or findings.stopped),
         }
         run = Run(eigen, findings.results, manifest)
         if folder is not None:
-            save(run, folder)
+            run = replace(run, folder=save(run, folder))
     if failure is not None:
+        if run.folder != folder:
+            place = f"What was computed is saved in {run.folder}, because {folder} holds a finished run."
+            failure.hint = f"{failure.hint} {place}" if failure.hint else place
         raise failure
     if stopped or findings.stopped or while_saving.pressed:
         raise RunInterrupted(run)

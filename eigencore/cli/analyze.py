@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -137,7 +138,8 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "--out",
     metavar="DIR",
     shell_complete=folders,
-    help="Save the run in this folder; `eigen show DIR` prints it.",
+    help="Save the run in this folder; `eigen show DIR` prints it. A finished run in it is only replaced by "
+    "a finished one.",
 )
 @json_flag
 @verbose_flag
@@ -170,10 +172,15 @@ def analyze(as_json: bool, **arguments: Any) -> int:
         from eigencore.cli.print_run import print_run
 
         print_run(run)
+    if out and run.folder != Path(out):
+        click.echo(
+            f"{out} holds a finished run, which was kept; this unfinished run is saved in {run.folder}",
+            err=True,
+        )
+    elif replaces:
+        click.echo(f"replaced the earlier run in {out}", err=True)
     if code is not None:
         return code
-    if replaces:
-        click.echo(f"replaced the earlier run in {out}", err=True)
     if run.manifest["failed"]:
         return max(map(_exit_code, run.manifest["failed"].values()))
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED

@@ -164,7 +164,7 @@ class Basis:
                 orthogonal.
 
         Returns:
-            The index of the next such direction. It is `index` again if only rounding error remained, in which
+            The index of the next such direction: `index` again if only rounding error remained, in which
             case the direction is removed.
         """
         j, column = self.size, self.C[:, index]
@@ -238,7 +238,7 @@ class Basis:
         self.C[:, [0, index]] = self.C[:, [index, 0]]
 
     def _new_part(self, x: Array) -> tuple[Array, float]:
-        """The direction of the part of x orthogonal to V and P, and its norm for x of unit length, or 0.0."""
+        """The part of x orthogonal to V and P, of unit length, and its norm for x of unit length, or 0.0."""
         used, length, new = self.size + self.pending, arrays.norm(x), 1.0
         if length == 0:
             return x, 0.0

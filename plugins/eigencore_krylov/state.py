@@ -2,10 +2,10 @@
 
 The basis is rotated to its Ritz vectors, as in a thick restart. Its first rows are then the vectors of the
 result, to which the state refers, and T is diagonal. Once all wanted pairs have converged, the state holds no
-other vectors: the other Ritz vectors are dropped, and each pending direction is computed again by one product
-when the solve is resumed. On spectra with fast and slow decay, raising the accuracy from 1e-3 to 1e-6 then took
-up to 16 % more products than from the whole basis, and half as many as a new solve. Started from the vectors
-alone, a solve took as many products as a new one.
+other vectors: the other Ritz vectors are dropped, and when the solve is resumed, each pending direction is
+computed again by one product. On spectra of fast and of slow decay, it took up to 16 % more products to go on
+from 1e-3 to 1e-6 than with the whole basis, and about half as many as in a new solve. From the vectors alone,
+it took as many as in a new solve.
 """
 
 from __future__ import annotations
