@@ -3,9 +3,9 @@
 The basis is rotated to its Ritz vectors, as in a thick restart. Its first rows are then the vectors of the
 result, to which the state refers, and T is diagonal. Once all wanted pairs have converged, the state holds no
 other vectors: the other Ritz vectors are dropped, and when the solve is resumed, each pending direction is
-computed again by one product. On spectra of fast and of slow decay, it took 2 to 31 % more products to go on
-from 1e-3 to 1e-6 than with the whole basis, and half to two thirds as many as in a new solve. From the vectors
-alone, it took as many as in a new solve, or more.
+computed again by one product. On spectra of fast and of slow decay, it took 2 to 31 % more products to go
+on from 1e-3 to 1e-6 than with the whole basis, and half to two thirds as many as in a new solve. From the
+vectors alone, it took as many as in a new solve, or more.
 """
 
 from __future__ import annotations
