@@ -36,7 +36,7 @@ WRITTEN = "<!-- written by docs/reference.py -->"
 # The public names, and the classes and functions that they contain, accept or raise.
 PYTHON: dict[str, tuple[Any, ...]] = {
     "Functions": (
-        *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load),
+        *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
     ),
     "Results": (

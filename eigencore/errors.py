@@ -77,6 +77,9 @@ class EigencoreError(Exception):
         self.partial = partial
         self.culprit = culprit
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
@@ -145,6 +148,16 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, result: Any):
         super().__init__("interrupted; the result so far is in .result")
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    """An error that was pickled: by default, Python would call its constructor with `args` alone."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(attributes)
+    return error
 
 
 def described(error: BaseException) -> str:

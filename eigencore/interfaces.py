@@ -66,6 +66,19 @@ class NotedOperator(LinearOperator, Protocol):
         """The facts so far, such as that memory ran out and that the batches were split."""
 
 
+@runtime_checkable
+class CachingOperator(LinearOperator, Protocol):
+    """An operator that keeps intermediate results from one product to the next, such as gradient graphs."""
+
+    def release(self, needed: int | None = None) -> None:
+        """Frees what can be computed again. Products stay correct; the next one may be more expensive.
+
+        Args:
+            needed: nothing is freed while at least this many bytes are free where the intermediate results
+                are, and afterwards the operator keeps no more than leaves them free; None: frees everything.
+        """
+
+
 # -- solvers -----------------------------------------------------------------------------------------------
 
 
@@ -81,7 +94,14 @@ class Snapshot:
         settled: False while the solver still searches for eigenvalues that it may have missed.
         notes: facts to report to the user.
         restarts: the number of restarts so far.
-        state: a value from which the solver can resume, or None.
+        state: forms a value from which the solver can resume, or None. It gets the block that `vectors`
+            formed, and may refer to it; like `vectors`, it is valid until the next snapshot is requested. The
+            core calls it once, for the last snapshot of a solve.
+
+    A state holds arrays, numbers and small matrices, but no operator, array library or function: it can be
+    pickled, and resuming from it twice gives the same run twice. The solver never writes into its arrays.
+    Once all pairs have converged, a state refers to the block of vectors and holds no other array of that
+    size, so that a list of results takes the memory of their vectors.
 
     Example:
         import numpy as np
@@ -102,7 +122,7 @@ class Snapshot:
     settled: bool = True
     notes: tuple[str, ...] = ()
     restarts: int = 0
-    state: object = None
+    state: Callable[[Array], object] | None = None
 
 
 class Solver(Protocol):

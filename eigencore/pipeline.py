@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eigencore.analyses import Findings, Planned, Selected, find_analyses, impossible, plan, run_analyses
@@ -20,12 +20,14 @@ from eigencore.entries import (
 from eigencore.errors import (
     CapabilityError,
     Culprit,
+    EigencoreError,
     Interrupted,
     UnknownNameError,
     UsageError,
     attach,
 )
 from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
+from eigencore.operators import release
 from eigencore.problems import (
     as_problem,
     backend_of,
@@ -38,7 +40,7 @@ from eigencore.problems import (
 )
 from eigencore.registry import registry, require, resolve_options
 from eigencore.request import Request
-from eigencore.results import AttackResult, EigenResult, Run, Step
+from eigencore.results import AttackResult, EigenResult, Run, Status, Step
 from eigencore.runs import (
     about,
     arguments_as_data,
@@ -109,7 +111,8 @@ def analyze(
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
             "problem" are keywords of the problem's factory.
-        out: a folder to save the run in; `eigencore.load` reads it.
+        out: a folder to save the run in; `eigencore.load` reads it. If it holds a finished run and this one
+            does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where.
         progress: called with a Step after every snapshot, and with every line of text from an analysis. An
             exception that it raises is raised as it is.
 
@@ -137,7 +140,7 @@ def analyze(
     operator = setup.bound.operator(kind, params)
     if folder is not None:
         make_folder(folder)
-    problem_digest, findings = digest(setup.problem), Findings()
+    problem_digest, findings = None if folder is None else digest(setup.problem), Findings()
     try:
         eigen = solve(
             operator,
@@ -156,11 +159,13 @@ def analyze(
         eigen, findings.raised = _computed_before(error), error
     if findings.raised is None:
         try:
+            release(operator)
             findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
         except BaseException as error:  # Ctrl-C between two analyses
             findings.raised = error
     try:
         with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
+            stopped = findings.raised is not None or findings.stopped is not None
             manifest = {
                 **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
                 "arguments": arguments_as_data(arguments),
@@ -169,13 +174,15 @@ def analyze(
                 "digest": problem_digest,
                 "failed": {name: failure.message for name, failure in findings.failed.items()},
                 "skipped": setup.skipped,
+                "finished": eigen.status is Status.CONVERGED and not (stopped or findings.failed),
             }
             run = Run(eigen, findings.results, manifest, findings.failed)
             if folder is not None:
-                save(run, folder)
+                run = replace(run, folder=save(run, folder))
     except BaseException as error:
         attach(error, partial=eigen)
         raise error from (error.__cause__ or findings.raised)
+    _say_where(findings.raised, run, folder)
     _raise_again(findings.raised, run, stopped=findings.stopped is not None or while_saving.pressed)
     return run
 
@@ -188,6 +195,13 @@ def _computed_before(error: BaseException) -> EigenResult:
     if not isinstance(found, EigenResult) or not len(found.values):
         raise error
     return found
+
+
+def _say_where(raised: BaseException | None, run: Run, folder: Path | None) -> None:
+    """Adds to the hint of an error that the run is saved beside the finished one in the folder."""
+    if isinstance(raised, EigencoreError) and run.folder != folder:
+        place = f"What was computed is saved in {run.folder}, because {folder} holds a finished run."
+        raised.hint = f"{raised.hint} {place}" if raised.hint else place
 
 
 def _raise_again(raised: BaseException | None, run: Run, *, stopped: bool) -> None:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from eigencore.errors import Culprit, EigencoreError
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
@@ -124,7 +127,12 @@ class EigenResult:
         history: one Step per snapshot.
         notes: facts reported by the solver, the operator or the core.
         options: the solver's options, resolved.
-        state: a state from which `solve(..., state=...)` can resume, or None.
+        state: a value from which `solve(..., state=...)` can resume any number of times, also in another
+            process; None if the solver has none, or there are no pairs. Once all pairs have converged, it
+            refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
+            what the solver needs to continue: `lanczos` its whole basis.
+
+    A result holds no operator. It can be pickled if its arrays and options can.
 
     Example:
         import numpy as np
@@ -156,6 +164,25 @@ class EigenResult:
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Any = field(default=None, repr=False)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.
+
+        Args:
+            folder: as for `Run.save`, which raises the same errors.
+
+        Returns:
+            The folder that they are in; `eigencore.load` reads it.
+
+        Example:
+            import numpy as np
+            import eigencore
+
+            result = eigencore.solve(np.diag(np.arange(1.0, 51.0)), k=3)
+            folder = result.save("my-result")
+            print(eigencore.load(folder).eigen.values)
+        """
+        return Run(self).save(folder)
 
 
 @dataclass(frozen=True)
@@ -298,9 +325,10 @@ class Run:
         eigen: the eigenpairs.
         analyses: the result of each analysis, by its name.
         manifest: the arguments with the seed, resolved options, versions, plugins, device, dtype, threads
-            and a digest of the problem.
+            and, if the run was saved, a digest of the problem. Empty for eigenpairs that were saved alone.
         failed: the failures of analyses, by name. They are not saved: in a loaded run, `manifest["failed"]`
             has their messages.
+        folder: the folder that `analyze` saved the run in, or that it was loaded from; None if there is none.
 
     Example:
         import eigencore
@@ -313,3 +341,29 @@ class Run:
     analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
     failed: Mapping[str, AnalysisFailure] = field(default_factory=dict)
+    folder: Path | None = field(default=None, repr=False)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Saves the run in a folder, as `analyze(out=...)` does.
+
+        Args:
+            folder: a folder that is new, empty, or holds an earlier run, which is replaced. A finished run is
+                only replaced by a finished one: an unfinished run is then saved in NAME-unfinished beside it.
+
+        Returns:
+            The folder that the run is in; `eigencore.load` reads it.
+
+        Raises:
+            UsageError: the folder cannot be used.
+            ResultError: a file cannot be written.
+
+        Example:
+            import eigencore
+
+            run = eigencore.analyze("demo:quadratic", k=3, options={"problem": {"n": 60}})
+            print(run.save("my-run"))
+        """
+        # The folder of a run is written by a package above this module, which the public name leads to.
+        import eigencore
+
+        return eigencore.save(self, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -139,7 +140,8 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     "--out",
     metavar="DIR",
     shell_complete=folders,
-    help="Save the run in this folder; `eigen show DIR` prints it.",
+    help="Save the run in this folder; `eigen show DIR` prints it. A finished run in it is only replaced by "
+    "a finished one.",
 )
 @json_flag
 @verbose_flag
@@ -175,10 +177,15 @@ def analyze(as_json: bool, **arguments: Any) -> int:
     if verbose():
         for failure in run.failed.values():
             click.echo(failure.traceback, err=True, nl=False)
+    if out and run.folder != Path(out):
+        click.echo(
+            f"{out} holds a finished run, which was kept; this unfinished run is saved in {run.folder}",
+            err=True,
+        )
+    elif replaces and code is None:
+        click.echo(f"replaced the earlier run in {out}", err=True)
     if code is not None:
         return code
-    if replaces:
-        click.echo(f"replaced the earlier run in {out}", err=True)
     if run.failed:
         return max(failure.exit_code for failure in run.failed.values())
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED

@@ -13,6 +13,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.interfaces import LinearOperator
+from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator, notes_of
 from eigencore.space import Array
 
@@ -187,6 +188,7 @@ def _derived(
         device=A.device,
         matmat=lambda V: apply(V, lambda operator: operator.matmat),
         notes=lambda: tuple(dict.fromkeys(note for operator in (A, *also) for note in notes_of(operator))),
+        release=lambda needed: release(A, *also, needed=needed),
     )
 
 

@@ -26,6 +26,8 @@ class FunctionOperator:
         xp, dtype, device: the array-API namespace, data type and device of the vectors.
         matmat: computes A V for a block V (n, b); None: `matvec` is applied to each column.
         notes: returns facts about the products, as in `interfaces.NotedOperator`.
+        release: frees what `matvec` and `matmat` keep between products, as `CachingOperator.release` does;
+            None: they keep nothing.
 
     Example:
         import array_api_compat.numpy as xp
@@ -45,8 +47,9 @@ class FunctionOperator:
         device: Any = None,
         matmat: Callable[[Array], Array] | None = None,
         notes: Callable[[], tuple[str, ...]] = tuple,
+        release: Callable[[int | None], None] | None = None,
     ):
-        self._matvec, self._matmat, self._notes = matvec, matmat, notes
+        self._matvec, self._matmat, self._notes, self._release = matvec, matmat, notes, release
         self.shape = (n, n)
         self.xp, self.dtype, self.device = xp, dtype, device
 
@@ -61,6 +64,10 @@ class FunctionOperator:
     @property
     def notes(self) -> tuple[str, ...]:
         return self._notes()
+
+    def release(self, needed: int | None = None) -> None:
+        if self._release is not None:
+            self._release(needed)
 
 
 def notes_of(A: LinearOperator) -> tuple[str, ...]:

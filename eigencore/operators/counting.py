@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from eigencore.errors import Culprit, EigencoreError, OperatorError, blame
 from eigencore.interfaces import LinearOperator, MinibatchOperator
+from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator, notes_of
 from eigencore.space import Array
 
@@ -58,6 +59,9 @@ class CountingOperator:
 
     def matmat(self, V: Array, /) -> Array:
         return self._count(self._A.matmat, V, float(V.shape[1]), self._after)
+
+    def release(self, needed: int | None = None) -> None:
+        release(self._A, needed=needed)
 
     def _count(
         self,

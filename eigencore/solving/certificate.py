@@ -67,6 +67,12 @@ def products_needed(level: str, k: int) -> int:
     return 0 if level == "none" else k if _is_full(level, k) else SKETCHES
 
 
+def certificate_bytes(operator: LinearOperator, level: str, k: int) -> int:
+    """The memory in bytes that a certificate of k pairs takes: four blocks as wide as its products."""
+    itemsize = int(operator.xp.finfo(operator.dtype).bits) // 8
+    return 4 * products_needed(level, k) * operator.shape[0] * itemsize
+
+
 def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
     """A grade that relies on the solver's estimates alone; `why` gives the reason for that."""
     floor = precision_floor(eps, claim.norm)

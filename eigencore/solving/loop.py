@@ -17,6 +17,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import Culprit, EigencoreError, PluginError, UsageError, blame, described
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
+from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
 from eigencore.operators.counting import counting
 from eigencore.request import Request, precision_floor
@@ -24,7 +25,7 @@ from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
-from eigencore.solving.certificate import Claim, Grade, certify, resolvable, ungraded
+from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
 from eigencore.solving.product_checks import ProductChecks
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Job:
 
     Attributes:
         claim: the pairs of the last snapshot.
+        formed: its vectors in its own order, as the snapshot formed them; None if they are unusable.
         error: why the solve failed: an error of ours, or as it is an exception of the caller's function.
     """
 
@@ -94,6 +96,7 @@ class Job:
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
     claim: Claim = field(init=False)
+    formed: Array | None = None
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
@@ -126,9 +129,10 @@ class Job:
                 ending, grade = self._attempt(snapshots, stricter, fresh)
                 if grade.certificate.level == "none":  # the estimates alone are not credible any more
                     self.claim, grade = certified
+            state = self._state()
         finally:
             self._close(snapshots)
-        return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs)
+        return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
 
     def _after_product(self, V: Array, AV: Array) -> None:
         self.budget.after_product()
@@ -216,12 +220,14 @@ class Job:
 
     def _claimed(self) -> Claim:
         """The last snapshot's pairs, in the request's order. Its vectors are formed while they are valid."""
+        self.formed = None
         if self.last is None or len(self.last.values) == 0:
             return self._no_pairs()
         try:
-            vectors = vectors_of(self.last, self.operator.shape[0])
+            vectors = arrays.trimmed(vectors_of(self.last, self.operator.shape[0]))
             if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
                 return self._no_pairs()
+            self.formed = vectors
             order = self.request.order(self.last.values)
             if not np.array_equal(order, np.arange(len(self.last.values))):
                 index = self.operator.xp.asarray(order, device=self.operator.device)
@@ -234,10 +240,24 @@ class Job:
             return self._no_pairs()
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
+    def _state(self) -> object:
+        """The state of the last snapshot, formed while it is valid; None if its vectors are unusable."""
+        if self.last is None or self.last.state is None or self.formed is None:
+            return None
+        try:
+            return self.last.state(self.formed)
+        except Halt as halt:
+            self.error = self.error or halt.error
+            return None
+        except BaseException as error:
+            self.error = self.error or self.selected.failure(error)
+            return None
+
     def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
         claim, eps = self.claim, arrays.eps(self.operator)
         if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
             return ungraded(claim, self.request, eps, self._why_no_certificate(ending))
+        release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
         return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
 
     def _why_no_certificate(self, ending: Ending) -> str:
@@ -248,7 +268,9 @@ class Job:
         of_certificate = getattr(self.error, "culprit", None) is Culprit.CERTIFICATE
         return "the certificate failed" if of_certificate else "the solve failed"
 
-    def _result(self, ending: Ending, grade: Grade, matvecs: float, certifying: float) -> EigenResult:
+    def _result(
+        self, ending: Ending, grade: Grade, matvecs: float, certifying: float, state: object
+    ) -> EigenResult:
         k, converged = self.request.k, int(np.sum(grade.converged))
         certificate = replace(grade.certificate, matvecs=certifying)
         grade = resolvable(replace(grade, certificate=certificate))
@@ -274,7 +296,7 @@ class Job:
             history=tuple(self.history),
             notes=(*notes, *caveats(certificate, settled=self.last is None or self.last.settled)),
             options=self.selected.options_as_dict(),
-            state=self.last.state if self.last else None,
+            state=state,
         )
 
     def _advice(self, ending: Ending, grade: Grade, matvecs: float) -> str:
@@ -336,6 +358,9 @@ def refuse_malformed(snapshot: object, k: int) -> Snapshot:
     if not callable(snapshot.vectors):
         found = type(snapshot.vectors).__name__
         raise TypeError(f"its snapshot's vectors are a {found}; expected a function that forms them")
+    if snapshot.state is not None and not callable(snapshot.state):
+        found = type(snapshot.state).__name__
+        raise TypeError(f"its snapshot's state is a {found}; expected a function that forms it, or None")
     return snapshot
 
 

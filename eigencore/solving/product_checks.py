@@ -95,7 +95,8 @@ class ProductChecks:
             )
         return NotFiniteError(
             f"product {self._products} is not finite",
-            hint="Look for NaN or infinity in the weights or the data, or for an overflow: try float64.",
+            hint="Look for NaN or infinity in the weights or the data, for an overflow (try float64), or for "
+            "an operation without a second derivative at zero, such as a norm.",
         )
 
 

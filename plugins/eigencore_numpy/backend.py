@@ -25,6 +25,7 @@ from eigencore_numpy.data import Samples, as_labelled_rows, gather
 from eigencore_numpy.hessian import TwoLayerHessian
 from eigencore_numpy.layout import select
 from eigencore_numpy.network import ACTIVATIONS, PARAMETERS, Numbers, Pass, TwoLayer
+from eigencore_numpy.probe import probe
 
 KINDS = ("hessian",)
 
@@ -56,10 +57,11 @@ class NumpyBound:
 
         Raises:
             UnknownNameError: there is no such kind of operator, or no parameter matches.
+            ProblemError: a derivative that the objective returns is wrong; this is checked at the first call.
         """
         check_kind(kind, KINDS)
         layout = select(self._network, params)
-        return TwoLayerHessian(layout, self._loss, self._data, self._sample_weights)
+        return TwoLayerHessian(layout, self._loss, self._probed_data, self._sample_weights)
 
     def classifier(self, dtype: str | None = None) -> TwoLayerClassifier:
         """The network as a classifier of the validation data, or of the data if there are none.
@@ -117,6 +119,12 @@ class NumpyBound:
         """The weight of each sample in the loss (N,)."""
         N = len(self._data.x)
         return np.full(N, 1 if self._problem.reduction == "sum" else 1 / N, self._network.dtype)
+
+    @cached_property
+    def _probed_data(self) -> Samples:
+        """The data, after the derivatives of the objective have been checked on some of them."""
+        probe(self._network, self._loss, self._data)
+        return self._data
 
     @cached_property
     def _samples(self) -> Samples:

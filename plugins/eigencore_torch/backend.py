@@ -29,6 +29,7 @@ from eigencore_torch.params import select
 from eigencore_torch.placement import DTYPES, PlacedLoss, device_of, place, trainable
 from eigencore_torch.precision import Precision
 from eigencore_torch.preserved_state import Setting, preserve_state
+from eigencore_torch.probe import probe
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
 from eigencore_torch.reduction import Reduction
 from eigencore_torch.reduction_inference import ReductionInference
@@ -56,7 +57,7 @@ class TorchOptions:
 
     check: bool = option(
         True,
-        help="check the data, the loss and the weights before the first product",
+        help="check the data, the loss, its derivatives and the weights before the first product",
         when="turn it off if passes over the data are expensive and the problem is known to be sound",
     )
     memory: str = option(
@@ -141,7 +142,7 @@ class TorchBound:
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
-                failed; the checks run at the first call only.
+                failed, such as that of the derivatives; the checks run at the first call only.
         """
         check_kind(kind, KINDS)
         layout = select(self._loss.model, params)
@@ -279,20 +280,26 @@ class TorchBound:
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
             explain_mode(self._loss, self._batches, self._setting),
         ):
-            reduction = self._checked_reduction()
+            reduction, checked = self._checked_reduction()
+            if checked is not None:
+                probe(self._loss, *checked, self._setting)
         return Risk(
             self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
         )
 
-    def _checked_reduction(self) -> Reduction:
-        """The reduction, after the problem has been checked if the option `check` is on."""
+    def _checked_reduction(self) -> tuple[Reduction, tuple[Batch, int] | None]:
+        """The reduction, after the problem has been checked if the option `check` is on.
+
+        If it is, a batch with its number, or a part of one, follows, on which derivatives can be probed.
+        """
         declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
         inference = ReductionInference(self._loss, declared, microbatch)
+        checked = None
         if self._options.check:
             if declared is not None and microbatch is not None:
                 microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
             with trainable(self._placed.original_parameters):
-                check_problem(
+                checked = check_problem(
                     self._loss,
                     self._batches,
                     microbatch=microbatch,
@@ -303,7 +310,7 @@ class TorchBound:
                 )
         elif declared is None:
             self._observe_few_batches(inference, microbatch)
-        return declared or inference.result(complete=self._options.check)
+        return declared or inference.result(complete=self._options.check), checked
 
     def _inspect_mode(self, batch: Batch, value: Tensor) -> None:
         self._mode = describe_mode(self._loss, batch, value, self._setting)

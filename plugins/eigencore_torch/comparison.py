@@ -19,8 +19,8 @@ from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batch_tensors import Batch, map_tensors
 from eigencore_torch.batches import join_batches, sample_count, take_samples
 from eigencore_torch.failure_hints import single_sample_hint
-from eigencore_torch.number_types import converted, is_computed_with
-from eigencore_torch.params import Layout
+from eigencore_torch.number_types import converted
+from eigencore_torch.params import differentiable
 from eigencore_torch.reduction import DECLARE_HINT, Rule
 from eigencore_torch.user_errors import explain_errors
 from eigencore_torch.weight_space import shifted_weights
@@ -109,8 +109,7 @@ class Comparison:
 
     def __init__(self, loss: BatchLoss):
         self._loss, self._float64_loss = loss, _in_float64(loss.function)
-        named = {name: p for name, p in loss.model.named_parameters() if _is_real_and_trainable(p)}
-        self._layout = Layout(tuple(named), tuple(named.values()))
+        self._layout = differentiable(loss.model)
         self._last: list[nn.Parameter] | None = None
 
     def compare(self, whole: Samples, a: Samples, b: Samples, share: float, rule: Rule | None) -> Verdict:
@@ -197,10 +196,6 @@ def _thinned(g: Tensor) -> Tensor:
     """At most a few thousand numbers of a gradient, at equal distances."""
     flat = g.reshape(-1)
     return flat[:: -(-len(flat) // _NUMBERS)].clone() if len(flat) > _NUMBERS else flat
-
-
-def _is_real_and_trainable(p: nn.Parameter) -> bool:
-    return p.requires_grad and p.is_floating_point() and is_computed_with(p)
 
 
 def _slope_over_outputs(loss: Callable[..., Tensor], outputs: Tensor, targets: Any) -> Slope:

@@ -17,6 +17,8 @@ NESTED_HINT = (
     "PyTorch can't differentiate most operations on nested tensors twice: begin with x.to_padded_tensor(0.0) "
     "in the model or the loss, or compute each sample of x.unbind() separately."
 )
+# The usual names of the targets in a batch that is a mapping.
+_TARGETS = ("labels", "label", "targets", "target", "y")
 
 
 def hint_for_model(error: BaseException, model: nn.Module, x: Any) -> str | None:
@@ -94,8 +96,9 @@ def _hint_for_kind(batch: Batch) -> str:
     if isinstance(batch, list | tuple):
         x, y = "batch[0]", "batch[1]"
     elif isinstance(batch, Mapping):
-        keys = list(batch)[:2] if len(batch) > 1 else ["x", "y"]
-        x, y = (f"batch[{key!r}]" for key in keys)
+        keys = [key for key in batch if key not in _TARGETS] or ["x"]
+        targets = [key for key in batch if key in _TARGETS] or [*keys[1:], "y"]
+        x, y = f"batch[{keys[0]!r}]", f"batch[{targets[0]!r}]"
     else:
         x, y = "batch", "batch.y"
     return f"{convention}: write lambda model, batch: loss(model({x}), {y}) as the loss."

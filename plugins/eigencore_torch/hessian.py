@@ -16,7 +16,7 @@ from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import Minibatch, draw_minibatch
 from eigencore_torch.batches import SAME_DATA_HINT, sample_count
-from eigencore_torch.gradient_graph import GradientGraph, graph_bytes
+from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
 from eigencore_torch.params import Layout
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import (
@@ -44,7 +44,8 @@ class HessianOperator:
     """The Hessian as a symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
     A product is one pass over all batches. During the first product, the gradient graphs of the first batches
-    are kept for later products, as many as fit into the memory budget; they are freed with the operator.
+    are kept for later products, as many as fit into the memory budget. They are freed with the operator, or
+    by `release`.
 
     If the device runs out of memory, the kept graphs are dropped and the product is tried again without any,
     then with batches split into ever smaller parts, down to single samples. `notes` then says so.
@@ -73,7 +74,7 @@ class HessianOperator:
         self.dtype, self.device = layout.dtype, layout.device
         self._kept: list[_KeptGraph] = []  # of the first terms
         self._all_kept = False
-        self._memory_left = float(memory)  # at 0 no more graphs are kept
+        self._budget = self._memory_left = float(memory)  # at 0 no more graphs are kept
         self._bytes_per_sample: float | None = None
         self._total_weight: float | None = None
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
@@ -113,6 +114,20 @@ class HessianOperator:
         with self._risk.session():
             sample = draw_minibatch(self._risk.batch_weights, step, seed, batches)
             return self._sampled(sample), sample.share
+
+    def release(self, needed: int | None = None) -> None:
+        """Frees the kept graphs; later products keep them again, as far as memory allows.
+
+        Args:
+            needed: nothing is freed while at least this many bytes are free on the device; otherwise later
+                graphs take at most half of the memory that is free in addition to them. None: all are freed.
+        """
+        if not self._kept or (needed is not None and free_memory(self.device) >= needed):
+            return
+        self._kept, self._all_kept = [], False
+        if needed is not None:
+            self._budget = min(self._budget, max(0, free_memory(self.device) - needed) / 2)
+        self._memory_left = self._budget
 
     def _sampled(self, sample: Minibatch) -> LinearOperator:
         wanted = sample.factors.keys()

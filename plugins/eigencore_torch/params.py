@@ -102,6 +102,16 @@ def select(model: nn.Module, params: Params = None) -> Layout:
     return layout
 
 
+def differentiable(model: nn.Module) -> Layout:
+    """All trainable weights that have second derivatives, which may be none: real ones to compute with."""
+    named = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.is_floating_point() and is_computed_with(p)
+    }
+    return Layout(tuple(named), tuple(named.values()))
+
+
 def _aligned(piece: torch.Tensor) -> torch.Tensor:
     """The piece, in memory of its own if it starts at an odd position: complex numbers start at even ones.
 

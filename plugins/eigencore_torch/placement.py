@@ -117,6 +117,12 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
             hint="Call model.to(...), model.load_state_dict(...) and model.requires_grad_(True) before "
             "binding, and leave out device, dtype and checkpoint.",
         ) from error
+    if not _tensors(loss.model).isdisjoint(_tensors(copied.model)):
+        raise ProblemError(
+            "the model can't be copied, which is necessary for another device, another data type, a "
+            "checkpoint or frozen weights: a part of it has a method __deepcopy__ that returns the original "
+            "weights"
+        )
     # What a function closes over is not copied; the user's own modules must not be converted.
     shared = {id(module) for module in loss.modules}
     for module, original in zip(copied.modules, loss.modules, strict=True):
@@ -129,6 +135,10 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
             parameter.requires_grad_(given.requires_grad)
         module._apply(partial(converted, device=device, dtype=dtype))  # type: ignore[no-untyped-call]
     return replace(copied, failure_hint=_mixed_hint(copied, shared))
+
+
+def _tensors(model: nn.Module) -> set[Tensor]:
+    return {*model.parameters(), *model.buffers()}
 
 
 def _mixed_hint(copied: BatchLoss, shared: Container[int]) -> str | None:

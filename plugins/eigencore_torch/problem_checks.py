@@ -1,7 +1,8 @@
 """Checks of the model, data and loss before the first product, so that faults raise errors with hints.
 
-Together they cost about one forward pass and one pass over the data without the model. Inferring the reduction
-takes a few gradients of the first batch in addition, and of batches that are not pairs a second forward pass.
+Together they cost about one forward pass and one pass over the data without the model. Inferring the
+reduction takes a few gradients of the first batch in addition, and of batches that are not pairs a second
+forward pass.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def check_problem(
     observe: Callable[[Batch, int, Tensor, Any], None] | None = None,
     inspect_first: Callable[[Batch, Tensor], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
-) -> None:
+) -> tuple[Batch, int] | None:
     """Checks every batch and its loss.
 
     Args:
@@ -81,12 +82,15 @@ def check_problem(
         inspect_first: is called with the first batch, or part of one, and its loss.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
 
+    Returns:
+        The first batch, or part of one, whose weight is not zero, and the number of that batch.
+
     Raises:
         ProblemError: there are no batches; labels are out of range; the loss is random, not finite or does
             not depend on the weights; or two passes over the data differ. The message names the batch.
     """
     fingerprints: list[BatchFingerprint] = []
-    checked_once = False
+    first: tuple[Batch, int] | None = None
     outputs: list[Any] = []
     trainable = any(p.requires_grad for p in loss.model.parameters())
     for index, batch in enumerate(batches):
@@ -103,19 +107,19 @@ def check_problem(
             if finite or observe is None:
                 check_finite(float(value.detach()), part, index)
                 _check_depends_on_weights(value, index, trainable)
-            if finite and not checked_once:
+            if finite and first is None:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
-                _check_twice_differentiable(value)
                 _check_nested(value, part, loss.model)
                 if inspect_first is not None:
                     inspect_first(part, value)
-                checked_once = True
+                first = part, index
             if observe is not None:
                 observe(part, index, value, outputs[0] if outputs else None)
     if not fingerprints:
         raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
+    return first
 
 
 def check_finite(loss: float, batch: Batch, index: int) -> None:
@@ -137,28 +141,6 @@ def _check_depends_on_weights(value: Tensor, index: int, trainable: bool) -> Non
             f"the loss of batch {index} does not depend on the trainable weights",
             hint="Look for detach(), .item(), .data or no_grad() in the model and the loss.",
         )
-
-
-def _check_twice_differentiable(value: Tensor) -> None:
-    """Refuses operations marked once_differentiable.
-
-    If such an operation is the last one, PyTorch omits its second derivative without an error.
-    """
-    visited, pending = set(), [value.grad_fn]
-    while pending:
-        node = pending.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        pending.extend(following for following, _ in node.next_functions)
-        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
-        code = getattr(backward, "__code__", None)
-        if code is not None and "once_differentiable" in code.co_qualname:
-            raise ProblemError(
-                f"the operation {node.name().removesuffix('Backward')} is marked once_differentiable: "
-                "PyTorch would omit its second derivative",
-                hint="Write its backward pass with differentiable operations, and remove the decorator.",
-            )
 
 
 def _check_nested(value: Tensor, batch: Batch, model: nn.Module) -> None:

@@ -472,6 +472,15 @@ def test_replacing_an_earlier_run_is_reported(run):
     assert (code, err) == (0, "replaced the earlier run in run\n")
 
 
+def test_an_unfinished_run_beside_a_finished_one_is_reported(run):
+    assert run(*QUADRATIC, "--out", "run")[0] == 0
+    code, _, err = run(*QUADRATIC, "--out", "run", "--max-matvecs", "4")
+    kept = "run holds a finished run, which was kept; this unfinished run is saved in run-unfinished\n"
+    assert (code, err) == (3, kept)
+    assert "converged" in run("show", "run")[1]
+    assert "max_matvecs" in run("show", "run-unfinished")[1]
+
+
 # -- signals, pipes and terminals --------------------------------------------------------------------------
 
 

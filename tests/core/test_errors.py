@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 
 import pytest
@@ -57,6 +59,24 @@ def test_interruption_is_a_keyboard_interrupt_that_carries_the_result():
     assert isinstance(error, KeyboardInterrupt)
     assert not isinstance(error, Exception | EigencoreError)
     assert error.result == "result"
+
+
+def made(kind):
+    if kind is UnknownNameError:
+        return kind("solver", "lanczso", ["lanczos"], also="See the list.")
+    if issubclass(kind, Interrupted):
+        return kind({"a": "result"})
+    return kind("k is 0", hint="Ask for more.", partial=[1, 2])
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_an_error_pickles_with_all_that_it_says(kind):
+    error = made(kind)
+    error.add_note("more")
+    for back in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(back) is kind
+        assert (str(back), back.args) == (str(error), error.args)
+        assert vars(back) == vars(error)
 
 
 @pytest.mark.parametrize(

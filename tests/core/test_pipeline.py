@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import eigencore
-from eigencore import attack, bind, pipeline, solve
+from eigencore import attack, bind, pipeline, runs, solve
+from eigencore.analyses import run_analyses
 from eigencore.errors import (
     CapabilityError,
     NotFiniteError,
@@ -27,7 +28,7 @@ from eigencore.operators import FunctionOperator, as_operator
 from eigencore.pipeline import RunInterrupted, analyze
 from eigencore.problems import find_problem
 from eigencore.results import Status
-from eigencore.runs import to_json
+from eigencore.runs import manifest, to_json
 
 SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 45)])
 
@@ -160,13 +161,39 @@ def test_the_manifest_records_how_it_was_run():
 
 
 def test_the_digest_is_equal_for_equal_problems_only():
-    def digest(problem: Any) -> str | None:
-        return analyze(problem, 1).manifest["digest"]
+    def digest(operator: Any) -> str | None:
+        problem = operator if isinstance(operator, Problem) else Problem(operator=operator)
+        return runs.digest(problem)
 
     assert digest(np.diag([3.0, 1.0])) == digest(Problem(operator=np.diag([3.0, 1.0]), name="another name"))
     others = [np.diag([3.0, 1.5]), np.diag([3.0, 1.0, 1.0]), np.diag([3.0, 1.0]).astype(np.float32)]
     assert len({digest(A) for A in (np.diag([3.0, 1.0]), *others)}) == 4
     assert digest(counted()[0]) is None  # a function has no numbers to digest
+
+
+def test_the_digest_is_read_only_where_a_run_is_saved(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(pipeline, "digest", lambda problem: read.append(problem) or "some digest")
+    assert analyze(np.diag([3.0, 1.0]), 1).manifest["digest"] is None
+    assert not read
+    assert analyze(np.diag([3.0, 1.0]), 1, out=tmp_path / "run").manifest["digest"] == "some digest"
+    assert len(read) == 1
+
+
+def test_the_digest_depends_on_every_byte_and_not_on_the_layout_in_memory(monkeypatch):
+    monkeypatch.setattr(manifest, "BLOCK", 1 << 10)
+    A = np.random.default_rng(0).standard_normal((60, 60)).astype(np.float32)
+    plain = runs.digest(Problem(operator=A))
+    assert plain == runs.digest(Problem(operator=np.asfortranarray(A)))
+    assert plain == runs.digest(Problem(operator=np.repeat(A, 2, axis=1)[:, ::2]))
+    others = set()
+    for row, column in ((0, 0), (31, 7), (59, 59)):
+        changed = A.copy()
+        changed[row, column] = -changed[row, column]
+        others.add(runs.digest(Problem(operator=changed)))
+    swapped = np.concatenate([A[30:], A[:30]])
+    others |= {runs.digest(Problem(operator=swapped)), runs.digest(Problem(operator=-A))}
+    assert len(others | {plain}) == 6
 
 
 def test_a_solver_may_be_a_callable():
@@ -330,6 +357,64 @@ def test_an_interrupted_run_holds_what_had_been_computed(plug, tmp_path, press):
     assert saved.status is Status.INTERRUPTED
     assert np.array_equal(saved.values, run.eigen.values)
     assert np.array_equal(saved.vectors, run.eigen.vectors)
+
+
+def test_an_interrupted_run_replaces_no_finished_one(plug, tmp_path):
+    plug("looks", ANALYSES)
+    first = analyze(counted()[0], 4, out=tmp_path / "run")
+    assert first.folder == tmp_path / "run"
+    assert first.manifest["finished"]
+    with pytest.raises(RunInterrupted) as stop:
+        analyze(counted()[0], 4, tol=1e-9, out=tmp_path / "run", progress=in_progress(5))
+    assert stop.value.run.folder == tmp_path / "run-unfinished"
+    for mode in ("stops", "raises"):  # the pairs have converged, but the analysis has not finished
+        options = {"top": {"mode": mode}}
+        try:
+            run = analyze(counted()[0], 2, options=options, out=tmp_path / "run")
+        except RunInterrupted as interrupted:
+            run = interrupted.run
+        assert run.folder == tmp_path / "run-unfinished"
+        assert not run.manifest["finished"]
+    assert eigencore.load(tmp_path / "run").eigen.k == 4
+    assert eigencore.load(tmp_path / "run-unfinished").eigen.k == 2
+    assert analyze(counted()[0], 2, max_matvecs=3, out=tmp_path / "run").folder == stop.value.run.folder
+
+
+def test_a_failed_run_replaces_no_finished_one_and_says_where_it_is(tmp_path):
+    analyze(counted()[0], 4, out=tmp_path / "run")
+    A, made = as_operator(np.diag(SPECTRUM)), []
+
+    def fails(v):
+        made.append(v)
+        return A.matvec(v) if len(made) < 6 else v * np.nan
+
+    operator = FunctionOperator(fails, 50, xp=A.xp, dtype=A.dtype, device="cpu")
+    with pytest.raises(NotFiniteError) as failure:
+        analyze(Problem(operator=operator), 4, tol=1e-9, out=tmp_path / "run")
+    place = tmp_path / "run-unfinished"
+    assert f"What was computed is saved in {place}" in failure.value.hint
+    assert len(eigencore.load(place).eigen.values) == 4
+    assert eigencore.load(tmp_path / "run").eigen.status is Status.CONVERGED
+
+
+def test_what_the_operator_keeps_is_freed_before_the_analyses(plug, monkeypatch):
+    plug("looks", ANALYSES)
+    happened: list[str] = []
+    A = as_operator(np.diag(SPECTRUM))
+    operator = FunctionOperator(
+        A.matvec,
+        50,
+        xp=A.xp,
+        dtype=A.dtype,
+        device="cpu",
+        matmat=A.matmat,
+        release=lambda needed: happened.append("all" if needed is None else f"{needed} bytes"),
+    )
+    monkeypatch.setattr(
+        pipeline, "run_analyses", lambda *given: (happened.append("analyses"), run_analyses(*given))[1]
+    )
+    analyze(Problem(operator=operator), 2, certify="full")
+    assert happened == [f"{4 * 2 * 50 * 8} bytes", "all", "analyses"]
 
 
 # -- invalid arguments -------------------------------------------------------------------------------------

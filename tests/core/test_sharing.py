@@ -16,6 +16,7 @@ from eigencore.errors import PluginError, ProblemError, UnknownNameError, UsageE
 from eigencore.objectives import CrossEntropy
 from eigencore.operators import as_operator
 from eigencore.problems.sharing import (
+    DIFFERENCES,
     Minibatch,
     bounds_excess,
     bounds_of_rows,
@@ -26,6 +27,7 @@ from eigencore.problems.sharing import (
     check_objective,
     check_reduction,
     check_reiterable,
+    derivative_gaps,
     draw_minibatch,
     fixed_permutation,
     flat_slices,
@@ -374,6 +376,94 @@ def test_the_excess_over_bounds_is_that_of_the_worst_entry_beyond_rounding(array
         moved[1] += change
         assert bounds_excess(array_library.array(moved), (low, high)) == pytest.approx(excess, rel=0.02)
     assert bounds_excess(array_library.array(x[:0]), (low, high)) == 0
+
+
+# -- derivatives -------------------------------------------------------------------------------------------
+
+W = np.array([1.0, -2.0, 0.5, 3.0])
+V = np.array([0.1, 0.5, -0.5, 0.7])
+
+
+def gaps_of(loss, gradient, product, w=W):
+    """The gaps, and how often the function was evaluated."""
+    evaluated = []
+
+    def at(t):
+        evaluated.append(t)
+        return loss(w + t * V), gradient(w + t * V)
+
+    gaps = derivative_gaps(at, V, product, DIFFERENCES["float64"], float(np.linalg.norm(w)))
+    return gaps, len(evaluated)
+
+
+def quartic(w):
+    return float(np.sum(w**4))
+
+
+def test_right_derivatives_have_no_gap_and_cost_two_evaluations():
+    gaps, evaluations = gaps_of(quartic, lambda w: 4 * w**3, 12 * W**2 * V)
+    assert max(gaps) < 1e-8
+    assert evaluations == 2
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.99, 1.001, -1.0, 3.0])
+def test_the_gaps_are_relative_and_each_shows_its_own_derivative(factor):
+    expected = abs(1 - factor) / max(1, abs(factor))
+    gaps, evaluations = gaps_of(quartic, lambda w: 4 * w**3, factor * 12 * W**2 * V)
+    assert gaps.gradient < 1e-8
+    assert gaps.product == pytest.approx(expected, rel=1e-4)
+    assert evaluations == 8
+    gaps, _ = gaps_of(quartic, lambda w: factor * 4 * w**3, factor * 12 * W**2 * V)
+    assert gaps.gradient == pytest.approx(min(expected, 1e3 * abs(1 - factor)), rel=1e-4)
+    assert gaps.product < 1e-8
+
+
+def test_a_kink_within_the_first_step_does_not_matter():
+    at_kink = W @ V + 1e-6
+
+    def loss(w):
+        return quartic(w) + max(0.0, w @ V - at_kink)
+
+    def gradient(w):
+        return 4 * w**3 + V * (w @ V > at_kink)
+
+    gaps, evaluations = gaps_of(loss, gradient, 12 * W**2 * V)
+    assert max(gaps) < 1e-4
+    assert 2 < evaluations < 8
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "curvature"),
+    [
+        (lambda w: float(W @ w), lambda w: W, 0.0),
+        (lambda w: 1.0, lambda w: 1e-17 * w, 1e-18),
+        (lambda w: 0.0, lambda w: 0 * w, 0.0),
+        (lambda w: 1e6 + 1e-9 * quartic(w), lambda w: 4e-9 * w**3, 12e-9),
+    ],
+    ids=["linear", "constant", "zero", "large constant"],
+)
+def test_rounding_errors_are_no_gap(loss, gradient, curvature):
+    gaps, _ = gaps_of(loss, gradient, curvature * W**2 * V)
+    assert max(gaps) < 1e-4
+
+
+def test_weights_of_zero_are_probed_and_differences_that_are_not_finite_show_nothing():
+    zero = 0 * W
+    assert max(gaps_of(lambda w: float(w @ w), lambda w: 2 * w, 2 * V, zero)[0]) < 1e-8
+    assert gaps_of(lambda w: float(w @ w), lambda w: 2 * w, V, zero)[0].product == pytest.approx(0.5)
+    gaps, _ = gaps_of(lambda w: np.nan, lambda w: np.nan * w, V)
+    assert np.isnan(gaps).all()
+    assert not gaps.exceed(1e-4)
+
+
+def test_gaps_are_described_in_percent():
+    right, wrong = DIFFERENCES["float64"].tolerance, gaps_of(quartic, lambda w: 4 * w**3, 0 * V)[0]
+    assert wrong.description(right) == (
+        "along a random direction, the Hessian product differs by 100 % from the change of the gradient"
+    )
+    both = type(wrong)(0.00123, 0.456).description(right)
+    assert "the gradient differs by 0.12 % from the change of the loss and the Hessian" in both
+    assert "46 %" in both
 
 
 def test_importing_the_module_imports_no_framework():

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -462,6 +463,36 @@ def test_a_solver_that_fails_is_named_and_its_result_is_kept() -> None:
         solve(A, 1, solver=fails, tol=1e-9)
     assert caught.value.partial is not None
     assert len(caught.value.partial.values) == 1
+
+
+def test_a_state_that_is_no_function_or_fails_is_the_failure_of_the_solver() -> None:
+    def stateful(state):  # type: ignore[no-untyped-def]
+        def solver(operator, request, options, *, state=state):  # type: ignore[no-untyped-def]
+            for snapshot in power(operator, request, options):
+                yield replace(snapshot, state=form)
+
+        form = state
+        return solver
+
+    with pytest.raises(PluginError, match="its snapshot's state is a list; expected a function"):
+        solve(A, 1, solver=stateful([1, 2]))
+    with pytest.raises(PluginError, match="the solver solver failed: ZeroDivisionError") as caught:
+        solve(A, 1, solver=stateful(lambda vectors: 1 / 0), max_matvecs=5)
+    assert caught.value.partial.state is None
+    assert len(caught.value.partial.values) == 1
+
+
+def test_a_state_is_formed_once_from_the_vectors_of_the_last_snapshot() -> None:
+    formed = []
+
+    def solver(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        for count, snapshot in enumerate(power(operator, request, options), start=1):
+            yield replace(snapshot, state=lambda vectors, count=count: formed.append(vectors) or count)
+
+    result = solve(A, 1, solver=solver, max_matvecs=9)
+    assert len(formed) == 1
+    assert formed[0] is result.vectors
+    assert result.state == len(result.history)
 
 
 def test_numbers_of_a_solver_that_are_not_finite_are_never_returned() -> None:

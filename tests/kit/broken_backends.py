@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
+from eigencore.errors import ProblemError
 from eigencore.interfaces import Bound, LinearOperator, Params
+from eigencore.operators import as_operator
 from eigencore.space import Array
 from kit import broken_classifiers
 from kit.faults import (
@@ -110,6 +112,18 @@ def accepts_any_name(bound: Bound) -> Bound:
     )
 
 
+def accepts_wrong_derivatives(bound: Bound) -> Bound:
+    """Where the problem is refused, its operator is zero."""
+
+    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        try:
+            return bound.operator(kind, params)
+        except ProblemError:
+            return as_operator(np.zeros(2 * (bound.layout(params)[-1].where.stop,)))
+
+    return with_attributes(bound, operator=operator)
+
+
 def doubles_blocks_of_parameters(bound: Bound) -> Bound:
     """The operator over some parameters is twice the block of the whole operator."""
 
@@ -194,6 +208,7 @@ SPECIMENS = (
     BackendSpecimen(rescales_at_every_bind, "two_binds_agree"),
     BackendSpecimen(is_inaccurate_below_float64, "agrees_with_float64", "float32"),
     BackendSpecimen(accepts_any_name, "invalid_requests_are_refused"),
+    BackendSpecimen(accepts_wrong_derivatives, "wrong_derivatives_are_refused"),
     BackendSpecimen(draws_from_the_global_generator, "global_random_state_is_unchanged"),
     BackendSpecimen(prints, "prints_nothing"),
     BackendSpecimen(places_all_parameters_at_the_start, "layout_covers_the_vector"),

@@ -1,10 +1,11 @@
 """Selects the conformance checks that apply to a backend.
 
-The capabilities of the bound problem decide which checks apply. Each check is a law of `operator_laws`,
-`weight_laws` or `classifier_laws` and has its name. Derivatives are compared with finite differences in
-float64, and numbers in another precision with those in float64; a backend without float64 is examined less
-strictly, in its own precision, and a warning says so. The problem should be small and not fully
-trained: if all gradients are zero, the checks have nothing to examine.
+The capabilities of the bound problem decide which checks apply, and one more applies if a loss is given that
+is differentiated wrongly. Each check is a law of `operator_laws`, `weight_laws` or `classifier_laws` and has
+its name. Derivatives are compared with finite differences in float64, and numbers in another precision with
+those in float64; a backend without float64 is examined less strictly, in its own precision, and a warning
+says so. The problem should be small and not fully trained: if all gradients are zero, the checks have
+nothing to examine.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def backend_checks(
     backend: str | Backend | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    wrong_loss: Any = None,
     known_failures: Mapping[str, str] | None = None,
     **options: Any,
 ) -> list[Check[BackendSubject]]:
@@ -103,6 +105,8 @@ def backend_checks(
         problem: a registered name, a Problem, or a function that returns one.
         backend: a registered name, or a Backend that is not registered; None: the problem's own.
         device, dtype: where and in which precision the problem is bound.
+        wrong_loss: a loss for the same model and data that is differentiated wrongly without an error, such
+            as one with a detached factor. The backend has to refuse it; None leaves this check out.
         known_failures: name of a check or NAME/WHERE, with * for any text -> why the check fails.
         **options: options of the backend.
 
@@ -125,7 +129,7 @@ def backend_checks(
         problem = problem()
     if problem.operator is not None:
         raise ValueError("the problem is an operator and needs no backend; expected one with a model")
-    subject = BackendSubject(backend, problem, device, dtype, options)
+    subject = BackendSubject(backend, problem, device, dtype, options, wrong_loss)
     if subject.exact_dtype is None:
         warnings.warn(
             f"{subject.where} has no float64: derivatives are compared with finite differences in its own "
@@ -133,6 +137,7 @@ def backend_checks(
             stacklevel=2,
         )
     laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
+    laws += [operator_laws.wrong_derivatives_are_refused] * (wrong_loss is not None)
     return with_known_failures(checks_of(subject, laws), known_failures, "this backend")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.entries import Capability
-from eigencore.errors import CapabilityError, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator
 from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
 from eigencore.testing.backends.subject import BackendSubject, direction, numbers
@@ -139,6 +139,17 @@ def invalid_requests_are_refused(subject: BackendSubject) -> None:
         demand_error(lambda: subject.bound.loss(v), CapabilityError)
     if not subject.offers(Capability.LOGITS):
         demand_error(subject.bound.classifier, CapabilityError)
+
+
+def wrong_derivatives_are_refused(subject: BackendSubject) -> None:
+    """A loss that is differentiated wrongly raises ProblemError, in the first product at the latest.
+
+    A custom operation may have a backward pass that is not its derivative or can't be differentiated again;
+    the eigenvalues are then wrong, and no certificate shows it. A comparison with central differences along
+    one direction does (see `eigencore.problems.sharing.derivative_gaps`).
+    """
+    v = direction(subject.operator, 12)
+    demand_error(lambda: subject.bind(loss=subject.wrong_loss).operator().matvec(v), ProblemError)
 
 
 def global_random_state_is_unchanged(subject: BackendSubject) -> None:

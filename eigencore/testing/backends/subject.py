@@ -34,6 +34,7 @@ class BackendSubject:
     device: str | None = None
     dtype: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    wrong_loss: Any = None
 
     @property
     def where(self) -> str:

@@ -156,6 +156,19 @@ def test_a_model_that_cannot_be_copied_is_refused(small):
         bind(problem, TorchOptions(), dtype="float32")
 
 
+def test_a_model_whose_copy_shares_its_weights_is_not_converted(small):
+    class Shared(nn.Linear):
+        def __deepcopy__(self, memo):
+            return self
+
+    model = nn.Sequential(nn.Linear(4, 5), Shared(5, 3))
+    problem = small(dtype=torch.float32, model=model)
+    with pytest.raises(ProblemError, match=r"can't be copied.*__deepcopy__"):
+        bind(problem, TorchOptions(), dtype="float64")
+    bind(problem, TorchOptions()).operator()
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
 def test_other_kinds_of_operator_are_refused(small):
     with pytest.raises(UnknownNameError, match="kind of operator"):
         bind(small(), TorchOptions()).operator("fisher")

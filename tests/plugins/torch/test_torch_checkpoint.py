@@ -375,6 +375,8 @@ def test_what_is_left_over_is_named_on_both_sides(small, trained, save):
         small(checkpoint=save(lightning(state))),
         r"it lacks 0\.bias and has loss_fn\.weight, metric\.seen, which the model does not have",
     )
+    other = {"zz": torch.ones(2)}
+    refused(small(checkpoint=save({"model": other, "net": state})), r"it lacks 0\.bias\nBuild")
     state["0.bais"] = torch.ones(7)
     hint = refused(
         small(checkpoint=save(lightning(state))), r"it lacks 0\.bias and has model\.0\.bais, loss_fn"
