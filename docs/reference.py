@@ -36,20 +36,21 @@ WRITTEN = "<!-- written by docs/reference.py -->"
 # The public names, and the classes and functions that they contain, accept or raise.
 PYTHON: dict[str, tuple[Any, ...]] = {
     "Functions": (
-        *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load),
+        *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
     ),
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
         *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
+        results.AnalysisFailure,
     ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
-    "Errors": (eigencore.EigencoreError, eigencore.Interrupted, RunInterrupted),
+    "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
 }
 PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
-        *(interfaces.Solver, interfaces.Snapshot),
+        *(interfaces.NotedOperator, interfaces.Solver, interfaces.Snapshot),
     ),
     "Backends": (
         *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),

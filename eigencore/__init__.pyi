@@ -23,6 +23,7 @@ from .results import EigenResult as EigenResult
 from .results import Run as Run
 from .results import Status as Status
 from .runs.folder import load as load
+from .runs.folder import save as save
 from .solving.solve import solve as solve
 
 __version__: str

@@ -69,6 +69,46 @@ def from_host(x: Floats, space: Space) -> Array:
     return space.xp.asarray(np.array(x, order="C"), dtype=space.dtype, device=space.device)
 
 
+def native_bytes(x: Array) -> memoryview:
+    """The bytes of an array of any library in its own data type, in C order.
+
+    They are not copied if the array is contiguous and in the host's memory.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        print(len(arrays.native_bytes(np.zeros((2, 3), dtype=np.float32))))
+    """
+    if compat.is_torch_array(x):
+        x = x.detach().resolve_conj().resolve_neg().cpu().contiguous()
+        # NumPy has no bfloat16: the bytes are viewed as such before they are handed over.
+        x = x.reshape(-1).view(namespace(x).uint8).numpy()
+    elif compat.is_cupy_array(x):
+        x = x.get()
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
+
+
+def trimmed(x: Array) -> Array:
+    """x itself, or a copy if x is a view of a larger array, whose memory it would keep.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        first = arrays.trimmed(np.zeros((100, 3))[:1, :])
+        assert first.base is None
+    """
+    if compat.is_numpy_array(x):
+        base = getattr(x, "base", None)
+        held = base.nbytes if isinstance(base, np.ndarray) else 0
+    elif compat.is_torch_array(x):
+        held = x.untyped_storage().nbytes()
+    else:
+        return x
+    return namespace(x).asarray(x, copy=True) if held > x.nbytes else x
+
+
 def zeros(shape: tuple[int, ...], space: Space) -> Array:
     """An array of zeros in the space."""
     return space.xp.zeros(shape, dtype=space.dtype, device=space.device)

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from eigencore.errors import EigencoreError
+from eigencore.errors import Culprit, EigencoreError
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
@@ -24,7 +27,7 @@ class Status(StrEnum):
         BUDGET: max_matvecs or max_seconds was reached.
         INTERRUPTED: Ctrl-C was pressed.
         STAGNATED: the residuals no longer decrease, or fresh products contradict the solver's estimates.
-        BREAKDOWN: the solver returned before all pairs had converged.
+        BREAKDOWN: the solver returned, or something failed, before all pairs had converged.
     """
 
     CONVERGED = "converged"
@@ -69,7 +72,7 @@ class Certificate:
         matvecs: the number of products that it took.
         exact: whether the residuals are exact norms from fresh products, not the solver's estimates.
         bound: the values match as many eigenvalues, counted with multiplicity, one to one within
-            this distance; None if not certified.
+            this distance; None if not certified. It is at least the floor.
         confidence: the probability with which the bound holds (1.0 for a full certificate).
         orthogonality: the largest entry of |V'V - I|.
         floor: the precision floor, the largest residual norm that counts as zero in this precision.
@@ -112,7 +115,8 @@ class EigenResult:
         values: Ritz values (k,), float64 on the host.
         vectors: the Ritz vectors (n, k), one per column, in the operator's array library.
         residuals: the residual norms ||A v - theta v|| (k,): exact if `certificate.exact`, otherwise
-            estimated by the solver.
+            estimated by the solver. Those below the precision floor `certificate.floor`, which the products
+            cannot show, are given as the floor.
         converged: whether each pair has converged (k,).
         status: how the solve ended.
         advice: a sentence that explains the status and, unless all pairs have converged, another one that
@@ -121,9 +125,14 @@ class EigenResult:
         seconds: wall-clock time.
         certificate: what is proved about the pairs.
         history: one Step per snapshot.
-        notes: facts reported by the solver or the core.
+        notes: facts reported by the solver, the operator or the core.
         options: the solver's options, resolved.
-        state: a state from which `solve(..., state=...)` can resume, or None.
+        state: a value from which `solve(..., state=...)` can resume any number of times, also in another
+            process; None if the solver has none, or there are no pairs. Once all pairs have converged, it
+            refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
+            what the solver needs to continue: `lanczos` its whole basis.
+
+    A result holds no operator. It can be pickled if its arrays and options can.
 
     Example:
         import numpy as np
@@ -155,6 +164,25 @@ class EigenResult:
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Any = field(default=None, repr=False)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.
+
+        Args:
+            folder: as for `Run.save`, which raises the same errors.
+
+        Returns:
+            The folder that they are in; `eigencore.load` reads it.
+
+        Example:
+            import numpy as np
+            import eigencore
+
+            result = eigencore.solve(np.diag(np.arange(1.0, 51.0)), k=3)
+            folder = result.save("my-result")
+            print(eigencore.load(folder).eigen.values)
+        """
+        return Run(self).save(folder)
 
 
 @dataclass(frozen=True)
@@ -273,6 +301,23 @@ class AnalysisResult:
 
 
 @dataclass(frozen=True)
+class AnalysisFailure:
+    """Why an analysis failed.
+
+    Attributes:
+        message: the type and the text of its exception, as in "ValueError: x is 0".
+        culprit: the part that failed: "analysis", or what a solve in the analysis reported.
+        exit_code: the exit code of the command for it.
+        traceback: the traceback as text.
+    """
+
+    message: str
+    culprit: Culprit
+    exit_code: int
+    traceback: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Run:
     """The result of one `analyze`: the eigenpairs, the findings of the analyses, and how it was run.
 
@@ -280,7 +325,10 @@ class Run:
         eigen: the eigenpairs.
         analyses: the result of each analysis, by its name.
         manifest: the arguments with the seed, resolved options, versions, plugins, device, dtype, threads
-            and a digest of the problem.
+            and, if the run was saved, a digest of the problem. Empty for eigenpairs that were saved alone.
+        failed: the failures of analyses, by name. They are not saved: in a loaded run, `manifest["failed"]`
+            has their messages.
+        folder: the folder that `analyze` saved the run in, or that it was loaded from; None if there is none.
 
     Example:
         import eigencore
@@ -292,3 +340,30 @@ class Run:
     eigen: EigenResult
     analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    failed: Mapping[str, AnalysisFailure] = field(default_factory=dict)
+    folder: Path | None = field(default=None, repr=False)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Saves the run in a folder, as `analyze(out=...)` does.
+
+        Args:
+            folder: a folder that is new, empty, or holds an earlier run, which is replaced. A finished run is
+                only replaced by a finished one: an unfinished run is then saved in NAME-unfinished beside it.
+
+        Returns:
+            The folder that the run is in; `eigencore.load` reads it.
+
+        Raises:
+            UsageError: the folder cannot be used.
+            ResultError: a file cannot be written.
+
+        Example:
+            import eigencore
+
+            run = eigencore.analyze("demo:quadratic", k=3, options={"problem": {"n": 60}})
+            print(run.save("my-run"))
+        """
+        # The folder of a run is written by a package above this module, which the public name leads to.
+        import eigencore
+
+        return eigencore.save(self, folder)

@@ -2,6 +2,7 @@
 
 - `conversion`: `as_operator` makes an operator from anything that multiplies vectors.
 - `counting`: operators that count their products.
+- `caching`: freeing the intermediate results that an operator keeps between products.
 - `algebra`: sums, multiples, shifts, congruences, projections and restrictions.
 """
 

@@ -1,3 +1,4 @@
+from .caching import release as release
 from .conversion import FunctionOperator as FunctionOperator
 from .conversion import as_operator as as_operator
 from .counting import CountingMinibatchOperator as CountingMinibatchOperator

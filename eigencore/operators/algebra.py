@@ -13,7 +13,8 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.interfaces import LinearOperator
-from eigencore.operators.conversion import FunctionOperator
+from eigencore.operators.caching import release
+from eigencore.operators.conversion import FunctionOperator, notes_of
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add(A: LinearOperator, B: LinearOperator) -> LinearOperator:
         print(add(A, B).matvec(np.ones(2)))
     """
     _refuse_unless_compatible(A, B)
-    return _derived(A, lambda V, product: product(A)(V) + product(B)(V))
+    return _derived(A, lambda V, product: product(A)(V) + product(B)(V), also=(B,))
 
 
 def multiply(A: LinearOperator, c: float) -> LinearOperator:
@@ -166,7 +167,10 @@ _Product = Callable[[LinearOperator], Callable[[Array], Array]]
 
 
 def _derived(
-    A: LinearOperator, apply: Callable[[Array, _Product], Array], n: int | None = None
+    A: LinearOperator,
+    apply: Callable[[Array, _Product], Array],
+    n: int | None = None,
+    also: Sequence[LinearOperator] = (),
 ) -> LinearOperator:
     """An operator in the space of A, from a function that is written once for vectors and blocks.
 
@@ -174,6 +178,7 @@ def _derived(
         A: the operator whose library, data type and device are used.
         apply: takes a vector or a block, and a function that returns the matching product of an operator.
         n: the length of the vectors; None: as for A.
+        also: the other operators that the function multiplies by.
     """
     return FunctionOperator(
         lambda v: apply(v, lambda operator: operator.matvec),
@@ -182,6 +187,8 @@ def _derived(
         dtype=A.dtype,
         device=A.device,
         matmat=lambda V: apply(V, lambda operator: operator.matmat),
+        notes=lambda: tuple(dict.fromkeys(note for operator in (A, *also) for note in notes_of(operator))),
+        release=lambda needed: release(A, *also, needed=needed),
     )
 
 

@@ -7,7 +7,9 @@ complete. Nothing is pickled.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ResultError, UsageError
+from eigencore.results import Status
 from eigencore.runs.result_json import from_json, host, parse, to_json
 
 if TYPE_CHECKING:
@@ -52,56 +55,80 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"the folder {folder} can't be created: {_reason(error)}") from error
 
 
-def save(run: Run, out: str | os.PathLike[str]) -> None:
-    """Saves a run in a folder; an earlier run in that folder is replaced.
+def save(run: Run, folder: str | os.PathLike[str]) -> Path:
+    """Saves a run in a folder. An earlier run in that folder is replaced, unless only that one is finished.
+
+    A run is finished if all pairs have converged and all analyses have finished. If NAME holds a finished
+    run, an unfinished one is saved beside it: in NAME-unfinished, NAME-unfinished-2 and so on, whichever is
+    the first to hold neither a finished run nor anything else.
 
     The vectors (n, k) are written in float64 if that is the operator's type, otherwise in float32. If a file
     cannot be written, the earlier run remains.
 
     Args:
         run: the run to save.
-        out: the folder, which is created if necessary.
+        folder: the folder, which is created if necessary.
+
+    Returns:
+        The folder that the run is in.
 
     Raises:
         UsageError: the folder cannot be used, as in `check_folder`.
         ResultError: a file cannot be written.
+
+    Example:
+        import eigencore
+
+        run = eigencore.analyze("demo:quadratic", k=2)
+        print(eigencore.save(run, "my-run"))
     """
     try:
-        folder = check_folder(out)
+        place = check_folder(folder)
+        contents = _contents(run)
+        if not is_finished(run):
+            place = _not_finished(place)
     except UsageError as error:  # the folder changed during the solve, whose result must not be lost
         error.partial = run.eigen
         raise
     written: dict[str, Path] = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, write in _contents(run).items():
-            written[name] = folder / f"{_TEMPORARY}{os.getpid()}-{name}"
+        place.mkdir(parents=True, exist_ok=True)
+        for name, write in contents.items():
+            written[name] = place / f"{_TEMPORARY}{os.getpid()}-{name}"
             with open(written[name], "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
         # The earlier result is removed first and the new one comes last: no folder holds parts of two runs.
         for name in (RESULT, VECTORS, ARRAYS):
-            (folder / name).unlink(missing_ok=True)
+            (place / name).unlink(missing_ok=True)
         for name in (VECTORS, ARRAYS, RESULT):
             if name in written:
-                written[name].replace(folder / name)
+                written[name].replace(place / name)
     except OSError as error:
         raise ResultError(
-            f"the run can't be saved in {folder}: {_reason(error)}", partial=run.eigen
+            f"the run can't be saved in {place}: {_reason(error)}", partial=run.eigen
         ) from error
     finally:
         for path in written.values():
             path.unlink(missing_ok=True)
+    return place
+
+
+def is_finished(run: Run) -> bool:
+    """Whether all pairs have converged and all analyses have finished."""
+    return _says_finished(run.eigen.status, run.manifest)
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
     """The run that was saved in a folder.
 
-    Its vectors (n, k) are memory-mapped from the file: they are read when they are used.
+    A result that `EigenResult.save` wrote is a run without analyses: it is `.eigen` of what is returned. The
+    vectors (n, k) are memory-mapped from the file: they are read when they are used. Writing to arrays of the
+    run does not change the files.
 
     Args:
-        folder: the folder that `analyze(out=...)` or `eigen analyze --out` wrote.
+        folder: the folder that `analyze(out=...)`, `eigen analyze --out` or a method `save` wrote.
 
     Raises:
         ResultError: there is no run in the folder, or it is damaged or has another schema.
@@ -120,9 +147,9 @@ def load(folder: str | os.PathLike[str]) -> Run:
         raise ResultError(what, hint="Name a folder that `eigen analyze --out` or analyze(out=...) wrote.")
     try:
         text = (place / RESULT).read_text(encoding="utf-8")
-        vectors = np.load(place / VECTORS, mmap_mode="r", allow_pickle=False)
+        vectors = np.load(place / VECTORS, mmap_mode="c", allow_pickle=False)
         columns = _read_columns(place / ARRAYS) if (place / ARRAYS).exists() else {}
-        run = from_json(text, vectors, columns)
+        run = replace(from_json(text, vectors, columns), folder=place)
     except ResultError as error:
         raise ResultError(f"{place}: {error.message}", hint=error.hint) from error
     except Exception as error:  # on damaged files NumPy and zipfile raise almost anything
@@ -133,6 +160,35 @@ def load(folder: str | os.PathLike[str]) -> Run:
             f"{place / VECTORS} holds {vectors.dtype} of shape {vectors.shape}; expected floats of {expected}"
         )
     return run
+
+
+def _says_finished(status: Any, manifest: Mapping[str, Any]) -> bool:
+    converged = status == Status.CONVERGED
+    return converged and bool(manifest.get("finished", not manifest.get("failed")))
+
+
+def _holds_finished(folder: Path) -> bool:
+    if not os.path.isfile(folder / RESULT):
+        return False
+    result = parse((folder / RESULT).read_text(encoding="utf-8"))
+    manifest = result.get("run")
+    return _says_finished(result.get("status"), manifest if isinstance(manifest, dict) else {})
+
+
+def _not_finished(folder: Path) -> Path:
+    """The folder itself or, if it holds a finished run, a folder beside it for an unfinished one."""
+    if not _holds_finished(folder):
+        return folder
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    for number in count(1):
+        other = named.with_name(f"{named.name}-unfinished{'' if number == 1 else f'-{number}'}")
+        try:
+            if not _holds_finished(check_folder(other)):
+                return other
+        except UsageError:
+            if not os.path.lexists(other):
+                raise  # it can't be created
+    raise AssertionError
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -6,18 +6,21 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.entries import DEFAULT_KIND
 from eigencore.registry import registry
-from eigencore.runs.result_json import host, plain
+from eigencore.runs.result_json import plain
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator, Problem
+    from eigencore.interfaces import Bound, LinearOperator, Params, Problem
     from eigencore.request import Request
     from eigencore.results import EigenResult
+
+BLOCK = 1 << 24  # bytes that are hashed at once
 
 
 def about(
@@ -27,7 +30,7 @@ def about(
     request: Request,
     eigen: EigenResult,
     kind: str,
-    params: str | None,
+    params: Params,
 ) -> dict[str, Any]:
     """The problem, backend and operator of a run, and its exact eigenvalues in the request's order, if known.
 
@@ -39,7 +42,7 @@ def about(
         "backend": backend,
         "operator": {
             "kind": kind,
-            "params": params,
+            "params": params if params is None or isinstance(params, str) else ", ".join(params),
             "n": eigen.n,
             "dtype": eigen.dtype,
             "device": eigen.device,
@@ -65,18 +68,34 @@ def digest(problem: Problem) -> str | None:
 
     These are the arrays of the operator; those of the model, if it has a `state_dict()` or is a mapping or
     sequence of arrays; the bytes of the checkpoint; and the data, if it is a list or tuple of arrays rather
-    than a loader. None if the problem has none of these.
+    than a loader. None if the problem has none of these. Arrays are read in their own data type, in blocks
+    that are hashed at the same time by several threads; sparse tensors of PyTorch are not read.
     """
     read = hashlib.sha256()
     empty = read.hexdigest()
     for name in ("operator", "model", "data"):
         for path, array in _arrays_in(getattr(problem, name), name):
             read.update(f"{path} {array.dtype} {array.shape}\n".encode())
-            read.update(host(array).tobytes())
+            read.update(_digest_of_bytes(arrays.native_bytes(array)))
     if problem.checkpoint is not None:
         with open(problem.checkpoint, "rb") as file:
             read.update(hashlib.file_digest(file, "sha256").digest())
     return read.hexdigest() if read.hexdigest() != empty else None
+
+
+def _digest_of_bytes(data: memoryview) -> bytes:
+    """The SHA-256 of the SHA-256 of each block."""
+    blocks = [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
+    if len(blocks) <= 1:
+        digests = [_sha256(block) for block in blocks]
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            digests = list(threads.map(_sha256, blocks))
+    return _sha256(b"".join(digests))
+
+
+def _sha256(data: bytes | memoryview) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def environment(operator: LinearOperator) -> dict[str, Any]:
@@ -96,9 +115,10 @@ def environment(operator: LinearOperator) -> dict[str, Any]:
 
 
 def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if arrays.is_array(part):
-        # Arrays of objects and sparse tensors have no bytes to read.
-        if not getattr(part.dtype, "hasobject", False) and not getattr(part, "is_sparse", False):
+    if hasattr(part, "__tensor_flatten__"):  # a PyTorch tensor that consists of others
+        yield from _arrays_in({name: getattr(part, name) for name in part.__tensor_flatten__()[0]}, path)
+    elif arrays.is_array(part):
+        if _has_bytes(part):
             yield path, part
     elif hasattr(part, "tocoo"):  # SciPy sparse matrices
         sparse = part.tocoo()
@@ -111,6 +131,13 @@ def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(part, list | tuple):
         for index, value in enumerate(part):
             yield from _arrays_in(value, f"{path}.{index}")
+
+
+def _has_bytes(array: Any) -> bool:
+    """Whether an array has bytes to read, unlike arrays of objects, sparse tensors and quantised ones."""
+    dense = str(getattr(array, "layout", "torch.strided")) == "torch.strided"
+    objects, quantized = getattr(array.dtype, "hasobject", False), getattr(array, "is_quantized", False)
+    return dense and not (objects or quantized)
 
 
 def _version(distribution: str) -> str | None:

@@ -64,11 +64,16 @@ class ArgumentsDocument:
 
 @dataclass(frozen=True)
 class RunDocument:
-    """The manifest. `options` are the resolved options of each entry."""
+    """The manifest. `options` are the resolved options of each entry.
+
+    `finished`: whether all pairs have converged and all analyses have finished.
+    """
 
     options: dict[str, dict[str, Any] | None]
     arguments: ArgumentsDocument = field(default_factory=ArgumentsDocument)
     failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    finished: bool = False
     problem_description: str | None = None
     backend_description: str | None = None
 

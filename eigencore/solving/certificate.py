@@ -67,6 +67,12 @@ def products_needed(level: str, k: int) -> int:
     return 0 if level == "none" else k if _is_full(level, k) else SKETCHES
 
 
+def certificate_bytes(operator: LinearOperator, level: str, k: int) -> int:
+    """The memory in bytes that a certificate of k pairs takes: four blocks as wide as its products."""
+    itemsize = int(operator.xp.finfo(operator.dtype).bits) // 8
+    return 4 * products_needed(level, k) * operator.shape[0] * itemsize
+
+
 def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
     """A grade that relies on the solver's estimates alone; `why` gives the reason for that."""
     floor = precision_floor(eps, claim.norm)
@@ -110,6 +116,17 @@ def certify(
         return _full(operator, claim, request, static, measure=measure and room, room=room)
     measure = measure and needed + 2 <= allowance
     return _sketch(operator, claim, request, static, measure=measure, allowance=allowance)
+
+
+def resolvable(grade: Grade) -> Grade:
+    """The grade without numbers below the precision floor, which the products cannot show.
+
+    A residual or bound below the floor is replaced by the floor. Which pairs have converged is not affected,
+    because the floor is never above a threshold.
+    """
+    floor, bound = grade.certificate.floor or 0.0, grade.certificate.bound
+    certificate = replace(grade.certificate, bound=None if bound is None else max(bound, floor))
+    return replace(grade, residuals=np.maximum(grade.residuals, floor), certificate=certificate)
 
 
 def _full(

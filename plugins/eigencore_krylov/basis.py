@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import UsageError
 from eigencore.interfaces import LinearOperator
 from eigencore.space import Array
 
@@ -36,6 +35,7 @@ class Basis:
         D: couplings of V to the suspended directions (j, number of suspended directions).
         norm: the largest |Ritz value| so far, a lower bound of ||A||.
         restarts: the number of restarts so far.
+        drawn: the number of random vectors so far.
     """
 
     operator: LinearOperator
@@ -46,6 +46,7 @@ class Basis:
     D: Floats
     norm: float = 0.0
     restarts: int = 0
+    drawn: int = 0
 
     @property
     def size(self) -> int:
@@ -72,25 +73,16 @@ class Basis:
             m: the size of a full basis.
         """
         n = operator.shape[0]
-        start = arrays.random_normal(rng, (n,), operator) if start is None else start
-        block = [start] if start.ndim == 1 else [start[:, i] for i in range(start.shape[1])]
-        rows = arrays.zeros((min(n, m + len(block)), n), operator)
+        width = 1 if start is None or start.ndim == 1 else start.shape[1]
+        rows = arrays.zeros((min(n, m + width), n), operator)
         empty = np.zeros((0, 0))
         basis = cls(operator, rows, empty, empty, (), empty)
-        for x in block:
-            basis.add(x)
+        if start is None:
+            basis.add_random(rng)
+        else:
+            for x in [start] if start.ndim == 1 else [start[:, i] for i in range(width)]:
+                basis.add(x)
         return basis
-
-    def resume(self, operator: LinearOperator) -> Basis:
-        """Continues with `operator`, which is the same matrix in another wrapper.
-
-        Raises:
-            UsageError: the basis vectors have another length or data type.
-        """
-        if operator.shape[0] != self.rows.shape[1] or operator.dtype != self.rows.dtype:
-            raise UsageError("this state comes from an operator of another size or data type")
-        self.operator = operator
-        return self
 
     def expand(self, apply: Callable[[Array], Array], index: int) -> None:
         """Multiplies one pending direction, at the cost of one product.
@@ -130,17 +122,18 @@ class Basis:
                 continue
             break
 
-        self.T = np.block([[self.T, known[:, None]], [known[None, :], own[:1, None]]])
+        T = np.block([[self.T, known[:, None]], [known[None, :], own[:1, None]]])
+        C = np.vstack([self.C[:, 1:], own[None, 1:]])
         self.norm = max(self.norm, abs(float(own[0])), float(np.max(np.abs(known), initial=0.0)))
-        self.C = np.vstack([self.C[:, 1:], own[None, 1:]])
-        self.D = np.vstack([self.D, np.zeros((1, len(self.suspended)))])
         # If no more than this remains, it is rounding error: the space is invariant, and there is no new
         # direction.
         if remaining > 10 * arrays.eps(self.operator) * self.norm and j + p < self.rows.shape[1]:
             w /= remaining
             self._append(w)
-            self.C = np.hstack([self.C, np.zeros((j + 1, 1))])
-            self.C[j, -1] = remaining
+            C = np.hstack([C, np.zeros((j + 1, 1))])
+            C[j, -1] = remaining
+        self.T, self.C = T, C
+        self.D = np.vstack([self.D, np.zeros((1, len(self.suspended)))])
 
     def add(self, x: Array) -> float:
         """Adds a pending direction with zero couplings: the part of x that is orthogonal to V and P.
@@ -149,21 +142,43 @@ class Basis:
             The norm of that part for x of unit length; 0.0 if nothing remains, in which case nothing is
             added.
         """
-        used = self.size + self.pending
-        length = arrays.norm(x)
-        if length == 0 or used == self.rows.shape[1]:
+        if self.size + self.pending == self.rows.shape[1]:
             return 0.0
-        x, new = x / length, 1.0
-        for _ in range(3):
-            x = x - (self.rows[:used, :] @ x) @ self.rows[:used, :]
-            remaining = arrays.norm(x)
-            new *= remaining
-            if new < 10 * arrays.eps(self.operator):
-                return 0.0
-            x = x / remaining
-        self._append(x)
-        self.C = np.hstack([self.C, np.zeros((self.size, 1))])
+        x, new = self._new_part(x)
+        if new:
+            self._append(x)
+            self.C = np.hstack([self.C, np.zeros((self.size, 1))])
         return new
+
+    def add_random(self, rng: np.random.Generator) -> None:
+        """Adds a random pending direction."""
+        self.drawn += 1
+        self.add(arrays.random_normal(rng, self.operator.shape[:1], self.operator))
+
+    def recover(self, apply: Callable[[Array], Array], index: int) -> int:
+        """Computes a pending direction that is still zero from its couplings, at the cost of one product.
+
+        Args:
+            apply: v -> A v.
+            index: the first pending direction that is zero; from its couplings on, the columns of C are
+                orthogonal.
+
+        Returns:
+            The index of the next such direction: `index` again if only rounding error remained, in which
+            case the direction is removed.
+        """
+        j, column = self.size, self.C[:, index]
+        size, V = float(np.linalg.norm(column)), self.rows[:j, :]
+        w = apply(self._to_device(column / size) @ V)
+        w = w - self._to_device(self.T @ column / size) @ V
+        x, new = self._new_part(w)
+        if not new:
+            self.C = np.delete(self.C, index, axis=1)
+            return index
+        self.rows = arrays.write(self.rows, (j + index, slice(None)), x)
+        self.C = self.C.copy()
+        self.C[:, index] *= new * arrays.norm(w) / size
+        return index + 1
 
     def rotate(self, rotation: Floats, values: Floats) -> None:
         """Replaces V by S'V: in place, a chunk of columns at a time, where arrays can be written.
@@ -221,6 +236,21 @@ class Basis:
         self.rows = arrays.write(self.rows, (j, slice(None)), self.rows[j + index, :])
         self.rows = arrays.write(self.rows, (j + index, slice(None)), first)
         self.C[:, [0, index]] = self.C[:, [index, 0]]
+
+    def _new_part(self, x: Array) -> tuple[Array, float]:
+        """The part of x orthogonal to V and P, of unit length, and its norm for x of unit length, or 0.0."""
+        used, length, new = self.size + self.pending, arrays.norm(x), 1.0
+        if length == 0:
+            return x, 0.0
+        x = x / length
+        for _ in range(3):
+            x = x - (self.rows[:used, :] @ x) @ self.rows[:used, :]
+            remaining = arrays.norm(x)
+            new *= remaining
+            if new < 10 * arrays.eps(self.operator):
+                return x, 0.0
+            x = x / remaining
+        return x, new
 
     def _append(self, x: Array) -> None:
         """Writes x after the last used row; allocates more rows if all are used."""

@@ -34,6 +34,7 @@ from eigencore.options import option
 from eigencore.request import Request, precision_floor
 from eigencore_krylov.basis import Basis
 from eigencore_krylov.repeated import RepeatedSearch
+from eigencore_krylov.state import LanczosState, basis_of, state_of
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
@@ -76,12 +77,14 @@ class RitzPairs:
         rotation: eigenvectors of T, one per column (j, j).
         wanted: indices of the wanted pairs, in the request's order.
         residuals: estimated residuals of the wanted pairs.
+        complete: whether there are k wanted pairs, and all have converged.
     """
 
     values: Floats
     rotation: Floats
     wanted: np.ndarray
     residuals: Floats
+    complete: bool
 
     def snapshot(self, basis: Basis, settled: bool, notes: tuple[str, ...]) -> Snapshot:
         """Returns the wanted pairs as a Snapshot."""
@@ -95,7 +98,7 @@ class RitzPairs:
             settled=settled,
             notes=notes,
             restarts=basis.restarts,
-            state=basis,
+            state=lambda vectors: state_of(basis, self.rotation, self.wanted, vectors, self.complete),
         )
 
 
@@ -105,7 +108,9 @@ def ritz(basis: Basis, request: Request) -> RitzPairs:
     basis.norm = max(basis.norm, float(np.max(np.abs(values))))
     wanted = request.order(values)
     residuals = np.linalg.norm(basis.couplings.T @ rotation[:, wanted], axis=0)
-    return RitzPairs(values, rotation, wanted, residuals)
+    thresholds = request.thresholds(values[wanted], precision_floor(arrays.eps(basis.operator), basis.norm))
+    complete = len(wanted) == request.k and bool(np.all(residuals <= thresholds))
+    return RitzPairs(values, rotation, wanted, residuals, complete)
 
 
 def kept_pairs(k: int, m: int, converged: int) -> int:
@@ -136,14 +141,31 @@ def next_direction(basis: Basis, pairs: RitzPairs | None, request: Request, floo
     return int(np.argmax(np.abs(basis.C.T @ pairs.rotation[:, first])))
 
 
+def resume(
+    basis: Basis, pairs: RitzPairs, settled: bool, notes: tuple[str, ...], *, recover: bool
+) -> Generator[Snapshot, None, None]:
+    """Yields the pairs of a basis from a state, and again after every product that the basis needs.
+
+    Args:
+        recover: whether the pending directions are zero and have to be computed.
+    """
+    # Until all directions are known, the state of a snapshot leaves them out again.
+    pairs, unknown = replace(pairs, complete=pairs.complete or recover), basis.pending if recover else 0
+    yield pairs.snapshot(basis, settled, notes)
+    index = 0
+    for _ in range(unknown):
+        index = basis.recover(basis.operator.matvec, index)
+        yield pairs.snapshot(basis, settled, notes)
+
+
 def lanczos(
-    operator: LinearOperator, request: Request, options: LanczosOptions, *, state: Basis | None = None
+    operator: LinearOperator, request: Request, options: LanczosOptions, *, state: LanczosState | None = None
 ) -> Generator[Snapshot, None, None]:
     """Thick-restart Lanczos as a solver: see `eigencore.interfaces.Solver` for arguments and snapshots.
 
     Raises:
         OptionError: the requested basis is too small for k pairs.
-        UsageError: the state comes from an operator of another size or data type.
+        UsageError: the state comes from another solver, or from an operator of another size or data type.
 
     Example:
         import numpy as np
@@ -155,18 +177,23 @@ def lanczos(
     """
     n, k = operator.shape[0], request.k
     m = basis_size(options.basis, k, n)
-    rng = np.random.default_rng(request.seed)
-    basis = Basis.from_start(operator, request.start, rng, m) if state is None else state.resume(operator)
-    pairs = ritz(basis, request) if basis.size else None
-    search: RepeatedSearch | None = None
     settled, notes = not options.repeated or k == 1, tuple[str, ...]()
-    if pairs is not None:
-        yield pairs.snapshot(basis, settled, notes)
+    search: RepeatedSearch | None = None
+    pairs: RitzPairs | None = None
+    rng = np.random.default_rng(request.seed)
+    if state is None:
+        basis = Basis.from_start(operator, request.start, rng, m)
+    else:
+        basis = basis_of(state, operator, m)
+        # The basis may contain the directions that were drawn before.
+        rng.standard_normal(n * basis.drawn)
+        yield from resume(basis, ritz(basis, request), settled, notes, recover=state.pending is None)
+        pairs = ritz(basis, request)
 
     while basis.pending or basis.size < n:
         floor = precision_floor(arrays.eps(operator), basis.norm)
         if not basis.pending:
-            basis.add(arrays.random_normal(rng, (n,), operator))
+            basis.add_random(rng)
         # The chain of a search is always the last pending direction.
         index = next_direction(basis, pairs, request, floor) if search is None else basis.pending - 1
         basis.expand(operator.matvec, index)
@@ -188,7 +215,7 @@ def lanczos(
             pairs = restart(basis, pairs, request, k)
             yield pairs.snapshot(basis, settled, notes)
             basis.suspend_pending()
-            basis.add(arrays.random_normal(rng, (n,), operator))
+            basis.add_random(rng)
         elif basis.size >= m and basis.pending and n > m:
             pairs = restart(basis, pairs, request, kept_pairs(k, m, converged))
             yield pairs.snapshot(basis, settled, notes)

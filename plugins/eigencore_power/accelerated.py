@@ -33,6 +33,7 @@ import numpy as np
 from eigencore.interfaces import Snapshot
 from eigencore.request import Request
 from eigencore_power.blocks import Block, RitzDecomposition, start_block
+from eigencore_power.converged import begin_from
 from eigencore_power.locally_optimal_block import locally_optimal_block
 from eigencore_power.locally_optimal_pair import locally_optimal_pair
 from eigencore_power.options import AccelPowerOptions
@@ -92,6 +93,7 @@ def accel_power(
         print(result.values, result.notes)
     """
     check_end(request, "accel_power", ("LM", "LA", "SA"))
+    request, state = begin_from(operator, request, state)
     if request.which != "LM":
         check_options_for_one_end(request, options)
         yield from locally_optimal_block(operator, request, state=state)

@@ -37,6 +37,7 @@ from eigencore_power.blocks import (
     ritz_block,
     start_block,
 )
+from eigencore_power.converged import ConvergedState, begin_from
 from eigencore_power.options import DeflatedPowerOptions
 from eigencore_power.subspace_iteration import (
     Iterate,
@@ -78,7 +79,7 @@ def deflated_power(
     request: Request,
     options: DeflatedPowerOptions,
     *,
-    state: Iterate | DeflationState | None = None,
+    state: Iterate | DeflationState | ConvergedState | None = None,
 ) -> Generator[Snapshot, None, None]:
     """Power iteration with deflation as a solver: see `eigencore.interfaces.Solver`.
 
@@ -97,6 +98,7 @@ def deflated_power(
         print(result.values)
     """
     check_end(request, "deflated_power", ("LM",))
+    request, state = begin_from(operator, request, state)
     if state is not None:
         check_state(operator, state, Iterate if options.block else DeflationState)
     return (_all_together if options.block else _one_at_a_time)(operator, request, state)

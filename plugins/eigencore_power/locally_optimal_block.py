@@ -38,6 +38,7 @@ from eigencore_power.blocks import (
     orthonormalise,
     start_block,
 )
+from eigencore_power.converged import state_after
 from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ def pairs_to_improve(k: int, estimates: BlockEstimates, eps: float) -> list[int]
 def snapshot(request: Request, state: LocallyOptimalBlockState, estimates: BlockEstimates) -> Snapshot:
     """Returns the wanted pairs as a Snapshot, in the operator's own units."""
     X, k, scale = state.block.X, request.k, state.scale
+    done = bool(np.all(estimates.ratios[:k] <= 1))
     return Snapshot(
         values=estimates.values[:k] * scale,
         residuals=estimates.residuals[:k] * scale,
@@ -237,5 +239,5 @@ def snapshot(request: Request, state: LocallyOptimalBlockState, estimates: Block
             f"memory: this solver holds {5 * state.leading.k} vectors; `lanczos` needs up to 6 times fewer "
             "products",
         ),
-        state=state,
+        state=lambda vectors: state_after(state, vectors, done),
     )

@@ -30,6 +30,7 @@ from eigencore import arrays
 from eigencore.interfaces import Snapshot
 from eigencore.request import Request
 from eigencore_power.blocks import Block, fill_with_random, locally_optimal_update, multiply, start_block
+from eigencore_power.converged import state_after
 from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def snapshot(state: LocallyOptimalPairState, ends: EndEstimates) -> Snapshot:
         norm=float(np.max(np.abs(ends.values))) * state.scale,
         settled=X.shape[0] == X.shape[1] or (ends.other_excluded and converged),
         notes=momentum_notes(ends, state.scale),
-        state=state,
+        state=lambda vectors: state_after(state, vectors, bool(ends.ratios[leading] <= 1)),
     )
 
 

@@ -23,6 +23,7 @@ from eigencore_power.blocks import (
     part_outside,
     rayleigh_ritz,
 )
+from eigencore_power.converged import state_after
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -103,7 +104,8 @@ def snapshot(
     notes: tuple[str, ...],
     state: object,
 ) -> Snapshot:
-    """Returns the first `count` pairs as a Snapshot, in the operator's own units."""
+    """Returns the first `count` pairs as a Snapshot, in the operator's own units, with the given state."""
+    done = count == request.k and bool(np.all(residual_ratios(operator, request, ritz)[:count] <= 1))
     bases, rotation = [block.X for block in ritz.blocks], ritz.rotation[:count, :]
     return Snapshot(
         values=ritz.values[:count] * scale,
@@ -112,7 +114,7 @@ def snapshot(
         norm=abs(float(ritz.values[0])) * scale,
         settled=next_pair_excluded(operator, request, ritz, count),
         notes=notes,
-        state=state,
+        state=lambda vectors: state_after(state, vectors, done),
     )
 
 

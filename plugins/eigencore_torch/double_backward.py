@@ -36,12 +36,6 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
         yield
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module that torch.compile wrapped, which has the same weights under their original names."""
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
-
-
 def _uncompiled_execution() -> AbstractContextManager[None]:
     """Runs compiled parts of the model or the loss uncompiled."""
     # PyTorch has this switch from version 2.6. The compiler is only imported if something was compiled.

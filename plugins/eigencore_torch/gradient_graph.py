@@ -81,7 +81,7 @@ def memory_budget(memory: str, device: torch.device) -> int:
     if memory == "none":
         return 0
     if memory == "auto":
-        return _free_memory(device) // 2
+        return free_memory(device) // 2
     match = re.fullmatch(r"([0-9.]+)\s*([KMG]?i?B)", memory.strip(), re.IGNORECASE)
     try:
         if match is None:
@@ -91,9 +91,11 @@ def memory_budget(memory: str, device: torch.device) -> int:
         raise OptionError(f"torch.memory is {memory!r}; expected auto, none or a size such as 2GiB") from None
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """The bytes that are free on a device, with those that PyTorch has reserved there and does not use."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     free = _read_number(r"MemAvailable:\s+(\d+) kB", "/proc/meminfo")
     # If the system does not report its free memory, a size that every machine has is assumed.
     limits = [2**30 if free is None else free * 1024]

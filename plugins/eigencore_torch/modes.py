@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from eigencore.errors import EigencoreError, ProblemError, UsageError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, Batches
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import Batches
 from eigencore_torch.preserved_state import Setting, is_batch_norm, preserve_state, with_children
 from eigencore_torch.related_modules import names_attribute
 

@@ -152,3 +152,42 @@ def test_the_norm_of_non_finite_numbers_is_not_finite(operator, bad):
 )
 def test_an_array_is_finite_if_every_number_is(operator, numbers, finite):
     assert arrays.is_finite(arrays.from_host(np.array(numbers), operator)) is finite
+
+
+# -- memory ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [lambda x: x, np.transpose, np.flip, lambda x: x[::2, 1:]])
+def test_native_bytes_are_those_of_the_array_in_its_own_type(operator, layout):
+    x = layout(np.arange(12.0).reshape(4, 3))
+    array = arrays.from_host(x, operator)
+    expected = np.ascontiguousarray(x, dtype=str(operator.dtype).rpartition(".")[2]).tobytes()
+    assert bytes(arrays.native_bytes(array)) == expected
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "complex64", "U3", "datetime64[s]"])
+@pytest.mark.parametrize("shape", [(), (0, 2), (3, 2)], ids=str)
+def test_native_bytes_of_any_numpy_type(dtype, shape):
+    x = np.zeros(shape, dtype=dtype)
+    assert bytes(arrays.native_bytes(x)) == x.tobytes()
+
+
+def test_a_contiguous_array_is_not_copied_for_its_bytes():
+    x = np.zeros((3, 4))
+    view = arrays.native_bytes(x)
+    x[0, 0] = 1.0
+    assert bytes(view) == x.tobytes()
+
+
+def test_trimmed_arrays_keep_no_larger_array(operator):
+    whole = arrays.from_host(np.arange(12.0).reshape(4, 3), operator)
+    for view in (whole[:2, :], whole.T[:, :1]):
+        cut = arrays.trimmed(view)
+        np.testing.assert_array_equal(arrays.to_host(cut), arrays.to_host(view))
+        if isinstance(cut, np.ndarray):
+            assert cut.base is None
+        elif hasattr(cut, "untyped_storage"):
+            assert cut.untyped_storage().nbytes() == cut.nbytes
+    assert arrays.trimmed(whole) is whole
+    turned = whole.T
+    assert arrays.trimmed(turned) is turned

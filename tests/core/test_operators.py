@@ -11,8 +11,8 @@ from scipy.sparse import linalg as sparse_linalg
 
 from eigencore import arrays
 from eigencore.errors import OperatorError, UsageError
-from eigencore.interfaces import MinibatchOperator
-from eigencore.operators import FunctionOperator, as_operator
+from eigencore.interfaces import CachingOperator, MinibatchOperator
+from eigencore.operators import FunctionOperator, as_operator, release
 from eigencore.operators.algebra import add, congruence, multiply, project, restrict, shift
 from eigencore.operators.counting import counting
 
@@ -410,3 +410,47 @@ def test_an_error_of_eigencore_or_an_interruption_in_a_product_is_not_converted(
         with pytest.raises(type(error)) as raised:
             counting(as_operator(fail, n=N)).matvec(np.ones(N))
         assert raised.value is error
+
+
+# -- what an operator keeps --------------------------------------------------------------------------------
+
+
+def test_every_wrapper_passes_on_a_release():
+    released = []
+    n = 4
+
+    def caching(name):
+        def free(needed):
+            released.append((name, needed))
+
+        return FunctionOperator(lambda v: 2 * v, n, xp=np, dtype=np.float64, release=free)
+
+    A, B = caching("A"), caching("B")
+    for wrapped, names in (
+        (A, "A"),
+        (add(A, B), "AB"),
+        (multiply(A, 2), "A"),
+        (shift(A, 2), "A"),
+        (congruence(A, np.ones(n)), "A"),
+        (project(A, np.eye(n)[:, :1]), "A"),
+        (restrict(A, [0, 2]), "A"),
+        (restrict(A, slice(2)), "A"),
+        (counting(shift(add(A, multiply(B, 3)), 1.0)), "AB"),
+    ):
+        for needed in (None, 7):
+            released.clear()
+            release(wrapped, needed=needed)
+            assert released == [(name, needed) for name in names]
+
+
+def test_an_operator_that_keeps_nothing_is_left_alone():
+    class Plain:
+        shape, xp, dtype, device = (2, 2), np, np.float64, "cpu"
+
+        def matvec(self, v):
+            return v
+
+        matmat = matvec
+
+    assert not isinstance(Plain(), CachingOperator)
+    release(Plain(), counting(Plain()), as_operator(np.eye(2)), needed=10)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import eigencore
-from eigencore import pipeline
+from eigencore import attack, bind, pipeline, runs, solve
+from eigencore.analyses import run_analyses
 from eigencore.errors import (
     CapabilityError,
     NotFiniteError,
@@ -25,8 +26,9 @@ from eigencore.errors import (
 from eigencore.interfaces import Problem, Snapshot
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.pipeline import RunInterrupted, analyze
+from eigencore.problems import find_problem
 from eigencore.results import Status
-from eigencore.runs import to_json
+from eigencore.runs import manifest, to_json
 
 SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 45)])
 
@@ -159,13 +161,39 @@ def test_the_manifest_records_how_it_was_run():
 
 
 def test_the_digest_is_equal_for_equal_problems_only():
-    def digest(problem: Any) -> str | None:
-        return analyze(problem, 1).manifest["digest"]
+    def digest(operator: Any) -> str | None:
+        problem = operator if isinstance(operator, Problem) else Problem(operator=operator)
+        return runs.digest(problem)
 
     assert digest(np.diag([3.0, 1.0])) == digest(Problem(operator=np.diag([3.0, 1.0]), name="another name"))
     others = [np.diag([3.0, 1.5]), np.diag([3.0, 1.0, 1.0]), np.diag([3.0, 1.0]).astype(np.float32)]
     assert len({digest(A) for A in (np.diag([3.0, 1.0]), *others)}) == 4
     assert digest(counted()[0]) is None  # a function has no numbers to digest
+
+
+def test_the_digest_is_read_only_where_a_run_is_saved(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(pipeline, "digest", lambda problem: read.append(problem) or "some digest")
+    assert analyze(np.diag([3.0, 1.0]), 1).manifest["digest"] is None
+    assert not read
+    assert analyze(np.diag([3.0, 1.0]), 1, out=tmp_path / "run").manifest["digest"] == "some digest"
+    assert len(read) == 1
+
+
+def test_the_digest_depends_on_every_byte_and_not_on_the_layout_in_memory(monkeypatch):
+    monkeypatch.setattr(manifest, "BLOCK", 1 << 10)
+    A = np.random.default_rng(0).standard_normal((60, 60)).astype(np.float32)
+    plain = runs.digest(Problem(operator=A))
+    assert plain == runs.digest(Problem(operator=np.asfortranarray(A)))
+    assert plain == runs.digest(Problem(operator=np.repeat(A, 2, axis=1)[:, ::2]))
+    others = set()
+    for row, column in ((0, 0), (31, 7), (59, 59)):
+        changed = A.copy()
+        changed[row, column] = -changed[row, column]
+        others.add(runs.digest(Problem(operator=changed)))
+    swapped = np.concatenate([A[30:], A[:30]])
+    others |= {runs.digest(Problem(operator=swapped)), runs.digest(Problem(operator=-A))}
+    assert len(others | {plain}) == 6
 
 
 def test_a_solver_may_be_a_callable():
@@ -188,6 +216,42 @@ def test_analyses_run_by_default_if_their_needs_are_met(plug):
     assert not analyze(counted()[0], 2, analyses=[]).analyses
     assert list(analyze(counted()[0], 2, analyses=["top"]).analyses) == ["top"]
     assert list(analyze(counted()[0], 2, analyses="top").analyses) == ["top"]
+
+
+def tokens() -> Problem:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    data = [(torch.randint(6, (15, 5)), torch.randint(3, (15,)))]
+    return Problem(model, data, torch.nn.CrossEntropyLoss(), name="tokens")
+
+
+def test_an_analysis_that_cannot_run_is_skipped_with_its_reason(plug, tmp_path, capsys):
+    from eigencore.cli.print_run import print_run
+
+    plug("looks", ANALYSES)
+    run = analyze(tokens(), 1, out=tmp_path / "run")
+    reason = run.manifest["skipped"]["needy"]
+    assert reason == (
+        "this problem offers no classifier: batch 0 of data is (int64 (15, 5), int64 (15,)); expected a pair "
+        "of floating-point inputs (b, ...) and integer labels (b,)"
+    )
+    assert list(run.analyses) == ["top"]
+    assert eigencore.load(tmp_path / "run").manifest["skipped"] == run.manifest["skipped"]
+    print_run(run)
+    assert f"needy was not run: {reason}" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match=r"options are given for needy, .*\n.*offers no classifier"):
+        analyze(tokens(), 1, options={"needy": {}})
+
+
+def test_nothing_is_reported_as_skipped_that_was_not_expected(plug):
+    """Neither for a matrix, nor if the analyses are named."""
+    plug("looks", ANALYSES)
+    assert analyze(counted()[0], 1).manifest["skipped"] == {}
+    assert analyze(tokens(), 1, analyses="none").manifest["skipped"] == {}
+    with pytest.raises(
+        CapabilityError, match=r"needy needs logits; tokens offers .*\n.*floating-point inputs"
+    ):
+        analyze(tokens(), 1, analyses="needy")
 
 
 def test_the_last_result_counts_and_columns_are_saved(plug, tmp_path):
@@ -295,6 +359,64 @@ def test_an_interrupted_run_holds_what_had_been_computed(plug, tmp_path, press):
     assert np.array_equal(saved.vectors, run.eigen.vectors)
 
 
+def test_an_interrupted_run_replaces_no_finished_one(plug, tmp_path):
+    plug("looks", ANALYSES)
+    first = analyze(counted()[0], 4, out=tmp_path / "run")
+    assert first.folder == tmp_path / "run"
+    assert first.manifest["finished"]
+    with pytest.raises(RunInterrupted) as stop:
+        analyze(counted()[0], 4, tol=1e-9, out=tmp_path / "run", progress=in_progress(5))
+    assert stop.value.run.folder == tmp_path / "run-unfinished"
+    for mode in ("stops", "raises"):  # the pairs have converged, but the analysis has not finished
+        options = {"top": {"mode": mode}}
+        try:
+            run = analyze(counted()[0], 2, options=options, out=tmp_path / "run")
+        except RunInterrupted as interrupted:
+            run = interrupted.run
+        assert run.folder == tmp_path / "run-unfinished"
+        assert not run.manifest["finished"]
+    assert eigencore.load(tmp_path / "run").eigen.k == 4
+    assert eigencore.load(tmp_path / "run-unfinished").eigen.k == 2
+    assert analyze(counted()[0], 2, max_matvecs=3, out=tmp_path / "run").folder == stop.value.run.folder
+
+
+def test_a_failed_run_replaces_no_finished_one_and_says_where_it_is(tmp_path):
+    analyze(counted()[0], 4, out=tmp_path / "run")
+    A, made = as_operator(np.diag(SPECTRUM)), []
+
+    def fails(v):
+        made.append(v)
+        return A.matvec(v) if len(made) < 6 else v * np.nan
+
+    operator = FunctionOperator(fails, 50, xp=A.xp, dtype=A.dtype, device="cpu")
+    with pytest.raises(NotFiniteError) as failure:
+        analyze(Problem(operator=operator), 4, tol=1e-9, out=tmp_path / "run")
+    place = tmp_path / "run-unfinished"
+    assert f"What was computed is saved in {place}" in failure.value.hint
+    assert len(eigencore.load(place).eigen.values) == 4
+    assert eigencore.load(tmp_path / "run").eigen.status is Status.CONVERGED
+
+
+def test_what_the_operator_keeps_is_freed_before_the_analyses(plug, monkeypatch):
+    plug("looks", ANALYSES)
+    happened: list[str] = []
+    A = as_operator(np.diag(SPECTRUM))
+    operator = FunctionOperator(
+        A.matvec,
+        50,
+        xp=A.xp,
+        dtype=A.dtype,
+        device="cpu",
+        matmat=A.matmat,
+        release=lambda needed: happened.append("all" if needed is None else f"{needed} bytes"),
+    )
+    monkeypatch.setattr(
+        pipeline, "run_analyses", lambda *given: (happened.append("analyses"), run_analyses(*given))[1]
+    )
+    analyze(Problem(operator=operator), 2, certify="full")
+    assert happened == [f"{4 * 2 * 50 * 8} bytes", "all", "analyses"]
+
+
 # -- invalid arguments -------------------------------------------------------------------------------------
 
 
@@ -395,3 +517,61 @@ def test_analyses_may_be_given_as_for_the_command() -> None:
     assert analyze(np.diag(SPECTRUM), 2, analyses="none").analyses == {}
     with pytest.raises(UnknownNameError, match="'b'"):
         analyze(np.diag(SPECTRUM), 2, analyses="b,c")
+
+
+@pytest.fixture
+def torch_parts():
+    """A small network, its data and its loss."""
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    x, y = torch.randn(12, 4, generator=generator), torch.randint(3, (12,), generator=generator)
+    return model, [(x, y)], torch.nn.CrossEntropyLoss()
+
+
+def test_a_model_its_data_and_its_loss_are_given_directly(torch_parts):
+    model, data, loss = torch_parts
+    run = analyze(model, data, loss, k=2, analyses="none")
+    named = analyze(Problem(model, data, loss), 2, analyses="none")
+    fourth = analyze(model, data, loss, 2, analyses="none")
+    assert run.eigen.k == 2
+    for other in (named, fourth):
+        np.testing.assert_array_equal(run.eigen.values, other.eigen.values)
+        assert run.manifest["arguments"] == other.manifest["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "words"),
+    [
+        (("model", ["data"]), {}, "loss is missing"),
+        (("model",), {"loss": "loss"}, "data is missing"),
+        (("demo:quadratic", ["data"], "loss"), {}, "a problem and also data and loss"),
+        (("demo:quadratic", 3), {"k": 4}, "k was given twice: 3 and 4"),
+    ],
+)
+def test_an_unclear_problem_is_refused(arguments, keywords, words):
+    with pytest.raises(UsageError, match=words):
+        analyze(*arguments, **keywords)
+
+
+def test_solve_takes_what_bind_takes(torch_parts):
+    expected = solve(bind(Problem(*torch_parts)).operator(), 2, tol=1e-6).values
+    for given in (Problem(*torch_parts), torch_parts, bind(torch_parts)):
+        np.testing.assert_array_equal(solve(given, 2, tol=1e-6).values, expected)
+    exact = np.sort(np.abs(find_problem("demo:quadratic").spectrum))[::-1]
+    np.testing.assert_allclose(np.abs(solve("demo:quadratic", 2, tol=1e-6).values), exact[:2], rtol=1e-6)
+    with pytest.raises(ProblemError, match=r"a tuple of length 2; expected .*\nConstruct one"):
+        solve(("model", "data"), 2)
+
+
+def test_attack_takes_what_bind_takes(torch_parts):
+    problem = Problem(*torch_parts)
+    expected = attack(bind(problem), "fgsm", eps=0.5)
+    given = attack(problem, "fgsm", eps=0.5)
+    np.testing.assert_array_equal(given.inputs, expected.inputs)
+    with pytest.raises(UnknownNameError, match="unknown attack"):
+        attack("no:problem", "pgb", eps=0.5)
+    with pytest.raises(UnknownNameError, match="unknown problem"):
+        attack("no:problem", "fgsm", eps=0.5)

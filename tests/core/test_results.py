@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import eigencore
+from eigencore.cli.print_run import print_run
 from eigencore.errors import ResultError, UsageError
 from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
 from eigencore.runs import check_folder, from_json, load, plain, save, to_json
@@ -143,11 +144,39 @@ def test_values_that_json_cannot_represent_become_null_or_their_type():
     json.dumps(data, allow_nan=False)
 
 
-def test_vectors_are_memory_mapped(tmp_path):
+def test_vectors_are_memory_mapped_and_every_array_can_be_written_without_changing_the_files(tmp_path):
     save(RUN, tmp_path)
-    vectors = load(tmp_path).eigen.vectors
-    assert isinstance(vectors, np.memmap)
-    assert not vectors.flags.writeable
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    run = load(tmp_path)
+    assert isinstance(run.eigen.vectors, np.memmap)
+    analysis = run.analyses["robustness"]
+    for array in (
+        *(run.eigen.values, run.eigen.vectors, run.eigen.residuals, run.eigen.converged),
+        *(analysis.columns["margin"], analysis.figures[0].series["x"]),
+    ):
+        array[...] = 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert same(load(tmp_path).eigen, RUN.eigen)
+    assert same(pickle.loads(pickle.dumps(run)).eigen, run.eigen)
+    run.save(tmp_path)  # into the folder that the vectors are mapped from
+    assert not np.any(load(tmp_path).eigen.vectors)
+
+
+@pytest.mark.parametrize("vectors", ["numpy", "torch"])
+def test_eigenpairs_can_be_saved_alone(tmp_path, vectors):
+    result = eigen()
+    if vectors == "torch":
+        torch = pytest.importorskip("torch")
+        result = dataclasses.replace(result, vectors=torch.as_tensor(result.vectors))
+    assert result.save(tmp_path / "a") == tmp_path / "a"
+    back = eigencore.load(tmp_path / "a")
+    assert same(back.eigen, eigen())
+    assert not back.analyses
+    assert back.folder == tmp_path / "a"
+    assert back.save(str(tmp_path / "b")) == tmp_path / "b"
+    for name in (RESULT, VECTORS):
+        assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+    print_run(back)
 
 
 def test_tensors_are_saved_in_their_own_precision(tmp_path):
@@ -162,6 +191,68 @@ def test_tensors_are_saved_in_their_own_precision(tmp_path):
     assert back.eigen.vectors.dtype == np.float32
     assert np.array_equal(back.eigen.vectors, vectors.numpy())
     assert np.array_equal(back.analyses["a"].columns["x"], [0, 1, 2])
+
+
+# -- finished and unfinished runs --------------------------------------------------------------------------
+
+
+def of_status(status: Status, k: int = 3, **manifest: object) -> Run:
+    return Run(dataclasses.replace(eigen(k), status=status), manifest=manifest)
+
+
+FINISHED = of_status(Status.CONVERGED)
+UNFINISHED = {
+    **{str(status): of_status(status, 1) for status in Status if status is not Status.CONVERGED},
+    "analyses interrupted": of_status(Status.CONVERGED, 1, finished=False),
+    "an analysis failed": of_status(Status.CONVERGED, 1, failed={"robustness": "ValueError: x"}),
+}
+
+
+@pytest.mark.parametrize("unfinished", UNFINISHED.values(), ids=UNFINISHED.keys())
+def test_an_unfinished_run_replaces_no_finished_one_but_is_saved_beside_it(tmp_path, unfinished):
+    folder = tmp_path / "run"
+    assert FINISHED.save(folder) == folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert unfinished.save(folder) == tmp_path / "run-unfinished"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert load(tmp_path / "run-unfinished").eigen.k == 1
+    assert unfinished.save(folder) == tmp_path / "run-unfinished"  # an unfinished run is replaced
+    assert of_status(Status.CONVERGED, 2).save(folder) == folder  # a finished one replaces a finished one
+    assert load(folder).eigen.k == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-unfinished"]
+
+
+def test_an_unfinished_run_is_replaced_by_any_run(tmp_path):
+    for run in (UNFINISHED["budget"], UNFINISHED["interrupted"], FINISHED):
+        assert run.save(tmp_path) == tmp_path
+    assert load(tmp_path).eigen.status is Status.CONVERGED
+
+
+def test_an_unfinished_run_is_saved_in_the_first_folder_that_holds_nothing_else(tmp_path):
+    FINISHED.save(tmp_path / "run")
+    FINISHED.save(tmp_path / "run-unfinished")
+    (tmp_path / "run-unfinished-2").write_text("a file")
+    (tmp_path / "run-unfinished-3").mkdir()
+    (tmp_path / "run-unfinished-3" / "thesis.tex").write_text("mine")
+    assert UNFINISHED["budget"].save(tmp_path / "run") == tmp_path / "run-unfinished-4"
+    assert load(tmp_path / "run-unfinished").eigen.status is Status.CONVERGED
+
+
+def test_the_name_of_the_current_folder_is_its_own(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    FINISHED.save(folder)
+    monkeypatch.chdir(folder)
+    assert UNFINISHED["budget"].save(".") == tmp_path / "run-unfinished"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has permission to write anywhere")
+def test_an_unfinished_run_that_can_be_saved_nowhere_is_in_the_error(tmp_path):
+    FINISHED.save(tmp_path / "above" / "run")
+    (tmp_path / "above").chmod(0o500)
+    with pytest.raises(UsageError, match="can't be written to") as failure:
+        UNFINISHED["budget"].save(tmp_path / "above" / "run")
+    assert failure.value.partial is UNFINISHED["budget"].eigen
+    (tmp_path / "above").chmod(0o700)
 
 
 # -- writing -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot
+from eigencore.request import precision_floor
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -25,14 +26,18 @@ def block_krylov(
 ) -> Generator[Snapshot, None, None]:
     """Multiplies the basis vectors one after the other; the new part of each product extends the basis.
 
-    V has the basis and AV the products of its first vectors; `state` is a copy of both. A snapshot is marked
+    V has the basis and AV the products of its first vectors; `state` is a copy of both, or the vectors alone
+    once all pairs have converged. A snapshot is marked
     as settled only after complete rounds of the block: within a round, some directions are a step ahead.
     """
     n = operator.shape[0]
     width = min(max(request.k, 4), n)
     rng = np.random.default_rng(request.seed)
-    V, AV = ([], []) if state is None else (list(state[0]), list(state[1]))
-    for column in _start(operator, request, rng, width) if state is None else AV[-1:]:
+    if isinstance(state, tuple):
+        V, AV = map(list, state)
+    else:
+        V, AV, request = [], [], request if state is None else replace(request, start=state)
+    for column in AV[-1:] or _start(operator, request, rng, width):
         _append(V, column, operator)
     while len(AV) < n:
         while len(AV) == len(V):  # the space is invariant: continue in a random direction
@@ -83,4 +88,8 @@ def _ritz_pairs(operator: LinearOperator, request: Request, V: list[Array], AV: 
     vectors = basis @ chosen
     residual = images @ chosen - vectors * arrays.from_host(values, operator)
     residuals = np.array([arrays.norm(residual[:, i]) for i in range(len(values))])
-    return Snapshot(values, residuals, lambda: vectors, norm, state=(tuple(V), tuple(AV)))
+    basis = (tuple(V), tuple(AV))
+    thresholds = request.thresholds(values, precision_floor(arrays.eps(operator), norm))
+    done = len(values) == request.k and bool(np.all(residuals <= thresholds))
+    state = (lambda formed: formed) if done else (lambda formed: basis)
+    return Snapshot(values, residuals, lambda: vectors, norm, state=state)

@@ -270,6 +270,38 @@ def ignores_its_state(
     yield from block_krylov(operator, request, options)
 
 
+def overwrites_its_state(
+    operator: LinearOperator, request: Request, options: Any, *, state: Any = None
+) -> Snapshots:
+    """Works in the arrays of the state that it resumes from."""
+    if isinstance(state, tuple):
+        arrays.write(state[0][0], ..., -state[0][0])
+    yield from block_krylov(operator, request, options, state=state)
+
+
+def _with_operator(snapshot: Snapshot, operator: LinearOperator, vectors: Array) -> object:
+    assert snapshot.state is not None
+    return snapshot.state(vectors), operator
+
+
+def puts_its_operator_into_its_state(
+    operator: LinearOperator, request: Request, options: Any, *, state: Any = None
+) -> Snapshots:
+    """Its state holds the operator."""
+    inner = None if state is None else state[0]
+    for snapshot in block_krylov(operator, request, options, state=inner):
+        yield replace(snapshot, state=functools.partial(_with_operator, snapshot, operator))
+
+
+@fault_in_snapshots
+def keeps_more_than_its_vectors(snapshot: Snapshot, operator: LinearOperator) -> Snapshot:
+    """Its state holds a copy of the vectors, also when all pairs have converged."""
+    copy = operator.xp.asarray
+    form = snapshot.state
+    assert form is not None
+    return replace(snapshot, state=lambda vectors: form(copy(vectors, copy=True)))
+
+
 SPECIMENS = (
     SolverSpecimen(lanczos_without_reorthogonalisation, "no_spurious_eigenvalue"),
     SolverSpecimen(drops_the_second_pair, "no_missed_eigenvalue"),
@@ -293,4 +325,7 @@ SPECIMENS = (
     SolverSpecimen(overwrites_its_start, "start_is_not_modified"),
     SolverSpecimen(ignores_its_start, "warm_start_saves_products"),
     SolverSpecimen(ignores_its_state, "continues_from_its_state"),
+    SolverSpecimen(overwrites_its_state, "its_state_can_be_used_twice"),
+    SolverSpecimen(puts_its_operator_into_its_state, "its_state_can_be_pickled"),
+    SolverSpecimen(keeps_more_than_its_vectors, "a_converged_state_is_as_small_as_the_vectors"),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import unittest
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 # Long enough for a restart of most methods, short enough to be stopped at every product.
 DECAY = Case("decay", 0.8 ** np.arange(100.0), 4)
 ENDS = Case("ends", filled(100, [10.0, 8.0, 7.0, -6.0, -5.5]), 3)
+WIDE = Case("wide", filled(2000, [10.0, 8.0, 6.0, 5.0]), 4)
 PRODUCTS = 60
+HALF_WAY = 6  # snapshots
 
 
 # -- snapshots ---------------------------------------------------------------------------------------------
@@ -169,6 +173,75 @@ def continues_from_its_state(subject: SolverSubject) -> None:
     demand(both <= one + DECAY.k, f"{both} products in two runs, {one} in one run")
     same = np.array_equal(arrays.to_host(half.result.vectors), before)
     demand(same, "continuing changed the vectors of the result that it started from")
+
+
+# -- the state ---------------------------------------------------------------------------------------------
+
+
+def its_state_can_be_used_twice(subject: SolverSubject) -> None:
+    """Resuming gives the same bits before and after another use, and after the first solve has gone on."""
+    snapshots = subject.snapshots(DECAY, DECAY.operator(subject.library))
+    state = _state_of(_last(islice(snapshots, HALF_WAY)))
+    first = _resumed(subject, state)
+    demand(_equal(first, _resumed(subject, state)), "a second run from the same state differs")
+    _last(islice(snapshots, HALF_WAY))
+    demand(_equal(first, _resumed(subject, state)), "the state changed while its own solve went on")
+
+
+def its_state_can_be_pickled(subject: SolverSubject) -> None:
+    """A state has no operator and no array library, and gives the same run in another process."""
+    state = _state_of(_last(islice(subject.snapshots(DECAY, DECAY.operator(subject.library)), HALF_WAY)))
+    _refuse_arrays_that_are_not_pickled(subject.library)
+    try:
+        copy = pickle.loads(pickle.dumps(state))
+    except Exception as error:
+        demand(False, f"the state can't be pickled: {type(error).__name__}: {error}")
+    demand(_equal(_resumed(subject, state), _resumed(subject, copy)), "a pickled copy gives another run")
+
+
+def a_converged_state_is_as_small_as_the_vectors(subject: SolverSubject) -> None:
+    """Once all pairs have converged, a result takes the memory of its vectors."""
+    answer = subject.solve(WIDE)
+    converges(answer)
+    _refuse_arrays_that_are_not_pickled(subject.library)
+    alone, both = (
+        len(pickle.dumps(kept))
+        for kept in (answer.result.vectors, (answer.result.vectors, answer.result.state))
+    )
+    allowed = 1.05 * alone + 2000
+    demand(both <= allowed, f"vectors and state take {both} bytes, the vectors alone {alone}")
+
+
+def _last(snapshots: Iterator[Snapshot]) -> Snapshot:
+    return deque(snapshots, maxlen=1)[0]
+
+
+def _state_of(snapshot: Snapshot) -> object:
+    state = None if snapshot.state is None else snapshot.state(snapshot.vectors())
+    if state is None:
+        raise unittest.SkipTest("the solver has no state to continue from")
+    return state
+
+
+def _resumed(subject: SolverSubject, state: object) -> list[Floats]:
+    """The values and vectors of the first snapshots of a run from a state."""
+    snapshots = subject.snapshots(DECAY, DECAY.operator(subject.library), state=state)
+    found = [
+        part for one in islice(snapshots, HALF_WAY) for part in (one.values, arrays.to_host(one.vectors()))
+    ]
+    snapshots.close()
+    return found
+
+
+def _equal(run: list[Floats], other: list[Floats]) -> bool:
+    return len(run) == len(other) and all(map(np.array_equal, run, other))
+
+
+def _refuse_arrays_that_are_not_pickled(library: Library) -> None:
+    try:
+        pickle.dumps(library.array(np.ones(1)))
+    except Exception:
+        raise unittest.SkipTest("arrays of this library can't be pickled") from None
 
 
 # -- start vectors and random numbers ----------------------------------------------------------------------

@@ -45,6 +45,9 @@ IF_PARTIAL: tuple[Law[SolverSubject], ...] = (
     laws.yields_after_every_product,
     laws.vectors_stay_valid_during_the_next_product,
     laws.continues_from_its_state,
+    laws.its_state_can_be_used_twice,
+    laws.its_state_can_be_pickled,
+    laws.a_converged_state_is_as_small_as_the_vectors,
 )
 IF_WARM: tuple[Law[SolverSubject], ...] = (
     laws.starts_from_vector_or_block,

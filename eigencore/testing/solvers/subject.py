@@ -58,13 +58,13 @@ class SolverSubject:
         return SolverAnswer(case, self.library, result, operator)
 
     def snapshots(
-        self, case: Case, operator: LinearOperator, start: Array | None = None
+        self, case: Case, operator: LinearOperator, start: Array | None = None, state: Any = None
     ) -> Generator[Snapshot, None, None]:
         """The generator that the solver itself returns, without the core in between."""
         request = Request(case.k, case.which, case.tol_in(self.library), start=start)
         solver, options = loaded(self.solver, self.entry, self.options)
         snapshots: Generator[Snapshot, None, None] = solver(
-            operator, request, SimpleNamespace() if options is None else options
+            operator, request, SimpleNamespace() if options is None else options, state=state
         )
         return snapshots
 

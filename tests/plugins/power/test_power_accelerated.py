@@ -17,6 +17,7 @@ from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_power.accelerated import accel_power
 from eigencore_power.options import AccelPowerOptions
+from kit.solver_states import iteration_of, state_of
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -55,7 +56,7 @@ def test_the_error_falls_by_the_factor_of_the_theory(beta: float) -> None:
     wanted = case.operator(HOST).from_eigenbasis(np.eye(10)[0])
     tangents = []
     for snapshot in islice(accel_power(case.operator(HOST), Request(1), AccelPowerOptions(beta)), 200):
-        X = snapshot.state.block.X  # the iterate; the Ritz vector of two blocks is exact here at once
+        X = iteration_of(snapshot).block.X  # the iterate; the Ritz vector of two blocks is exact here at once
         inside = X @ wanted
         tangents.append(np.linalg.norm(wanted - X.T @ inside) / np.linalg.norm(inside))
     steps = [i for i in range(10, 200) if 1e-11 < tangents[i] < 1]
@@ -149,7 +150,7 @@ def test_the_automatic_momentum_is_never_too_large(library: Library) -> None:
         case = Case("", np.concatenate([rng.normal(0, 4, 12), rng.normal(0, 1, 100)]), k)
         limit = np.sort(np.abs(case.spectrum))[::-1][k + 1]
         for snapshot in islice(accel_power(case.operator(library), Request(k, seed=seed), AUTO), 60):
-            state = snapshot.state
+            state = iteration_of(snapshot)
             edge = 2 * math.sqrt(state.beta) * state.iterate.scale
             assert edge <= limit * (1 + math.sqrt(library.eps))
         near.append(edge / limit)
@@ -246,7 +247,7 @@ def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     request = Request(3)
     whole = list(islice(accel_power(CASE.operator(HOST), request, AUTO), 9))
     first = list(islice(accel_power(CASE.operator(HOST), request, AUTO), 4))
-    rest = islice(accel_power(CASE.operator(HOST), request, AUTO, state=first[-1].state), 5)
+    rest = islice(accel_power(CASE.operator(HOST), request, AUTO, state=state_of(first[-1])), 5)
     for one, other in zip(whole[4:], rest, strict=True):
         assert np.array_equal(one.values, other.values)
         assert np.array_equal(one.vectors(), other.vectors())
@@ -254,14 +255,14 @@ def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
 
 def test_a_state_can_be_used_for_another_number_of_pairs(drive: Any) -> None:
     done = drive(accel_power, CASE.operator(HOST), Request(3, tol=1e-8), AUTO)
-    fewer = drive(accel_power, CASE.operator(HOST), Request(2), AUTO, state=done.last.state)
+    fewer = drive(accel_power, CASE.operator(HOST), Request(2), AUTO, state=state_of(done.last))
     assert fewer.passed
     assert fewer.products == 3
 
 
 def test_invalid_requests_are_rejected_before_any_product() -> None:
     operator = CASE.operator(HOST)
-    state = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
+    state = state_of(next(accel_power(CASE.operator(HOST), Request(3), AUTO)))
     smaller = Case("", np.ones(7)).operator(HOST)
     with pytest.raises(UsageError, match="which is BE; accel_power finds LM, LA, SA only"):
         next(accel_power(operator, Request(3, "BE"), AUTO))

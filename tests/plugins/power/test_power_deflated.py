@@ -20,6 +20,7 @@ from eigencore.testing.libraries import Library, installed
 from eigencore_power.accelerated import accel_power
 from eigencore_power.deflated import deflated_power
 from eigencore_power.options import AccelPowerOptions, DeflatedPowerOptions
+from kit.solver_states import state_of
 
 HOST = Library("numpy", "float64")
 IN_A_BLOCK, ONE_AT_A_TIME = DeflatedPowerOptions(block=True), DeflatedPowerOptions(block=False)
@@ -193,7 +194,7 @@ def test_resuming_from_a_state(drive: Any, options: DeflatedPowerOptions) -> Non
     request = Request(4, tol=1e-5)
     whole = drive(deflated_power, CASE.operator(HOST), request, options, most=10**4)
     half = drive(deflated_power, CASE.operator(HOST), request, options, most=whole.products // 2)
-    rest = drive(deflated_power, CASE.operator(HOST), request, options, state=half.last.state)
+    rest = drive(deflated_power, CASE.operator(HOST), request, options, state=state_of(half.last))
     assert rest.passed
     assert half.products + rest.products <= whole.products + 4
     assert np.allclose(rest.last.values, whole.last.values, rtol=1e-8)
@@ -203,7 +204,7 @@ def test_resuming_from_a_state(drive: Any, options: DeflatedPowerOptions) -> Non
 def test_invalid_requests_are_rejected_before_any_product(options: DeflatedPowerOptions) -> None:
     operator = CASE.operator(HOST)
     other = ONE_AT_A_TIME if options.block else IN_A_BLOCK
-    state = next(deflated_power(CASE.operator(HOST), Request(4), other)).state
+    state = state_of(next(deflated_power(CASE.operator(HOST), Request(4), other)))
     with pytest.raises(UsageError, match="finds LM only"):
         deflated_power(operator, Request(4, "LA"), options)
     with pytest.raises(UsageError, match="from another solver or method; expected"):

@@ -17,6 +17,7 @@ from eigencore_power import locally_optimal_block as module
 from eigencore_power.accelerated import accel_power
 from eigencore_power.locally_optimal_block import locally_optimal_block
 from eigencore_power.options import AccelPowerOptions
+from kit.solver_states import iteration_of, state_of
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -179,7 +180,7 @@ def test_random_directions_continue_if_no_residual_is_left(library: Library) -> 
     operator = case.operator(library)
     snapshots = list(islice(locally_optimal_block(operator, Request(3, "LA")), 30))
     assert snapshots[0].settled
-    assert snapshots[-1].state.step > 10
+    assert iteration_of(snapshots[-1]).step > 10
     for snapshot in snapshots:
         assert np.allclose(snapshot.values, 2)
         V = arrays.to_host(snapshot.vectors())
@@ -218,9 +219,8 @@ def test_extremes(drive: Any, library: Library, which: str, spectrum: Any, k: in
 def test_the_span_stays_orthonormal_with_its_products(library: Library) -> None:
     """After 200 steps, in units of rounding; the wanted eigenvalues are small relative to ||A||."""
     case = Case("", -hessian(300, [100.0, 50.0]), 3, "LA")
-    state = list(islice(locally_optimal_block(case.operator(library), Request(3, "LA", 1e-12)), 200))[
-        -1
-    ].state
+    *_, last = islice(locally_optimal_block(case.operator(library), Request(3, "LA", 1e-12)), 200)
+    state = iteration_of(last)
     X, AX = (arrays.to_host(part) for part in (state.block.X, state.block.AX))
     exact = case.exact(library).matmat(np.ascontiguousarray(X.T)).T / state.scale
     assert len(X) in range(4, 9)
@@ -245,7 +245,7 @@ def test_after_convergence_it_recomputes_its_products_and_continues() -> None:
     for snapshot in snapshots:
         if snapshot.settled and np.all(snapshot.residuals <= 1e-3 * snapshot.values):
             break
-    width, spent = snapshot.state.block.width, operator.products
+    width, spent = iteration_of(snapshot).block.width, operator.products
     recomputed = next(snapshots)
     assert operator.products == spent + width
     assert np.array_equal(recomputed.vectors(), snapshot.vectors())
@@ -275,7 +275,7 @@ def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     request = Request(3, "LA")
     whole = list(islice(locally_optimal_block(CASE.operator(HOST), request), 30))
     first = list(islice(locally_optimal_block(CASE.operator(HOST), request), 13))
-    rest = islice(locally_optimal_block(CASE.operator(HOST), request, state=first[-1].state), 17)
+    rest = islice(locally_optimal_block(CASE.operator(HOST), request, state=iteration_of(first[-1])), 17)
     for one, other in zip(whole[13:], rest, strict=True):
         assert np.array_equal(one.values, other.values)
         assert np.array_equal(one.vectors(), other.vectors())
@@ -287,7 +287,7 @@ def test_a_state_can_be_used_for_another_number_of_pairs_and_the_other_end(
 ) -> None:
     done = drive(accel_power, CASE.operator(HOST), Request(3, "LA", 1e-8), AUTO)
     request = Request(k, which, 1e-5)
-    answer = drive(accel_power, CASE.operator(HOST), request, AUTO, state=done.last.state)
+    answer = drive(accel_power, CASE.operator(HOST), request, AUTO, state=state_of(done.last))
     assert answer.passed
     assert np.allclose(answer.last.values, CASE.spectrum[request.order(CASE.spectrum)], rtol=1e-5)
 
@@ -309,10 +309,10 @@ def test_options_for_both_ends_are_rejected_before_any_product() -> None:
         for which in ("LA", "SA"):
             with pytest.raises(OptionError, match=message):
                 next(accel_power(operator, Request(1, which), options))
-    foreign = next(accel_power(CASE.operator(HOST), Request(3), AUTO)).state
+    foreign = state_of(next(accel_power(CASE.operator(HOST), Request(3), AUTO)))
     with pytest.raises(UsageError, match="expected LocallyOptimalBlockState"):
         next(accel_power(operator, Request(3, "LA"), AUTO, state=foreign))
-    own = next(accel_power(CASE.operator(HOST), Request(3, "LA"), AUTO)).state
+    own = state_of(next(accel_power(CASE.operator(HOST), Request(3, "LA"), AUTO)))
     shorter = Case("", np.ones(7)).operator(HOST)
     with pytest.raises(UsageError, match="another size"):
         next(accel_power(shorter, Request(3, "LA"), AUTO, state=own))

@@ -21,6 +21,7 @@ from eigencore_power.locally_optimal_pair import (
     locally_optimal_pair,
 )
 from eigencore_power.options import AccelPowerOptions
+from kit.solver_states import iteration_of
 
 HOST = Library("numpy", "float64")
 AUTO = AccelPowerOptions()
@@ -109,7 +110,7 @@ def test_the_span_stays_orthonormal_with_its_products(library: Library) -> None:
     """After 300 products, long past convergence: in units of rounding."""
     case = Case("", filled(150, [3.0, -2.9, 2.5]), 1)
     operator = case.operator(library)
-    state = list(islice(locally_optimal_pair(operator, Request(1)), 300))[-1].state
+    state = iteration_of(list(islice(locally_optimal_pair(operator, Request(1)), 300))[-1])
     X, AX = (arrays.to_host(part) for part in (state.block.X, state.block.AX))
     exact = case.exact(library).matmat(np.ascontiguousarray(X.T)).T / state.scale
     assert X.shape[0] in (2, 3, 4)
@@ -137,7 +138,7 @@ def test_resuming_from_a_state_is_as_if_it_had_never_stopped() -> None:
     case = Case("", filled(200, [10, -9.5, 8]), 1)
     whole = list(islice(locally_optimal_pair(case.operator(HOST), Request(1)), 40))
     first = list(islice(locally_optimal_pair(case.operator(HOST), Request(1)), 13))
-    rest = islice(locally_optimal_pair(case.operator(HOST), Request(1), state=first[-1].state), 27)
+    rest = islice(locally_optimal_pair(case.operator(HOST), Request(1), state=iteration_of(first[-1])), 27)
     for one, other in zip(whole[13:], rest, strict=True):
         assert np.array_equal(one.values, other.values)
         assert np.array_equal(one.vectors(), other.vectors())

@@ -19,6 +19,7 @@ from eigencore.testing.libraries import Library, installed
 from eigencore_power.accelerated import accel_power
 from eigencore_power.minibatch_noise import best_momentum, error_factors
 from eigencore_power.options import AccelPowerOptions
+from kit.solver_states import iteration_of, state_of
 
 HOST = Library("numpy", "float64")
 Plain = partial(AccelPowerOptions, variance_reduction=False)
@@ -106,7 +107,7 @@ def test_without_noise_a_minibatch_step_is_a_full_step(momentum: float, variance
     options = AccelPowerOptions(momentum, 1, variance_reduction)
     sampled = full_snapshots(operator, Request(1), options, 8)[-1]
     whole = list(islice(accel_power(operator, Request(1), AccelPowerOptions(momentum)), 62))[-1]
-    cosines = sampled.state.block.X @ whole.state.block.X.T
+    cosines = iteration_of(sampled).block.X @ iteration_of(whole).block.X.T
     assert np.allclose(np.linalg.svd(cosines)[1], 1, atol=1e-9)
 
 
@@ -255,7 +256,7 @@ def test_an_operator_without_minibatches_is_rejected_before_any_product() -> Non
     with pytest.raises(UsageError, match="needs minibatches, but this operator has none"):
         next(accel_power(operator, Request(1), AccelPowerOptions(batches=1)))
     assert operator.products == 0
-    state = next(accel_power(operator, Request(1), AccelPowerOptions())).state
+    state = state_of(next(accel_power(operator, Request(1), AccelPowerOptions())))
     with pytest.raises(UsageError, match="expected StochasticState"):
         next(
             accel_power(MeanOperator(np.ones(30), 0.0), Request(1), AccelPowerOptions(batches=1), state=state)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
 
 import pytest
 import torch
 from torch import nn
 
+from eigencore import solve
 from eigencore.errors import OptionError
+from eigencore.operators import release
+from eigencore.operators.algebra import add, multiply, shift
+from eigencore.operators.counting import counting
+from eigencore_torch import hessian
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.gradient_graph import GradientGraph, graph_bytes, memory_budget
 
@@ -124,3 +130,105 @@ def test_auto_is_a_part_of_the_free_memory():
 def test_an_invalid_size_is_refused_at_binding(text, small):
     with pytest.raises(OptionError, match="expected auto, none or a size"):
         bind(small(), TorchOptions(memory=text))
+
+
+# -- released on request -----------------------------------------------------------------------------------
+
+
+def kept_graphs(operator):
+    return [weakref.ref(one.graph) for one in operator._kept]
+
+
+def alive(graphs):
+    return sum(graph() is not None for graph in graphs)
+
+
+def test_released_graphs_are_freed_at_once_and_kept_again_by_the_next_product(small):
+    problem = small()
+    operator = bind(problem, TorchOptions()).operator()
+    first, graphs = operator.matvec(vector()), kept_graphs(operator)
+    assert alive(graphs) == 3
+    seen = forward_sizes(problem)
+    operator.release()
+    assert alive(graphs) == 0
+    for expected in ([7, 5, 3], [7, 5, 3]):
+        torch.testing.assert_close(operator.matvec(vector()), first, rtol=0, atol=0)
+        assert seen == expected
+    operator.release()
+    operator.release()
+
+
+def test_wrapped_operators_release_their_graphs(small):
+    operator = bind(small(), TorchOptions()).operator()
+    other = bind(small(), TorchOptions()).operator()
+    wrapped = counting(shift(add(multiply(operator, 2), other), 3.0))
+    wrapped.matvec(vector())
+    graphs = kept_graphs(operator) + kept_graphs(other)
+    assert alive(graphs) == 6
+    release(wrapped)
+    assert alive(graphs) == 0
+
+
+def test_graphs_are_released_for_a_need_only_if_memory_is_short(small, monkeypatch):
+    monkeypatch.setattr(hessian, "free_memory", lambda device: 1000)
+    problem = small()
+    operator = bind(problem, TorchOptions()).operator()
+    first = operator.matvec(vector())
+    operator.release(needed=1000)
+    assert len(operator._kept) == 3
+    operator.release(needed=1001)
+    assert not operator._kept
+    seen = forward_sizes(problem)
+    for expected in ([7, 5, 3], [7, 5, 3, 7, 5, 3]):  # and nothing is left for later graphs
+        torch.testing.assert_close(operator.matvec(vector()), first, rtol=0, atol=0)
+        assert seen == expected
+    assert not operator._kept
+
+
+@pytest.mark.parametrize(("samples", "kept"), [(0, 0), (12.5, 2), (100, 3)])
+def test_after_a_shortage_graphs_take_half_of_what_is_free_besides(small, monkeypatch, samples, kept):
+    operator = bind(small(), TorchOptions()).operator()
+    operator.matvec(vector())
+    free = iter([999, 1000 + 2 * samples * operator._bytes_per_sample])  # before and after the release
+    monkeypatch.setattr(hessian, "free_memory", lambda device: next(free))
+    operator.release(needed=1000)
+    operator.matvec(vector())
+    assert len(operator._kept) == kept
+
+
+def test_graphs_make_room_for_the_certificate(small, monkeypatch):
+    """The certificate of k pairs needs four blocks (n, k)."""
+    asked = []
+    operator = bind(small(), TorchOptions()).operator()
+    monkeypatch.setattr(operator, "release", lambda needed=None: asked.append(needed), raising=False)
+    solve(operator, 2)
+    solve(operator, 5, certify="sketch")
+    assert asked == [4 * 2 * 59 * 8, 4 * 3 * 59 * 8]
+    asked.clear()
+    solve(operator, 2, certify="none")
+    assert asked == [0]
+
+
+def test_results_keep_neither_graphs_nor_the_operator(small):
+    gc.disable()
+    try:
+        operator = bind(small(), TorchOptions()).operator()
+        results = [solve(operator, 2, solver=name) for name in ("lanczos", "accel_power", "arpack")]
+        results.append(solve(operator, 2, tol=1e-12, max_matvecs=4))
+        graphs, one = kept_graphs(operator), weakref.ref(operator)
+        assert alive(graphs) == 3
+        del operator
+        assert one() is None
+        assert alive(graphs) == 0
+    finally:
+        gc.enable()
+    assert {result.n for result in results} == {59}
+
+
+def test_twenty_results_take_the_memory_of_their_vectors(small):
+    model = nn.Sequential(nn.Linear(4, 300), nn.Tanh(), nn.Linear(300, 3)).double()
+    operator = bind(small(model=model), TorchOptions()).operator()
+    results = [solve(operator, 3, seed=seed) for seed in range(20)]
+    vectors = sum(result.vectors.untyped_storage().nbytes() for result in results)
+    assert vectors == 20 * operator.shape[0] * 3 * 8
+    assert len(pickle.dumps(results)) <= 1.05 * vectors + 20 * 8000  # with the history of each

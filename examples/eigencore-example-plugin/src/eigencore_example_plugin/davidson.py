@@ -60,12 +60,18 @@ def davidson(
     request: Request,
     options: DavidsonOptions,
     *,
-    state: DavidsonBasis | None = None,
+    state: DavidsonBasis | Array | None = None,
 ) -> Generator[Snapshot, None, None]:
-    """Block Davidson as a solver; see `eigencore.interfaces.Solver`."""
+    """Block Davidson as a solver; see `eigencore.interfaces.Solver`.
+
+    Its state is the basis, or the Ritz vectors (n, k) alone once all pairs have converged.
+    """
     n, k = operator.shape[0], request.k
     max_size = basis_size(options.basis, k, n)
-    basis = initial_basis(operator, request) if state is None else state
+    if isinstance(state, DavidsonBasis):
+        basis = state
+    else:
+        basis = initial_basis(operator, request if state is None else replace(request, start=state))
     while True:
         # Rayleigh-Ritz. The projected problem is small, so it is solved on the host in float64.
         projected = arrays.to_host(basis.V.T @ basis.AV)
@@ -73,12 +79,21 @@ def davidson(
         wanted = request.order(values)
         pairs = basis.rotated(rotation[:, wanted], operator)
         R = pairs.AV - pairs.V * arrays.from_host(values[wanted], operator)
-        current = snapshot(basis, pairs, values, wanted, R)
-        yield current
+        residuals = np.array([arrays.norm(R[:, i]) for i in range(k)])
+        norm = float(np.max(np.abs(values)))
+        floor = precision_floor(arrays.eps(operator), norm)
+        unconverged = residuals > request.thresholds(values[wanted], floor)
+        kept_as_state = basis if np.any(unconverged) else None
+        yield Snapshot(
+            values=values[wanted],
+            residuals=residuals,
+            vectors=lambda block=pairs.V: block,
+            norm=norm,
+            # After convergence, a result keeps its own vectors and nothing else.
+            state=lambda vectors, kept=kept_as_state: vectors if kept is None else kept,
+        )
         if basis.size == n:
             return
-        floor = precision_floor(arrays.eps(operator), current.norm)
-        unconverged = current.residuals > request.thresholds(current.values, floor)
         # If another snapshot is requested although all pairs have converged, all of them are improved.
         expand_by = np.flatnonzero(unconverged) if np.any(unconverged) else np.arange(k)
         directions = operator.xp.stack([R[:, int(i)] for i in expand_by[: n - basis.size]], axis=1)
@@ -122,20 +137,3 @@ def orthonormalize(W: Array, operator: LinearOperator, against: Array | None = N
             W = W - against @ (against.T @ W)
         W = operator.xp.linalg.qr(W)[0]
     return W
-
-
-def snapshot(
-    basis: DavidsonBasis,
-    pairs: DavidsonBasis,
-    values: npt.NDArray[Any],
-    wanted: npt.NDArray[Any],
-    R: Array,
-) -> Snapshot:
-    """The wanted Ritz pairs, with residual vectors R (n, k), as the core expects them."""
-    return Snapshot(
-        values=values[wanted],
-        residuals=np.array([arrays.norm(R[:, i]) for i in range(pairs.size)]),
-        vectors=lambda: pairs.V,
-        norm=float(np.max(np.abs(values))),
-        state=basis,
-    )
