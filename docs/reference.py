@@ -42,14 +42,15 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
         *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
+        results.AnalysisFailure,
     ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
-    "Errors": (eigencore.EigencoreError, eigencore.Interrupted, RunInterrupted),
+    "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
 }
 PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
-        *(interfaces.Solver, interfaces.Snapshot),
+        *(interfaces.NotedOperator, interfaces.Solver, interfaces.Snapshot),
     ),
     "Backends": (
         *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),

@@ -14,6 +14,7 @@ DEFAULT_PROBLEM = "demo:digits"
 DEFAULT_BACKEND = "torch"
 DEFAULT_SOLVER = "lanczos"
 DEFAULT_KIND = "hessian"
+DEFAULT_K = 5
 
 
 class Capability(StrEnum):

@@ -16,9 +16,29 @@ Interrupted               130  Ctrl-C (a KeyboardInterrupt), with what was compu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any, ClassVar
+
+
+class Culprit(StrEnum):
+    """Which part of a run failed.
+
+    Attributes:
+        SOLVER: the solver raised an exception, or what it returned is malformed.
+        OPERATOR: a product failed, or is not that of a symmetric operator.
+        CALLBACK: the caller's progress function raised an exception.
+        CERTIFICATE: the solve was over, and computing its certificate failed.
+        ANALYSIS: an analysis raised an exception, or what it returned is malformed.
+    """
+
+    SOLVER = "solver"
+    OPERATOR = "operator"
+    CALLBACK = "callback"
+    CERTIFICATE = "certificate"
+    ANALYSIS = "analysis"
 
 
 class EigencoreError(Exception):
@@ -28,6 +48,8 @@ class EigencoreError(Exception):
         message: what is wrong and what was expected.
         hint: what to do next, or None.
         partial: the best result so far, an `EigenResult`, or None.
+        culprit: the part of the run that failed, a `Culprit`; None if it did not fail during a solve or an
+            analysis, or if the request itself is invalid.
 
     Example:
         import eigencore
@@ -41,11 +63,19 @@ class EigencoreError(Exception):
     exit_code: ClassVar[int] = 1
 
     # `partial` is not typed as an EigenResult, because `eigencore.results` imports this module.
-    def __init__(self, message: str, *, hint: str | None = None, partial: Any = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        partial: Any = None,
+        culprit: Culprit | None = None,
+    ):
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.partial = partial
+        self.culprit = culprit
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args, vars(self))
@@ -128,3 +158,42 @@ def _restored(kind: type[BaseException], args: tuple[Any, ...], attributes: dict
     error = kind.__new__(kind, *args)
     vars(error).update(attributes)
     return error
+
+
+def described(error: BaseException) -> str:
+    """The type and the text of an exception, as in "ValueError: x is 0"."""
+    try:
+        text = str(error)
+    except Exception:  # an exception of other people's code may fail even at this
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def blame(error: BaseException, culprit: Culprit, kind: type[EigencoreError], failed: str) -> EigencoreError:
+    """An error that names its culprit, and keeps the text of the exception.
+
+    Args:
+        error: the exception. One of our own errors is returned itself; if it names a culprit, it keeps that.
+        culprit: the part of the run that failed.
+        kind: the type of the error that replaces any other exception, which becomes its cause.
+        failed: a clause that says what failed; the message of the new error starts with it.
+    """
+    if isinstance(error, EigencoreError):
+        failure = error
+    else:
+        failure = kind(f"{failed}: {described(error)}")
+        failure.__cause__ = error
+    failure.culprit = failure.culprit or culprit
+    return failure
+
+
+def attach(error: BaseException, *, partial: Any = None, culprit: Culprit | None = None) -> None:
+    """Sets `partial` and `culprit`, if they are given, on an exception of any type.
+
+    An exception of other people's code is raised to the caller as it is, with these two attributes.
+    """
+    with contextlib.suppress(Exception):  # a type may refuse new attributes
+        if partial is not None:
+            error.partial = partial  # type: ignore[attr-defined]
+        if culprit is not None:
+            error.culprit = culprit  # type: ignore[attr-defined]

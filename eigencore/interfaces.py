@@ -9,9 +9,9 @@ The entries that plugins register are defined in `eigencore.entries` and can als
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from eigencore.entries import AnalysisEntry as AnalysisEntry
 from eigencore.entries import AttackEntry as AttackEntry
@@ -55,6 +55,15 @@ class MinibatchOperator(LinearOperator, Protocol):
 
         The same step and seed select the same batches. The share is in (0, 1].
         """
+
+
+@runtime_checkable
+class NotedOperator(LinearOperator, Protocol):
+    """An operator that reports facts about its products, which become notes of the result of a solve."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The facts so far, such as that memory ran out and that the batches were split."""
 
 
 @runtime_checkable
@@ -162,7 +171,8 @@ class Problem:
         call: "loss(model(x), y)" or "loss(model, batch)" to fix how the loss is called for every batch; None:
             decided by the kind of batch, as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
-        bounds: the lowest and the highest value that an input may take.
+        bounds: the lowest and the highest value that an input may take: two numbers, or two arrays that
+            broadcast to one input or have one number for each of its channels, its first axis.
         reduction: how the loss reduces a batch: "mean", "sum", or "infer" to determine it from losses.
         weight: batch -> float, the weight of a batch whose loss is neither a mean nor a sum over samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
@@ -185,7 +195,7 @@ class Problem:
     _: KW_ONLY
     call: str | None = None
     validation: Any = None
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[Any, Any] | None = None
     name: str | None = None
     reduction: str = "infer"
     weight: Callable[[Any], float] | None = None
@@ -224,8 +234,8 @@ class Classifier(Space, Protocol):
     @property
     def classes(self) -> int: ...
     @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The lowest and the highest value that an input may take, if the problem gives them."""
+    def bounds(self) -> tuple[Array, Array] | None:
+        """The lowest and the highest value of each entry of a row, arrays (d,), if the problem has bounds."""
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
         """The first `most` samples, or all if `most` is None: inputs (N, d) and labels (N,).
@@ -255,11 +265,16 @@ class Parameter(NamedTuple):
     norm: float
 
 
+# A glob of parameter names, several globs as "A,B" or as a list, or None for all trainable parameters.
+Params: TypeAlias = str | Sequence[str] | None
+
+
 class Bound(Protocol):
     """A problem on a backend. Every call leaves model, gradients, buffers and random state unchanged.
 
-    A method whose capability is not offered raises CapabilityError. `params` is a glob that selects the
-    parameters of a direction; None selects all trainable parameters.
+    A method whose capability is not offered raises CapabilityError. `params` selects the parameters of
+    a direction by globs of their names, one or several: "head.*", "embed.weight,head.*" or a list of globs.
+    None selects all trainable parameters.
     """
 
     @property
@@ -275,8 +290,8 @@ class Bound(Protocol):
         Without "float64", analyses and conformance laws use the problem's own precision and give a warning.
         """
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
-        """The operator of the given kind, over the parameters whose names match the glob `params`."""
+    def operator(self, kind: str = "hessian", params: Params = None) -> LinearOperator:
+        """The operator of the given kind, over the parameters that `params` selects."""
 
     def classifier(self, dtype: str | None = None) -> Classifier:
         """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given.
@@ -285,15 +300,27 @@ class Bound(Protocol):
             dtype: one of `precisions`; None: the data type of the operator.
         """
 
-    def loss(self, direction: Array | None = None, params: str | None = None) -> float:
+    def loss(self, direction: Array | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights or at weights + direction (n,) (WEIGHT_LOSS)."""
 
     def sample_curvature(
-        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: Params = None,
+        dtype: str | None = None,
     ) -> Array:
-        """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS)."""
+        """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS).
 
-    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+        Args:
+            direction: v (n,), in the data type of the operator.
+            x, y: inputs (b, d) of any floating-point type, and labels (b,).
+            dtype: one of `precisions`, to compute in; None: the data type of the operator.
+        """
+
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The parameters that make up a direction, in the order of the flat vector (WEIGHT_LOSS)."""
 
 
@@ -347,7 +374,7 @@ class AnalysisContext:
     bound: Bound
     eigen: EigenResult
     kind: str
-    params: str | None
+    params: Params
     attack: Callable[..., AttackResult]
     solve: Callable[..., EigenResult]
     load: Callable[[Path], Any]

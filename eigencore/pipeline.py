@@ -6,11 +6,27 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analyses import Findings, Planned, Selected, find_analyses, plan, run_analyses
+from eigencore.analyses import Findings, Planned, Selected, find_analyses, impossible, plan, run_analyses
 from eigencore.attacks.attack import attack
-from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER, AttackEntry, Entry, SolverEntry
-from eigencore.errors import CapabilityError, EigencoreError, Interrupted, UnknownNameError, UsageError
-from eigencore.interfaces import AnalysisContext, Bound, Problem
+from eigencore.entries import (
+    DEFAULT_K,
+    DEFAULT_KIND,
+    DEFAULT_SOLVER,
+    AttackEntry,
+    Capability,
+    Entry,
+    SolverEntry,
+)
+from eigencore.errors import (
+    CapabilityError,
+    Culprit,
+    EigencoreError,
+    Interrupted,
+    UnknownNameError,
+    UsageError,
+    attach,
+)
+from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
 from eigencore.operators import release
 from eigencore.problems import (
     as_problem,
@@ -20,6 +36,7 @@ from eigencore.problems import (
     find_factory,
     make_problem,
     refuse_unknown_kind,
+    why_no_classifier,
 )
 from eigencore.registry import registry, require, resolve_options
 from eigencore.request import Request
@@ -58,12 +75,14 @@ class RunInterrupted(Interrupted):
 
 def analyze(
     problem: Any,
-    k: int = 5,
+    data: Any = None,
+    loss: Any = None,
+    k: int = DEFAULT_K,
     *,
     backend: str | None = None,
     solver: str | Solver = DEFAULT_SOLVER,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     which: str = "LM",
     tol: float = 1e-3,
     seed: int = 0,
@@ -80,22 +99,30 @@ def analyze(
     """The top eigenpairs of a problem's operator with a certificate, and the results of analyses of them.
 
     Args:
-        problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix.
+        problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix; or a model,
+            followed by its data and loss.
+        data, loss: the data and the loss of a model; `analyze(problem, 3)` with a whole number means k=3.
         k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
-        params: a glob that selects the parameters that the operator acts on; None: all trainable parameters.
+        params: the parameters that the operator acts on: a glob of their names, several globs as "A,B" or as
+            a list; None: all trainable parameters.
         analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
             "problem" are keywords of the problem's factory.
         out: a folder to save the run in; `eigencore.load` reads it. If it holds a finished run and this one
             does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where.
-        progress: called with a Step after every snapshot, and with every line of text from an analysis.
+        progress: called with a Step after every snapshot, and with every line of text from an analysis. An
+            exception that it raises is raised as it is.
+
+    Returns:
+        The run. A failed analysis raises no error: `Run.failed` says why it failed.
 
     Raises:
         UsageError: an argument is invalid; raised before any product.
-        EigencoreError: an error of `bind` or `solve`; what had been computed is saved in `out`.
+        EigencoreError: an error of `bind` or `solve`, or the run can't be saved. If there are eigenpairs,
+            they are in `.partial`, also of an exception of any other type, and have been saved in `out`.
         RunInterrupted: Ctrl-C was pressed; `.run` holds what had been computed, which is also saved in `out`.
 
     Example:
@@ -105,14 +132,15 @@ def analyze(
         print(run.eigen.values, run.eigen.advice)
     """
     arguments = dict(locals())
+    problem, k = _positional(arguments.pop("problem"), arguments.pop("data"), arguments.pop("loss"), k)
+    arguments |= {"problem": problem, "k": k}
     request = Request(k, which, tol, seed)
     folder = None if out is None else check_folder(out)
     setup = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
     operator = setup.bound.operator(kind, params)
     if folder is not None:
         make_folder(folder)
-    problem_digest = None if folder is None else digest(setup.problem)
-    stopped, failure = False, None
+    problem_digest, findings = None if folder is None else digest(setup.problem), Findings()
     try:
         eigen = solve(
             operator,
@@ -127,38 +155,85 @@ def analyze(
             progress=progress,
             **setup.solver_options,
         )
-    except Interrupted as interrupted:
-        eigen, stopped = interrupted.result, True
-    except EigencoreError as error:
-        if error.partial is None:
-            raise
-        eigen, failure = error.partial, error
-    findings = Findings()
-    if not stopped and failure is None:
-        release(operator)
-        findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
-    with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
-        manifest = {
-            **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
-            "arguments": arguments_as_data(arguments),
-            "options": plain({**setup.options, eigen.solver: eigen.options}),
-            **environment(operator),
-            "digest": problem_digest,
-            "failed": findings.failed,
-            "finished": eigen.status is Status.CONVERGED
-            and not (stopped or failure or findings.failed or findings.stopped),
-        }
-        run = Run(eigen, findings.results, manifest)
-        if folder is not None:
-            run = replace(run, folder=save(run, folder))
-    if failure is not None:
-        if run.folder != folder:
-            place = f"What was computed is saved in {run.folder}, because {folder} holds a finished run."
-            failure.hint = f"{failure.hint} {place}" if failure.hint else place
-        raise failure
-    if stopped or findings.stopped or while_saving.pressed:
-        raise RunInterrupted(run)
+    except BaseException as error:
+        eigen, findings.raised = _computed_before(error), error
+    if findings.raised is None:
+        try:
+            release(operator)
+            findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
+        except BaseException as error:  # Ctrl-C between two analyses
+            findings.raised = error
+    try:
+        with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
+            stopped = findings.raised is not None or findings.stopped is not None
+            manifest = {
+                **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
+                "arguments": arguments_as_data(arguments),
+                "options": plain({**setup.options, eigen.solver: eigen.options}),
+                **environment(operator),
+                "digest": problem_digest,
+                "failed": {name: failure.message for name, failure in findings.failed.items()},
+                "skipped": setup.skipped,
+                "finished": eigen.status is Status.CONVERGED and not (stopped or findings.failed),
+            }
+            run = Run(eigen, findings.results, manifest, findings.failed)
+            if folder is not None:
+                run = replace(run, folder=save(run, folder))
+    except BaseException as error:
+        attach(error, partial=eigen)
+        raise error from (error.__cause__ or findings.raised)
+    _say_where(findings.raised, run, folder)
+    _raise_again(findings.raised, run, stopped=findings.stopped is not None or while_saving.pressed)
     return run
+
+
+def _computed_before(error: BaseException) -> EigenResult:
+    """The result that an exception of `solve` carries; the exception is raised if nothing was computed."""
+    if isinstance(error, Interrupted):
+        return error.result  # type: ignore[no-any-return]
+    found = getattr(error, "partial", None)
+    if not isinstance(found, EigenResult) or not len(found.values):
+        raise error
+    return found
+
+
+def _say_where(raised: BaseException | None, run: Run, folder: Path | None) -> None:
+    """Adds to the hint of an error that the run is saved beside the finished one in the folder."""
+    if isinstance(raised, EigencoreError) and run.folder != folder:
+        place = f"What was computed is saved in {run.folder}, because {folder} holds a finished run."
+        raised.hint = f"{raised.hint} {place}" if raised.hint else place
+
+
+def _raise_again(raised: BaseException | None, run: Run, *, stopped: bool) -> None:
+    """Raises what ended the run, now that it is saved."""
+    by_caller = getattr(raised, "culprit", None) is Culprit.CALLBACK
+    if raised is not None and (by_caller or not isinstance(raised, KeyboardInterrupt)):
+        attach(raised, partial=run.eigen)
+        raise raised
+    if raised is not None or stopped:
+        raise RunInterrupted(run) from None
+
+
+def _positional(problem: Any, data: Any, loss: Any, k: int) -> tuple[Any, int]:
+    """The problem and k, from `analyze(problem, k)` or `analyze(model, data, loss, k)`."""
+    if isinstance(data, int) and loss is None:
+        if k != DEFAULT_K:
+            raise UsageError(f"k was given twice: {data} and {k}")
+        return problem, data
+    if data is None and loss is None:
+        return problem, k
+    if data is None or loss is None:
+        raise UsageError(
+            f"{'data' if data is None else 'loss'} is missing: analyze was given a model and its "
+            f"{'loss' if data is None else 'data'}",
+            hint="Write analyze(model, data, loss), or analyze(problem, k).",
+        )
+    if isinstance(problem, Problem | str):
+        raise UsageError(
+            "analyze was given a problem and also data and loss; expected a model with data and loss",
+            hint="Leave data and loss out, or write analyze(model, data, loss).",
+        )
+    return Problem(problem, data, loss), k
 
 
 @dataclass(frozen=True)
@@ -169,6 +244,7 @@ class _Setup:
         solver_options: the options of the solver, as given.
         attack_options: the options of attacks, by name, as given.
         options: the resolved options of everything but the solver, by entry.
+        skipped: why analyses that run by default do not run on this problem, by name.
     """
 
     problem: Problem
@@ -178,6 +254,7 @@ class _Setup:
     solver_options: Mapping[str, Any]
     attack_options: Options
     options: Mapping[str, Any]
+    skipped: Mapping[str, str]
 
     def _attack(self, name: str, **keywords: Any) -> AttackResult:
         """`attack` with the run's options for it; options that the analysis sets take precedence."""
@@ -187,7 +264,7 @@ class _Setup:
         self,
         eigen: EigenResult,
         kind: str,
-        params: str | None,
+        params: Params,
         progress: Progress | None,
         folder: Path | None,
     ) -> AnalysisContext:
@@ -236,6 +313,7 @@ def _prepare(
     if entry is not None:
         require(entry, bound.capabilities, name)
     planned = _planned(selected, bound, options, name)
+    skipped = {} if selected is not None or found.operator is not None else _skipped(bound, name)
     resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
     attacks = {name: options[name] for name in options if planned and _is_attack(name)}
     resolved |= {
@@ -243,7 +321,8 @@ def _prepare(
     }
     if backend_entry is not None:
         resolved[backend_entry.name] = resolve_options(backend_entry, backend_options)
-    _refuse_unused_options(options, {"problem", solver_name, *resolved, *(one.entry.name for one in planned)})
+    used = {"problem", solver_name, *resolved, *(one.entry.name for one in planned)}
+    _refuse_unused_options(options, used, skipped)
     return _Setup(
         problem=found,
         backend=None if backend_entry is None else backend_entry.name,
@@ -252,6 +331,7 @@ def _prepare(
         solver_options=solver_options,
         attack_options=attacks,
         options=resolved,
+        skipped=skipped,
     )
 
 
@@ -259,11 +339,21 @@ def _planned(selected: Selected | None, bound: Bound, options: Options, name: st
     try:
         return plan(selected, bound.capabilities, options, name)
     except CapabilityError as error:
-        try:
-            bound.classifier()
-        except CapabilityError as reason:  # the backend can explain why the problem is not a classifier
-            error.hint = str(reason)
+        reason = why_no_classifier(bound)
+        error.hint = error.hint if reason is None else str(reason)
         raise
+
+
+def _skipped(bound: Bound, name: str) -> dict[str, str]:
+    """Why each of the analyses that can't run on the problem can't, in a sentence."""
+    skipped = {}
+    for analysis, entry in impossible(bound.capabilities).items():
+        reason = why_no_classifier(bound) if Capability.LOGITS in entry.needs else None
+        try:
+            require(entry, bound.capabilities, name)
+        except CapabilityError as error:
+            skipped[analysis] = (reason or error).message
+    return skipped
 
 
 def _is_attack(name: str) -> bool:
@@ -298,10 +388,10 @@ def _refuse_unknown_entries(options: Options, solver: str) -> None:
             raise UnknownNameError("entry", name, known)
 
 
-def _refuse_unused_options(options: Options, used: set[str]) -> None:
+def _refuse_unused_options(options: Options, used: set[str], skipped: Mapping[str, str]) -> None:
     for name in options:
         if name not in used:
             raise UsageError(
                 f"options are given for {name}, which this run does not use",
-                hint=f"This run uses: {', '.join(sorted(used))}.",
+                hint=skipped.get(name, f"This run uses: {', '.join(sorted(used))}."),
             )

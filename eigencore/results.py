@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from eigencore.errors import EigencoreError
+from eigencore.errors import Culprit, EigencoreError
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +27,7 @@ class Status(StrEnum):
         BUDGET: max_matvecs or max_seconds was reached.
         INTERRUPTED: Ctrl-C was pressed.
         STAGNATED: the residuals no longer decrease, or fresh products contradict the solver's estimates.
-        BREAKDOWN: the solver returned before all pairs had converged.
+        BREAKDOWN: the solver returned, or something failed, before all pairs had converged.
     """
 
     CONVERGED = "converged"
@@ -72,7 +72,7 @@ class Certificate:
         matvecs: the number of products that it took.
         exact: whether the residuals are exact norms from fresh products, not the solver's estimates.
         bound: the values match as many eigenvalues, counted with multiplicity, one to one within
-            this distance; None if not certified.
+            this distance; None if not certified. It is at least the floor.
         confidence: the probability with which the bound holds (1.0 for a full certificate).
         orthogonality: the largest entry of |V'V - I|.
         floor: the precision floor, the largest residual norm that counts as zero in this precision.
@@ -115,7 +115,8 @@ class EigenResult:
         values: Ritz values (k,), float64 on the host.
         vectors: the Ritz vectors (n, k), one per column, in the operator's array library.
         residuals: the residual norms ||A v - theta v|| (k,): exact if `certificate.exact`, otherwise
-            estimated by the solver.
+            estimated by the solver. Those below the precision floor `certificate.floor`, which the products
+            cannot show, are given as the floor.
         converged: whether each pair has converged (k,).
         status: how the solve ended.
         advice: a sentence that explains the status and, unless all pairs have converged, another one that
@@ -124,7 +125,7 @@ class EigenResult:
         seconds: wall-clock time.
         certificate: what is proved about the pairs.
         history: one Step per snapshot.
-        notes: facts reported by the solver or the core.
+        notes: facts reported by the solver, the operator or the core.
         options: the solver's options, resolved.
         state: a value from which `solve(..., state=...)` can resume any number of times, also in another
             process; None if the solver has none, or there are no pairs. Once all pairs have converged, it
@@ -300,6 +301,23 @@ class AnalysisResult:
 
 
 @dataclass(frozen=True)
+class AnalysisFailure:
+    """Why an analysis failed.
+
+    Attributes:
+        message: the type and the text of its exception, as in "ValueError: x is 0".
+        culprit: the part that failed: "analysis", or what a solve in the analysis reported.
+        exit_code: the exit code of the command for it.
+        traceback: the traceback as text.
+    """
+
+    message: str
+    culprit: Culprit
+    exit_code: int
+    traceback: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Run:
     """The result of one `analyze`: the eigenpairs, the findings of the analyses, and how it was run.
 
@@ -308,6 +326,8 @@ class Run:
         analyses: the result of each analysis, by its name.
         manifest: the arguments with the seed, resolved options, versions, plugins, device, dtype, threads
             and, if the run was saved, a digest of the problem. Empty for eigenpairs that were saved alone.
+        failed: the failures of analyses, by name. They are not saved: in a loaded run, `manifest["failed"]`
+            has their messages.
         folder: the folder that `analyze` saved the run in, or that it was loaded from; None if there is none.
 
     Example:
@@ -320,6 +340,7 @@ class Run:
     eigen: EigenResult
     analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    failed: Mapping[str, AnalysisFailure] = field(default_factory=dict)
     folder: Path | None = field(default=None, repr=False)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eigencore.entries import AnalysisEntry, Capability
-from eigencore.errors import PluginError
+from eigencore.errors import Culprit, EigencoreError, PluginError, described
 from eigencore.interfaces import AnalysisContext
 from eigencore.registry import load, registry, require, resolve_options
-from eigencore.results import AnalysisResult
+from eigencore.results import AnalysisFailure, AnalysisResult
 from eigencore.runs import host
+from eigencore.solving import ProgressCallback
 
 Selected = dict[str, AnalysisEntry]
 log = logging.getLogger(__name__)
@@ -31,11 +33,18 @@ class Planned:
 
 @dataclass
 class Findings:
-    """Results and error messages by analysis, and the name of the analysis that Ctrl-C stopped."""
+    """What the analyses of a run found.
+
+    Attributes:
+        results, failed: the results and the failures, by analysis.
+        stopped: the name of the analysis that Ctrl-C stopped.
+        raised: an exception of the caller's progress function, or one that nothing may catch.
+    """
 
     results: dict[str, AnalysisResult] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, AnalysisFailure] = field(default_factory=dict)
     stopped: str | None = None
+    raised: BaseException | None = None
 
 
 def find_analyses(names: Iterable[str]) -> Selected:
@@ -81,30 +90,55 @@ def plan(
 
 def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findings:
     """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning."""
-    findings = Findings()
+    findings, progress = Findings(), ProgressCallback(context.progress)
+    context = replace(context, progress=progress)
     for analysis in planned:
         last, ended = None, ""
         try:
             for result in _results(analysis, context):
                 last = result
-        except KeyboardInterrupt:
-            findings.stopped, ended = analysis.name, "interrupted"
-        except (Exception, SystemExit) as error:
-            failure = f"{type(error).__name__}: {error}"
-            findings.failed[analysis.name], ended = failure, f"failed with {failure}"
+        except BaseException as error:
+            if progress.error is not None:
+                ended = f"stopped, because the progress function raised {described(progress.error)}"
+            elif isinstance(error, KeyboardInterrupt):
+                findings.stopped, ended = analysis.name, "interrupted"
+            elif isinstance(error, Exception | SystemExit):
+                findings.failed[analysis.name] = failure = _failure(error)
+                ended = f"failed with {failure.message}"
+            else:
+                findings.raised, ended = error, f"stopped by {described(error)}"
+        findings.raised = progress.error or findings.raised
         log.info("%s: %s", analysis.name, ended or "done")
         if ended:
             last = _with_warning(last, ended)
         if last is not None:
             findings.results[analysis.name] = last
-        if findings.stopped:
+        if findings.stopped or findings.raised is not None:
             break
     return findings
 
 
+def _failure(error: BaseException) -> AnalysisFailure:
+    """An invalid option or an unsuitable problem, which our errors report, is not the plugin's failure."""
+    exit_code = error.exit_code if isinstance(error, EigencoreError) else PluginError.exit_code
+    culprit = getattr(error, "culprit", None) or Culprit.ANALYSIS
+    details = "".join(traceback.format_exception(error))
+    return AnalysisFailure(described(error), culprit, exit_code, details)
+
+
 def _possible(offered: frozenset[Capability]) -> Selected:
-    """All analyses that need no more than is offered; if two have the same name, both by their full names."""
-    found = [item for item in registry().entries(AnalysisEntry) if item.entry.needs <= offered]
+    """All analyses that need no more than is offered."""
+    return _where(lambda entry: entry.needs <= offered)
+
+
+def impossible(offered: frozenset[Capability]) -> Selected:
+    """All analyses that need more than is offered."""
+    return _where(lambda entry: not entry.needs <= offered)
+
+
+def _where(condition: Callable[[AnalysisEntry], bool]) -> Selected:
+    """All analyses with a property; if two have the same name, both by their full names."""
+    found = [item for item in registry().entries(AnalysisEntry) if condition(item.entry)]
     counts = Counter(item.entry.name for item in found)
     return {
         item.entry.name

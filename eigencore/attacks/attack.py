@@ -14,8 +14,9 @@ from eigencore import arrays
 from eigencore.attacks.counting import CountingClassifier
 from eigencore.attacks.perturbation_checks import refuse_outside, refuse_samples_outside, row_norms
 from eigencore.entries import AttackEntry
-from eigencore.errors import ProblemError, UsageError
+from eigencore.errors import CapabilityError, ProblemError, UsageError
 from eigencore.interfaces import Bound, Classifier, Problem
+from eigencore.problems import bound_of, why_no_classifier
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.results import AttackResult
 from eigencore.runs import plain
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def attack(
-    bound: Bound,
+    problem: Problem | Bound | str,
     name: str,
     *,
     eps: float | None = None,
@@ -42,13 +43,14 @@ def attack(
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Adversarial inputs for the samples of a bound problem, with their success and distance.
+    """Adversarial inputs for the samples of a problem, with their success and distance.
 
     Samples that are misclassified from the start are not changed; they count as successes at distance zero.
     The same seed, samples and batch give bitwise identical inputs.
 
     Args:
-        bound: a problem on a backend, as `bind` returns it.
+        problem: a problem, the name of one, or a bound problem, as `bind` returns it; bind a problem once if
+            it is attacked several times.
         name: the name of a registered attack.
         eps: the radius of the ball around each sample, in the units of the inputs; only for an attack with
             the goal "fixed_eps".
@@ -67,7 +69,8 @@ def attack(
     Raises:
         UnknownNameError, OptionError, UsageError: an argument is invalid; raised before any pass.
         CapabilityError: the problem does not offer what the attack needs; raised before any pass.
-        ProblemError: the samples exceed the problem's bounds, or their logits are not finite.
+        ProblemError: the problem can't be bound, the samples exceed its bounds, or their logits are not
+            finite.
         PluginError: the attack returned inputs of another shape, not finite, or outside the ball or bounds.
 
     Example:
@@ -77,18 +80,13 @@ def attack(
         result = eigencore.attack(bound, "pgd", eps=0.1, images=50)
         print(f"{result.accuracy:.0%} of the samples withstand {result.attack}")
     """
-    if isinstance(bound, Problem | str):
-        given = "a Problem" if isinstance(bound, Problem) else f"the name {bound!r}"
-        raise UsageError(
-            f"attack was given {given}; expected a bound problem",
-            hint="Bind it first: attack(bind(problem), ...).",
-        )
     entry = registry().find(AttackEntry, name)
     resolved = resolve_options(entry, options)
     norm = _norm(entry, resolved)
     _refuse_bad_eps(entry, eps)
     _refuse_bad_counts(seed=(seed, 0), images=(images, 1), batch=(batch, 1))
-    require(entry, bound.capabilities)
+    bound = bound_of(problem)
+    _require_classifier(entry, bound)
     run: Attack = load(entry)
     began = time.perf_counter()
     counted = CountingClassifier(classifier if classifier is not None else bound.classifier())
@@ -118,6 +116,14 @@ def attack(
 
 
 # -- checks of the arguments, before any pass --------------------------------------------------------------
+
+
+def _require_classifier(entry: AttackEntry, bound: Bound) -> None:
+    try:
+        require(entry, bound.capabilities)
+    except CapabilityError as error:
+        error.hint = str(why_no_classifier(bound) or "") or None
+        raise
 
 
 def _norm(entry: AttackEntry, options: Any) -> str:

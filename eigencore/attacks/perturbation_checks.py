@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from eigencore import arrays
 from eigencore.errors import PluginError, ProblemError
+from eigencore.problems.sharing import bounds_excess
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array
 
-# How far rounding may take an input out of the ball or the bounds, relative to their size.
+# How far rounding may take an input out of the ball, relative to its size.
 SLACK = 1e-6
 
 
@@ -23,7 +24,8 @@ def refuse_samples_outside(x: Array, classifier: Classifier) -> None:
         low, high = float(classifier.xp.min(x)), float(classifier.xp.max(x))
         raise ProblemError(
             f"the samples range from {low:g} to {high:g}, {excess:g} outside the problem's bounds",
-            hint="Set Problem(bounds=...) to the range of the network's inputs, or to None if there is none.",
+            hint="Set Problem(bounds=...) to the range of the network's inputs, or to None if there is none. "
+            "If inputs are normalised, put the normalisation into the model and give the values before it.",
         )
 
 
@@ -45,12 +47,7 @@ def refuse_outside(moved: Array, x: Array, classifier: Classifier, norm: str, ep
 
 
 def _excess(x: Array, classifier: Classifier) -> float:
-    """The largest distance of an entry of x from the bounds; 0 if it is within rounding."""
-    if classifier.bounds is None:
-        return 0.0
-    low, high = classifier.bounds
-    excess = max(low - float(classifier.xp.min(x)), float(classifier.xp.max(x)) - high)
-    return excess if excess > SLACK * (high - low) else 0.0
+    return 0.0 if classifier.bounds is None else bounds_excess(x, classifier.bounds)
 
 
 def row_norms(x: Array, norm: str) -> Array:

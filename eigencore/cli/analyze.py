@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from eigencore import errors
 from eigencore.cli.completion import folders, lists_of, names
-from eigencore.cli.failures import INTERRUPTED, json_flag, verbose_flag
+from eigencore.cli.failures import INTERRUPTED, json_flag, verbose, verbose_flag
 from eigencore.entries import (
     DEFAULT_BACKEND,
+    DEFAULT_K,
     DEFAULT_KIND,
     DEFAULT_PROBLEM,
     DEFAULT_SOLVER,
@@ -23,7 +23,7 @@ from eigencore.entries import (
     ProblemEntry,
     SolverEntry,
 )
-from eigencore.errors import PluginError, UsageError
+from eigencore.errors import UsageError
 from eigencore.request import WHICH
 from eigencore.results import Status
 
@@ -71,7 +71,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     shell_complete=names(SolverEntry),
     help="Eigensolver; see `eigen solvers`.",
 )
-@click.option("-k", type=int, default=5, show_default=True, metavar="K", help="Number of eigenpairs.")
+@click.option("-k", type=int, default=DEFAULT_K, show_default=True, metavar="K", help="Number of eigenpairs.")
 @click.option(
     "--kind",
     default=DEFAULT_KIND,
@@ -80,7 +80,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     help="Kind of operator; see `eigen backends NAME`.",
 )
 @click.option(
-    "--params", metavar="GLOB", help="Restrict the operator to the parameters whose names match GLOB."
+    "--params",
+    metavar="GLOB,GLOB",
+    help="Restrict the operator to the parameters whose names match one of the globs.",
 )
 @click.option(
     "--which",
@@ -172,25 +174,18 @@ def analyze(as_json: bool, **arguments: Any) -> int:
         from eigencore.cli.print_run import print_run
 
         print_run(run)
+    if verbose():
+        for failure in run.failed.values():
+            click.echo(failure.traceback, err=True, nl=False)
     if out and run.folder != Path(out):
         click.echo(
             f"{out} holds a finished run, which was kept; this unfinished run is saved in {run.folder}",
             err=True,
         )
-    elif replaces:
+    elif replaces and code is None:
         click.echo(f"replaced the earlier run in {out}", err=True)
     if code is not None:
         return code
-    if run.manifest["failed"]:
-        return max(map(_exit_code, run.manifest["failed"].values()))
+    if run.failed:
+        return max(failure.exit_code for failure in run.failed.values())
     return 0 if run.eigen.status is Status.CONVERGED else NOT_CONVERGED
-
-
-def _exit_code(failure: str) -> int:
-    """The exit code for the message of a failed analysis, "ERROR: ...".
-
-    The name of one of our errors gives its exit code, because an invalid option or an unsuitable problem is
-    not a failure of the plugin; any other name gives the exit code of PluginError.
-    """
-    error = getattr(errors, failure.partition(":")[0], PluginError)
-    return int(getattr(error, "exit_code", PluginError.exit_code))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from eigencore.errors import EigencoreError
+from eigencore.entries import Entry
+from eigencore.errors import EigencoreError, described
 
 if TYPE_CHECKING:
     from eigencore.results import EigenResult
@@ -28,12 +30,18 @@ verbose_flag = click.option(
 USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
 
 
+def verbose() -> bool:
+    """Whether the command that is running was given --verbose."""
+    source = click.get_current_context().get_parameter_source("verbose")
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def report(error: BaseException, arguments: Sequence[str]) -> int:
     """Prints the error as text or, if the arguments contain --json, as JSON; returns the exit code.
 
     The arguments are searched without being parsed, because they may be the cause of the error.
     """
-    failure = _failure(error)
+    failure = _failure(error, arguments)
     with contextlib.suppress(OSError):
         if "--verbose" in arguments:
             traceback.print_exception(error, file=sys.stderr)
@@ -58,23 +66,59 @@ class _Failure:
     message: str
     hint: str | None
     exit_code: int
+    culprit: str | None = None
     partial: EigenResult | None = None
 
 
-def _failure(error: BaseException) -> _Failure:
+def _failure(error: BaseException, arguments: Sequence[str] = ()) -> _Failure:
+    """What is reported of an error. Any exception may have a culprit and a partial result."""
+    culprit, partial = getattr(error, "culprit", None), getattr(error, "partial", None)
+    return replace(_without_result(error, arguments), culprit=culprit, partial=partial)
+
+
+def _without_result(error: BaseException, arguments: Sequence[str]) -> _Failure:
     if isinstance(error, EigencoreError):
-        return _Failure(type(error).__name__, error.message, error.hint, error.exit_code, error.partial)
+        return _Failure(type(error).__name__, error.message, error.hint, error.exit_code)
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         hint = f"See {context.command_path} --help." if context is not None else None
         if isinstance(error, click.NoSuchOption) and context is not None and context.parent is None:
             hint = f"{hint} The options of a command follow its name, as in `eigen analyze -k 5`."
+        elif isinstance(error, click.NoSuchOption) and context is not None and context.info_name == "analyze":
+            hint = f"{_how_to_set(error.option_name, arguments)} {hint}"
         return _Failure("UsageError", error.format_message(), hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        return _Failure("Interrupted", "interrupted before there was a result", None, INTERRUPTED)
+        early = "" if hasattr(error, "partial") else " before there was a result"
+        return _Failure("Interrupted", f"interrupted{early}", None, INTERRUPTED)
     if isinstance(error, click.Abort):
         return _Failure("Abort", "aborted", None, 1)
     return _Failure(type(error).__name__, _message(error), "Use --verbose to see the traceback.", 1)
+
+
+def _how_to_set(option: str, arguments: Sequence[str]) -> str:
+    """The text to write instead of --OPTION VALUE, for each entry that has an option of this name."""
+    from eigencore.options import describe
+    from eigencore.registry import load_options, registry
+
+    name, found = option.lstrip("-").replace("-", "_"), []
+    for registered in registry().entries(Entry):
+        with contextlib.suppress(EigencoreError):
+            options = load_options(registered.entry)
+            if options is not None and name in (spec.name for spec in describe(options)):
+                found.append(f"--set {registered.entry.name}.{name}={_value_of(option, arguments)}")
+    if found:
+        return f"Write {' or '.join(found)}."
+    return "Options of solvers, attacks and analyses are set as in --set pgd.steps=20."
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str:
+    """The value of an unknown option: --OPTION=VALUE, or --OPTION VALUE."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        given, equals, value = argument.partition("=")
+        if given == option:
+            value = value if equals else following
+            return shlex.quote(value) if value and not value.startswith("-") else "VALUE"
+    return "VALUE"
 
 
 def _message(error: BaseException) -> str:
@@ -82,11 +126,13 @@ def _message(error: BaseException) -> str:
         return f"sys.exit({'' if error.code is None else repr(error.code)}) was called"
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return f"the output can't be written: {error.strerror}"
-    return f"{type(error).__name__}: {error}"
+    return described(error)
 
 
 def _print_json(failure: _Failure) -> None:
-    document = {"error": {"type": failure.type, "message": failure.message, "hint": failure.hint}}
+    document: dict[str, Any] = {
+        "error": {name: getattr(failure, name) for name in ("type", "message", "hint", "culprit")}
+    }
     if failure.partial is not None:
         from eigencore.runs import eigen_to_json
 
@@ -107,4 +153,6 @@ def _print_text(failure: _Failure) -> None:
 def _print_message(failure: _Failure) -> None:
     print(f"eigen: {failure.message}", file=sys.stderr)
     if failure.hint:
-        print(f"  {failure.hint}", file=sys.stderr)
+        from eigencore.cli.wording import for_command
+
+        print(f"  {for_command(failure.hint)}", file=sys.stderr)

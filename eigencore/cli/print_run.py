@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eigencore.cli.page import Page, aligned, as_text, page
+from eigencore.cli.wording import for_command
 from eigencore.results import Status
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def print_run(run: Run, on: Page | None = None) -> None:
     on.line(setting, "dim")
     on.line()
     print_pairs(eigen, run.manifest.get("exact"), on)
-    on.line(eigen.advice, "" if eigen.status is Status.CONVERGED else "bold yellow")
+    on.line(for_command(eigen.advice), "" if eigen.status is Status.CONVERGED else "bold yellow")
     on.line(cost(eigen))
     for line in certificate_lines(eigen.certificate, len(eigen.values)):
         on.line(line)
@@ -32,6 +33,11 @@ def print_run(run: Run, on: Page | None = None) -> None:
     for name, result in run.analyses.items():
         on.line()
         print_analysis(name, result, on)
+    skipped = run.manifest.get("skipped", {})
+    if skipped:
+        on.line()
+    for name, reason in skipped.items():
+        on.line(f"{name} was not run: {reason}", "dim")
 
 
 def header(run: Run) -> tuple[str, str]:
@@ -71,10 +77,10 @@ def print_pairs(eigen: EigenResult, exact: Sequence[float] | None = None, on: Pa
 
 
 def residuals(eigen: EigenResult) -> list[str]:
-    """The column of residuals. An estimate below the precision floor is shown as less than the floor."""
-    floor = 0.0 if eigen.certificate.exact else eigen.certificate.floor or 0.0
+    """The column of residuals. Those that the result gives as the precision floor may be less than that."""
+    floor = eigen.certificate.floor or 0.0
     texts = aligned([max(float(residual), floor) for residual in eigen.residuals], RESIDUAL_DIGITS)
-    below = [residual < floor for residual in eigen.residuals]
+    below = [residual <= floor and floor > 0 for residual in eigen.residuals]
     return [f"<{text}" if is_below else text for text, is_below in zip(texts, below, strict=True)]
 
 

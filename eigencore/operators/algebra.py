@@ -14,7 +14,7 @@ from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.interfaces import LinearOperator
 from eigencore.operators.caching import release
-from eigencore.operators.conversion import FunctionOperator
+from eigencore.operators.conversion import FunctionOperator, notes_of
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ def _derived(
         dtype=A.dtype,
         device=A.device,
         matmat=lambda V: apply(V, lambda operator: operator.matmat),
+        notes=lambda: tuple(dict.fromkeys(note for operator in (A, *also) for note in notes_of(operator))),
         release=lambda needed: release(A, *also, needed=needed),
     )
 

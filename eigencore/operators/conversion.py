@@ -13,7 +13,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.interfaces import LinearOperator
+from eigencore.interfaces import LinearOperator, NotedOperator
 from eigencore.space import Array
 
 
@@ -25,6 +25,7 @@ class FunctionOperator:
         n: the length of the vectors.
         xp, dtype, device: the array-API namespace, data type and device of the vectors.
         matmat: computes A V for a block V (n, b); None: `matvec` is applied to each column.
+        notes: returns facts about the products, as in `interfaces.NotedOperator`.
         release: frees what `matvec` and `matmat` keep between products, as `CachingOperator.release` does;
             None: they keep nothing.
 
@@ -45,9 +46,10 @@ class FunctionOperator:
         dtype: Any,
         device: Any = None,
         matmat: Callable[[Array], Array] | None = None,
+        notes: Callable[[], tuple[str, ...]] = tuple,
         release: Callable[[int | None], None] | None = None,
     ):
-        self._matvec, self._matmat, self._release = matvec, matmat, release
+        self._matvec, self._matmat, self._notes, self._release = matvec, matmat, notes, release
         self.shape = (n, n)
         self.xp, self.dtype, self.device = xp, dtype, device
 
@@ -59,9 +61,20 @@ class FunctionOperator:
             return self._matmat(V)
         return self.xp.stack([self._matvec(V[:, i]) for i in range(V.shape[1])], axis=1)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes()
+
     def release(self, needed: int | None = None) -> None:
         if self._release is not None:
             self._release(needed)
+
+
+def notes_of(A: LinearOperator) -> tuple[str, ...]:
+    """The notes of an operator that has any; none for any other operator."""
+    notes = A.notes if isinstance(A, NotedOperator) else ()
+    # An operator of other people's code may have something else under this name.
+    return notes if isinstance(notes, tuple) and all(isinstance(note, str) for note in notes) else ()
 
 
 def as_operator(A: Any, n: int | None = None, dtype: Any = None) -> LinearOperator:

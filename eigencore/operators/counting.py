@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from eigencore.errors import EigencoreError, OperatorError
+from eigencore.errors import Culprit, EigencoreError, OperatorError, blame
 from eigencore.interfaces import LinearOperator, MinibatchOperator
 from eigencore.operators.caching import release
-from eigencore.operators.conversion import FunctionOperator
+from eigencore.operators.conversion import FunctionOperator, notes_of
 from eigencore.space import Array
+
+T = TypeVar("T")
 
 
 class CountingOperator:
@@ -20,6 +23,8 @@ class CountingOperator:
             error.
         after: called with V and A V after each product.
         after_sample: called instead of `after` for products with a minibatch; None: `after` is called.
+        failed: called with the error of a product before it is raised; it can raise something else, such as
+            an exception that a solver cannot catch.
 
     Attributes:
         matvecs: the products so far.
@@ -42,8 +47,9 @@ class CountingOperator:
         before: Callable[[float], None] = lambda cost: None,
         after: Callable[[Array, Array], None] = lambda V, AV: None,
         after_sample: Callable[[Array, Array], None] | None = None,
+        failed: Callable[[EigencoreError], None] = lambda error: None,
     ):
-        self._A, self._before, self._after = A, before, after
+        self._A, self._before, self._after, self._failed = A, before, after, failed
         self._after_sample = after_sample or after
         self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
         self.matvecs = 0.0
@@ -65,15 +71,23 @@ class CountingOperator:
         after: Callable[[Array, Array], None],
     ) -> Array:
         self._before(cost)
-        try:
-            AV = product(V)
-        except EigencoreError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise OperatorError(f"a product failed: {type(error).__name__}: {error}") from error
+        AV = self._made("a product", lambda: product(V))
         self.matvecs += cost
         after(V, AV)
         return AV
+
+    def _made(self, what: str, make: Callable[[], T]) -> T:
+        """What the operator returns. Raises OperatorError if it fails; our own errors keep their type."""
+        try:
+            return make()
+        except (Exception, SystemExit) as error:
+            failure = blame(error, Culprit.OPERATOR, OperatorError, f"{what} failed")
+            self._failed(failure)
+            raise failure from failure.__cause__
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return notes_of(self._A)
 
 
 class CountingMinibatchOperator(CountingOperator):
@@ -86,8 +100,11 @@ class CountingMinibatchOperator(CountingOperator):
     _A: MinibatchOperator
 
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
-        sample, share = self._A.minibatch(step, seed, batches)
-        return self._share(sample, share), share
+        def draw() -> tuple[LinearOperator, float]:
+            sample, share = self._A.minibatch(step, seed, batches)
+            return self._share(sample, share), share
+
+        return self._made("drawing a minibatch", draw)
 
     def _share(self, sample: LinearOperator, share: float) -> LinearOperator:
         def apply(product: Callable[[Array], Array], columns: int, V: Array) -> Array:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability
-from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
-from eigencore.problems.lookup import find_problem
+from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator, Objective
+    from eigencore.interfaces import Bound, LinearOperator, Objective, Params
     from eigencore.space import Array
 
 
 def bind(
-    problem: Problem | str,
+    problem: Problem | str | tuple[Any, Any, Any],
     *,
     backend: str | None = None,
     device: str | None = None,
@@ -29,7 +29,7 @@ def bind(
     A Problem(operator=...) needs no backend: its operator is used directly.
 
     Args:
-        problem: a Problem, or the name of one (see `find_problem`).
+        problem: a Problem, the name of one (see `find_problem`), or a tuple (model, data, loss).
         backend: the name of a backend; None: the backend that the problem names, or the default, "torch".
         device: the device to compute on, such as "cpu" or "cuda"; None: the backend decides.
         dtype: the data type to compute in, such as "float64"; None: that of the weights.
@@ -48,13 +48,7 @@ def bind(
         hessian = bound.operator()
         print(bound.description, hessian.matvec(np.ones(hessian.shape[0])).shape)
     """
-    if isinstance(problem, str):
-        problem = find_problem(problem)
-    if not isinstance(problem, Problem):
-        raise UsageError(
-            f"the problem is of type {type(problem).__name__}; expected a Problem or the name of one",
-            hint="Construct one: Problem(model=..., data=..., loss=...).",
-        )
+    problem = find_problem(problem) if isinstance(problem, str) else as_problem(problem)
     entry = backend_of(problem, backend)
     if entry is None:
         given = {"device": device, "dtype": dtype, **backend_options}
@@ -65,6 +59,20 @@ def bind(
     return bound
 
 
+def bound_of(problem: Any) -> Bound:
+    """A bound problem unchanged; a Problem, the name of one, or a tuple (model, data, loss), bound here.
+
+    Raises:
+        UsageError, ProblemError, PluginError: as for `bind`.
+    """
+    return problem if is_bound(problem) else bind(problem)
+
+
+def is_bound(problem: object) -> TypeGuard[Bound]:
+    """Whether this is a bound problem; its properties, which may read the data, are not evaluated."""
+    return {"capabilities", "classifier"} <= set(dir(problem))
+
+
 def operator(
     model: Any,
     data: Any,
@@ -72,7 +80,7 @@ def operator(
     *,
     backend: str | None = None,
     kind: str = DEFAULT_KIND,
-    params: str | None = None,
+    params: Params = None,
     **bind_keywords: Any,
 ) -> LinearOperator:
     """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
@@ -83,11 +91,12 @@ def operator(
         loss: a function of the model's outputs and the targets.
         backend: as for `bind`.
         kind: the kind of operator, such as "hessian"; `eigen backends NAME` lists the kinds of a backend.
-        params: a glob that selects parameters by name; None: all trainable parameters.
+        params: the parameters, by a glob of their names, by several globs as "A,B" or by a list of globs;
+            None: all trainable parameters.
         **bind_keywords: further keywords of `bind`.
 
     Raises:
-        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches `params`.
+        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches a glob.
         UsageError, ProblemError, PluginError: as for `bind`.
 
     Example:
@@ -147,6 +156,15 @@ def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:
         raise UnknownNameError(f"kind of operator on the backend {entry.name}", kind, entry.kinds)
 
 
+def why_no_classifier(bound: Bound) -> EigencoreError | None:
+    """The error by which a backend explains that a problem has no classifier; None if it has one."""
+    try:
+        bound.classifier()
+    except EigencoreError as error:
+        return error
+    return None
+
+
 class OperatorBound:
     """A bound Problem(operator=...), which offers products, and minibatches if its operator does."""
 
@@ -172,7 +190,7 @@ class OperatorBound:
     def precisions(self) -> tuple[str, ...]:
         return (str(self._operator.dtype).rpartition(".")[2],)
 
-    def operator(self, kind: str = DEFAULT_KIND, params: str | None = None) -> LinearOperator:
+    def operator(self, kind: str = DEFAULT_KIND, params: Params = None) -> LinearOperator:
         unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
         _refuse_for_operator(self._problem, unusable)
         return self._operator
@@ -180,15 +198,21 @@ class OperatorBound:
     def classifier(self, dtype: str | None = None) -> NoReturn:
         self._refuse("inputs")
 
-    def loss(self, direction: Array | None = None, params: str | None = None) -> NoReturn:
+    def loss(self, direction: Array | None = None, params: Params = None) -> NoReturn:
         self._refuse("loss")
 
     def sample_curvature(
-        self, objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: Params = None,
+        dtype: str | None = None,
     ) -> NoReturn:
         self._refuse("samples")
 
-    def layout(self, params: str | None = None) -> NoReturn:
+    def layout(self, params: Params = None) -> NoReturn:
         self._refuse("parameters")
 
     def _refuse(self, what: str) -> NoReturn:

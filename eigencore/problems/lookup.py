@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -18,6 +19,7 @@ from eigencore.interfaces import Problem
 from eigencore.options import OptionSpec, check, describe_keywords
 from eigencore.registry import load, registry
 
+_WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 SHOW_TRACEBACK = "Use --verbose to see the traceback."
 NO_KEYWORDS: Mapping[str, object] = MappingProxyType({})
 # Every problem has this keyword. If the factory does not take it, the backend loads the checkpoint.
@@ -28,7 +30,8 @@ def find_problem(name: str, keywords: Mapping[str, object] = NO_KEYWORDS) -> Pro
     """The problem with the given name.
 
     Args:
-        name: a registered name; "path/file.py:factory"; or "module:factory".
+        name: a registered name; "path/file.py:factory"; or "module:factory" for an installed module. A module
+            of the working directory is named by its file.
         keywords: keywords of the factory; a string is parsed according to the factory's annotations. The
             keyword `checkpoint`, a file of weights, is passed to the backend if the factory does not take it.
 
@@ -110,7 +113,10 @@ def as_problem(value: Any, source: str = "the problem is") -> Problem:
         found = f"a tuple of length {len(value)}"
     else:
         found = f"a value of type {type(value).__name__}: {value!r:.60}"
-    raise ProblemError(f"{source} {found}; expected a Problem, a tuple (model, data, loss), or a matrix")
+    raise ProblemError(
+        f"{source} {found}; expected a Problem, a tuple (model, data, loss), or a matrix",
+        hint="Construct one: Problem(model, data, loss).",
+    )
 
 
 # -- the factory of a name ---------------------------------------------------------------------------------
@@ -127,8 +133,8 @@ def find_factory(name: str) -> Callable[..., Any]:
     place, _, attribute = name.rpartition(":")
     if place.endswith(".py"):
         return _attribute(_import_file(Path(place)), attribute, place)
-    if name.endswith(".py"):
-        raise UsageError(f"{name} names a file but no factory in it", hint=f"Write {name}:FACTORY.")
+    if Path(name).suffix in (".py", *_WEIGHTS):
+        raise _without_factory(Path(name))
     registered = {one.entry.name for one in registry().entries(ProblemEntry)}
     module = None if name.partition("@")[0] in registered else _import_module(place)
     if module is not None:
@@ -137,9 +143,40 @@ def find_factory(name: str) -> Callable[..., Any]:
         factory: Callable[..., Any] = load(registry().find(ProblemEntry, name))
     except UnknownNameError as error:
         if place:
-            error.hint = f"{error.hint} There is no module named {place!r} either."
+            error.hint = f"{error.hint} {_no_module(place, attribute)}"
         raise
     return factory
+
+
+def _without_factory(file: Path) -> UsageError:
+    """The error for the name of a file without the name of a factory."""
+    if file.suffix in _WEIGHTS:
+        return UsageError(
+            f"{file} is a file of weights, which is not a problem: its model, data and loss are unknown",
+            hint="Write a function that returns an eigencore.Problem with the model, and name it and the "
+            f"weights: eigen analyze FILE.py:FUNCTION --set problem.checkpoint={file}",
+        )
+    functions = _functions_in(file)
+    which = f"{file}:{functions[0]}" if len(functions) == 1 else f"{file}:FACTORY"
+    listed = f", where FACTORY is one of {', '.join(functions)}" if len(functions) > 1 else ""
+    return UsageError(f"{file} names a file but no factory in it", hint=f"Write {which}{listed}.")
+
+
+def _functions_in(file: Path) -> list[str]:
+    """The public functions that a file defines, as its text shows without running it."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [name for name in defined if not name.startswith("_")]
+
+
+def _no_module(place: str, attribute: str) -> str:
+    file = Path(*place.split(".")).with_suffix(".py")
+    if os.path.isfile(file):
+        return f"To use the file {file} of the working directory, write {file}:{attribute}."
+    return f"There is no installed module named {place!r} either."
 
 
 def _attribute(module: ModuleType, attribute: str, place: str) -> Callable[..., Any]:
@@ -166,7 +203,8 @@ def _import_file(path: Path) -> ModuleType:
     if not os.path.isfile(path):  # not path.is_file(), which fails on a name that is too long
         raise UsageError(f"there is no file {path}", hint=f"Relative paths start at {Path.cwd()}.")
     path = path.resolve()
-    _make_importable(path.parent, first=True)
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
     earlier = sys.modules.get(path.stem)
     taken = earlier is not None and getattr(earlier, "__file__", None) != str(path)
     name = f"{path.stem}_problem" if taken else path.stem
@@ -184,11 +222,15 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType | None:
-    """The module of that name, or None if it does not exist. The current folder is searched as well."""
+    """The module of that name, or None if there is none outside the working directory.
+
+    The working directory is left out, because a misspelt name of a problem would import a file of it.
+    """
     if not all(part.isidentifier() for part in name.split(".")):
         return None
-    _make_importable(Path.cwd(), first=False)
     try:
+        if not _is_installed(name.partition(".")[0]):
+            return None
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
@@ -198,9 +240,20 @@ def _import_module(name: str) -> ModuleType | None:
         raise _not_importable(name, error) from error
 
 
-def _make_importable(folder: Path, *, first: bool) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0 if first else len(sys.path), str(folder))
+def _is_installed(package: str) -> bool:
+    """Whether a module or package has been imported, or can be without the working directory."""
+    if package in sys.modules:
+        return True
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return False
+    here = Path.cwd()
+    found_in = {Path(place).parent for place in spec.submodule_search_locations or ()}
+    if not found_in and spec.has_location and spec.origin is not None:
+        found_in = {Path(spec.origin).parent}
+    # Python itself puts the working directory first, as "" or as a path. Further down it was put on purpose,
+    # as by an editable installation.
+    return here not in {place.resolve() for place in found_in} or str(here) in sys.path[1:]
 
 
 def _not_importable(place: str, error: BaseException) -> ProblemError:

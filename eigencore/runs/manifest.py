@@ -16,7 +16,7 @@ from eigencore.registry import registry
 from eigencore.runs.result_json import plain
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Bound, LinearOperator, Problem
+    from eigencore.interfaces import Bound, LinearOperator, Params, Problem
     from eigencore.request import Request
     from eigencore.results import EigenResult
 
@@ -30,7 +30,7 @@ def about(
     request: Request,
     eigen: EigenResult,
     kind: str,
-    params: str | None,
+    params: Params,
 ) -> dict[str, Any]:
     """The problem, backend and operator of a run, and its exact eigenvalues in the request's order, if known.
 
@@ -42,7 +42,7 @@ def about(
         "backend": backend,
         "operator": {
             "kind": kind,
-            "params": params,
+            "params": params if params is None or isinstance(params, str) else ", ".join(params),
             "n": eigen.n,
             "dtype": eigen.dtype,
             "device": eigen.device,
@@ -115,10 +115,10 @@ def environment(operator: LinearOperator) -> dict[str, Any]:
 
 
 def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if arrays.is_array(part):
-        # Arrays of objects and sparse tensors have no bytes to read.
-        dense = str(getattr(part, "layout", "torch.strided")) == "torch.strided"
-        if dense and not getattr(part.dtype, "hasobject", False):
+    if hasattr(part, "__tensor_flatten__"):  # a PyTorch tensor that consists of others
+        yield from _arrays_in({name: getattr(part, name) for name in part.__tensor_flatten__()[0]}, path)
+    elif arrays.is_array(part):
+        if _has_bytes(part):
             yield path, part
     elif hasattr(part, "tocoo"):  # SciPy sparse matrices
         sparse = part.tocoo()
@@ -131,6 +131,13 @@ def _arrays_in(part: Any, path: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(part, list | tuple):
         for index, value in enumerate(part):
             yield from _arrays_in(value, f"{path}.{index}")
+
+
+def _has_bytes(array: Any) -> bool:
+    """Whether an array has bytes to read, unlike arrays of objects, sparse tensors and quantised ones."""
+    dense = str(getattr(array, "layout", "torch.strided")) == "torch.strided"
+    objects, quantized = getattr(array.dtype, "hasobject", False), getattr(array, "is_quantized", False)
+    return dense and not (objects or quantized)
 
 
 def _version(distribution: str) -> str | None:

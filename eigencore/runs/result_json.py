@@ -72,6 +72,7 @@ class RunDocument:
     options: dict[str, dict[str, Any] | None]
     arguments: ArgumentsDocument = field(default_factory=ArgumentsDocument)
     failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     finished: bool = False
     problem_description: str | None = None
     backend_description: str | None = None

@@ -1,4 +1,8 @@
-"""The advice of a result: how the solve ended, with numbers, and what to do next."""
+"""The advice of a result: how the solve ended, with numbers, and what to do next.
+
+It names arguments of Python, as `max_matvecs` or `solver="lanczos"`, by words that occur in no other sense,
+so that the command can replace them by its options.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,9 @@ class Outcome:
 
     `residual` and `threshold` belong to the worst of the pairs that have not converged. `exact` says whether
     the residual is a norm from a fresh product; otherwise it is estimated by the solver. `refuted` says
-    whether fresh products contradict the solver's estimates.
+    whether fresh products contradict the solver's estimates. `reserved` is the number of products that the
+    time limit left for the certificate, and `per_product` the measured time of one; 0 if it is not known.
+    `failure` is the first line of the message of the error that ended the solve.
     """
 
     ending: Ending
@@ -32,6 +38,10 @@ class Outcome:
     matvecs: float
     seconds: float
     max_matvecs: float | None
+    max_seconds: float | None
+    reserved: int
+    per_product: float
+    failure: str
     history: Sequence[Step]
 
 
@@ -50,9 +60,11 @@ def advise(outcome: Outcome) -> str:
         case Ending.PRODUCTS:
             return f"{open_pairs} after {_products(outcome)}{worst}. {_raise_max_matvecs(outcome)}."
         case Ending.TIME:
-            return f"{open_pairs} after {outcome.seconds:.1f} s{worst}. {_raise_max_seconds(outcome)}."
+            return f"{open_pairs} after {_time(outcome)}{worst}. {_raise_max_seconds(outcome)}."
         case Ending.INTERRUPTED:
             return f"interrupted after {_products(outcome)}: {open_pairs}{worst}. {RESUME}."
+        case Ending.FAILED:
+            return f"failed after {_products(outcome)}: {outcome.failure}; {open_pairs}{worst}. {RESUME}."
         case Ending.STALLED:
             return f"{open_pairs}{worst}, and the solver makes no more progress. {_raise_tol(outcome)}."
         case _:
@@ -97,6 +109,16 @@ def _products(outcome: Outcome) -> str:
     return f"{outcome.matvecs:.4g} product{'' if outcome.matvecs == 1 else 's'}"
 
 
+def _time(outcome: Outcome) -> str:
+    """The time that the solve took of its limit, and what of it was reserved for the certificate."""
+    took = f"{outcome.seconds:.1f} of {outcome.max_seconds:g} s"
+    if not outcome.reserved or not outcome.per_product:
+        return took
+    products = "1 product" if outcome.reserved == 1 else f"{outcome.reserved} products"
+    each = "" if outcome.reserved == 1 else " each"
+    return f"{took}, with {products} of about {outcome.per_product:.2g} s{each} reserved for the certificate"
+
+
 # -- what to do next ---------------------------------------------------------------------------------------
 
 RESUME = "Continue with solve(..., state=result.state) or solve(..., start=result.vectors)"
@@ -115,7 +137,7 @@ def _raise_max_seconds(outcome: Outcome) -> str:
     ahead = products_ahead(outcome.history)
     if ahead is None or outcome.matvecs == 0:
         return f"Raise max_seconds{_or_lanczos(outcome)}"
-    seconds = outcome.seconds * (1 + 1.5 * ahead / outcome.matvecs)
+    seconds = outcome.seconds + 1.5 * ahead * (outcome.per_product or outcome.seconds / outcome.matvecs)
     return f"{_needed(ahead)}: raise max_seconds to {math.ceil(seconds)}{_or_lanczos(outcome)}"
 
 
@@ -125,22 +147,26 @@ def _needed(ahead: float) -> str:
 
 
 def _raise_tol(outcome: Outcome) -> str:
-    if outcome.dtype.endswith("float32") and outcome.residual is not None:
+    if _in_float32(outcome) and outcome.residual is not None:
         return (
-            "Products in float32 may not resolve smaller residuals: use float64, or raise tol"
+            'Products in float32 may not resolve smaller residuals: use dtype="float64", or raise tol'
             f"{_or_lanczos(outcome)}"
         )
     return f"Raise tol{_or_lanczos(outcome) or ', or give lanczos a larger basis'}"
 
 
 def _use_another_solver(outcome: Outcome) -> str:
-    if outcome.solver == "lanczos":
-        return "Use float64 products, or raise tol"
-    return "Use the solver lanczos, or raise tol"
+    if outcome.solver != "lanczos":
+        return 'Use solver="lanczos", or raise tol'
+    return 'Use dtype="float64", or raise tol' if _in_float32(outcome) else "Raise tol"
 
 
 def _or_lanczos(outcome: Outcome) -> str:
-    return "" if outcome.solver == "lanczos" else ", or use the solver lanczos"
+    return "" if outcome.solver == "lanczos" else ', or use solver="lanczos"'
+
+
+def _in_float32(outcome: Outcome) -> bool:
+    return outcome.dtype.endswith("float32")
 
 
 # -- notes -------------------------------------------------------------------------------------------------

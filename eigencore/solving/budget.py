@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from statistics import median
 
-from eigencore.errors import OperatorError
 from eigencore.solving.interrupt import Interruption
+
+TIMED = 9  # the number of latest products whose median time is the time of a product
 
 
 class Ending(Enum):
@@ -19,12 +22,16 @@ class Ending(Enum):
     INTERRUPTED = "interrupted"
     STALLED = "no progress"
     RETURNED = "the solver returned"
+    FAILED = "something failed"
 
 
 class Halt(BaseException):
-    """Stops a solver from inside a product. It is not an Exception, so that no solver catches it."""
+    """Stops a solver from inside a product, or an analysis from inside the caller's progress function.
 
-    def __init__(self, ending: Ending | None = None, error: OperatorError | None = None):
+    It is not an Exception, so that no solver catches it. `error` is the reason, if something failed.
+    """
+
+    def __init__(self, ending: Ending | None = None, error: BaseException | None = None):
         super().__init__(ending or error)
         self.ending, self.error = ending, error
 
@@ -48,6 +55,11 @@ class Budget:
     flag: Interruption
     began: float = field(default_factory=lambda: time.monotonic())
     spent: float = 0.0
+    _product: tuple[float, float] | None = None  # the cost of the product being made, and when it began
+    _timed: int = 0
+    _times: dict[bool, deque[float]] = field(
+        default_factory=lambda: {False: deque(maxlen=TIMED), True: deque(maxlen=TIMED)}
+    )
 
     def __post_init__(self) -> None:
         # A budget that the certificate alone would use up goes to the solver: without an answer there is
@@ -60,6 +72,22 @@ class Budget:
         """The time since the solve began."""
         return time.monotonic() - self.began
 
+    @property
+    def seconds_per_product(self) -> float:
+        """The measured time of one product; 0 as long as none but the first has been made.
+
+        It is the median over the latest products with all data, or with minibatches if there are no others;
+        a block of b columns counts as b products. The first product is left out, because it may include work
+        that is done once, such as building the graphs that the others reuse.
+        """
+        times = self._times[False] or self._times[True]
+        return median(times) if times else 0.0
+
+    @property
+    def seconds_reserved(self) -> float:
+        """The time that is reserved for the certificate."""
+        return self.reserved * self.seconds_per_product
+
     def refusal(self, columns: float = 1.0) -> Ending | None:
         """Why the solver may not make `columns` more products, or None if it may."""
         if self.flag.pressed:
@@ -67,8 +95,8 @@ class Budget:
         if self.max_matvecs is not None and self.spent + columns > self.max_matvecs - self.reserved + 1e-9:
             return Ending.PRODUCTS
         if self.max_seconds is not None:
-            reserved = self.reserved * self.seconds / max(self.spent, 1.0)
-            if self.seconds + reserved > self.max_seconds:
+            ahead = columns * self.seconds_per_product + self.seconds_reserved
+            if self.seconds + ahead > self.max_seconds:
                 return Ending.TIME
         return None
 
@@ -78,6 +106,21 @@ class Budget:
         if ending is not None:
             raise Halt(ending)
         self.spent += columns
+        self._product = columns, time.monotonic()
+
+    def after_product(self, *, sample: bool = False) -> None:
+        """Measures the time of the product that `before_product` charged.
+
+        Args:
+            sample: whether it is one with a minibatch.
+        """
+        if self._product is None:
+            return
+        columns, began = self._product
+        self._product = None
+        self._timed += 1
+        if self._timed > 1:
+            self._times[sample].append((time.monotonic() - began) / columns)
 
     def before_certificate(self, columns: float) -> None:
         """Charges products of the certificate, which only Ctrl-C stops."""

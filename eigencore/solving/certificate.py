@@ -118,6 +118,17 @@ def certify(
     return _sketch(operator, claim, request, static, measure=measure, allowance=allowance)
 
 
+def resolvable(grade: Grade) -> Grade:
+    """The grade without numbers below the precision floor, which the products cannot show.
+
+    A residual or bound below the floor is replaced by the floor. Which pairs have converged is not affected,
+    because the floor is never above a threshold.
+    """
+    floor, bound = grade.certificate.floor or 0.0, grade.certificate.bound
+    certificate = replace(grade.certificate, bound=None if bound is None else max(bound, floor))
+    return replace(grade, residuals=np.maximum(grade.residuals, floor), certificate=certificate)
+
+
 def _full(
     operator: LinearOperator,
     claim: Claim,

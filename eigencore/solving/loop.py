@@ -6,25 +6,26 @@ that yields only once can be stopped within a product, by the counting operator.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import EigencoreError, PluginError
+from eigencore.errors import Culprit, EigencoreError, PluginError, UsageError, blame, described
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.operators import release
+from eigencore.operators.conversion import notes_of
 from eigencore.operators.counting import counting
 from eigencore.request import Request, precision_floor
 from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
-from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, ungraded
+from eigencore.solving.callback import ProgressCallback
+from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
 from eigencore.solving.product_checks import ProductChecks
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ STATUS = {
     Ending.STALLED: Status.STAGNATED,
     Ending.PASSED: Status.STAGNATED,
     Ending.RETURNED: Status.BREAKDOWN,
+    Ending.FAILED: Status.BREAKDOWN,
 }
 
 
@@ -58,77 +60,122 @@ class SelectedSolver:
     def start(
         self, operator: LinearOperator, request: Request, state: Any = None
     ) -> Generator[Snapshot, None, None]:
-        """The solver's generator. Raises PluginError if the solver fails or returns something else."""
-        try:
-            snapshots = self.solver(operator, request, self.options, state=state)
-            if not isinstance(snapshots, Generator):
-                raise TypeError(f"it returned a {type(snapshots).__name__}; expected a generator")
-        except (Exception, SystemExit) as error:
-            raise self.failure(error) from error
-        return snapshots
+        """The solver's snapshots; the solver is called when the first one is requested.
 
-    def failure(self, error: BaseException) -> PluginError:
-        failure = PluginError(f"the solver {self.name} failed: {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        return failure
+        Raises:
+            TypeError: the solver returned something else than a generator.
+        """
+        snapshots = self.solver(operator, request, self.options, state=state)
+        if not isinstance(snapshots, Generator):
+            raise TypeError(f"it returned a {type(snapshots).__name__}; expected a generator")
+        yield from snapshots
+
+    def failure(self, error: BaseException) -> BaseException:
+        """The error for an exception of the solver. Only the caller is responsible for an invalid request."""
+        if isinstance(error, UsageError) or not isinstance(error, Exception | SystemExit):
+            return error
+        return blame(error, Culprit.SOLVER, PluginError, f"the solver {self.name} failed")
 
 
 @dataclass
 class Job:
-    """One solve: what was requested, and what has been computed so far."""
+    """One solve: what was requested, and what has been computed so far.
+
+    Attributes:
+        claim: the pairs of the last snapshot.
+        formed: its vectors in its own order, as the snapshot formed them; None if they are unusable.
+        error: why the solve failed: an error of ours, or as it is an exception of the caller's function.
+    """
 
     operator: LinearOperator
     request: Request
     selected: SelectedSolver
     budget: Budget
     level: str
-    progress: Progress | None
+    progress: Callable[[Step], None] | None
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
     claim: Claim = field(init=False)
     formed: Array | None = None
-    error: EigencoreError | None = None
+    error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.claim = self._no_pairs()
+        self._report = ProgressCallback(self.progress)
+        self._checks = ProductChecks(self.operator)
 
     def run(self, state: Any) -> EigenResult:
         """Runs the solve. There is a result even if the solve fails; `error` then holds the reason."""
-        checks = ProductChecks(self.operator)
         counted = counting(
             self.operator,
             before=self.budget.before_product,
-            after=checks.after,
-            after_sample=checks.after_sample,
+            after=self._after_product,
+            after_sample=self._after_sample,
+            failed=_halt,
         )
-        fresh = counting(self.operator, before=self.budget.before_certificate, after=checks.after)
-        with _closing(self.selected.start(counted, self.request, state)) as snapshots:
+        fresh = counting(
+            self.operator, before=self.budget.before_certificate, after=self._checks.after, failed=_halt
+        )
+        snapshots = self.selected.start(counted, self.request, state)
+        try:
             ending, grade = self._attempt(snapshots, self.request, fresh)
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's estimates were too low: continue once, at a quarter of the tolerance.
                 stricter = replace(self.request, tol=self.request.tol / 4)
                 if self.selected.once:
+                    self._close(snapshots)
                     snapshots = self.selected.start(counted, replace(stricter, start=self.claim.vectors))
+                certified = self.claim, grade
                 ending, grade = self._attempt(snapshots, stricter, fresh)
+                if grade.certificate.level == "none":  # the estimates alone are not credible any more
+                    self.claim, grade = certified
             state = self._state()
+        finally:
+            self._close(snapshots)
         return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
+
+    def _after_product(self, V: Array, AV: Array) -> None:
+        self.budget.after_product()
+        self._checks.after(V, AV)
+
+    def _after_sample(self, V: Array, AV: Array) -> None:
+        self.budget.after_product(sample=True)
+        self._checks.after_sample(V, AV)
 
     def _attempt(
         self, snapshots: Generator[Snapshot, None, None], request: Request, fresh: LinearOperator
     ) -> tuple[Ending, Grade]:
         """Consumes snapshots until the solve must or may stop, and grades the last one."""
-        ending = Ending.RETURNED
+        before, ending = self.last, Ending.FAILED
         try:
             ending = self._consume(snapshots, request)
         except Halt as halt:
             ending, self.error = halt.ending or ending, halt.error
-        except EigencoreError as error:
-            self.error = error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also one that nothing may catch: `solve` raises it
             self.error = self.selected.failure(error)
-        self.claim = self._claimed()
+        if self.last is not before:
+            self.claim = self._claimed()
         try:
             return ending, self._grade(ending, fresh)
         except Halt as halt:
-            ending, self.error = halt.ending or ending, halt.error
-            return ending, self._grade(ending, fresh)
+            ending, self.error = halt.ending or Ending.FAILED, halt.error
+        except (Exception, SystemExit) as error:
+            ending = Ending.FAILED
+            self.error = blame(error, Culprit.CERTIFICATE, EigencoreError, "the certificate failed")
+        except BaseException as error:
+            ending, self.error = Ending.FAILED, error
+        if isinstance(self.error, EigencoreError):
+            self.error.culprit = Culprit.CERTIFICATE
+        return ending, self._grade(ending, fresh)
+
+    def _close(self, snapshots: Generator[Snapshot, None, None]) -> None:
+        """Closes the solver. A Halt is ignored: a product of its clean-up may exceed the budget."""
+        try:
+            snapshots.close()
+        except Halt:
+            pass
+        except BaseException as error:
+            self.error = self.error or self.selected.failure(error)
 
     def _consume(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
         eps = arrays.eps(self.operator)
@@ -166,27 +213,31 @@ class Job:
         )
         self.history.append(row)
         log.debug("%g products: %d of %d converged", row.matvecs, row.converged, self.request.k)
-        if self.progress is not None:
-            self.progress(row)
+        self._report(row)
+
+    def _no_pairs(self) -> Claim:
+        return Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
 
     def _claimed(self) -> Claim:
         """The last snapshot's pairs, in the request's order. Its vectors are formed while they are valid."""
         self.formed = None
-        none = Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
         if self.last is None or len(self.last.values) == 0:
-            return none
+            return self._no_pairs()
         try:
             vectors = arrays.trimmed(vectors_of(self.last, self.operator.shape[0]))
-        except Exception as error:
-            self.error = self.selected.failure(error)
-            return none
-        if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
-            return none
-        self.formed = vectors
-        order = self.request.order(self.last.values)
-        if not np.array_equal(order, np.arange(len(self.last.values))):
-            index = self.operator.xp.asarray(order, device=self.operator.device)
-            vectors = self.operator.xp.take(vectors, index, axis=1)
+            if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
+                return self._no_pairs()
+            self.formed = vectors
+            order = self.request.order(self.last.values)
+            if not np.array_equal(order, np.arange(len(self.last.values))):
+                index = self.operator.xp.asarray(order, device=self.operator.device)
+                vectors = self.operator.xp.take(vectors, index, axis=1)
+        except Halt as halt:
+            self.error = self.error or halt.error
+            return self._no_pairs()
+        except BaseException as error:
+            self.error = self.error or self.selected.failure(error)
+            return self._no_pairs()
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
     def _state(self) -> object:
@@ -195,7 +246,10 @@ class Job:
             return None
         try:
             return self.last.state(self.formed)
-        except Exception as error:
+        except Halt as halt:
+            self.error = self.error or halt.error
+            return None
+        except BaseException as error:
             self.error = self.error or self.selected.failure(error)
             return None
 
@@ -209,14 +263,18 @@ class Job:
     def _why_no_certificate(self, ending: Ending) -> str:
         if ending is Ending.INTERRUPTED:
             return "the solve was interrupted"
-        return "there was no answer to certify" if self.error is None else "the solve failed"
+        if self.error is None:
+            return "there was no answer to certify"
+        of_certificate = getattr(self.error, "culprit", None) is Culprit.CERTIFICATE
+        return "the certificate failed" if of_certificate else "the solve failed"
 
     def _result(
         self, ending: Ending, grade: Grade, matvecs: float, certifying: float, state: object
     ) -> EigenResult:
         k, converged = self.request.k, int(np.sum(grade.converged))
         certificate = replace(grade.certificate, matvecs=certifying)
-        notes = self.last.notes if self.last else ()
+        grade = resolvable(replace(grade, certificate=certificate))
+        notes = (*(self.last.notes if self.last else ()), *notes_of(self.operator))
         return EigenResult(
             values=self.claim.values,
             vectors=self.claim.vectors,
@@ -226,7 +284,7 @@ class Job:
             advice=self._advice(ending, grade, matvecs),
             matvecs=matvecs,
             seconds=self.budget.seconds,
-            certificate=certificate,
+            certificate=grade.certificate,
             solver=self.selected.name,
             k=k,
             which=self.request.which,
@@ -261,19 +319,22 @@ class Job:
                 matvecs=matvecs,
                 seconds=self.budget.seconds,
                 max_matvecs=self.budget.max_matvecs,
+                max_seconds=self.budget.max_seconds,
+                reserved=self.budget.reserved,
+                per_product=self.budget.seconds_per_product,
+                failure="" if self.error is None else _first_line(self.error),
                 history=self.history,
             )
         )
 
 
-@contextlib.contextmanager
-def _closing(snapshots: Generator[Snapshot, None, None]) -> Iterator[Generator[Snapshot, None, None]]:
-    """Closes a solver at the end. A Halt is ignored: a product of its clean-up may exceed the budget."""
-    try:
-        yield snapshots
-    finally:
-        with contextlib.suppress(Halt):
-            snapshots.close()
+def _halt(error: EigencoreError) -> None:
+    raise Halt(error=error)
+
+
+def _first_line(error: BaseException) -> str:
+    text = error.message if isinstance(error, EigencoreError) else described(error)
+    return text.partition("\n")[0]
 
 
 # -- snapshots: they must be well formed, and they must make progress --------------------------------------

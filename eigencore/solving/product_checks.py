@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from eigencore import arrays
-from eigencore.errors import NotFiniteError, NotSymmetricError, OperatorError
+from eigencore.errors import (
+    Culprit,
+    EigencoreError,
+    NotFiniteError,
+    NotSymmetricError,
+    OperatorError,
+    PluginError,
+    blame,
+)
 from eigencore.solving.budget import Halt
 
 if TYPE_CHECKING:
@@ -32,17 +42,25 @@ class ProductChecks:
 
     def after_sample(self, V: Array, AV: Array) -> None:
         """Checks the product of a minibatch, which belongs to another operator and is not compared."""
+        with _operator_is_the_culprit():
+            self._refuse_malformed(V, AV)
+
+    def after(self, V: Array, AV: Array) -> None:
+        """Checks a product on the full data."""
+        with _operator_is_the_culprit():
+            self._refuse_malformed(V, AV)
+            self._refuse_asymmetric(V, AV)
+
+    def _refuse_malformed(self, V: Array, AV: Array) -> None:
         self._products += 1 if V.ndim == 1 else V.shape[1]
         shape = getattr(AV, "shape", None)
         if shape != V.shape:
             found = f"is a {type(AV).__name__}" if shape is None else f"has shape {tuple(shape)}"
-            raise Halt(error=OperatorError(f"a product {found}; expected an array of shape {tuple(V.shape)}"))
+            raise OperatorError(f"a product {found}; expected an array of shape {tuple(V.shape)}")
         if not arrays.is_finite(AV):
-            raise Halt(error=self._not_finite(V))
+            raise self._not_finite(V)
 
-    def after(self, V: Array, AV: Array) -> None:
-        """Checks a product on the full data."""
-        self.after_sample(V, AV)
+    def _refuse_asymmetric(self, V: Array, AV: Array) -> None:
         if self._compared < self.COMPARISONS:
             columns = (V,) if V.ndim == 1 else tuple(V[:, i] for i in range(V.shape[1]))
             images = (AV,) if V.ndim == 1 else tuple(AV[:, i] for i in range(V.shape[1]))
@@ -59,24 +77,35 @@ class ProductChecks:
         defect = abs(arrays.scalar(u @ Av) - arrays.scalar(v @ Au))
         size = arrays.norm(u) * arrays.norm(Av) + arrays.norm(v) * arrays.norm(Au)
         if defect > self._tolerance * size:
-            raise Halt(
-                error=NotSymmetricError(
-                    f"the operator is not symmetric: relative asymmetry {defect / size:.1e} of u'Av and v'Au",
-                    hint="The solvers need a symmetric operator. A loss that changes from product to product "
-                    "(dropout, a shuffling or augmenting data loader) has the same effect.",
-                )
+            raise NotSymmetricError(
+                f"the operator is not symmetric: relative asymmetry {defect / size:.1e} of u'Av and v'Au",
+                hint="The solvers need a symmetric operator. A loss that changes from product to product "
+                "(dropout, a shuffling or augmenting data loader) has the same effect.",
             )
         self._compared += 1
         if self._compared == self.COMPARISONS:
             self._reference = None
 
-    def _not_finite(self, V: Array) -> NotFiniteError:
+    def _not_finite(self, V: Array) -> EigencoreError:
         if not arrays.is_finite(V):
-            return NotFiniteError(
-                f"product {self._products} was requested for a vector that is not finite",
-                hint="The solver's vectors overflowed: try the solver lanczos, or float64.",
+            return PluginError(
+                f"the solver requested product {self._products} of a vector that is not finite",
+                hint='Its vectors overflowed: try solver="lanczos", or dtype="float64".',
+                culprit=Culprit.SOLVER,
             )
         return NotFiniteError(
             f"product {self._products} is not finite",
-            hint="Look for NaN or infinity in the weights or the data, or for an overflow: try float64.",
+            hint="Look for NaN or infinity in the weights or the data, for an overflow (try float64), or for "
+            "an operation without a second derivative at zero, such as a norm.",
         )
+
+
+@contextmanager
+def _operator_is_the_culprit() -> Iterator[None]:
+    """Halts the solver with the error of the enclosed checks; the solver must not be blamed for it."""
+    try:
+        yield
+    except Exception as error:
+        # Other exceptions than ours come from arrays of another library, or of objects.
+        failure = blame(error, Culprit.OPERATOR, OperatorError, "a product can't be used")
+        raise Halt(error=failure) from None

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
-from eigencore.entries import DEFAULT_SOLVER, Capability, SolverEntry
-from eigencore.errors import Interrupted, UsageError
-from eigencore.interfaces import LinearOperator, MinibatchOperator, Solver
+from eigencore.entries import DEFAULT_K, DEFAULT_SOLVER, Capability, SolverEntry
+from eigencore.errors import Interrupted, UsageError, attach
+from eigencore.interfaces import LinearOperator, MinibatchOperator, Problem, Solver
 from eigencore.operators import as_operator
+from eigencore.problems import bound_of, is_bound
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.request import Request
 from eigencore.results import EigenResult
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def solve(
     op: Any,
-    k: int = 5,
+    k: int = DEFAULT_K,
     *,
     solver: str | Solver = DEFAULT_SOLVER,
     which: str = "LM",
@@ -46,7 +47,8 @@ def solve(
     """k eigenpairs of a symmetric operator, with a certificate.
 
     Args:
-        op: anything that `as_operator` takes.
+        op: anything that `as_operator` takes; or a Problem, the name of one, a tuple (model, data, loss) or
+            a bound problem, whose Hessian over all trainable parameters is then solved.
         k: the number of eigenpairs.
         solver: a registered name, or a callable that implements `interfaces.Solver`.
         which: "LM" largest magnitude, "LA" largest, "SA" smallest, "BE" both ends.
@@ -55,9 +57,10 @@ def solve(
         start: a vector (n,) or block (n, b) to start from; None: random.
         state: `EigenResult.state` of an earlier solve by the same solver, to resume from.
         max_matvecs: the maximum number of products, including those of the certificate.
-        max_seconds: the maximum time, checked between products.
+        max_seconds: the maximum time, checked between products, including that of the certificate, for which
+            as much is reserved as its products are measured to take.
         certify: "sketch" (three products), "full" (k products) or "none".
-        progress: called with a Step after every snapshot.
+        progress: called with a Step after every snapshot. An exception that it raises is raised as it is.
         **options: options of the solver; `eigen solvers NAME` lists them.
 
     Returns:
@@ -68,10 +71,15 @@ def solve(
 
     Raises:
         UsageError: an argument is invalid; raised before any product.
+        ProblemError: a problem can't be bound.
         NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
-            product failed or has the wrong shape; `.partial` holds the result so far.
-        PluginError: the solver failed; `.partial` holds the result so far.
+            product failed or has the wrong shape.
+        PluginError: the solver failed.
         Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds the result.
+
+        All errors but the first have the result so far as `.partial`, and the part that failed as `.culprit`:
+        "solver", "operator" or "certificate". An exception that `progress` raised has them too, with
+        "callback".
 
     Example:
         import numpy as np
@@ -80,7 +88,7 @@ def solve(
         result = eigencore.solve(np.diag(np.arange(1.0, 101.0)), k=3, which="LA", tol=1e-6)
         print(result.values, result.certificate.bound)
     """
-    operator = as_operator(op)
+    operator = _operator_of(op)
     request = Request(k, which, tol, seed, _as_start(start, operator))
     request.check_size(operator.shape[0])
     selected = _select(solver, options, request, operator)
@@ -91,11 +99,17 @@ def solve(
         result = job.run(state)
     log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
     if job.error is not None:
-        job.error.partial = result
+        attach(job.error, partial=result)
         raise job.error
     if flag.pressed:
         raise Interrupted(result)
     return result
+
+
+def _operator_of(op: Any) -> LinearOperator:
+    if isinstance(op, Problem | str | tuple) or is_bound(op):
+        return bound_of(op).operator()
+    return as_operator(op)
 
 
 def _select(
@@ -110,7 +124,7 @@ def _select(
     if request.which not in entry.which:
         raise UsageError(
             f"which is {request.which}; {entry.name} finds {', '.join(entry.which)} only",
-            hint=f"Use the solver {DEFAULT_SOLVER}.",
+            hint=f'Use solver="{DEFAULT_SOLVER}".',
         )
     offered = {Capability.PRODUCTS}
     if isinstance(operator, MinibatchOperator):

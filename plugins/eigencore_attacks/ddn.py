@@ -25,7 +25,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.options import option
 from eigencore_attacks.losses import LogOdds
-from eigencore_attacks.norm_ball import l2_norms, unit_rows
+from eigencore_attacks.norm_ball import clip, l2_norms, unit_rows
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
@@ -81,9 +81,10 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
         print(result.distance)
     """
     xp, loss, rng = classifier.xp, LogOdds(), np.random.default_rng(seed)
-    low, high = classifier.bounds or (-math.inf, math.inf)
-    unit = high - low if classifier.bounds else 1.0
-    largest = l2_norms(xp.maximum(x - low, high - x))
+    bounds, unit, largest = classifier.bounds, 1.0, xp.full_like(x[:, :1], math.inf)
+    if bounds is not None:
+        low, high = bounds
+        unit, largest = float(xp.max(high - low)), l2_norms(xp.maximum(x - low, high - x))
     radius = xp.full_like(largest, options.init_norm * unit)
     at, best, best_norm = x, x, xp.full_like(largest, math.inf)
     for i in range(options.steps):
@@ -92,9 +93,9 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
         radius = xp.minimum(radius * (1 - options.gamma * xp.sign(value)[:, None]), largest)
         step = unit * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * i / options.steps)) / 2)
         change = at - x + step * ascent_direction(classifier, gradient, rng)
-        at = xp.clip(x + radius * unit_rows(change), low, high)
+        at = clip(x + radius * unit_rows(change), bounds)
     best, _ = keep_smallest(x, at, loss.value(classifier.logits(at), y), best, best_norm)
-    return xp.clip(bisect(classifier, x, y, best), low, high)
+    return clip(bisect(classifier, x, y, best), bounds)
 
 
 def keep_smallest(x: Array, at: Array, value: Array, best: Array, best_norm: Array) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ class NormBall:
 
     eps: float
     norm: Norm
-    bounds: tuple[float, float] | None
+    bounds: tuple[Array, Array] | None
 
     def project(self, x: Array, centre: Array) -> Array:
         """Returns x (b, d) projected into the balls around the rows of `centre`, then clipped to the bounds.
@@ -38,7 +38,7 @@ class NormBall:
         else:
             change = x - centre
             x = centre + change * (self.eps / xp.clip(l2_norms(change), self.eps, None))
-        return x if self.bounds is None else xp.clip(x, *self.bounds)
+        return clip(x, self.bounds)
 
     def steepest_step(self, gradient: Array) -> Array:
         """Returns the step of length eps along which a loss with this gradient (b, d) increases fastest."""
@@ -52,6 +52,14 @@ class NormBall:
         normal, (rows, d) = rng.standard_normal(shape), shape
         radius = self.eps * rng.uniform(size=(rows, 1)) ** (1 / d)
         return np.asarray(radius * normal / np.linalg.norm(normal, axis=1, keepdims=True))
+
+
+def clip(x: Array, bounds: tuple[Array, Array] | None) -> Array:
+    """Returns x (b, d) with each entry clipped to its bounds (d,)."""
+    if bounds is None:
+        return x
+    xp, (low, high) = arrays.namespace(x), bounds
+    return xp.minimum(xp.maximum(x, low), high)
 
 
 def l2_norms(x: Array) -> Array:

@@ -9,9 +9,10 @@ import numpy as np
 
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Objective, Parameter, Problem
+from eigencore.interfaces import Objective, Parameter, Params, Problem
 from eigencore.problems.sharing import (
     DTYPES,
+    check_bounds,
     check_call,
     check_cpu,
     check_dtype,
@@ -24,6 +25,7 @@ from eigencore_numpy.data import Samples, as_labelled_rows, gather
 from eigencore_numpy.hessian import TwoLayerHessian
 from eigencore_numpy.layout import select
 from eigencore_numpy.network import ACTIVATIONS, PARAMETERS, Numbers, Pass, TwoLayer
+from eigencore_numpy.probe import probe
 
 KINDS = ("hessian",)
 
@@ -47,30 +49,32 @@ class NumpyBound:
         """The library with its version, the device and the data type."""
         return f"numpy {'.'.join(np.__version__.split('.')[:2])} cpu {self._network.dtype}"
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> TwoLayerHessian:
+    def operator(self, kind: str = "hessian", params: Params = None) -> TwoLayerHessian:
         """The Hessian of the loss over all data, with respect to the parameters that match `params`.
 
         Args:
-            params: a glob of parameter names; None selects all parameters.
+            params: one or several globs of parameter names; None selects all parameters.
 
         Raises:
             UnknownNameError: there is no such kind of operator, or no parameter matches.
+            ProblemError: a derivative that the objective returns is wrong; this is checked at the first call.
         """
         check_kind(kind, KINDS)
         layout = select(self._network, params)
-        return TwoLayerHessian(layout, self._loss, self._data, self._sample_weights)
+        return TwoLayerHessian(layout, self._loss, self._probed_data, self._sample_weights)
 
     def classifier(self, dtype: str | None = None) -> TwoLayerClassifier:
         """The network as a classifier of the validation data, or of the data if there are none.
 
         Raises:
             UsageError: the data type is not available.
+            ProblemError: the bounds do not fit the inputs.
         """
         chosen = self._network.dtype if dtype is None else _dtype(dtype)
         network, samples = self._network.astype(chosen), self._samples.astype(chosen)
         return TwoLayerClassifier(network, samples, self._problem.bounds)
 
-    def loss(self, direction: Numbers | None = None, params: str | None = None) -> float:
+    def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given.
 
         Raises:
@@ -85,18 +89,28 @@ class NumpyBound:
         return float(np.sum(self._sample_weights * values, dtype=np.float64))
 
     def sample_curvature(
-        self, objective: Objective, direction: Numbers, x: Numbers, y: Numbers, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Numbers,
+        x: Numbers,
+        y: Numbers,
+        params: Params = None,
+        dtype: str | None = None,
     ) -> Numbers:
         """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,).
 
+        Args:
+            dtype: "float32" or "float64" to compute in that type; None: in the type of the operator.
+
         Raises:
             UnknownNameError: no parameter matches `params`.
-            UsageError: direction, inputs or labels have another shape.
+            UsageError: direction, inputs or labels have another shape, or the data type is not available.
         """
-        v = select(self._network, params).unflatten(direction)
-        return Pass(self._network, objective, *as_labelled_rows(self._network, x, y)).weight_curvature(v)
+        network = self._network if dtype is None else self._network.astype(_dtype(dtype))
+        v = select(network, params).unflatten(direction)
+        return Pass(network, objective, *as_labelled_rows(network, x, y)).weight_curvature(v)
 
-    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The name, position and norm of each parameter that matches `params`."""
         return select(self._network, params).parameters()
 
@@ -105,6 +119,12 @@ class NumpyBound:
         """The weight of each sample in the loss (N,)."""
         N = len(self._data.x)
         return np.full(N, 1 if self._problem.reduction == "sum" else 1 / N, self._network.dtype)
+
+    @cached_property
+    def _probed_data(self) -> Samples:
+        """The data, after the derivatives of the objective have been checked on some of them."""
+        probe(self._network, self._loss, self._data)
+        return self._data
 
     @cached_property
     def _samples(self) -> Samples:
@@ -148,6 +168,7 @@ def bind(
     check_cpu(device, "numpy")
     check_reduction(problem.reduction)
     check_call(problem.call)
+    check_bounds(problem.bounds)
     if problem.call == "loss(model, batch)":
         raise UsageError(
             "call='loss(model, batch)' does not apply to an objective, which takes logits and labels",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import array_api_compat.numpy as xp
 
 from eigencore.errors import UsageError
 from eigencore.interfaces import Objective
+from eigencore.problems.sharing import bounds_of_rows
 from eigencore_numpy.data import Samples, as_labelled_rows, as_rows
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
@@ -18,9 +20,10 @@ class TwoLayerClassifier:
     xp = xp
     device = "cpu"
 
-    def __init__(self, network: TwoLayer, samples: Samples, bounds: tuple[float, float] | None):
-        self._network, self._samples, self.bounds = network, samples, bounds
+    def __init__(self, network: TwoLayer, samples: Samples, bounds: Any):
+        self._network, self._samples = network, samples
         self.dtype, self.shape, self.classes = network.dtype, samples.shape, network.classes
+        self.bounds = bounds_of_rows(bounds, self.shape, self)
 
     def samples(self, most: int | None = None) -> tuple[Numbers, Numbers]:
         """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eigencore.errors import UsageError
-from eigencore.interfaces import Parameter
+from eigencore.interfaces import Parameter, Params
 from eigencore.problems.sharing import flat_slices, select_names
 from eigencore_numpy.network import PARAMETERS, Numbers, TwoLayer
 
@@ -56,12 +56,13 @@ class TwoLayerLayout:
         )
 
 
-def select(network: TwoLayer, pattern: str | None = None) -> TwoLayerLayout:
-    """The parameters whose names match a glob pattern; None selects all of them.
+def select(network: TwoLayer, params: Params = None) -> TwoLayerLayout:
+    """The parameters whose names match a glob or one of several globs; None selects all of them.
 
     Raises:
-        UnknownNameError: no parameter matches; the hint suggests the nearest names.
+        UnknownNameError: no parameter matches a glob; the hint suggests the nearest names.
+        UsageError: `params` is neither text nor a list of texts.
     """
-    names = select_names(PARAMETERS, pattern)
+    names = select_names(PARAMETERS, params)
     slices = flat_slices(getattr(network, name).size for name in names)
     return TwoLayerLayout(network, dict(zip(names, slices, strict=True)))

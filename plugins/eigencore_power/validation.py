@@ -22,7 +22,7 @@ def check_end(request: Request, solver: str, ends: tuple[str, ...]) -> None:
     if request.which not in ends:
         raise UsageError(
             f"which is {request.which}; {solver} finds {', '.join(ends)} only",
-            hint="Use the solver lanczos, or arpack.",
+            hint='Use solver="lanczos", or solver="arpack".',
         )
 
 

@@ -32,9 +32,14 @@ if TYPE_CHECKING:
 
     from eigencore.interfaces import AnalysisContext
     from eigencore.results import AnalysisResult
-    from eigencore.space import Array, Floats
+    from eigencore.space import Floats
     from eigencore_robustness.options import RobustnessOptions
     from eigencore_robustness.sample_columns import Columns
+
+NO_FLOAT64 = (
+    "the backend has no float64, so first-order margins and curvature are computed in the precision of the "
+    "operator: where the network is certain, the ranks of small losses and curvatures are rounding errors"
+)
 
 
 def robustness(
@@ -100,26 +105,29 @@ def robustness(
     report.columns["distance"] = distances.values
     yield report.result()
 
-    yield from _curvature(context, options, report, samples, distances)
+    yield from _curvature(context, options, report, distances)
 
 
 def _curvature(
     context: AnalysisContext,
     options: RobustnessOptions,
     report: RobustnessReport,
-    samples: tuple[Array, Array],
     distances: Distances,
 ) -> Generator[AnalysisResult, None, None]:
     correct = report.columns["correct"]
-    classifier = context.bound.classifier("float64")
+    precision = "float64" if "float64" in context.bound.precisions else None
+    classifier = context.bound.classifier(precision)
+    if precision is None:
+        report.warnings = (NO_FLOAT64,)
     chosen = np.flatnonzero(correct)
     x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
     columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
     report.gates += (gates.eigenpairs_converged(context.eigen, _converged_share(columns, flat)),)
     if _has_first_eigenvector(context):
         context.progress("robustness: loss along the eigenvectors")
-        x, y = (arrays.rows(part, chosen) for part in samples)
-        of_weights = sample_curvature(context.bound, context.eigen, x, y, context.params, options.batch)
+        of_weights = sample_curvature(
+            context.bound, context.eigen, x, y, context.params, options.batch, precision
+        )
         columns = {**columns, "weight_curvature": of_weights}
         report.step, report.increases = loss_increases(
             context.bound, context.eigen, context.params, context.seed

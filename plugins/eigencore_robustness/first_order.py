@@ -61,23 +61,24 @@ def _ratio(margin: Array, slope: Array) -> Array:
     )
 
 
-def _in_box(x: Array, margin: Array, gradient: Array, bounds: tuple[float, float]) -> Array:
+def _in_box(x: Array, margin: Array, gradient: Array, bounds: tuple[Array, Array]) -> Array:
     """Returns ||delta|| (b,) of the shortest delta with m + grad'delta = 0 and x + delta within the bounds.
 
     This delta is clip(x - t grad) - x; the step t is found by bisection, because m + grad'delta decreases
     with t.
     """
-    xp = arrays.namespace(x)
+    xp, (lowest, highest) = arrays.namespace(x), bounds
 
     def change(t: Array) -> Array:
-        return xp.clip(x - t[:, None] * gradient, *bounds) - x
+        return xp.minimum(xp.maximum(x - t[:, None] * gradient, lowest), highest) - x
 
     def remaining(delta: Array) -> Array:
         return margin + xp.sum(gradient * delta, axis=1)
 
     # From this step on, every input value with a nonzero gradient lies on a bound.
     smallest = xp.min(xp.where(gradient == 0, xp.full_like(gradient, float("inf")), xp.abs(gradient)), axis=1)
-    high = xp.where(xp.isfinite(smallest), (bounds[1] - bounds[0]) / smallest, xp.zeros_like(smallest))
+    widest = float(xp.max(highest - lowest))
+    high = xp.where(xp.isfinite(smallest), widest / smallest, xp.zeros_like(smallest))
     reached = remaining(change(high)) <= 0
     low = xp.zeros_like(high)
     for _ in range(BISECTIONS):

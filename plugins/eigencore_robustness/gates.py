@@ -163,10 +163,11 @@ def samples_are_held_out(held_out: bool) -> Gate:
     )
 
 
-def bounds_are_known(bounds: tuple[float, float] | None) -> Gate:
-    """Whether the problem states the bounds of the inputs."""
+def bounds_are_known(bounds: tuple[Array, Array] | None) -> Gate:
+    """Whether the problem states the bounds (d,) of the entries of an input."""
     if bounds is not None:
-        return Gate("bounds", GateOutcome.PASS, f"inputs stay between {bounds[0]:g} and {bounds[1]:g}")
+        low, high = (_range(bound) for bound in bounds)
+        return Gate("bounds", GateOutcome.PASS, f"inputs stay between {low} and {high}")
     return Gate(
         "bounds", GateOutcome.WARN, "unknown, so perturbed inputs may not be valid inputs; set Problem.bounds"
     )
@@ -178,6 +179,12 @@ def eigenpairs_converged(eigen: EigenResult, input_share: float) -> Gate:
     observed = f"{converged} of {k} converged over weights, {100 * input_share:.1f} % over inputs"
     passed = converged == k and input_share == 1
     return Gate("eigenpairs", GateOutcome.PASS if passed else GateOutcome.WARN, observed)
+
+
+def _range(bound: Array) -> str:
+    """Returns the number that all entries (d,) are equal to, or the least and the largest of them."""
+    least, most = float(arrays.namespace(bound).min(bound)), float(arrays.namespace(bound).max(bound))
+    return f"{least:g}" if least == most else f"{least:.3g}..{most:.3g}"
 
 
 def worst_outcome(gates: Sequence[Gate]) -> GateOutcome:

@@ -47,6 +47,7 @@ class RobustnessReport:
         step: the step along the eigenvectors over the weights.
         increases: the increase of the loss at that step.
         source: where the distances come from.
+        warnings: what the reader must know before relying on the verdict.
     """
 
     samples: int
@@ -60,6 +61,7 @@ class RobustnessReport:
     source: str = ""
     associations: Associations | None = None
     cautious: CautiousRadiusCheck | None = None
+    warnings: tuple[str, ...] = ()
 
     def result(self) -> AnalysisResult:
         """Returns what is known so far."""
@@ -69,6 +71,7 @@ class RobustnessReport:
             numbers=self._numbers(),
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
+            warnings=self.warnings,
         )
 
     def _samples(self) -> str:

@@ -1,4 +1,4 @@
-"""The measurements of each sample: first-order margins and curvature, in float64 and with L2 norms."""
+"""The measurements of each sample: first-order margins and curvature, with L2 norms."""
 
 from __future__ import annotations
 

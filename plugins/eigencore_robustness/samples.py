@@ -29,7 +29,8 @@ def classified_correctly(classifier: Classifier, x: Array, y: Array) -> npt.NDAr
 
 
 def input_range(classifier: Classifier, x: Array) -> float:
-    """Returns the width of the input bounds, or of the samples x if no bounds are known."""
+    """Returns the largest width of the input bounds, or that of the samples x if no bounds are known."""
+    xp = classifier.xp
     if classifier.bounds is not None:
-        return classifier.bounds[1] - classifier.bounds[0]
-    return float(classifier.xp.max(x) - classifier.xp.min(x))
+        return float(xp.max(classifier.bounds[1] - classifier.bounds[0]))
+    return float(xp.max(x) - xp.min(x))

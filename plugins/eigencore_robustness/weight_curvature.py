@@ -17,7 +17,7 @@ from eigencore_robustness.samples import batches
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eigencore.interfaces import Bound, Parameter
+    from eigencore.interfaces import Bound, Parameter, Params
     from eigencore.results import EigenResult
     from eigencore.space import Array, Floats
 
@@ -43,7 +43,7 @@ class LossIncrease:
 
 
 def loss_increases(
-    bound: Bound, eigen: EigenResult, params: str | None, seed: int
+    bound: Bound, eigen: EigenResult, params: Params, seed: int
 ) -> tuple[float, tuple[LossIncrease, ...]]:
     """Returns the step, and the increase of the loss along each eigenvector in the order of the eigenvalues.
 
@@ -79,16 +79,19 @@ def _random_like(v: Array, layout: Sequence[Parameter], rng: np.random.Generator
 
 
 def sample_curvature(
-    bound: Bound, eigen: EigenResult, x: Array, y: Array, params: str | None, batch: int
+    bound: Bound, eigen: EigenResult, x: Array, y: Array, params: Params, batch: int, dtype: str | None
 ) -> Floats:
     """Returns v_1' H_s v_1 (N,), for the Hessian H_s of each sample's cross-entropy over the weights.
 
     Their mean is the first eigenvalue if the operator is that of the mean cross-entropy over these samples.
+
+    Args:
+        dtype: the precision to compute in; None: that of the operator.
     """
     v = eigen.vectors[:, 0]
     return np.concatenate(
         [
-            arrays.to_host(bound.sample_curvature(CrossEntropy(), v, rows, labels, params))
+            arrays.to_host(bound.sample_curvature(CrossEntropy(), v, rows, labels, params, dtype))
             for _, rows, labels in batches(x, y, batch)
         ]
     )

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
-from eigencore.interfaces import LinearOperator, Objective, Parameter, Problem
+from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.options import option
-from eigencore.problems.sharing import check_call, check_kind, check_reduction
-from eigencore_torch.batch_loss import BatchLoss
+from eigencore.problems.sharing import check_bounds, check_call, check_kind, check_reduction
+from eigencore_torch.batch_loss import BatchLoss, check_loss
+from eigencore_torch.batch_tensors import Batch
 from eigencore_torch.batches import Batches, describe, split_batch, type_name
-from eigencore_torch.classification import Classification, checked_bounds, find_classification
+from eigencore_torch.classification import Classification, find_classification
 from eigencore_torch.classifier import TorchClassifier
-from eigencore_torch.double_backward import uncompiled
 from eigencore_torch.fingerprints import WeightFingerprint
 from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
+from eigencore_torch.modes import check_batch_norm, describe_mode, explain_mode
+from eigencore_torch.number_types import computing_type
 from eigencore_torch.params import select
-from eigencore_torch.placement import DTYPES, PlacedLoss, place
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.placement import DTYPES, PlacedLoss, device_of, place, trainable
+from eigencore_torch.precision import Precision
+from eigencore_torch.preserved_state import Setting, preserve_state
+from eigencore_torch.probe import probe
 from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
-from eigencore_torch.reduction import Reduction, ReductionInference
+from eigencore_torch.reduction import Reduction
+from eigencore_torch.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
+from eigencore_torch.wrappers import unwrapped
 
 KINDS = ("hessian",)
 
@@ -50,7 +57,7 @@ class TorchOptions:
 
     check: bool = option(
         True,
-        help="check the data, the loss and the weights before the first product",
+        help="check the data, the loss, its derivatives and the weights before the first product",
         when="turn it off if passes over the data are expensive and the problem is known to be sound",
     )
     memory: str = option(
@@ -66,6 +73,18 @@ class TorchOptions:
         help="largest number of samples per forward pass; larger batches are split, which does not change "
         "the operator",
         when="set it if a batch and its gradient graph do not fit into the device's memory",
+    )
+    precision: Precision = option(
+        "full",
+        help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
+        "PyTorch's own switches are set aside meanwhile",
+        when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    batch_norm: Literal["running", "batch"] = option(
+        "running",
+        help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
+        "as in training mode; everything else is in evaluation mode",
+        when="set batch for the curvature of the training loss, as in studies of sharpness during training",
     )
 
 
@@ -87,11 +106,11 @@ class TorchBound:
 
     def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
         self._problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
-        self._bounds = checked_bounds(problem.bounds)
-        self._layout = select(placed.loss.model)
-        self._device = self._layout.device
+        self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
+        self._setting = Setting(self._device, options.precision, options.batch_norm)
+        self._mode = self._setting.description
         self._batches = Batches(problem.data, self._device, placed.dtype)
-        self._weights = WeightFingerprint(placed.loss.modules)
+        self._weights = WeightFingerprint(placed.loss.named_modules)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -104,20 +123,26 @@ class TorchBound:
 
     @property
     def description(self) -> str:
-        """The version of PyTorch, the device, the data type and the origin of the weights."""
-        version = ".".join(torch.__version__.split(".")[:2])
-        place = f"torch {version} {self._device} {type_name(self._layout.dtype)}"
-        return f"{place}, {self._placed.note}" if self._placed.note else place
+        """The version of PyTorch, the device, the data type, the origin of the weights, and the mode.
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> LinearOperator:
+        Once there is an operator, also whether the weights of the batches were measured.
+        """
+        version = ".".join(torch.__version__.split(".")[:2])
+        rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
+        place = f"torch {version} {self._device} {dtype}{rounding}"
+        return ", ".join(filter(None, (place, self._placed.note, self._mode, self._reduction_note)))
+
+    def operator(self, kind: str = "hessian", params: Params = None) -> LinearOperator:
         """The Hessian (n, n) of the loss over all data, over n trainable weights.
 
         Args:
-            params: a glob of parameter names; None selects all trainable parameters.
+            params: one or several globs of parameter names, as "A,B" or as a list; None selects all trainable
+                parameters.
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
-            ProblemError: a check failed; the checks run at the first call only.
+            ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
+                failed, such as that of the derivatives; the checks run at the first call only.
         """
         check_kind(kind, KINDS)
         layout = select(self._loss.model, params)
@@ -134,30 +159,40 @@ class TorchBound:
             CapabilityError: the problem is not a classification with floating-point inputs; the message says
                 why.
             UsageError: the data type is unknown.
-            ProblemError: the weights changed, or the model can't be copied.
+            ProblemError: the weights changed, the model can't be copied, or the bounds do not fit the inputs.
         """
         classification = self._require_classification()
-        self._weights.check_unchanged()
-        model = place(self._loss, None, dtype, None).loss.model
-        weights = self._weights if model is self._loss.model else WeightFingerprint([model])
-        return TorchClassifier(model, classification, self._samples(model), self._bounds, weights)
+        model = self._model_in(dtype)
+        weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
+        return TorchClassifier(
+            model, classification, self._samples(model), self._problem.bounds, weights, self._setting
+        )
 
-    def loss(self, direction: Tensor | None = None, params: str | None = None) -> float:
+    def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
 
         Args:
-            params: a glob of the parameter names that the direction is over; None: all trainable parameters.
+            params: globs of the parameter names that the direction is over; None: all trainable parameters.
 
         Raises:
             UnknownNameError, UsageError: no parameter matches, or the direction is not a vector over them.
             ProblemError: a check failed (at the first call only), or the loss failed.
         """
-        layout, risk = select(self._loss.model, params), self._risk
-        with risk.session(), nullcontext() if direction is None else shifted_weights(layout, direction):
+        shift: AbstractContextManager[None] = nullcontext()
+        if direction is not None:
+            shift = shifted_weights(select(self._loss.model, params), direction)
+        risk = self._risk
+        with risk.session(), shift:
             return risk.value()
 
     def sample_curvature(
-        self, objective: Objective, direction: Tensor, x: Tensor, y: Tensor, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Tensor,
+        x: Tensor,
+        y: Tensor,
+        params: Params = None,
+        dtype: str | None = None,
     ) -> Tensor:
         """v'H_s v (b,) for each sample s: the curvature of its objective along the direction v (n,).
 
@@ -166,34 +201,46 @@ class TorchBound:
         Args:
             x: inputs (b, d) of any floating-point type.
             y: labels (b,).
-            params: a glob of the parameter names that the direction is over; None: all trainable parameters.
+            params: globs of the parameter names that the direction is over; None: all trainable parameters.
+            dtype: "float32" or "float64" to compute in that type; None: in the type of the operator.
 
         Raises:
             CapabilityError: the problem is not a classification.
             UnknownNameError, UsageError: no parameter matches, or a shape is wrong.
             ProblemError: the weights changed, or the model failed.
         """
-        classification, layout = self._require_classification(), select(self._loss.model, params)
+        classification = self._require_classification()
         if not classification.is_rows(x) or y.shape != x.shape[:1]:
             raise UsageError(
                 f"samples are {describe((x, y))}; expected inputs (b, {classification.d}) and labels (b,)"
             )
-        inputs = x.detach().to(self._device, self._layout.dtype).reshape(-1, *classification.shape)
-        samples_per_pass = self._options.microbatch or SAMPLES_PER_PASS
-        self._weights.check_unchanged()
+        model = self._model_in(dtype)
+        inputs = x.detach().to(self._device, computing_type(model)).reshape(-1, *classification.shape)
         with (
-            preserve_state([self._loss.model], self._device, None),
+            preserve_state([model, *self._loss.modules[1:]], self._setting, None),
             explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
             return sample_curvature(
-                self._loss.model, layout, objective, direction, inputs, y.to(self._device), samples_per_pass
+                model,
+                select(model, params),
+                objective,
+                direction,
+                inputs,
+                y.to(self._device),
+                logits=classification.logits,
+                samples_per_pass=self._options.microbatch or SAMPLES_PER_PASS,
             )
 
-    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected parameter with its slice of a direction (n,) and the norm of its weights."""
         layout = select(self._loss.model, params)
         norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
         return tuple(map(Parameter, layout.names, layout.slices, norms))
+
+    def _model_in(self, dtype: str | None) -> nn.Module:
+        """The model, or a copy of it if another data type is requested."""
+        with preserve_state([], self._setting, None, check=self._weights.check_unchanged):
+            return place(self._loss, None, dtype, None).loss.model
 
     def _require_classification(self) -> Classification:
         outcome = self._classification
@@ -204,50 +251,74 @@ class TorchBound:
     @cached_property
     def _classification(self) -> Classification | EigencoreError:
         """The kind of classification that the problem is, or the error that says why it is not one."""
+        if self._options.batch_norm == "batch":
+            return CapabilityError(
+                "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
+                hint="Set torch.batch_norm=running, or leave out what needs a classifier: --analyses none.",
+            )
         try:
             with explain_errors("reading the samples failed"):
                 samples = self._samples(self._loss.model)
-                with preserve_state([self._loss.model], self._device, samples.data):
-                    return find_classification(self._loss.model, samples)
+                with preserve_state(self._loss.modules, self._setting, samples.data):
+                    return find_classification(self._loss, samples)
         except EigencoreError as error:
             return error
 
     def _samples(self, model: nn.Module) -> Batches:
         name = "data" if self._problem.validation is None else "validation"
-        return Batches(getattr(self._problem, name), self._device, select(model).dtype, name)
+        return Batches(getattr(self._problem, name), self._device, computing_type(model), name)
+
+    @property
+    def _reduction_note(self) -> str:
+        risk: Risk | None = self.__dict__.get("_risk")  # not computed for a description
+        return "" if risk is None else risk.reduction.note
 
     @cached_property
     def _risk(self) -> Risk:
-        self._weights.check_unchanged()
-        with preserve_state(self._loss.modules, self._device, self._batches.data):
-            reduction = self._checked_reduction()
+        data, unchanged = self._batches.data, self._weights.check_unchanged
+        with (
+            preserve_state(self._loss.modules, self._setting, data, check=unchanged),
+            explain_mode(self._loss, self._batches, self._setting),
+        ):
+            reduction, checked = self._checked_reduction()
+            if checked is not None:
+                probe(self._loss, *checked, self._setting)
         return Risk(
-            self._loss, self._batches, reduction, self._weights, self._device, self._options.microbatch
+            self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
         )
 
-    def _checked_reduction(self) -> Reduction:
-        """The reduction, after the problem has been checked if the option `check` is on."""
-        declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
-        # A mean and a sum can't be distinguished on single samples.
-        microbatch = None if microbatch is None else max(microbatch, 2)
-        inference = ReductionInference(self._loss, declared)
-        if self._options.check:
-            check_problem(
-                self._loss,
-                self._batches,
-                microbatch=microbatch,
-                batch_weight=None if declared is None else declared.batch_weight,
-                observe=inference.observe if declared is None or microbatch is not None else None,
-                original_parameters=self._placed.original_parameters,
-            )
-        elif declared is None:
-            self._infer_from_few_batches(inference, microbatch)
-        return declared or inference.result()
+    def _checked_reduction(self) -> tuple[Reduction, tuple[Batch, int] | None]:
+        """The reduction, after the problem has been checked if the option `check` is on.
 
-    def _infer_from_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
+        If it is, a batch with its number, or a part of one, follows, on which derivatives can be probed.
+        """
+        declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
+        inference = ReductionInference(self._loss, declared, microbatch)
+        checked = None
+        if self._options.check:
+            if declared is not None and microbatch is not None:
+                microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
+            with trainable(self._placed.original_parameters):
+                checked = check_problem(
+                    self._loss,
+                    self._batches,
+                    microbatch=microbatch,
+                    batch_weight=None if declared is None else declared.batch_weight,
+                    observe=inference.observe if declared is None or microbatch is not None else None,
+                    inspect_first=self._inspect_mode,
+                    original_parameters=self._placed.original_parameters,
+                )
+        elif declared is None:
+            self._observe_few_batches(inference, microbatch)
+        return declared or inference.result(complete=self._options.check), checked
+
+    def _inspect_mode(self, batch: Batch, value: Tensor) -> None:
+        self._mode = describe_mode(self._loss, batch, value, self._setting)
+
+    def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):
             for part in split_batch(batch, index, microbatch):
-                inference.observe(part, index, self._loss(part, index))
+                inference.observe(part, index)
                 if inference.rule is not None:
                     return
 
@@ -258,7 +329,7 @@ def bind(
     """The problem, bound to PyTorch.
 
     The given model is never changed. A copy is used if the device, the data type or a checkpoint requires it,
-    or if the weights have 16 bits.
+    if the weights have 16 bits, or if all weights are frozen: all weights of the copy are then trainable.
 
     Args:
         device: where to compute, such as "cpu" or "cuda"; None: where the model is.
@@ -281,17 +352,20 @@ def bind(
     """
     model, loss = problem.model, problem.loss
     if not isinstance(model, nn.Module):
-        raise ProblemError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
-    if not callable(loss):
+        exported = isinstance(model, torch.export.ExportedProgram)
         raise ProblemError(
-            f"the loss is a {type(loss).__name__}; expected a function",
-            hint="Give loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.",
+            f"the model is a {type(model).__name__}; expected a torch.nn.Module",
+            hint="Call its method module()." if exported else None,
         )
+    check_loss(loss)
     check_call(problem.call)
-    _declared_reduction(problem)
+    check_bounds(problem.bounds)
+    declared = _declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
-    model = uncompiled(model)
+    model = unwrapped(model)
     check_layers(model)
+    if options.batch_norm == "batch":
+        check_batch_norm(model, declared is not None, options.microbatch)
     placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     _retain_freed_memory()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import CALLS
-from eigencore_torch.batches import Batch, describe, is_pair
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import describe, is_pair
+from eigencore_torch.failure_hints import hint_for_batch, hint_for_model, hint_for_pair, single_sample_hint
+from eigencore_torch.related_modules import related_modules
 from eigencore_torch.user_errors import explain_errors
 
 
@@ -26,11 +30,13 @@ class BatchLoss:
         function: loss(outputs, y) for batches (x, y), or loss(model, batch) for any other batches.
         call: one of `sharing.CALLS`, to call the function in this way for every batch; None: as the kind of
             batch requires.
+        failure_hint: what to do if the model or the function fails.
     """
 
     model: nn.Module
     function: Callable[..., Any]
     call: str | None = None
+    failure_hint: str | None = None
 
     def __call__(self, batch: Batch, index: int, inspect: Callable[[Any, Any], None] = _ignore) -> Tensor:
         """The loss of batch number `index`: a scalar () with its autograd graph.
@@ -42,15 +48,20 @@ class BatchLoss:
         Raises:
             ProblemError: the model or the loss function failed, or the loss is not one floating-point number.
         """
-        call = self.call or CALLS[0 if is_pair(batch) else 1]
-        with explain_errors(f"{call} failed on batch {index}, {describe(batch)}"):
-            if call == CALLS[0]:
-                x, y = batch
-                outputs = self.model(x)
-                inspect(outputs, y)
-                value = self.function(outputs, y)
-            else:
-                value = self.function(self.model, batch)
+        model, function, call, known = self.model, self.function, self._call(batch), self.failure_hint
+        failed = f"{call} failed on batch {index}, {describe(batch)}"
+        if call == CALLS[0]:
+            _check_pair(batch, index)
+            x, y = batch
+            with explain_errors(failed, lambda error: known or hint_for_model(error, model, x)):
+                outputs = model(x)
+            inspect(outputs, y)
+            with explain_errors(failed, lambda error: known or hint_for_pair(error, model, outputs, y)):
+                value = function(outputs, y)
+        else:
+            declared = self.call is not None
+            with explain_errors(failed, lambda error: known or hint_for_batch(error, model, batch, declared)):
+                value = function(model, batch)
         if not isinstance(value, Tensor):
             raise ProblemError(
                 f"{call} returned a {type(value).__name__} on batch {index}; expected a tensor of one number",
@@ -63,10 +74,48 @@ class BatchLoss:
             )
         return value.reshape(())
 
+    @cached_property
+    def named_modules(self) -> Mapping[str, nn.Module]:
+        """The model under the name "", and the other modules that it and the function use, by their names."""
+        return related_modules(self.model, self.function)
+
     @property
     def modules(self) -> Sequence[nn.Module]:
-        """The model, and the loss function if it is another module or a method of another module."""
-        owner = getattr(self.function, "__self__", self.function)
-        return (
-            [self.model, owner] if isinstance(owner, nn.Module) and owner is not self.model else [self.model]
+        """The model first, then the other modules that it and the function use."""
+        return list(self.named_modules.values())
+
+    def targets(self, batch: Batch) -> Batch:
+        """What the outputs are compared with: y for loss(model(x), y), otherwise the whole batch."""
+        return batch[1] if self._call(batch) == CALLS[0] and is_pair(batch) else batch
+
+    def _call(self, batch: Batch) -> str:
+        return self.call or CALLS[0 if is_pair(batch) else 1]
+
+
+def check_loss(function: object) -> None:
+    """Raises ProblemError if the loss can't be called, or is a class instead of an instance."""
+    if isinstance(function, type):
+        raise ProblemError(
+            f"the loss is the class {function.__name__}; expected an instance of it, or a function",
+            hint=f"Write {function.__name__}(), with parentheses.",
+        )
+    if not callable(function):
+        raise ProblemError(
+            f"the loss is a {type(function).__name__}; expected a function",
+            hint=f"Give a function for {CALLS[0]} if the batches are pairs (x, y), or else for {CALLS[1]}.",
+        )
+
+
+def _check_pair(batch: Batch, index: int) -> None:
+    """Raises ProblemError if batch number `index` is not a pair (x, y) of several samples."""
+    if not is_pair(batch):
+        raise ProblemError(
+            f'batch {index} is {describe(batch)}; expected a pair (x, y), since call="{CALLS[0]}"',
+            hint=f'Leave call out, or set call="{CALLS[1]}": the loss then gets the model and the batch.',
+        )
+    y = batch[1]
+    if isinstance(y, Tensor) and y.ndim == 0 and not (y.is_floating_point() or y.is_complex()):
+        raise ProblemError(
+            f"batch {index} is the single sample {describe(batch)}; expected a batch of samples",
+            hint=single_sample_hint(batch) or "Give the labels of all samples as a tensor (n,).",
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import check_reiterable
-
-Batch: TypeAlias = Any
+from eigencore_torch.batch_tensors import Batch, first_dimensions, map_tensors, moved, tensors_of
+from eigencore_torch.user_errors import explain_errors
 
 SAME_DATA_HINT = "Give data that are the same in every pass, such as a list of batches."
 
@@ -24,7 +26,8 @@ class Batches:
     Args:
         data: an iterable of batches.
         device: where the batches are moved to.
-        dtype: the type that floating-point tensors are converted to; None leaves their type unchanged.
+        dtype: the type that floating-point tensors are converted to, and complex ones to the complex type of
+            the same precision; None leaves their type unchanged.
         name: the name of the data in messages.
 
     Raises:
@@ -37,8 +40,8 @@ class Batches:
         self.data, self.device, self.dtype, self.name = data, device, dtype, name
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._iterate():
-            yield self._move(batch)
+        for index, batch in enumerate(self._iterate()):
+            yield self._move(batch, index)
 
     def fetch(self, wanted: Collection[int]) -> dict[int, Batch]:
         """The batches with the given numbers.
@@ -51,10 +54,10 @@ class Batches:
         """
         numbered: Iterable[tuple[int, Batch]]
         if isinstance(self.data, Sequence):
-            numbered = ((index, self.data[index]) for index in sorted(wanted) if index < len(self.data))
+            numbered = ((index, self._read(index)) for index in sorted(wanted) if index < len(self.data))
         else:
             numbered = enumerate(islice(self._iterate(), max(wanted, default=-1) + 1))
-        found = {index: self._move(batch) for index, batch in numbered if index in wanted}
+        found = {index: self._move(batch, index) for index, batch in numbered if index in wanted}
         if missing := set(wanted) - found.keys():
             raise ProblemError(
                 f"the data changed: batch {min(missing)} no longer exists",
@@ -63,25 +66,31 @@ class Batches:
         return found
 
     def _iterate(self) -> Iterator[Batch]:
-        iterator = iter(self.data)
+        with self._explained(0):
+            iterator = iter(self.data)
         for index in range(1 << 62):
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            except (Exception, SystemExit) as error:
-                raise ProblemError(
-                    f"{self.name} failed at batch {index}: {type(error).__name__}: {error}",
-                    hint=f"Fix the iteration over `{self.name}`, which raised this error.",
-                ) from error
+            with self._explained(index):
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
             yield batch
 
-    def _move(self, batch: Batch) -> Batch:
-        def move(x: Tensor) -> Tensor:
-            # Detached: a loss that calls requires_grad_() on its inputs must not change the user's data.
-            return x.detach().to(self.device, self.dtype if x.is_floating_point() else None)
+    def _read(self, index: int) -> Batch:
+        with self._explained(index):
+            return self.data[index]
 
-        return map_tensors(batch, move, lambda x: x.to(self.device))
+    def _explained(self, index: int) -> AbstractContextManager[None]:
+        hint = f"Fix the iteration over `{self.name}`, which raised this error."
+        return explain_errors(f"{self.name} failed at batch {index}", hint=hint)
+
+    def _move(self, batch: Batch, index: int) -> Batch:
+        place = f"{self.device}" if self.dtype is None else f"{self.device} and {type_name(self.dtype)}"
+        with explain_errors(
+            f"batch {index} of {self.name}, {describe(batch)}, can't be converted to {place}",
+            hint="Convert the data before you give them, or give their tensors in a dictionary.",
+        ):
+            return moved(batch, self.device, self.dtype)
 
 
 def _require_reiterable(data: Any, name: str) -> None:
@@ -89,6 +98,12 @@ def _require_reiterable(data: Any, name: str) -> None:
         raise ProblemError(
             f"{name} is a {type(data).__name__}, which gives single samples; expected batches",
             hint="Wrap it in a loader: torch.utils.data.DataLoader(data, batch_size=256).",
+        )
+    if isinstance(data, Tensor | np.ndarray | Mapping):
+        raise ProblemError(
+            f"{name} is {describe(data)}, and not a list of batches",
+            hint=f"For one batch, write {name}=[{name}]; for one batch of inputs x and targets y, "
+            f"{name}=[(x, y)].",
         )
     check_reiterable(data, name, "a list of batches, such as [(x, y)], or a DataLoader")
 
@@ -98,47 +113,32 @@ def is_pair(batch: Batch) -> bool:
     return isinstance(batch, list | tuple) and len(batch) == 2
 
 
-def map_tensors(
-    batch: Batch, tensor: Callable[[Tensor], Tensor], other: Callable[[Any], Any] = lambda x: x
-) -> Batch:
-    """The batch with `tensor` applied to its tensors, and `other` to its other objects with a method `to`."""
-    if isinstance(batch, Tensor):
-        return tensor(batch)
-    if isinstance(batch, Mapping):
-        items = {key: map_tensors(value, tensor, other) for key, value in batch.items()}
-        try:
-            return type(batch)(items)  # type: ignore[call-arg]
-        except TypeError:
-            return items
-    if hasattr(batch, "to"):  # an object such as a packed sequence or a graph, which moves itself
-        return other(batch)
-    if isinstance(batch, list | tuple):
-        mapped = [map_tensors(item, tensor, other) for item in batch]
-        return type(batch)(*mapped) if hasattr(batch, "_fields") else type(batch)(mapped)
-    return batch
-
-
-def tensors_of(batch: Batch) -> list[Tensor]:
-    """All tensors in a batch, in a fixed order."""
-    found: list[Tensor] = []
-
-    def collect(x: Tensor) -> Tensor:
-        found.append(x)
-        return x
-
-    map_tensors(batch, collect)
-    return found
-
-
 def sample_count(batch: Batch) -> int | None:
     """The number of samples: the first dimension of the batch's tensors; None if they do not share one."""
-    sizes = {x.shape[0] for x in tensors_of(batch) if x.ndim}
+    sizes = {x.size(0) for x in tensors_of(batch) if x.ndim}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def sample_count_beside_objects(batch: Batch) -> int | None:
+    """Like `sample_count`, but objects count only if their own tensors share a first dimension.
+
+    So the samples of (graphs, y) are those of y.
+    """
+    sizes = first_dimensions(batch)
     return sizes.pop() if len(sizes) == 1 else None
 
 
 def take_samples(batch: Batch, where: slice) -> Batch:
     """Some of the samples of a batch that has a `sample_count`."""
-    return map_tensors(batch, lambda x: x[where] if x.ndim else x)
+
+    def take(x: Tensor) -> Tensor:
+        return _nested_like(x, list(x.unbind()[where])) if x.is_nested else x[where] if x.ndim else x
+
+    return map_tensors(batch, take)
+
+
+def _nested_like(x: Tensor, samples: list[Tensor]) -> Tensor:
+    return torch.nested.as_nested_tensor(samples, layout=x.layout)
 
 
 def split_batch(batch: Batch, index: int, microbatch: int | None) -> Sequence[Batch]:
@@ -164,21 +164,42 @@ def split_batch(batch: Batch, index: int, microbatch: int | None) -> Sequence[Ba
 def join_batches(first: Batch, second: Batch) -> Batch | None:
     """The samples of two batches in one batch; None if their shapes or types differ."""
     ours, theirs = tensors_of(first), tensors_of(second)
-    if [(x.shape[1:], x.dtype) for x in ours] != [(x.shape[1:], x.dtype) for x in theirs]:
+    if [(sample_shape(x), x.dtype) for x in ours] != [(sample_shape(x), x.dtype) for x in theirs]:
         return None
     rest = iter(ours)
-    return map_tensors(second, lambda x: torch.cat([y, x]) if (y := next(rest)).ndim else x)
+
+    def join(x: Tensor) -> Tensor:
+        y = next(rest)
+        if x.is_nested:
+            return _nested_like(x, [*y.unbind(), *x.unbind()])
+        return torch.cat([y, x]) if y.ndim else x
+
+    return map_tensors(second, join)
 
 
-def describe(batch: Batch) -> str:
-    """The structure of a batch with the types and shapes of its tensors, for messages."""
+def sample_shape(x: Tensor) -> tuple[int, ...]:
+    """The shape of one sample; -1 in every dimension of a nested tensor, where it differs between samples."""
+    return (-1,) * (x.ndim - 1) if x.is_nested else tuple(x.shape[1:])
+
+
+def describe(batch: Batch, levels: int = 4) -> str:
+    """The structure of a batch with the types and shapes of its tensors, for messages.
+
+    Args:
+        levels: how many levels of containers are described.
+    """
     if isinstance(batch, Tensor):
-        return f"{type_name(batch.dtype)} {tuple(batch.shape)}"
+        shape = f"of {batch.size(0)} samples" if batch.is_nested else tuple(batch.shape)
+        return f"{'nested ' if batch.is_nested else ''}{type_name(batch.dtype)} {shape}"
+    if isinstance(batch, np.ndarray):
+        return f"array {batch.dtype} {batch.shape}"
+    if not isinstance(batch, Mapping | list | tuple):
+        return type(batch).__name__
+    if not levels:
+        return "..."
     if isinstance(batch, Mapping):
-        return "{" + ", ".join(f"{key}: {describe(value)}" for key, value in batch.items()) + "}"
-    if isinstance(batch, list | tuple):
-        return "(" + ", ".join(describe(value) for value in batch) + ")"
-    return type(batch).__name__
+        return "{" + ", ".join(f"{key}: {describe(x, levels - 1)}" for key, x in batch.items()) + "}"
+    return "(" + ", ".join(describe(x, levels - 1) for x in batch) + ")"
 
 
 def type_name(dtype: torch.dtype) -> str:

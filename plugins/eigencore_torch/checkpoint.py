@@ -13,21 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError, UsageError
+from eigencore_torch.batches import type_name
+from eigencore_torch.checkpoint_names import KEYS, Candidate, candidates
+from eigencore_torch.number_types import count_not_finite, is_computed_with
 from eigencore_torch.user_errors import explain_errors
 
-# The keys under which training scripts save the weights together with other things.
-_KEYS = ("state_dict", "model_state_dict", "model")
 _SAVE_HINT = "Save only the weights: torch.save(model.state_dict(), FILE)."
 _SETTINGS_HINT = "Build the model with the settings that it was trained with."
 
 
-def load(model: nn.Module, file: str | Path) -> None:
+def load(model: nn.Module, file: str | Path) -> str:
     """Loads the weights and buffers of a file written by torch.save: a state_dict, or a dict with one.
+
+    The names in the file may have a prefix, such as "module." of DataParallel or "model." in a file by
+    Lightning. Every name of the model must be in the file. Entries with that prefix that the model does not
+    have are an error; entries without it belong to something else and are ignored.
+
+    Returns:
+        Where the weights come from and what was ignored: "weights of last.ckpt".
 
     Raises:
         UsageError: the file does not exist.
-        ProblemError: the file is not a checkpoint, contains Python objects or NaN, or does not match the
-            model.
+        ProblemError: the file is not a checkpoint, contains Python objects or NaN, does not match the model,
+            or contains several sets of weights that do.
     """
     path = Path(file)
     if not path.is_file():
@@ -37,14 +45,18 @@ def load(model: nn.Module, file: str | Path) -> None:
             else f"the checkpoint file {path} does not exist",
             hint=f"Give a file written by torch.save; relative paths are resolved from {Path.cwd()}.",
         )
-    weights = _state_dict(_read(path), path)
-    known = model.state_dict()
-    weights = _without_prefix(weights, known)
-    _refuse_shapes(weights, known, path)
-    _refuse_not_finite(weights, path)
+    known = model.state_dict(keep_vars=True)
+    found = _choose(_read(path), known, path)
     with explain_errors(f"{path} can't be loaded into the model"):
+        weights = {name: found.values[entry] for name, entry in found.entries.items()}
+        for name in filter(weights.__contains__, known):
+            _check_value(name, weights[name], known[name], path)
+        _complete_tied(weights, known, path)
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    _refuse_names(missing, unexpected, path)
+    _refuse_names(missing, unexpected, found, path)
+    place = "" if found.usual else f" under {found.place}"
+    ignored = f", without its entries {_abbreviated(found.ignored)}" if found.ignored else ""
+    return f"weights of {path.name}{place}{ignored}"
 
 
 def _read(path: Path) -> Any:
@@ -60,7 +72,8 @@ def _read(path: Path) -> Any:
             raise ProblemError(
                 f"{path} contains Python objects besides the weights ({global_name[1]}), and loading them "
                 "could run arbitrary code",
-                hint=_SAVE_HINT,
+                hint=f"{_SAVE_HINT} If you trust the file, read its weights with torch.load(FILE, "
+                "weights_only=False), and save them in a file of their own.",
             ) from error
         raise ProblemError(
             f"{path} is not a checkpoint that PyTorch can read, or it is incomplete",
@@ -68,56 +81,92 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _state_dict(loaded: Any, path: Path) -> dict[str, Any]:
-    """The loaded object, or its value under one of the usual keys."""
-    if isinstance(loaded, Mapping):
-        for candidate in (*(loaded.get(key) for key in _KEYS), loaded):
-            if isinstance(candidate, Mapping) and any(isinstance(x, Tensor) for x in candidate.values()):
-                return {str(key): value for key, value in candidate.items()}
-    keys = isinstance(loaded, Mapping)
-    content = f"the keys {_abbreviated(map(str, loaded))}" if keys else f"a {type(loaded).__name__}"
-    raise ProblemError(
-        f"{path} contains {content}; expected a state_dict, or a dict with one under {', '.join(_KEYS)}",
-        hint=_SAVE_HINT,
-    )
+def _choose(loaded: Any, known: Mapping[str, Any], path: Path) -> Candidate:
+    """The entries of the file that are the model's weights, or that come closest.
 
-
-def _without_prefix(weights: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """The weights without a prefix that all names share, if the names then match those of the model.
-
-    DataParallel, for example, adds the prefix "module.".
+    Raises:
+        ProblemError: there are no weights in the file, or several sets of weights that match the model.
     """
-    bare = {name.partition(".")[2]: value for name, value in weights.items()}
-    shared = len({name.partition(".")[0] for name in weights}) == 1
-    return bare if shared and bare.keys() == set(known) != weights.keys() else weights
+    found = candidates(loaded, known) if isinstance(loaded, Mapping) else []
+    if not found:
+        keys = isinstance(loaded, Mapping)
+        content = f"the keys {_abbreviated(map(str, loaded))}" if keys else f"a {type(loaded).__name__}"
+        raise ProblemError(
+            f"{path} contains {content}; expected a state_dict, or a dict with one under {', '.join(KEYS)}",
+            hint=_SAVE_HINT,
+        )
+    chosen = [one for one in found if one.usual] or found
+    if len(chosen) > 1:
+        raise ProblemError(
+            f"{path} contains {len(chosen)} sets of weights that match the model, under "
+            f"{_abbreviated(one.place for one in chosen)}",
+            hint="Save the one to use in a file of its own, under the model's names.",
+        )
+    return chosen[0]
 
 
-def _refuse_shapes(weights: Mapping[str, Any], known: Mapping[str, Any], path: Path) -> None:
+def _check_value(name: str, value: Any, expected: Any, path: Path) -> None:
+    """Refuses a value of another shape, of a type that would not keep its numbers, or that is not finite."""
+    if not isinstance(expected, Tensor):
+        return  # extra state, which is for the module itself to read
+    if not isinstance(value, Tensor) or value.shape != expected.shape:
+        actual = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else "is not a tensor"
+        raise ProblemError(
+            f"{name} {actual} in {path}; expected {tuple(expected.shape)} as in the model",
+            hint=_SETTINGS_HINT,
+        )
+    if not _keeps_numbers(value, expected):
+        raise ProblemError(
+            f"{name} is {type_name(value.dtype)} in {path}; expected {type_name(expected.dtype)} as in the "
+            "model",
+            hint=_SETTINGS_HINT,
+        )
+    # A buffer may be infinite, for example an attention mask.
+    if count_not_finite(value, allow_infinite=not isinstance(expected, nn.Parameter)):
+        raise ProblemError(
+            f"{name} contains NaN or infinite values in {path}",
+            hint="Use a checkpoint from before the training diverged.",
+        )
+
+
+def _keeps_numbers(value: Tensor, expected: Tensor) -> bool:
+    """Whether the numbers stay the same in the type of the model, apart from rounding where it computes."""
+    if value.dtype == expected.dtype:
+        return True
+    if is_computed_with(expected):
+        return value.is_complex() if expected.is_complex() else value.is_floating_point()
+    if value.is_quantized or expected.is_quantized or value.is_complex():
+        return False
+    return torch.equal(value.to(expected.dtype).to(value.dtype), value)
+
+
+def _complete_tied(weights: dict[str, Any], known: Mapping[str, Any], path: Path) -> None:
+    """Gives a tied weight that the file has under one of its names its other names as well.
+
+    Raises:
+        ProblemError: the file has different values under two of its names.
+    """
+    first: dict[int, str] = {}
     for name in filter(weights.__contains__, known):
-        expected, given = (getattr(x[name], "shape", None) for x in (known, weights))
-        if expected is not None and expected != given:
-            actual = "is not a tensor" if given is None else f"has shape {tuple(given)}"
+        other = first.setdefault(id(known[name]), name)
+        if isinstance(known[name], Tensor) and not torch.equal(weights[name], weights[other]):
             raise ProblemError(
-                f"{name} {actual} in {path}; expected {tuple(expected)} as in the model",
-                hint=_SETTINGS_HINT,
+                f"{other} and {name} are one weight in the model, but differ in {path}", hint=_SETTINGS_HINT
             )
+    for name, value in known.items():
+        if isinstance(value, Tensor) and name not in weights and id(value) in first:
+            weights[name] = weights[first[id(value)]]
 
 
-def _refuse_not_finite(weights: Mapping[str, Any], path: Path) -> None:
-    for name, value in weights.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ProblemError(
-                f"{name} contains NaN or infinite values in {path}",
-                hint="Use a checkpoint from before the training diverged.",
-            )
-
-
-def _refuse_names(missing: list[str], unexpected: list[str], path: Path) -> None:
+def _refuse_names(missing: list[str], unexpected: list[str], found: Candidate, path: Path) -> None:
     if not missing and not unexpected:
         return
+    left = [found.entries.get(name, name) for name in unexpected]
+    if missing:
+        left += found.ignored
     differences = [f"lacks {_abbreviated(missing)}"] * bool(missing)
-    differences += [f"has {_abbreviated(unexpected)}, which the model does not have"] * bool(unexpected)
-    nearest = ((name, get_close_matches(name, unexpected, n=1, cutoff=0.5)) for name in missing)
+    differences += [f"has {_abbreviated(left)}, which the model does not have"] * bool(left)
+    nearest = ((name, get_close_matches(name, left, n=1, cutoff=0.5)) for name in missing)
     pairs = [f"{match[0]} for {name}" for name, match in nearest if match]
     raise ProblemError(
         f"{path} does not match the model: it {' and '.join(differences)}",

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite, prod
+from math import prod
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UsageError
-from eigencore_torch.batches import Batch, Batches, describe, is_pair
+from eigencore.problems.sharing import bounds_excess
+from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import Batches, describe, is_pair
+from eigencore_torch.outputs import is_logistic, is_single, logits_in, two_logits
 from eigencore_torch.preserved_state import host_generator_states
 from eigencore_torch.user_errors import explain_errors
 
-# How far rounding may move an input beyond the bounds, relative to their distance.
-BOUNDS_SLACK = 1e-6
+RANGE_HINT = "Give Problem(bounds=...) the lowest and highest value that an input may take."
+NORMALISED_HINT = f"""If the data are normalised, give the values before that and normalise them in the model:
+  class Normalised(torch.nn.Module):
+      def __init__(self, model):
+          super().__init__()
+          self.model = model
+      def forward(self, x):
+          return self.model((x - mean) / std)
+  problem = eigencore.Problem(Normalised(model), data, loss, bounds=(0, 1))
+with mean and std of shape (channels, 1, 1); the radius eps is then in the units before normalisation.
+If the data are not normalised: {RANGE_HINT}"""
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class Classification:
     Attributes:
         shape: the shape of one input.
         classes: the number of classes c.
+        single: whether the network returns one number per sample, the logit of class 1 of two classes.
         gradient, products: whether PyTorch has the first and the second derivative of the logits with respect
             to the input.
         uses_host_generators: whether the network draws random numbers from NumPy's or Python's generator.
@@ -33,6 +49,7 @@ class Classification:
 
     shape: tuple[int, ...]
     classes: int
+    single: bool
     gradient: bool
     products: bool
     uses_host_generators: bool
@@ -46,6 +63,24 @@ class Classification:
         """Whether x is a tensor of inputs as rows (b, d)."""
         return isinstance(x, Tensor) and x.ndim == 2 and x.shape[1] == self.d
 
+    def logits(self, outputs: Any, samples: int) -> Tensor:
+        """The logits (b, c) in the outputs of the network for b samples.
+
+        Raises:
+            ProblemError: the outputs have another shape than for the first batch.
+        """
+        logits: Tensor = logits_in(outputs)
+        if self.single and is_single(logits, samples):
+            logits = two_logits(logits)
+        if logits.shape != (samples, self.classes):
+            raise ProblemError(
+                f"the network returned shape {tuple(logits.shape)} for {samples} inputs; expected "
+                f"({samples}, {self.classes})",
+                hint="Look for a squeeze() without a dimension: it also drops the dimension of the samples "
+                "if there is only one.",
+            )
+        return logits
+
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What the classifier offers."""
@@ -57,47 +92,76 @@ class Classification:
         return frozenset(capability for capability, possible in offered.items() if possible)
 
 
-def find_classification(model: nn.Module, batches: Batches) -> Classification:
+def find_classification(loss: BatchLoss, batches: Batches) -> Classification:
     """The classification found by passing two samples of the first batch through the network.
 
     Args:
-        model: the network, in evaluation mode.
+        loss: the network, in evaluation mode, and its loss.
 
     Raises:
-        ProblemError: the problem is not a classification: the batch is not a pair (x, y) of floating-point
-            inputs and integers, the network returns no logits (b, c) for it, or the logits of a sample depend
-            on the other samples.
+        ProblemError: the problem is not a classification: the batch does not consist of floating-point inputs
+            and labels, the network returns no logits (b, c) for it, or the logits of a sample depend on the
+            other samples.
     """
     batch = next(iter(batches), None)
     if batch is None:
         raise ProblemError(f"{batches.name} is empty: it yields no batch")
-    x, y = _labelled(batch, 0, batches.name)
+    x, targets = _parts(batch)
+    _labelled(batch, 0, batches.name, single=True)
     inputs, generators = x[:2].clone().requires_grad_(), host_generator_states()
     with explain_errors(f"the network failed on batch 0 of {batches.name}, {describe(batch)}"):
         # Cloned, since a network may modify its input in place.
-        logits = model(inputs.clone())
-        alone = model(x[:1].clone())
-    if not (isinstance(logits, Tensor) and logits.is_floating_point() and logits.ndim == 2):
-        raise ProblemError(f"the network returns {describe(logits)}; expected floating-point logits (b, c)")
-    if logits.shape[0] != len(inputs) or logits.shape[1] < 2:
-        raise ProblemError(
-            f"the network returns shape {tuple(logits.shape)} for {len(inputs)} inputs; expected logits "
-            f"({len(inputs)}, c) of at least c = 2 classes"
-        )
-    _check_labels(y, logits.shape[1], 0, batches.name)
+        outputs = loss.model(inputs.clone())
+        alone = logits_in(loss.model(x[:1].clone()))
+    logits = logits_in(outputs)
+    single = _check_logits(logits, len(inputs))
+    y = _labelled(batch, 0, batches.name, single)[1]
+    _check_labels(y, 2 if single else logits.shape[1], 0, batches.name)
+    if single:
+        if not (is_pair(batch) and is_logistic(loss, outputs, targets[:2])):
+            raise ProblemError(
+                f"the network returns shape {tuple(logits.shape)} for {len(inputs)} inputs, one number for "
+                "each, and the loss does not treat it as the logit of class 1",
+                hint="For two classes, let the network return z without a sigmoid, with "
+                "torch.nn.BCEWithLogitsLoss() and labels 0 and 1, or return both logits: "
+                "torch.stack([torch.zeros_like(z), z], dim=1) for z of shape (b,).",
+            )
+        logits, alone = two_logits(logits), two_logits(alone)
     _check_independent(logits.detach(), alone.detach())
     gradient, products = _differentiable(logits, inputs)
     drawn = host_generator_states() != generators
-    return Classification(tuple(x.shape[1:]), logits.shape[1], gradient, products, uses_host_generators=drawn)
+    return Classification(
+        tuple(x.shape[1:]), logits.shape[1], single, gradient, products, uses_host_generators=drawn
+    )
+
+
+def _check_logits(logits: Any, samples: int) -> bool:
+    """Whether these are single logits (b,) or (b, 1); refuses other outputs that are not logits (b, c)."""
+    if not (isinstance(logits, Tensor) and logits.is_floating_point()):
+        raise ProblemError(
+            f"the network returns {describe(logits)}; expected floating-point logits (b, c)",
+            hint="Give a network that returns the logits, or a mapping or object that has `logits`.",
+        )
+    if is_single(logits, samples):
+        return True
+    if logits.ndim != 2 or logits.shape[0] != samples or logits.shape[1] < 2:
+        raise ProblemError(
+            f"the network returns shape {tuple(logits.shape)} for {samples} inputs; expected logits "
+            f"({samples}, c) of at least c = 2 classes"
+        )
+    return False
 
 
 def collect_samples(
-    batches: Batches, classification: Classification, bounds: tuple[float, float] | None, most: int | None
+    batches: Batches,
+    classification: Classification,
+    bounds: tuple[Tensor, Tensor] | None,
+    most: int | None,
 ) -> tuple[Tensor, Tensor]:
     """The first `most` samples, as inputs (N, d) and labels (N,), from as few batches as contain them.
 
     Args:
-        bounds: the lowest and highest value that an input may take; None: no check.
+        bounds: the lowest and the highest value of each entry of a row (d,); None: no check.
         most: None takes all samples.
 
     Raises:
@@ -109,12 +173,12 @@ def collect_samples(
         raise UsageError(f"{most} samples were requested; expected at least 1")
     inputs, labels, count = [], [], 0
     for index, batch in enumerate(batches):
-        x, y = _labelled(batch, index, batches.name)
+        x, y = _labelled(batch, index, batches.name, classification.single)
         x, y = (part if most is None else part[: most - count] for part in (x, y))
         _check_inputs(x, classification.shape, bounds, f"batch {index} of {batches.name}")
         _check_labels(y, classification.classes, index, batches.name)
         inputs.append(x.reshape(len(x), classification.d))
-        labels.append(y.to(torch.int64))
+        labels.append(y)
         count += len(y)
         if count == most:
             break
@@ -123,16 +187,32 @@ def collect_samples(
     return torch.cat(inputs), torch.cat(labels)
 
 
-def _labelled(batch: Batch, index: int, name: str) -> tuple[Tensor, Tensor]:
-    x, y = batch if is_pair(batch) else (None, None)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
+def _labelled(batch: Batch, index: int, name: str, single: bool) -> tuple[Tensor, Tensor]:
+    """The inputs (b, ...) of a batch and its labels (b,) as int64.
+
+    Args:
+        single: whether labels may also be the numbers 0 and 1 of any type, (b,) or (b, 1).
+    """
+    x, y = _parts(batch)
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and x.is_floating_point() and x.ndim:
         integers = not (y.is_floating_point() or y.is_complex() or y.dtype is torch.bool)
-        if x.is_floating_point() and integers and x.ndim and y.shape == x.shape[:1]:
-            return x, y
+        if integers and y.shape == x.shape[:1]:
+            return x, y.to(torch.int64)
+        if single and y.shape in (x.shape[:1], (len(x), 1)) and bool(((y == 0) | (y == 1)).all()):
+            return x, y.reshape(-1).to(torch.int64)
     raise ProblemError(
         f"batch {index} of {name} is {describe(batch)}; expected a pair of floating-point inputs (b, ...) "
         "and integer labels (b,)"
     )
+
+
+def _parts(batch: Batch) -> tuple[Any, Any]:
+    """The inputs and labels of a pair, or of a mapping with one floating-point and one other tensor."""
+    if is_pair(batch):
+        return batch[0], batch[1]
+    tensors = [x for x in batch.values() if isinstance(x, Tensor)] if isinstance(batch, Mapping) else []
+    tensors.sort(key=lambda x: not x.is_floating_point())
+    return (tensors[0], tensors[1]) if len(tensors) == 2 else (None, None)
 
 
 def _check_labels(y: Tensor, classes: int, index: int, name: str) -> None:
@@ -145,7 +225,9 @@ def _check_labels(y: Tensor, classes: int, index: int, name: str) -> None:
         )
 
 
-def _check_inputs(x: Tensor, shape: tuple[int, ...], bounds: tuple[float, float] | None, where: str) -> None:
+def _check_inputs(
+    x: Tensor, shape: tuple[int, ...], bounds: tuple[Tensor, Tensor] | None, where: str
+) -> None:
     if x.shape[1:] != shape:
         raise ProblemError(
             f"the inputs of {where} have shape {tuple(x.shape[1:])}; expected {tuple(shape)} as in batch 0"
@@ -157,13 +239,14 @@ def _check_inputs(x: Tensor, shape: tuple[int, ...], bounds: tuple[float, float]
         )
     if bounds is None or not x.numel():
         return
-    low, high = bounds
-    excess = max(low - float(x.min()), float(x.max()) - high)
-    if excess > BOUNDS_SLACK * (high - low):
+    rows = x.reshape(len(x), -1)
+    excess = bounds_excess(rows, bounds)
+    if excess:
+        negative = bool((rows < bounds[0]).any()) and bool((bounds[0] >= 0).all())
         raise ProblemError(
-            f"the inputs of {where} exceed the bounds {low:g} to {high:g} by {excess:.3g}",
-            hint="Give Problem(bounds=...) in the units of the network's inputs, after any normalisation of "
-            "the data.",
+            f"the inputs of {where} range from {float(x.min()):.3g} to {float(x.max()):.3g} and exceed their "
+            f"bounds by {excess:.3g}",
+            hint=NORMALISED_HINT if negative else RANGE_HINT,
         )
 
 
@@ -195,23 +278,3 @@ def _differentiable(logits: Tensor, inputs: Tensor) -> tuple[bool, bool]:
     except Exception:
         return True, False
     return True, True
-
-
-def checked_bounds(given: object) -> tuple[float, float] | None:
-    """The lowest and highest value of an input.
-
-    Raises:
-        ProblemError: they are not two finite numbers in ascending order.
-    """
-    if given is None:
-        return None
-    try:
-        low, high = (float(bound) for bound in given)  # type: ignore[attr-defined]
-    except (TypeError, ValueError, RuntimeError):
-        low = high = float("nan")
-    if not (isfinite(low) and isfinite(high) and low < high):
-        raise ProblemError(
-            f"bounds are {given!r}; expected two finite numbers, the lower one first",
-            hint="Give the lowest and highest value that any input may take.",
-        )
-    return low, high

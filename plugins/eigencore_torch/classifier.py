@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import array_api_compat.torch as xp
 import torch
 from torch import Tensor, nn
 
-from eigencore.errors import CapabilityError, ProblemError, UsageError
+from eigencore.errors import CapabilityError, UsageError
 from eigencore.interfaces import Objective
+from eigencore.problems.sharing import bounds_of_rows
 from eigencore_torch.batches import Batches, describe
 from eigencore_torch.classification import Classification, collect_samples
 from eigencore_torch.fingerprints import WeightFingerprint
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.preserved_state import Setting, preserve_state
+from eigencore_torch.related_modules import related_modules
 from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
 
 
@@ -32,12 +35,17 @@ class TorchClassifier:
     Args:
         classification: the inputs and outputs of the model.
         batches: the data that the samples come from.
-        bounds: the lowest and highest value that an input may take, or None.
+        bounds: `Problem.bounds`.
         weights: the fingerprint of the model's weights.
+        setting: how the model is evaluated.
 
     Attributes:
         shape: the shape of one input; d is the number of its values.
         classes: the number of classes c.
+        bounds: the lowest and the highest value of each entry of a row, two tensors (d,), or None.
+
+    Raises:
+        ProblemError: the bounds do not fit the inputs.
 
     Example:
         import eigencore
@@ -59,13 +67,16 @@ class TorchClassifier:
         model: nn.Module,
         classification: Classification,
         batches: Batches,
-        bounds: tuple[float, float] | None,
+        bounds: Any,
         weights: WeightFingerprint,
+        setting: Setting,
     ):
         self._model, self._classification = model, classification
-        self._batches, self._weights = batches, weights
-        self.shape, self.classes, self.bounds = classification.shape, classification.classes, bounds
+        self._modules = list(related_modules(model).values())
+        self._batches, self._weights, self._setting = batches, weights, setting
+        self.shape, self.classes = classification.shape, classification.classes
         self.dtype, self.device = batches.dtype, batches.device
+        self.bounds = bounds_of_rows(bounds, self.shape, self)
 
     def samples(self, most: int | None = None) -> tuple[Tensor, Tensor]:
         """The first `most` samples, as inputs (N, d) and labels (N,); None takes all samples.
@@ -74,7 +85,7 @@ class TorchClassifier:
             UsageError: `most` is below 1.
             ProblemError: there are no samples, or inputs or labels are invalid. The message names the batch.
         """
-        with preserve_state([], self.device, self._batches.data):
+        with preserve_state([], self._setting, self._batches.data):
             return collect_samples(self._batches, self._classification, self.bounds, most)
 
     def logits(self, x: Tensor, /) -> Tensor:
@@ -133,10 +144,13 @@ class TorchClassifier:
 
     @contextmanager
     def _session(self, hint: str | None = None) -> Iterator[None]:
-        self._weights.check_versions()
         with (
             preserve_state(
-                [self._model], self.device, None, host_generators=self._classification.uses_host_generators
+                self._modules,
+                self._setting,
+                None,
+                host_generators=self._classification.uses_host_generators,
+                check=self._weights.check_versions,
             ),
             explain_errors("the network failed", hint=hint, memory_hint="Pass fewer samples at once."),
         ):
@@ -161,12 +175,5 @@ class TorchClassifier:
 
     def _forward(self, rows: Tensor) -> Tensor:
         # Cloned, since a network may modify its input in place.
-        logits: Tensor = self._model(rows.clone().reshape(-1, *self.shape))
-        if logits.shape != (len(rows), self.classes):
-            raise ProblemError(
-                f"the network returned shape {tuple(logits.shape)} for {len(rows)} inputs; expected "
-                f"({len(rows)}, {self.classes})",
-                hint="Look for a squeeze() without a dimension: it also drops the dimension of the samples "
-                "if there is only one.",
-            )
-        return logits
+        outputs = self._model(rows.clone().reshape(-1, *self.shape))
+        return self._classification.logits(outputs, len(rows))

@@ -20,23 +20,20 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Makes computations inside twice differentiable; restores PyTorch's switches afterwards."""
-    submodules = [module for root in modules for module in root.modules()]
+    """Makes computations inside twice differentiable; restores PyTorch's switches afterwards.
+
+    Args:
+        modules: all modules that are used, their children among them.
+    """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_unfused_transformer_layers())
         stack.enter_context(_uncompiled_execution())
-        if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in submodules):
+        if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in modules):
             stack.enter_context(_without_cudnn())
-        if any(_is_weight_normed(module) for module in submodules):
+        if any(_is_weight_normed(module) for module in modules):
             stack.enter_context(_PlainWeightNorm())
         yield
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module that torch.compile wrapped, which has the same weights under their original names."""
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
 
 
 def _uncompiled_execution() -> AbstractContextManager[None]:

@@ -19,7 +19,12 @@ from eigencore_torch.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
 from eigencore_torch.params import Layout
 from eigencore_torch.risk import Risk, Term
-from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.user_errors import (
+    SECOND_DERIVATIVE_HINT,
+    explain_errors,
+    is_out_of_memory,
+    release_memory,
+)
 
 # Graphs with their weights in the sum, and whether each is used again afterwards.
 _WeightedGraphs: TypeAlias = Iterator[tuple[GradientGraph, float, bool]]
@@ -41,6 +46,9 @@ class HessianOperator:
     A product is one pass over all batches. During the first product, the gradient graphs of the first batches
     are kept for later products, as many as fit into the memory budget. They are freed with the operator, or
     by `release`.
+
+    If the device runs out of memory, the kept graphs are dropped and the product is tried again without any,
+    then with batches split into ever smaller parts, down to single samples. `notes` then says so.
 
     Args:
         risk: the loss over all data.
@@ -69,6 +77,9 @@ class HessianOperator:
         self._budget = self._memory_left = float(memory)  # at 0 no more graphs are kept
         self._bytes_per_sample: float | None = None
         self._total_weight: float | None = None
+        self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
+        self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
+        self.notes: tuple[str, ...] = ()
 
     def matvec(self, v: Tensor, /) -> Tensor:
         """H v (n,) for v (n,); raises the same errors as `matmat`."""
@@ -83,7 +94,7 @@ class HessianOperator:
             UsageError: V has another shape.
             ProblemError: weights or data changed since the problem was bound, or double backward failed.
         """
-        return self._multiply(V, self._graphs(), self._checked_divisor)
+        return self._multiply(V, self._graphs, self._checked_divisor)
 
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
         """The Hessian of some batches, drawn with replacement by weight, and their share of the total weight.
@@ -119,19 +130,23 @@ class HessianOperator:
         self._memory_left = self._budget
 
     def _sampled(self, sample: Minibatch) -> LinearOperator:
-        kept = self._completely_kept(sample.factors)
-        fetched = self._risk.terms_of(sample.factors.keys() - kept.keys())
+        wanted = sample.factors.keys()
+        fetched = self._risk.terms_of(wanted - self._completely_kept(wanted).keys())
         divisor = self._risk.divisor(sum(self._risk.batch_weights))
 
         def graphs() -> _WeightedGraphs:
+            kept = self._completely_kept(wanted)  # fewer than before, if they were dropped
+            if missing := wanted - kept.keys() - fetched.keys():
+                fetched.update(self._risk.terms_of(missing))
             for index, factor in sample.factors.items():
                 for one in kept.get(index, ()):
                     yield one.graph, factor * one.weight, True
-                for term in fetched.get(index, ()):
-                    yield self._graph(term), factor * term.weight, False
+                for term in () if index in kept else fetched[index]:
+                    for graph, weight in self._unkept_graphs(term):
+                        yield graph, factor * weight, False
 
         def matmat(V: Tensor) -> Tensor:
-            return self._multiply(V, graphs(), lambda total_weight: divisor)
+            return self._multiply(V, graphs, lambda total_weight: divisor)
 
         return FunctionOperator(
             lambda v: matmat(v[:, None])[:, 0],
@@ -142,20 +157,68 @@ class HessianOperator:
             matmat=matmat,
         )
 
-    def _multiply(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
+    def _multiply(
+        self, V: Tensor, graphs: Callable[[], _WeightedGraphs], divisor: Callable[[float], float]
+    ) -> Tensor:
         """The weighted sum of the graphs' products with V, over the divisor for their total weight."""
         if V.ndim != 2 or V.shape[0] != self.shape[0]:
             raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
+        with self._risk.session():
+            while True:
+                try:
+                    with explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
+                        return self._weighted_sum(V, graphs(), divisor)
+                except ProblemError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    release_memory(error, self.device)
+                    if not self._use_less_memory():
+                        raise self._out_of_memory(error) from error
+
+    def _weighted_sum(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
         total_weight = 0.0
-        with self._risk.session(), explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
-            out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
-            for graph, weight, kept in graphs:
-                total_weight += weight
-                for j in range(len(out)):
-                    pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
-                    self._layout.add(out[j], pieces, weight)
-            out /= divisor(total_weight)
+        out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
+        for graph, weight, kept in graphs:
+            total_weight += weight
+            for j in range(len(out)):
+                pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
+                self._layout.add(out[j], pieces, weight)
+        out /= divisor(total_weight)
         return out.T
+
+    def _use_less_memory(self) -> bool:
+        """Drops the kept graphs, or else halves the samples in a graph; False if neither is possible."""
+        if self._kept or self._memory_left > 0:
+            self._drop_graphs()
+        else:
+            index, samples = self._latest
+            if samples < 2 or (self._microbatch is None and not self._risk.can_split(index)):
+                return False
+            self._microbatch, self._total_weight = samples // 2, None
+        split = f", and batches are split into at most {self._microbatch} samples" if self._microbatch else ""
+        self.notes = (
+            f"the device ran out of memory: no gradient graphs are kept{split}; the operator is the same, "
+            "but products take longer",
+        )
+        return True
+
+    def _drop_graphs(self) -> None:
+        """Drops the kept graphs, and keeps none any more."""
+        self._kept.clear()
+        self._all_kept, self._memory_left = False, 0.0
+
+    def _out_of_memory(self, error: ProblemError) -> ProblemError:
+        index, samples = self._latest
+        if samples < 2 or self._microbatch is not None:
+            return ProblemError(
+                f"{error.message} (with {samples} sample{'s' * (samples != 1)} at a time and no kept graphs)",
+                hint='Use a device with more memory, dtype="float32", or params to select fewer parameters.',
+            )
+        return ProblemError(
+            f"{error.message} (batch {index} can't be split: its loss is not the sum or the mean of those "
+            "of its parts)",
+            hint="Give smaller batches, or a device with more memory.",
+        )
 
     def _graphs(self) -> _WeightedGraphs:
         """The graphs of all terms: the kept ones, then new ones, which are kept while memory is left."""
@@ -164,12 +227,18 @@ class HessianOperator:
         if self._all_kept:
             return
         for term in islice(self._risk.terms(), len(self._kept), None):
-            keep = self._reserve_memory(term)
+            if not self._reserve_memory(term):
+                yield from ((graph, weight, False) for graph, weight in self._unkept_graphs(term))
+                continue
             graph = self._graph(term)
-            if keep:
-                self._kept.append(_KeptGraph(term.index, term.last, term.weight, graph))
-            yield graph, term.weight, keep
+            self._kept.append(_KeptGraph(term.index, term.last, term.weight, graph))
+            yield graph, term.weight, True
         self._all_kept = self._memory_left > 0
+
+    def _unkept_graphs(self, term: Term) -> Iterator[tuple[GradientGraph, float]]:
+        """The graph of a term with its weight, or of its parts if memory ran out before."""
+        parts = [term] if self._microbatch is None else self._risk.parts(term, self._microbatch)
+        return ((self._graph(part), part.weight) for part in parts)
 
     def _completely_kept(self, wanted: Container[int]) -> dict[int, list[_KeptGraph]]:
         """The kept graphs of the wanted batches, for those batches whose parts are all kept."""
@@ -182,6 +251,7 @@ class HessianOperator:
         return complete
 
     def _graph(self, term: Term) -> GradientGraph:
+        self._latest = term.index, sample_count(term.batch) or 0
         return GradientGraph(self._risk.loss(term.batch, term.index), self._layout)
 
     def _reserve_memory(self, term: Term) -> bool:

@@ -10,7 +10,13 @@ import torch
 from torch import nn
 
 from eigencore.errors import ProblemError, UsageError
-from eigencore.problems.sharing import flat_slices, matching_names, select_names
+from eigencore.interfaces import Params
+from eigencore.problems.sharing import flat_slices, globs_of, matching_names, select_names
+from eigencore_torch.batches import type_name
+from eigencore_torch.number_types import is_computed_with
+from eigencore_torch.wrappers import name_without_wrappers
+
+_TRAINABLE_HINT = "Call requires_grad_(True) on the parameters that the Hessian should cover."
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Layout:
     def split(self, v: torch.Tensor) -> list[torch.Tensor]:
         """A flat vector (n,) as one tensor per parameter, with that parameter's shape and data type."""
         return [
-            v[where].reshape(p.shape).to(p.dtype)
+            _aligned(v[where].reshape(p.shape).to(p.dtype))
             for p, where in zip(self.parameters, self.slices, strict=True)
         ]
 
@@ -57,38 +63,84 @@ class Layout:
                 out[where].add_(piece.reshape(-1).to(out.dtype), alpha=weight)
 
 
-def select(model: nn.Module, pattern: str | None = None) -> Layout:
-    """The trainable parameters whose names match a glob pattern.
+def select(model: nn.Module, params: Params = None) -> Layout:
+    """The trainable parameters whose names match a glob, or one of several globs.
 
     A tied parameter has several names. It is selected if any of them matches, and appears once, under its
     first name.
 
     Args:
-        pattern: a glob such as "encoder.*"; None selects all trainable parameters.
+        params: a glob such as "encoder.*", several globs as "A,B" or as a list; None selects all trainable
+            parameters.
 
     Raises:
-        ProblemError: the model has no trainable weights.
-        UnknownNameError: no parameter matches; the hint suggests the nearest names.
-        UsageError: only frozen parameters match.
+        ProblemError: the model has no trainable weights, or no second derivatives over the selected ones.
+        UnknownNameError: no parameter matches a glob; the hint suggests the nearest names.
+        UsageError: only frozen parameters match a glob, or `params` is neither text nor a list of texts.
     """
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
+        names.setdefault(parameter, []).append(name_without_wrappers(model, name))
     trainable = [p for p in names if p.requires_grad]
     if not trainable:
         raise ProblemError(
             f"{type(model).__name__} has no trainable weights",
-            hint="Call requires_grad_(True) on the parameters that the Hessian should cover."
+            hint=_TRAINABLE_HINT
             if names
-            else "Give a model that has parameters.",
+            else "Give a model that has parameters; torch.jit.freeze, for one, makes them constants.",
         )
     available = [name for p in trainable for name in names[p]]
     frozen = [name for p, own in names.items() if not p.requires_grad for name in own]
-    if matching_names(frozen, pattern) and not matching_names(available, pattern):
-        raise UsageError(
-            f"only frozen parameters match {pattern!r}",
-            hint="Call requires_grad_(True) on the parameters that the Hessian should cover.",
-        )
-    selected = set(select_names(available, pattern))
+    globs = None if params is None else globs_of(params, available + frozen)
+    for glob in globs or ():
+        if matching_names(frozen, glob) and not matching_names(available, glob):
+            raise UsageError(f"only frozen parameters match {glob!r}", hint=_TRAINABLE_HINT)
+    selected = set(select_names(available, globs))
     chosen = [p for p in trainable if selected.intersection(names[p])]
-    return Layout(tuple(names[p][0] for p in chosen), tuple(chosen))
+    layout = Layout(tuple(names[p][0] for p in chosen), tuple(chosen))
+    _refuse_without_second_derivative(model, layout)
+    return layout
+
+
+def differentiable(model: nn.Module) -> Layout:
+    """All trainable weights that have second derivatives, which may be none: real ones to compute with."""
+    named = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.is_floating_point() and is_computed_with(p)
+    }
+    return Layout(tuple(named), tuple(named.values()))
+
+
+def _aligned(piece: torch.Tensor) -> torch.Tensor:
+    """The piece, in memory of its own if it starts at an odd position: complex numbers start at even ones.
+
+    A weight that the network views as complex demands this of its piece in the second derivative.
+    """
+    return piece.clone() if piece.storage_offset() % 2 and piece.numel() > 1 else piece
+
+
+def _refuse_without_second_derivative(model: nn.Module, layout: Layout) -> None:
+    for name, parameter in zip(layout.names, layout.parameters, strict=True):
+        if parameter.is_complex():
+            raise ProblemError(
+                f"{name} is complex; expected real weights",
+                hint=f"Store real numbers, nn.Parameter(torch.view_as_real({name.rpartition('.')[2]})), "
+                "and call torch.view_as_complex on it in forward(). To leave it out of the Hessian, freeze "
+                "it with requires_grad_(False), or select other parameters with params.",
+            )
+        if not is_computed_with(parameter):
+            raise ProblemError(
+                f"{name} is {type_name(parameter.dtype)}, a type for storing weights, not for computing "
+                "with them",
+                hint="Give it in float32 or bfloat16, multiplied by its scales, or freeze it with "
+                "requires_grad_(False).",
+            )
+    selected = set(layout.parameters)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse and module.weight in selected:
+            layer = name_without_wrappers(model, name) if name else "the model"
+            raise ProblemError(
+                f"{layer} has sparse gradients, which PyTorch can't differentiate again",
+                hint="Set its attribute sparse to False; the outputs stay the same.",
+            )

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.problems.sharing import check_dtype
 from eigencore_torch import checkpoint
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batches import type_name
+from eigencore_torch.number_types import converted, is_computed_with, real_types
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # float32 represents every number of these types exactly, so that a copy has the same weights.
 HALF_TYPES = (torch.bfloat16, torch.float16)
+FROZEN = "all weights, which the given model has frozen"
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,20 @@ class PlacedLoss:
     note: str = ""
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's weights, or of its buffers if it has no weights."""
+    return next((x.device for x in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
 def place(
     loss: BatchLoss, device: str | None, dtype: str | None, checkpoint_file: str | Path | None
 ) -> PlacedLoss:
     """The given model and loss, or copies if another device, data type or checkpoint is requested.
 
     16-bit weights are copied to float32, since a product in 16 bits can't be distinguished from its rounding
-    error. The given model is never changed.
+    error. A model whose weights are all frozen is copied as well, and all weights of the copy are trainable:
+    whoever asks for the Hessian of a frozen network means that over all its weights. The given model is never
+    changed.
 
     Raises:
         UsageError: the device, data type or file does not exist.
@@ -53,39 +63,113 @@ def place(
     """
     target_device = None if device is None else _device(device)
     target_dtype = None if dtype is None else _dtype(dtype)
-    parameters = [p for p in loss.model.parameters() if p.is_floating_point()]
-    halves = sorted({type_name(p.dtype) for p in parameters if p.dtype in HALF_TYPES})
-    note = ""
+    parameters = list(loss.model.parameters())
+    types = real_types(parameters)
+    halves = sorted({type_name(dtype) for dtype in types if dtype in HALF_TYPES})
+    frozen = bool(types) and not any(p.requires_grad for p in parameters)
+    source = ""
     if halves and target_dtype is None:
-        target_dtype = reduce(torch.promote_types, (p.dtype for p in parameters), torch.float32)
-        note = f"a copy of {' and '.join(halves)} weights"
-    if checkpoint_file is None and all(
-        target_device in (None, p.device) and target_dtype in (None, p.dtype) for p in parameters
+        target_dtype = reduce(torch.promote_types, types, torch.float32)
+        source = f"a copy of {' and '.join(halves)} weights"
+    if (
+        not frozen
+        and checkpoint_file is None
+        and all(target_device in (None, p.device) for p in parameters)
+        and all(target_dtype in (None, dtype) for dtype in types)
     ):
         return PlacedLoss(loss, target_dtype)
-    originals = [p for p in parameters if p.requires_grad]
-    placed = PlacedLoss(_copied(loss, target_device, target_dtype), target_dtype, originals, note)
-    if checkpoint_file is None:
-        return placed
-    # After the change of type: a checkpoint may have more digits than the model had.
-    checkpoint.load(placed.loss.model, checkpoint_file)
-    return replace(placed, note=f"weights of {Path(checkpoint_file).name}")
+    originals = [p for p in parameters if frozen or p.requires_grad]
+    copied = _copied(loss, target_device, target_dtype)
+    if frozen:
+        for p in copied.model.parameters():
+            p.requires_grad_(p.is_floating_point() and is_computed_with(p))
+    if checkpoint_file is not None:
+        # After the change of type: a checkpoint may have more digits than the model had.
+        source = checkpoint.load(copied.model, checkpoint_file)
+    note = ", ".join(filter(None, [source, FROZEN if frozen else ""]))
+    return PlacedLoss(copied, target_dtype, originals, note)
+
+
+@contextmanager
+def trainable(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Lets frozen parameters require gradients in a context, which shows whether a loss uses them."""
+    frozen = [p for p in parameters if not p.requires_grad and is_computed_with(p) and not p.is_inference()]
+    try:
+        for p in frozen:
+            p.requires_grad_(True)
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)
 
 
 def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | None) -> BatchLoss:
+    results = {id(x): _Result() for module in loss.modules for x in _stored_results(module)}
     try:
-        # In one call, so that the copies share what the originals share.
-        copied = BatchLoss(*copy.deepcopy((loss.model, loss.function)), loss.call)
+        # In one call, so that the copies share what the originals share. Without gradients, since PyTorch
+        # makes the weights of a copied TorchScript module depend on those of the original.
+        with torch.no_grad():
+            copied = BatchLoss(*copy.deepcopy((loss.model, loss.function), dict(results)), loss.call)
     except (RuntimeError, TypeError) as error:
         raise ProblemError(
-            "the model can't be copied, which is necessary for another device, another data type or a "
-            f"checkpoint: {error}",
-            hint="Call model.to(...) and model.load_state_dict(...) before binding, and leave out device, "
-            "dtype and checkpoint.",
+            "the model can't be copied, which is necessary for another device, another data type, a "
+            f"checkpoint or frozen weights: {error}",
+            hint="Call model.to(...), model.load_state_dict(...) and model.requires_grad_(True) before "
+            "binding, and leave out device, dtype and checkpoint.",
         ) from error
-    for module in copied.modules:
-        module.to(device=device, dtype=dtype)
-    return copied
+    if not _tensors(loss.model).isdisjoint(_tensors(copied.model)):
+        raise ProblemError(
+            "the model can't be copied, which is necessary for another device, another data type, a "
+            "checkpoint or frozen weights: a part of it has a method __deepcopy__ that returns the original "
+            "weights"
+        )
+    # What a function closes over is not copied; the user's own modules must not be converted.
+    shared = {id(module) for module in loss.modules}
+    for module, original in zip(copied.modules, loss.modules, strict=True):
+        if id(module) in shared:
+            continue
+        for submodule in module.modules():
+            for name in [name for name, x in vars(submodule).items() if isinstance(x, _Result)]:
+                delattr(submodule, name)
+        for parameter, given in zip(module.parameters(), original.parameters(), strict=True):
+            parameter.requires_grad_(given.requires_grad)
+        module._apply(partial(converted, device=device, dtype=dtype))  # type: ignore[no-untyped-call]
+    return replace(copied, failure_hint=_mixed_hint(copied, shared))
+
+
+def _tensors(model: nn.Module) -> set[Tensor]:
+    return {*model.parameters(), *model.buffers()}
+
+
+def _mixed_hint(copied: BatchLoss, shared: Container[int]) -> str | None:
+    """What to do if the copied model and modules that could not be copied do not fit together."""
+    like = next((p for p in copied.model.parameters() if p.is_floating_point()), None)
+    if like is None:
+        return None
+    expected = f"{type_name(like.dtype)} on {like.device}"
+    for name, module in copied.named_modules.items():
+        for x in module.parameters() if id(module) in shared else ():
+            if x.is_floating_point() and (x.dtype, x.device) != (like.dtype, like.device):
+                return (
+                    f"The model is a copy in {expected}, but {name}, which the loss uses, is in "
+                    f"{type_name(x.dtype)} on {x.device}. Convert it before binding, as in "
+                    f"{name}.to('{like.device}', {like.dtype}), or give a loss that can be copied with it: a "
+                    f"torch.nn.Module or functools.partial with {name} in it."
+                )
+    return None
+
+
+class _Result:
+    """Stands in a copy for a tensor that a forward pass stored on a module, and that can't be copied.
+
+    Examples are the last activation, and the weight that pruning or weight normalisation computes from the
+    parameters before every forward pass. It is removed from the copy, whose own forward pass stores it again.
+    """
+
+
+def _stored_results(module: nn.Module) -> list[Tensor]:
+    attributes = (x for submodule in module.modules() for x in vars(submodule).values())
+    return [x for x in attributes if isinstance(x, Tensor) and x.grad_fn is not None]
 
 
 def _device(name: str) -> torch.device:

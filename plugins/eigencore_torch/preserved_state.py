@@ -3,47 +3,112 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigencore_torch.double_backward import twice_differentiable
-from eigencore_torch.fingerprints import version_of
+from eigencore_torch.module_state import restored_modules
+from eigencore_torch.precision import Precision, precise_products
+
+# PyTorch's switches, its random state and the modes of modules belong to the process, not to a thread.
+_LOCK = RLock()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a problem is evaluated.
+
+    Attributes:
+        precision: the precision of float32 products on GPUs.
+        batch_norm: the statistics that BatchNorm normalises with: "running", as in evaluation mode, or those
+            of each "batch", as in training mode.
+    """
+
+    device: torch.device
+    precision: Precision = "full"
+    batch_norm: Literal["running", "batch"] = "running"
+
+    def rounding(self, dtype: torch.dtype) -> str:
+        """What the precision does to products of a data type, for descriptions."""
+        rounded = self.precision == "tf32" and self.device.type == "cuda" and dtype is torch.float32
+        return " with TF32 products" if rounded else ""
+
+    @property
+    def description(self) -> str:
+        """The mode of evaluation."""
+        return "evaluation mode" + ", BatchNorm on batch statistics" * (self.batch_norm == "batch")
 
 
 @contextmanager
 def preserve_state(
-    modules: Sequence[nn.Module], device: torch.device, data: Any, host_generators: bool = True
+    modules: Sequence[nn.Module],
+    setting: Setting,
+    data: Any,
+    *,
+    host_generators: bool = True,
+    check: Callable[[], object] | None = None,
 ) -> Iterator[None]:
     """Sets evaluation mode and what double backward needs; restores everything afterwards.
 
-    The following is restored, also after an exception: the mode of every module, its buffers and other
-    tensors, the states of the random number generators (of PyTorch, NumPy, Python and the loader), and
-    PyTorch's switches.
+    The following is restored, also after an exception: the mode of every module, its buffers and its other
+    state, the states of the random number generators (of PyTorch, NumPy, Python and the loader), and
+    PyTorch's switches. Threads enter one after the other.
 
     Args:
+        modules: the model first, then other modules that are used; their children are found.
         data: the data that are iterated inside, whose `generator` is restored; None if no data are.
         host_generators: False leaves out the generators of NumPy and Python, whose states take longer to
             save than everything else together; for calls that are known not to draw from them.
+        check: is called before anything is changed, and while no other thread changes anything.
     """
-    submodules = [module for root in modules for module in root.modules()]
     with ExitStack() as stack:
-        if host_generators:
-            stack.enter_context(_restored_host_generators())
-        stack.enter_context(_restored_torch_generators(device, data))
-        stack.enter_context(_restored_buffers(submodules))
-        stack.enter_context(_restored_attributes(submodules))
-        stack.enter_context(_evaluation_mode(submodules))
+        stack.enter_context(_LOCK)
+        if check is not None:
+            check()
+        device, submodules = setting.device, with_children(modules)
+        on_batch = {
+            x for x in with_children(modules[:1]) if setting.batch_norm == "batch" and is_batch_norm(x)
+        }
         # The caller's own gradient, inference and autocast modes must not affect the computation.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(twice_differentiable(modules, device))
+        if host_generators:
+            stack.enter_context(_restored_host_generators())
+        stack.enter_context(_restored_torch_generators(device, data))
+        stack.enter_context(restored_modules(submodules))
+        stack.enter_context(_evaluation_mode(submodules, except_for=on_batch))
+        stack.enter_context(precise_products(device, setting.precision))
+        stack.enter_context(twice_differentiable(submodules, device))
         yield
+
+
+def with_children(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Modules and all modules within them, each once.
+
+    Takes a fifth of the time of `nn.Module.modules`, which also puts them in order.
+    """
+    found: dict[nn.Module, None] = {}
+    pending = list(modules)
+    while pending:
+        module = pending.pop()
+        if module not in found:
+            found[module] = None
+            pending.extend(child for child in module._modules.values() if child is not None)
+    return list(found)
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Whether a module normalises with the statistics of a batch while it is in training mode."""
+    return isinstance(module, _BatchNorm)
 
 
 @contextmanager
@@ -75,11 +140,12 @@ def _restored_torch_generators(device: torch.device, data: Any) -> Iterator[None
 
 
 @contextmanager
-def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
+def _evaluation_mode(modules: Sequence[nn.Module], except_for: Collection[nn.Module]) -> Iterator[None]:
     # The flags are set directly: changes made by a model's own train() and eval() could not be undone.
     modes = [(module, module.training) for module in modules]
     try:
-        _set_modes((module, False) for module, _ in modes)
+        # BatchNorm in training mode also moves its running statistics, which are restored as all buffers are.
+        _set_modes((module, module in except_for) for module, _ in modes)
         yield
     finally:
         _set_modes(modes)
@@ -87,40 +153,10 @@ def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
     for module, training in modes:
-        # Compared first: setting an attribute of a module takes ten times as long as reading it.
-        if module.training != training:
+        if module.training == training:
+            continue
+        # Setting an attribute of a module takes ten times as long.
+        if "training" in (attributes := vars(module)):
+            attributes["training"] = training
+        else:  # a compiled module keeps it elsewhere
             module.training = training
-
-
-@contextmanager
-def _restored_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
-    before = [
-        (module, name, buffer, None if buffer is None else (version_of(buffer), buffer.clone()))
-        for module in modules
-        for name, buffer in module._buffers.items()
-    ]
-    try:
-        yield
-    finally:
-        for module, name, buffer, saved in before:
-            if module._buffers.get(name) is not buffer:
-                module._buffers[name] = buffer
-            if buffer is not None and saved is not None and version_of(buffer) != saved[0]:
-                with torch.no_grad():
-                    buffer.copy_(saved[1])
-
-
-@contextmanager
-def _restored_attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
-    # A tensor that a forward pass stores on a module, such as its last activation, holds the pass's graph.
-    before = [(vars(module), vars(module).copy()) for module in modules]
-    try:
-        yield
-    finally:
-        for attributes, saved in before:
-            changed = [name for name, x in attributes.items() if x is not saved.get(name)]
-            for name in changed:
-                if name not in saved and isinstance(attributes[name], Tensor):
-                    del attributes[name]
-                elif isinstance(saved.get(name), Tensor):
-                    attributes[name] = saved[name]

@@ -6,22 +6,27 @@ parts if the reduction has to be inferred, and one pass over the data without th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, Batches, sample_count, split_batch, tensors_of, type_name
+from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.batches import Batches, sample_count, split_batch
+from eigencore_torch.failure_hints import NESTED_HINT
 from eigencore_torch.fingerprints import BatchFingerprint, batch_fingerprint
+from eigencore_torch.number_types import count_not_finite
+from eigencore_torch.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.user_errors import explain_errors
 
 
 def check_layers(model: nn.Module) -> None:
-    """Raises ProblemError for layers and weights that make the Hessian unavailable, naming them."""
+    """Raises ProblemError for layers and weights with which the loss can't be computed, naming them."""
     for name, module in model.named_modules():
         layer = name or "the model"
         if getattr(module, "max_norm", None) is not None:
@@ -29,31 +34,14 @@ def check_layers(model: nn.Module) -> None:
                 f"{layer} changes its own weights in every forward pass (max_norm)",
                 hint="Set its max_norm to None; all rows used so far have been renormalised already.",
             )
-        if getattr(module, "sparse", False) and isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            raise ProblemError(
-                f"{layer} has sparse gradients, which PyTorch can't differentiate again",
-                hint="Set its attribute sparse to False; the outputs stay the same.",
-            )
     for name, parameter in model.named_parameters():
-        _check_type(name, parameter)
-
-
-def _check_type(name: str, parameter: nn.Parameter) -> None:
-    if nn.parameter.is_lazy(parameter):
-        raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
-    if parameter.is_meta:
-        raise ProblemError(
-            f"{name} has a shape but no values, because it is on the meta device",
-            hint="Call model.to_empty(device='cpu') and load its weights.",
-        )
-    if parameter.is_complex():
-        raise ProblemError(f"{name} is complex; expected real weights")
-    if parameter.element_size() < 2:
-        raise ProblemError(
-            f"{name} is {type_name(parameter.dtype)}, a type for storing weights, not for computing "
-            "with them",
-            hint="Give the model in float32 or bfloat16, with its weights multiplied by their scales.",
-        )
+        if nn.parameter.is_lazy(parameter):
+            raise ProblemError(f"{name} has no shape yet", hint="Run the model on one batch first.")
+        if parameter.is_meta:
+            raise ProblemError(
+                f"{name} has a shape but no values, because it is on the meta device",
+                hint="Call model.to_empty(device='cpu') and load its weights.",
+            )
 
 
 def check_weights(model: nn.Module) -> None:
@@ -61,10 +49,9 @@ def check_weights(model: nn.Module) -> None:
     devices = {}
     for name, parameter in model.named_parameters():
         devices[parameter.device] = name
-        finite = torch.isfinite(parameter.detach())
-        if not bool(finite.all()):
+        if not_finite := count_not_finite(parameter):
             raise ProblemError(
-                f"{name} contains NaN or infinite weights: {int((~finite).sum())} of {parameter.numel()}",
+                f"{name} contains NaN or infinite weights: {not_finite} of {parameter.numel()}",
                 hint="Load weights from before the training diverged.",
             )
     if len(devices) > 1:
@@ -80,23 +67,31 @@ def check_problem(
     *,
     microbatch: int | None = None,
     batch_weight: Callable[[Batch, int], float] | None = None,
-    observe: Callable[[Batch, int, Tensor], None] | None = None,
+    observe: Callable[[Batch, int, Tensor, Any], None] | None = None,
+    inspect_first: Callable[[Batch, Tensor], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
-) -> None:
+) -> tuple[Batch, int] | None:
     """Checks every batch and its loss.
 
     Args:
         microbatch: the largest number of samples in a forward pass; larger batches are checked in parts.
         batch_weight: the weight of a batch, or of a part of one; at weight zero its loss is not checked.
-        observe: is called with each batch, or each part of one, its number and its loss.
+        observe: is called with each batch, or each part of one, its number, its loss, which it checks to be
+            finite, and the outputs of the model if it is a pair.
+        inspect_first: is called with the first batch, or part of one, and its loss.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
+
+    Returns:
+        The first batch, or part of one, whose weight is not zero, and the number of that batch.
 
     Raises:
         ProblemError: there are no batches; labels are out of range; the loss is random, not finite or does
             not depend on the weights; or two passes over the data differ. The message names the batch.
     """
     fingerprints: list[BatchFingerprint] = []
-    checked_once = False
+    first: tuple[Batch, int] | None = None
+    outputs: list[Any] = []
+    trainable = any(p.requires_grad for p in loss.model.parameters())
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
         for part in split_batch(batch, index, microbatch):
@@ -104,56 +99,59 @@ def check_problem(
                 continue
             if sample_count(part) == 0:
                 raise ProblemError(f"batch {index} has no samples", hint="Remove it from the data.")
-            value = loss(part, index, inspect=partial(_check_labels, loss.function, index))
-            _check_value(value, part, index)
-            if not checked_once:
+            outputs.clear()
+            with ElementwiseShapes(index):
+                value = loss(part, index, inspect=partial(_inspect, loss.function, index, outputs))
+            finite = bool(torch.isfinite(value))
+            if finite or observe is None:
+                check_finite(float(value.detach()), part, index)
+                _check_depends_on_weights(value, index, trainable)
+            if finite and first is None:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
-                _check_twice_differentiable(value)
-                checked_once = True
+                _check_nested(value, part, loss.model)
+                if inspect_first is not None:
+                    inspect_first(part, value)
+                first = part, index
             if observe is not None:
-                observe(part, index, value)
+                observe(part, index, value, outputs[0] if outputs else None)
     if not fingerprints:
         raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
+    return first
 
 
-def _check_value(value: Tensor, batch: Batch, index: int) -> None:
-    if not bool(torch.isfinite(value)):
-        finite = all(bool(torch.isfinite(x).all()) for x in tensors_of(batch))
+def check_finite(loss: float, batch: Batch, index: int) -> None:
+    """Raises ProblemError if the loss of batch number `index`, or of a part of it, is not finite."""
+    if not math.isfinite(loss):
+        parts = [part for x in tensors_of(batch) for part in strided_parts(x)]
+        finite = all(bool(torch.isfinite(part).all()) for part in parts)
         raise ProblemError(
-            f"the loss of batch {index} is {float(value.detach())}",
+            f"the loss of batch {index} is {loss}",
             hint="Check the model and the loss: all values in the batch are finite."
             if finite
             else "Remove the NaN or infinite values that the batch itself contains.",
         )
-    if not value.requires_grad:
+
+
+def _check_depends_on_weights(value: Tensor, index: int, trainable: bool) -> None:
+    if trainable and not value.requires_grad:
         raise ProblemError(
             f"the loss of batch {index} does not depend on the trainable weights",
             hint="Look for detach(), .item(), .data or no_grad() in the model and the loss.",
         )
 
 
-def _check_twice_differentiable(value: Tensor) -> None:
-    """Refuses operations marked once_differentiable.
-
-    If such an operation is the last one, PyTorch omits its second derivative without an error.
-    """
-    visited, pending = set(), [value.grad_fn]
-    while pending:
-        node = pending.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        pending.extend(following for following, _ in node.next_functions)
-        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
-        code = getattr(backward, "__code__", None)
-        if code is not None and "once_differentiable" in code.co_qualname:
-            raise ProblemError(
-                f"the operation {node.name().removesuffix('Backward')} is marked once_differentiable: "
-                "PyTorch would omit its second derivative",
-                hint="Write its backward pass with differentiable operations, and remove the decorator.",
-            )
+def _check_nested(value: Tensor, batch: Batch, model: nn.Module) -> None:
+    """Refuses operations on nested tensors that PyTorch can't differentiate twice, as most of them are."""
+    if not any(x.is_nested for x in tensors_of(batch)):
+        return
+    weights = [p for p in model.parameters() if p.requires_grad]
+    with explain_errors("the loss of nested tensors can't be differentiated twice", hint=NESTED_HINT):
+        slopes = torch.autograd.grad(value, weights, create_graph=True, allow_unused=True)
+        dependent = [slope.sum() for slope in slopes if slope is not None and slope.requires_grad]
+        if dependent:
+            torch.autograd.grad(dependent, weights, retain_graph=True, allow_unused=True)
 
 
 def _check_reproducible(once: Tensor, again: Tensor, index: int) -> None:
@@ -176,9 +174,9 @@ def _check_model_used(value: Tensor, original_parameters: Sequence[nn.Parameter]
     if any(gradient is not None for gradient in gradients):
         raise ProblemError(
             "the loss uses the weights of the given model, but a copy of that model is in use (for another "
-            "device or data type, or for a checkpoint)",
+            "device or data type, for a checkpoint, or because all its weights are frozen)",
             hint="Make the loss use the model that it is called with, as in loss(model, batch); or convert "
-            "the given model yourself before binding it.",
+            "the given model yourself before binding it, and call requires_grad_(True) if it is frozen.",
         )
 
 
@@ -193,20 +191,7 @@ def _check_passes_agree(first: list[BatchFingerprint], second: list[BatchFingerp
         )
 
 
-def _check_labels(loss_function: Any, index: int, outputs: Any, labels: Any) -> None:
-    """Refuses labels out of range for losses that take class labels; on a GPU they would end the process."""
-    by_class = isinstance(loss_function, nn.CrossEntropyLoss | nn.NLLLoss)
-    if not (by_class or loss_function in (functional.cross_entropy, functional.nll_loss)):
-        return
-    if not (isinstance(outputs, Tensor) and isinstance(labels, Tensor)) or labels.is_floating_point():
-        return
-    if outputs.ndim != labels.ndim + 1:
-        return  # the loss function itself raises an error about the shapes
-    classes = outputs.shape[1 if labels.ndim else 0]
-    counted = labels[labels != (loss_function.ignore_index if by_class else -100)]
-    if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < classes):
-        raise ProblemError(
-            f"the labels of batch {index} range from {int(counted.min())} to {int(counted.max())}; expected "
-            f"0 to {classes - 1}, since the model distinguishes {classes} classes",
-            hint="Number the labels from 0, or give the model as many outputs as there are classes.",
-        )
+def _inspect(loss_function: Any, index: int, kept: list[Any], outputs: Any, targets: Any) -> None:
+    """Checks the targets, and keeps the outputs."""
+    kept.append(outputs)
+    check_targets(loss_function, index, outputs, targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import torch
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import Batch, Batches, split_batch
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import Batches, sample_count, split_batch, take_samples
 from eigencore_torch.fingerprints import WeightFingerprint
-from eigencore_torch.preserved_state import preserve_state
+from eigencore_torch.preserved_state import Setting, preserve_state
 from eigencore_torch.reduction import Reduction
+from eigencore_torch.user_errors import is_out_of_memory, release_memory
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Risk:
 
     Args:
         weights: the fingerprint of the weights.
+        setting: how the loss is evaluated.
         microbatch: the largest number of samples in a term; larger batches are split into several terms.
     """
 
@@ -47,43 +51,79 @@ class Risk:
         batches: Batches,
         reduction: Reduction,
         weights: WeightFingerprint,
-        device: torch.device,
+        setting: Setting,
         microbatch: int | None = None,
     ):
-        self.loss, self._batches, self._reduction = loss, batches, reduction
-        self._weights, self._device, self._microbatch = weights, device, microbatch
+        self.loss, self._batches, self.reduction = loss, batches, reduction
+        self._weights, self._setting, self._microbatch = weights, setting, microbatch
 
     def session(self) -> AbstractContextManager[None]:
         """The context for every computation; raises ProblemError if the weights changed."""
-        self._weights.check_unchanged()
-        return preserve_state(self.loss.modules, self._device, self._batches.data)
+        data, unchanged = self._batches.data, self._weights.check_unchanged
+        return preserve_state(self.loss.modules, self._setting, data, check=unchanged)
 
     def terms(self) -> Iterator[Term]:
         """All terms, batch after batch, without those of weight zero."""
-        return (term for index, batch in enumerate(self._batches) for term in self._split(batch, index))
+        numbered = enumerate(self._batches)
+        return (term for index, batch in numbered for term in self._split(batch, index, self._microbatch))
 
     def terms_of(self, wanted: Collection[int]) -> dict[int, tuple[Term, ...]]:
         """The terms of some batches, by batch number."""
         fetched = self._batches.fetch(wanted)
-        return {index: tuple(self._split(batch, index)) for index, batch in fetched.items()}
+        return {index: tuple(self._split(batch, index, self._microbatch)) for index, batch in fetched.items()}
+
+    def parts(self, term: Term, most: int) -> Iterator[Term]:
+        """A term in parts of at most `most` samples, whose weighted sum it is if `can_split` says so."""
+        return self._split(term.batch, term.index, most)
+
+    def can_split(self, index: int) -> bool:
+        """Whether the loss of batch number `index` is the weighted sum of the losses of its parts.
+
+        It is tested on as many of the first samples as fit into memory. Must be called inside a session.
+        Measured weights are those of whole batches.
+        """
+        if self.reduction.measured is not None:
+            return False
+        batch = self._batches.fetch({index})[index]
+        samples = sample_count(batch) or 0
+        while samples > 1:
+            head = take_samples(batch, slice(samples))
+            try:
+                with torch.no_grad():
+                    return self._is_sum_of_parts(head, index, 2 * samples // 3)
+            except ProblemError as error:
+                if not is_out_of_memory(error):
+                    return False
+                release_memory(error, self._setting.device)
+            samples = max(2, samples // 2) if samples > 2 else 0
+        return False
+
+    def _is_sum_of_parts(self, batch: Batch, index: int, most: int) -> bool:
+        weight, loss = self.reduction.batch_weight(batch, index), self.loss(batch, index)
+        whole = weight * float(loss)
+        terms = self._split(batch, index, most)
+        parts = sum(term.weight * float(self.loss(term.batch, index)) for term in terms)
+        eps = torch.finfo(loss.dtype).eps
+        # The loss is a difference of logits of order ten, so a part of its rounding error is absolute.
+        return abs(whole - parts) <= math.sqrt(eps) * max(abs(whole), abs(parts)) + 64 * eps * weight
 
     @cached_property
     def batch_weights(self) -> tuple[float, ...]:
         """w_b of each batch, from one pass over the data without the model."""
-        return tuple(self._reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
+        return tuple(self.reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
 
-    def _split(self, batch: Batch, index: int) -> Iterator[Term]:
-        parts = split_batch(batch, index, self._microbatch)
-        weights = [self._reduction.batch_weight(part, index) for part in parts]
+    def _split(self, batch: Batch, index: int, most: int | None) -> Iterator[Term]:
+        parts = split_batch(batch, index, most)
+        weights = self.reduction.part_weights(parts, index)
         self._refuse_inconsistent_weights(batch, index, weights)
         counted = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight]
         for place, (part, weight) in enumerate(counted, start=1):
             yield Term(index, part, weight, last=place == len(counted))
 
     def _refuse_inconsistent_weights(self, batch: Batch, index: int, weights: list[float]) -> None:
-        if len(weights) == 1 or self._reduction.rule == "sum":
+        if len(weights) == 1 or self.reduction.rule == "sum":
             return
-        whole = self._reduction.batch_weight(batch, index)
+        whole = self.reduction.batch_weight(batch, index)
         if abs(whole - sum(weights)) > 1e-6 * whole:
             raise ProblemError(
                 f"weight returns {whole:g} for batch {index} but {sum(weights):g} in total for its parts",
@@ -98,7 +138,7 @@ class Risk:
         """
         if total_weight == 0:
             raise ProblemError("data is empty, or every batch has weight zero")
-        return self._reduction.divisor(total_weight)
+        return self.reduction.divisor(total_weight)
 
     def value(self) -> float:
         """The loss over all data at the current weights; must be called inside a session."""

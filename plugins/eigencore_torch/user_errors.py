@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -21,12 +23,16 @@ _MEMORY_HINT = "Set torch.microbatch, or torch.memory=none; neither changes the 
 
 
 @contextmanager
-def explain_errors(failed: str, hint: str | None = None, memory_hint: str = _MEMORY_HINT) -> Iterator[None]:
+def explain_errors(
+    failed: str,
+    hint: str | Callable[[BaseException], str | None] | None = None,
+    memory_hint: str = _MEMORY_HINT,
+) -> Iterator[None]:
     """Raises every exception of the enclosed code as a ProblemError; eigencore's own errors pass unchanged.
 
     Args:
         failed: a clause that says what failed; the message starts with it.
-        hint: what to do next.
+        hint: what to do next, or a function of the exception that returns it.
         memory_hint: what to do next if the device is out of memory.
 
     Raises:
@@ -36,7 +42,29 @@ def explain_errors(failed: str, hint: str | None = None, memory_hint: str = _MEM
         yield
     except EigencoreError:
         raise
-    except torch.cuda.OutOfMemoryError as error:
-        raise ProblemError(f"{failed}: the device is out of memory", hint=memory_hint) from error
     except (Exception, SystemExit) as error:
-        raise ProblemError(f"{failed}: {type(error).__name__}: {error}", hint=hint) from error
+        if is_out_of_memory(error):
+            raise ProblemError(f"{failed}: the device is out of memory: {error}", hint=memory_hint) from error
+        advice = hint(error) if callable(hint) else hint
+        raise ProblemError(f"{failed}: {type(error).__name__}: {error}", hint=advice) from error
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, on a GPU or on the host, or the error was caused by that."""
+    if error is None:
+        return False
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    # On the host, PyTorch raises a RuntimeError.
+    on_host = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return on_host or is_out_of_memory(error.__cause__)
+
+
+def release_memory(error: BaseException | None, device: torch.device) -> None:
+    """Frees the tensors that the frames of a caught exception hold, and the memory that PyTorch caches."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -59,10 +60,6 @@ def inf_in_weights() -> Problem:
 
 def huge_weights() -> Problem:
     return _with_weight(1e308)
-
-
-def no_trainable_weights() -> Problem:
-    return sound(model=network().requires_grad_(False))
 
 
 def no_weights() -> Problem:
@@ -214,6 +211,68 @@ def augmenting() -> Problem:
     return sound(data=DataLoader(Augmented(), batch_size=4))
 
 
+class Permuting:
+    def __iter__(self) -> Any:
+        for x, y in batches():
+            yield x, y[torch.randperm(len(y))]
+
+
+def labels_paired_anew() -> Problem:
+    return sound(data=Permuting())
+
+
+def _of_object(model: nn.Module, batch: Any) -> torch.Tensor:
+    return cross_entropy(model(batch.x), batch.y)
+
+
+class AugmentedObjects:
+    def __iter__(self) -> Any:
+        for x, y in batches():
+            yield SimpleNamespace(x=x + 0.1 * torch.randn_like(x), y=y)
+
+
+def augmenting_objects() -> Problem:
+    return sound(data=AugmentedObjects(), loss=_of_object)
+
+
+def objects() -> Problem:
+    """Valid: the samples of `sound`, as attributes."""
+    return sound(data=[SimpleNamespace(x=x, y=y) for x, y in batches()], loss=_of_object)
+
+
+def inputs_and_targets_without_a_list() -> Problem:
+    return sound(data=samples())
+
+
+def a_tensor_for_data() -> Problem:
+    return sound(data=samples()[0])
+
+
+def a_dictionary_for_data() -> Problem:
+    return sound(data=dict(zip("xy", samples(), strict=True)))
+
+
+def single_samples() -> Problem:
+    return sound(data=list(zip(*samples(), strict=True)))
+
+
+def arrays() -> Problem:
+    return sound(data=[(x.numpy(), y.numpy()) for x, y in batches()])
+
+
+def wider_than_the_weights() -> Problem:
+    return sound(model=network(torch.float32))
+
+
+def three_parts() -> Problem:
+    return sound(data=[(x, y, torch.ones(len(y))) for x, y in batches()])
+
+
+def nested() -> Problem:
+    inputs = torch.nested.nested_tensor(list(samples()[0].split((7, 5, 3))), layout=torch.jagged)
+    return sound(data=[(inputs, torch.tensor([0, 1, 2]))])
+
+
 class Stream(IterableDataset[Any]):
     def __iter__(self) -> Any:
         yield from zip(*samples(), strict=True)
@@ -278,7 +337,46 @@ def inputs_of_another_width() -> Problem:
     return sound(data=[(x[:, :3], y) for x, y in batches()])
 
 
+class Sum(nn.Linear):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return super().forward(a + b)
+
+
+def two_inputs() -> Problem:
+    return sound(model=Sum(4, 3, dtype=torch.float64), data=[((x, x), y) for x, y in batches()])
+
+
+class Named(nn.Linear):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"logits": super().forward(x)}
+
+
+def model_returns_a_dictionary() -> Problem:
+    return sound(model=Named(4, 3, dtype=torch.float64))
+
+
 # -- losses ------------------------------------------------------------------------------------------------
+
+
+def loss_is_a_class() -> Problem:
+    return sound(loss=nn.CrossEntropyLoss)
+
+
+def loss_of_the_model() -> Problem:
+    return sound(loss=lambda model, batch: cross_entropy(model(batch[0]), batch[1]))
+
+
+def loss_of_the_model_declared() -> Problem:
+    return sound(loss=loss_of_the_model().loss, call="loss(model, batch)")
+
+
+def unknown_call() -> Problem:
+    return sound(call="loss(x, y)")
+
+
+def targets_without_a_column() -> Problem:
+    data = [(x, x.sum(1)) for x, _ in batches()]
+    return sound(model=nn.Linear(4, 1, dtype=torch.float64), data=data, loss=nn.MSELoss())
 
 
 def loss_of_each_sample() -> Problem:

@@ -98,6 +98,16 @@ def _misspelt() -> dict[str, object]:
     return weights
 
 
+def _two_networks() -> dict[str, object]:
+    return {f"{who}.{name}": value for who in ("student", "teacher") for name, value in _network().items()}
+
+
+def _larger_network() -> dict[str, object]:
+    import torch
+
+    return _network(**{"tail.weight": torch.zeros(3)})
+
+
 def _whole_model() -> object:
     from eigencore.problems import find_factory
 
@@ -132,7 +142,13 @@ ROWS = [
         prepare=lambda folder: (folder / "binary.py").write_bytes(b"\xff\xfe\x00"),
     ),
     named("no_such_module:make", "no_such_module", error=UnknownNameError),
-    named("fails_too:make", "ZeroDivisionError", error=ProblemError, prepare=files(fails_too="1 / 0")),
+    named(
+        "fails_too:make",
+        "write fails_too.py:make",
+        error=UnknownNameError,
+        prepare=files(fails_too="1 / 0"),
+    ),
+    named("weights.pt", "a file of weights", "--set problem.checkpoint=weights.pt"),
     named("json:dumpz", "unknown factory in json: ", "dumps", error=UnknownNameError),
     # -- factories
     made_of("returns_none", "of type NoneType: None", "expected a Problem"),
@@ -177,5 +193,14 @@ ROWS = [
         "a checkpoint of other shapes", "head.bias has shape (4,)", "(3,)", prepare=torch_save(_other_shape)
     ),
     checkpoint("a checkpoint of other names", "head.bias", "tail.bias", prepare=torch_save(_misspelt)),
+    checkpoint(
+        "a checkpoint of two networks",
+        "2 sets of weights that match the model, under student., teacher.",
+        "in a file of its own",
+        prepare=torch_save(_two_networks),
+    ),
+    checkpoint(
+        "a checkpoint with an entry too many", "has tail.weight, which", prepare=torch_save(_larger_network)
+    ),
     checkpoint("a checkpoint with NaN", "head.bias contains NaN", prepare=torch_save(_nan)),
 ]

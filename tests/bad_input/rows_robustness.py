@@ -109,12 +109,6 @@ ROWS = [
     ),
     attacked("an attack on a regression", "needs", error=CapabilityError, of="column", eps=0.1),
     Row(
-        "an attack on a problem that is not bound",
-        UsageError,
-        ("Bind it first",),
-        lambda: eigencore.attack(find_factory("made.py:classifier")(), "pgd", eps=0.1),
-    ),
-    Row(
         "an attack on a matrix",
         CapabilityError,
         ("pgd needs", "products"),

@@ -112,7 +112,7 @@ def test_through_the_command(row: Row, folder: Path, capsys: pytest.CaptureFixtu
     document = json.loads(out)
     assert err == ""
     if row.error is not None:
-        assert document["error"].keys() == {"type", "message", "hint"}
+        assert document["error"].keys() == {"type", "message", "hint", "culprit"}
         for word in row.words:
             assert word in f"{document['error']['message']}\n{document['error']['hint']}"
     else:

@@ -6,7 +6,7 @@ import functools
 import unittest
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, UnknownNameError
 from eigencore.interfaces import Bound, Problem
 from eigencore.objectives import CrossEntropy
+from eigencore.problems import find_problem
 from eigencore.testing import backend_checks, check_backend
 from eigencore.testing.backends.checks import IF_OFFERED
 from eigencore.testing.backends.differences import (
@@ -24,9 +25,9 @@ from eigencore.testing.backends.differences import (
 )
 from eigencore.testing.checks import Check
 from eigencore_numpy.network import TwoLayer
-from kit.broken_backends import SPECIMENS, doubles_the_product
-from kit.broken_classifiers import negates_the_gradient
-from kit.faults import BackendSpecimen, with_attributes
+from kit.broken_backends import SPECIMENS, doubles_the_product, drops_the_last_sample, flips_the_sign
+from kit.broken_classifiers import halves_the_product, negates_the_gradient
+from kit.faults import BackendSpecimen, float32_only, with_attributes
 
 D, H, C, SIZES = 6, 5, 4, (7, 5, 3)
 
@@ -77,12 +78,31 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "torch-relu": functools.partial(on_torch, "relu"),
     "torch-bounds": functools.partial(on_torch, bounds=(-4.0, 4.0)),
 }
-EVERY_LAW = [law.__name__ for _, laws in IF_OFFERED for law in laws]
+EVERY_LAW = [law.__name__ for _, laws in IF_OFFERED for law in laws] + ["wrong_derivatives_are_refused"]
+
+
+class DoubledHessian(CrossEntropy):
+    """Its product with the Hessian is not the derivative of its gradient."""
+
+    def hvp(self, logits, y, v):
+        return 2 * super().hvp(logits, y, v)
+
+
+def detached(outputs: Any, y: Any) -> Any:
+    """A sum of squares with one factor detached, so that half of its gradient is missing."""
+    return (outputs * outputs.detach()).mean()
+
+
+def wrong_loss(problem: Problem) -> Any:
+    return DoubledHessian() if problem.backend == "numpy" else detached
 
 
 @functools.cache
 def checks_of(name: str, dtype: str) -> dict[str, Check]:
-    return {check.name: check for check in backend_checks(PROBLEMS[name], dtype=dtype)}
+    problem = PROBLEMS[name]()
+    return {
+        check.name: check for check in backend_checks(problem, dtype=dtype, wrong_loss=wrong_loss(problem))
+    }
 
 
 @pytest.mark.parametrize("law", EVERY_LAW)
@@ -94,8 +114,8 @@ def test_a_bundled_backend_conforms(name: str, dtype: str, law: str) -> None:
 
 @functools.cache
 def checks_of_digits(name: str) -> dict[str, Check]:
-    problem = few_digits if name == "demo:digits" else name
-    return {check.name: check for check in backend_checks(problem)}
+    problem = few_digits() if name == "demo:digits" else find_problem(name)
+    return {check.name: check for check in backend_checks(problem, wrong_loss=wrong_loss(problem))}
 
 
 @pytest.mark.parametrize("law", EVERY_LAW)
@@ -111,7 +131,9 @@ def test_the_demos_conform(name: str, law: str) -> None:
 def caught(specimen: BackendSpecimen) -> dict[str, str]:
     """The name of each check that the specimen fails -> its message."""
     found = {}
-    for check in backend_checks(on_numpy, backend=specimen.backend, dtype=specimen.dtype):
+    problem = on_numpy()
+    wrong = wrong_loss(problem)
+    for check in backend_checks(problem, backend=specimen.backend, dtype=specimen.dtype, wrong_loss=wrong):
         try:
             check()
         except unittest.SkipTest:
@@ -137,6 +159,57 @@ def test_every_law_catches_a_specimen() -> None:
     assert {specimen.caught_by for specimen in SPECIMENS} == set(EVERY_LAW)
 
 
+# -- a backend without float64 -----------------------------------------------------------------------------
+
+
+def without_float64(
+    problem: Callable[[], Problem], fault: Callable[[Bound], Bound] = float32_only
+) -> list[Check]:
+    backend = BackendSpecimen(fault, "").backend
+    with pytest.warns(UserWarning, match=r"has no float64: derivatives are compared with finite differences"):
+        return backend_checks(problem, backend=backend, dtype="float32")
+
+
+@pytest.mark.parametrize("name", ["numpy-softplus", "numpy-relu", "numpy-bounds", "torch-softplus"])
+def test_a_backend_without_float64_conforms(name: str) -> None:
+    skipped = []
+    for check in without_float64(PROBLEMS[name]):
+        try:
+            check()
+        except unittest.SkipTest as skip:
+            skipped.append((check.name, str(skip)))
+    assert skipped == [("agrees_with_float64", "the backend has no float64 to compare with")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [
+        (doubles_the_product, "products_match_differences_of_the_loss"),
+        (negates_the_gradient, "gradients_match_differences"),
+        (halves_the_product, "input_products_match_differences_of_gradients"),
+        (flips_the_sign, "sample_curvature_is_that_of_the_sample_alone"),
+        (drops_the_last_sample, "sample_curvatures_add_up_to_the_operator"),
+    ],
+)
+def test_wrong_derivatives_are_caught_without_float64(fault: Callable[[Bound], Bound], law: str) -> None:
+    (check,) = (
+        one for one in without_float64(on_numpy, lambda bound: float32_only(fault(bound))) if one.name == law
+    )
+    with pytest.raises(AssertionError, match=r"finite differences|the sample curvature is"):
+        check()
+
+
+def test_a_precision_that_is_not_listed_must_be_refused() -> None:
+    def fault(bound: Bound) -> Bound:
+        return with_attributes(bound, precisions=("float32",))
+
+    (check,) = (
+        one for one in without_float64(on_numpy, fault) if one.name == "listed_precisions_are_available"
+    )
+    with pytest.raises(AssertionError, match="nothing was raised; expected UsageError"):
+        check()
+
+
 # -- selection and messages of the checks ------------------------------------------------------------------
 
 
@@ -153,7 +226,9 @@ def test_the_checks_follow_the_capabilities() -> None:
     assert {check.name for check in few} == {law.__name__ for law in IF_OFFERED[0][1]}
     for check in few:
         check()
-    assert {check.name for check in backend_checks(on_numpy)} == set(EVERY_LAW)
+    every = backend_checks(on_numpy, wrong_loss=DoubledHessian())
+    assert {check.name for check in every} == set(EVERY_LAW)
+    assert {check.name for check in backend_checks(on_numpy)} == set(EVERY_LAW[:-1])
     assert set(Capability) == set().union(*(needs for needs, _ in IF_OFFERED))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eigencore import Problem, attack
+from eigencore import Problem, attack, bind
 from eigencore.entries import Capability
 from eigencore.errors import (
     CapabilityError,
@@ -113,9 +113,17 @@ def test_samples_outside_the_bounds_are_refused() -> None:
         attack(UNTOUCHED, "pgd", eps=0.1, samples=(np.linspace(0, 2, 20).reshape(2, 10), [0, 1]))
 
 
-def test_a_problem_that_is_not_bound_is_refused() -> None:
-    with pytest.raises(UsageError, match="Bind it first"):
-        attack(Problem(operator=np.eye(3)), "pgd", eps=0.1)  # type: ignore[arg-type]
+def test_a_problem_that_is_an_operator_has_nothing_to_attack() -> None:
+    with pytest.raises(CapabilityError, match="needs input_gradient, logits; this problem offers products"):
+        attack(Problem(operator=np.eye(3)), "pgd", eps=0.1)
+
+
+def test_a_problem_that_is_no_classification_is_refused_with_the_reason() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.randn(9, 4)
+    bound = bind(Problem(torch.nn.Linear(4, 2), [(x, x[:, :2])], torch.nn.MSELoss()))
+    with pytest.raises(CapabilityError, match=r"pgd needs .*\n.*expected a pair of floating-point inputs"):
+        attack(bound, "pgd", eps=0.1)
 
 
 def test_a_problem_that_offers_too_little_is_refused(classifier: Dense) -> None:

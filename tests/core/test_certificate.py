@@ -176,3 +176,32 @@ def test_the_floor_is_measured_before_a_solver_is_contradicted() -> None:
     assert found.certificate.floor_decided
     assert np.allclose(found.values, values[:2], atol=found.certificate.floor)
     assert 1e-8 < found.certificate.floor < 1e-5
+
+
+@pytest.mark.parametrize("certify_level", ["none", "sketch", "full"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["lanczos", "arpack"])
+def test_residuals_and_bound_are_never_below_what_products_can_show(solver, dtype, certify_level) -> None:
+    """The products of a diagonal matrix are exact, so that computed residuals may be zero."""
+    spectrum = np.concatenate([[2e5, 1e5, 7e4, 3e3], np.linspace(1, 2, 36)]).astype(dtype)
+    result = solve(np.diag(spectrum), 4, solver=solver, certify=certify_level, tol=1e-6)
+    floor = 4 * np.finfo(dtype).eps * 2e5
+    assert result.converged.all()
+    assert result.certificate.floor >= 0.99 * floor
+    assert np.all(result.residuals >= result.certificate.floor)
+    assert result.certificate.bound is None or result.certificate.bound >= result.certificate.floor
+
+
+def test_a_residual_that_products_can_show_is_returned_as_it_is() -> None:
+    A, _ = matrix_with_residuals(3, 0.7, aligned=False)
+    found = solve(A, K, max_matvecs=20, certify="full", tol=1e-10)
+    true = np.linalg.norm(A @ found.vectors - found.vectors * found.values, axis=0)
+    assert found.certificate.exact
+    assert np.allclose(found.residuals, np.maximum(true, found.certificate.floor), rtol=1e-6)
+    assert np.any(true > 100 * found.certificate.floor)
+
+
+def test_the_zero_operator_has_residuals_of_zero() -> None:
+    found = solve(np.zeros((6, 6)), 2)
+    assert found.residuals.tolist() == [0.0, 0.0]
+    assert found.certificate.bound == 0.0

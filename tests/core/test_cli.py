@@ -50,6 +50,20 @@ def skew():
 
 def fails():
     raise RuntimeError("no data here")
+
+def dies(at=12):
+    values = np.arange(1.0, 61)
+    made = []
+    def apply(v):
+        made.append(v)
+        if len(made) >= at:
+            raise ValueError("my own text")
+        return values * v
+    return Problem(operator=as_operator(apply, n=60))
+
+def dies_late():
+    from eigencore import solve
+    return dies(int(solve(np.diag(np.arange(1.0, 61)), 4, certify="none").matvecs) + 2)
 """
 
 PLUGIN = """
@@ -380,7 +394,7 @@ def test_exit_codes_and_failures(plug, run, folder, arguments, code, kind, as_js
         assert err == ""
         assert (document.get("error") or {}).get("type") == kind
         if kind is not None:
-            assert document["error"].keys() == {"type", "message", "hint"}
+            assert document["error"].keys() == {"type", "message", "hint", "culprit"}
             assert document["error"]["message"]
     elif kind is not None:
         assert err.startswith("eigen: ")
@@ -392,6 +406,34 @@ def test_a_failed_analysis_is_reported_with_the_eigenpairs(plug, run):
     assert code == 4
     assert "it looks fine\nwarning: failed with RuntimeError: unlucky; this is its last result" in out
     assert "yes" in out
+
+
+def test_the_exit_code_of_a_failed_analysis_does_not_depend_on_its_text(plug, run):
+    plug("extra", PLUGIN.replace('RuntimeError("unlucky")', "type('UsageError', (Exception,), {})('mine')"))
+    code, out, err = run(*QUADRATIC, "--seed", "13", "--verbose")
+    assert code == 4
+    assert "failed with UsageError: mine" in out
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert 'plugged_extra.py", line ' in err
+    assert err.endswith("UsageError: mine\n")
+    assert run(*QUADRATIC, "--seed", "13")[2] == ""
+
+
+@pytest.mark.parametrize(("problem", "culprit"), [("dies", "operator"), ("dies_late", "certificate")])
+def test_the_error_names_its_culprit(run, folder, problem, culprit):
+    code, out, _ = run("analyze", f"mine.py:{problem}", "-k", "4", "--json")
+    document = json.loads(out)
+    assert (code, document["error"]["culprit"]) == (1, culprit)
+    assert document["error"]["message"] == "a product failed: ValueError: my own text"
+    assert len(document["partial"]["eigenvalues"]) == 4
+
+
+def test_advice_and_hints_name_options_of_the_command(run):
+    code, out, _ = run(*QUADRATIC, "-k", "8", "--max-matvecs", "12", "--solver", "deflated_power")
+    assert code == 3
+    assert re.search(r"aise --max-matvecs to \d+, or use --solver lanczos\.\n", out)
+    advice = json.loads(run(*QUADRATIC, "-k", "8", "--max-matvecs", "12", "--json")[1])["advice"]
+    assert re.search(r"aise max_matvecs to \d+\.$", advice)
 
 
 def test_analyses_none(plug, run):

@@ -66,7 +66,10 @@ def test_an_estimate_below_the_precision_floor_is_shown_as_less_than_the_floor(e
     found = replace(eigen, residuals=estimates, certificate=Certificate("sketch", floor=2.5e-5))
     assert residuals(found) == ["<0.00003", "0.00003", "0.00020", "<0.00003", "0.00010"]
     exact = replace(found, certificate=Certificate("full", floor=2.5e-5, exact=True))
-    assert residuals(exact)[0] == "1.0e-19"
+    assert residuals(exact) == residuals(found)
+    assert residuals(replace(found, residuals=np.maximum(estimates, 2.5e-5))) == residuals(found)
+    zero = replace(found, residuals=np.zeros(5), certificate=Certificate("full", floor=0.0, exact=True))
+    assert residuals(zero)[0] == "0"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,24 @@ def test_which_and_certify_in_either_case(capsys):
 def test_an_option_before_its_command_gets_a_hint(capsys):
     assert main(["-k", "5", "analyze"]) == 2
     assert "options of a command follow its name, as in `eigen analyze -k 5`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["--eps", "0.1"], "Write --set robustness.eps=0.1."),
+        (["--eps=0.1,0.2"], "Write --set robustness.eps=0.1,0.2."),
+        (["demo:digits", "--eps"], "Write --set robustness.eps=VALUE."),
+        (["--eps", "--json"], "Write --set robustness.eps=VALUE."),
+        (["--init-norm", "2"], "Write --set ddn.init_norm=2."),
+        (["--steps", "7"], "Write --set apgd.steps=7 or --set ddn.steps=7 or --set pgd.steps=7."),
+        (["--colour", "red"], "Options of solvers, attacks and analyses are set as in --set pgd.steps=20."),
+    ],
+)
+def test_an_option_of_a_plugin_gets_the_line_to_write(given, line, capsys):
+    assert main(["analyze", *given]) == 2
+    out, err = capsys.readouterr()
+    assert line in (out or err)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ import re
 import pytest
 
 from eigencore import errors
-from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
+from eigencore.errors import (
+    Culprit,
+    EigencoreError,
+    Interrupted,
+    OperatorError,
+    UnknownNameError,
+    UsageError,
+    attach,
+    blame,
+    described,
+)
 
 KINDS = {
     name: kind
@@ -40,6 +50,7 @@ def test_a_message_is_followed_by_its_hint():
     error = UsageError("k is 0", hint="Ask for more.", partial="so far")
     assert str(error) == "k is 0\nAsk for more."
     assert (error.message, error.hint, error.partial) == ("k is 0", "Ask for more.", "so far")
+    assert error.culprit is None
     assert isinstance(error, ValueError)
 
 
@@ -86,3 +97,37 @@ def test_an_unknown_name_suggests_near_names(name, hint):
 
 def test_the_hint_says_if_no_name_is_known():
     assert UnknownNameError("attack", "pgd", []).hint == "Available: none."
+
+
+def test_blame_keeps_the_text_and_the_culprit_that_is_known():
+    cause = ValueError("bad shape")
+    failure = blame(cause, Culprit.OPERATOR, OperatorError, "a product failed")
+    assert type(failure) is OperatorError
+    assert failure.message == "a product failed: ValueError: bad shape"
+    assert failure.culprit == "operator"
+    assert failure.__cause__ is cause
+    assert blame(failure, Culprit.SOLVER, EigencoreError, "the solver failed") is failure
+    assert failure.culprit == "operator"
+
+
+def test_an_exception_is_described_also_without_text():
+    class SilentError(Exception):
+        def __str__(self):
+            raise TypeError("no text")
+
+    assert described(KeyError("x")) == "KeyError: 'x'"
+    assert described(MemoryError()) == "MemoryError"
+    assert described(SilentError()) == "SilentError"
+
+
+def test_a_result_is_attached_to_exceptions_of_any_type():
+    class ClosedError(Exception):
+        def __setattr__(self, name, value):
+            raise AttributeError(name)
+
+    error = ValueError()
+    attach(error, partial="so far", culprit=Culprit.CALLBACK)
+    assert (error.partial, error.culprit) == ("so far", "callback")
+    attach(error, partial="more")
+    assert (error.partial, error.culprit) == ("more", "callback")
+    attach(ClosedError(), partial="so far")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import eigencore
-from eigencore import pipeline, runs
+from eigencore import attack, bind, pipeline, runs, solve
 from eigencore.analyses import run_analyses
 from eigencore.errors import (
     CapabilityError,
@@ -26,6 +26,7 @@ from eigencore.errors import (
 from eigencore.interfaces import Problem, Snapshot
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.pipeline import RunInterrupted, analyze
+from eigencore.problems import find_problem
 from eigencore.results import Status
 from eigencore.runs import manifest, to_json
 
@@ -215,6 +216,42 @@ def test_analyses_run_by_default_if_their_needs_are_met(plug):
     assert not analyze(counted()[0], 2, analyses=[]).analyses
     assert list(analyze(counted()[0], 2, analyses=["top"]).analyses) == ["top"]
     assert list(analyze(counted()[0], 2, analyses="top").analyses) == ["top"]
+
+
+def tokens() -> Problem:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Flatten(), torch.nn.Linear(20, 3))
+    data = [(torch.randint(6, (15, 5)), torch.randint(3, (15,)))]
+    return Problem(model, data, torch.nn.CrossEntropyLoss(), name="tokens")
+
+
+def test_an_analysis_that_cannot_run_is_skipped_with_its_reason(plug, tmp_path, capsys):
+    from eigencore.cli.print_run import print_run
+
+    plug("looks", ANALYSES)
+    run = analyze(tokens(), 1, out=tmp_path / "run")
+    reason = run.manifest["skipped"]["needy"]
+    assert reason == (
+        "this problem offers no classifier: batch 0 of data is (int64 (15, 5), int64 (15,)); expected a pair "
+        "of floating-point inputs (b, ...) and integer labels (b,)"
+    )
+    assert list(run.analyses) == ["top"]
+    assert eigencore.load(tmp_path / "run").manifest["skipped"] == run.manifest["skipped"]
+    print_run(run)
+    assert f"needy was not run: {reason}" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match=r"options are given for needy, .*\n.*offers no classifier"):
+        analyze(tokens(), 1, options={"needy": {}})
+
+
+def test_nothing_is_reported_as_skipped_that_was_not_expected(plug):
+    """Neither for a matrix, nor if the analyses are named."""
+    plug("looks", ANALYSES)
+    assert analyze(counted()[0], 1).manifest["skipped"] == {}
+    assert analyze(tokens(), 1, analyses="none").manifest["skipped"] == {}
+    with pytest.raises(
+        CapabilityError, match=r"needy needs logits; tokens offers .*\n.*floating-point inputs"
+    ):
+        analyze(tokens(), 1, analyses="needy")
 
 
 def test_the_last_result_counts_and_columns_are_saved(plug, tmp_path):
@@ -480,3 +517,61 @@ def test_analyses_may_be_given_as_for_the_command() -> None:
     assert analyze(np.diag(SPECTRUM), 2, analyses="none").analyses == {}
     with pytest.raises(UnknownNameError, match="'b'"):
         analyze(np.diag(SPECTRUM), 2, analyses="b,c")
+
+
+@pytest.fixture
+def torch_parts():
+    """A small network, its data and its loss."""
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    for parameter in model.parameters():
+        parameter.data.normal_(generator=generator)
+    x, y = torch.randn(12, 4, generator=generator), torch.randint(3, (12,), generator=generator)
+    return model, [(x, y)], torch.nn.CrossEntropyLoss()
+
+
+def test_a_model_its_data_and_its_loss_are_given_directly(torch_parts):
+    model, data, loss = torch_parts
+    run = analyze(model, data, loss, k=2, analyses="none")
+    named = analyze(Problem(model, data, loss), 2, analyses="none")
+    fourth = analyze(model, data, loss, 2, analyses="none")
+    assert run.eigen.k == 2
+    for other in (named, fourth):
+        np.testing.assert_array_equal(run.eigen.values, other.eigen.values)
+        assert run.manifest["arguments"] == other.manifest["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "words"),
+    [
+        (("model", ["data"]), {}, "loss is missing"),
+        (("model",), {"loss": "loss"}, "data is missing"),
+        (("demo:quadratic", ["data"], "loss"), {}, "a problem and also data and loss"),
+        (("demo:quadratic", 3), {"k": 4}, "k was given twice: 3 and 4"),
+    ],
+)
+def test_an_unclear_problem_is_refused(arguments, keywords, words):
+    with pytest.raises(UsageError, match=words):
+        analyze(*arguments, **keywords)
+
+
+def test_solve_takes_what_bind_takes(torch_parts):
+    expected = solve(bind(Problem(*torch_parts)).operator(), 2, tol=1e-6).values
+    for given in (Problem(*torch_parts), torch_parts, bind(torch_parts)):
+        np.testing.assert_array_equal(solve(given, 2, tol=1e-6).values, expected)
+    exact = np.sort(np.abs(find_problem("demo:quadratic").spectrum))[::-1]
+    np.testing.assert_allclose(np.abs(solve("demo:quadratic", 2, tol=1e-6).values), exact[:2], rtol=1e-6)
+    with pytest.raises(ProblemError, match=r"a tuple of length 2; expected .*\nConstruct one"):
+        solve(("model", "data"), 2)
+
+
+def test_attack_takes_what_bind_takes(torch_parts):
+    problem = Problem(*torch_parts)
+    expected = attack(bind(problem), "fgsm", eps=0.5)
+    given = attack(problem, "fgsm", eps=0.5)
+    np.testing.assert_array_equal(given.inputs, expected.inputs)
+    with pytest.raises(UnknownNameError, match="unknown attack"):
+        attack("no:problem", "pgb", eps=0.5)
+    with pytest.raises(UnknownNameError, match="unknown problem"):
+        attack("no:problem", "fgsm", eps=0.5)

@@ -58,6 +58,7 @@ def folder(tmp_path, monkeypatch):
     before = set(sys.modules)
     (tmp_path / "neighbour.py").write_text("here = True")
     (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "one.py").write_text("import numpy\ndef make(): return numpy.eye(2)\ndef _own(): pass")
     (tmp_path / "broken.py").write_text("import numpy\n\nprint('a'")
     (tmp_path / "fails.py").write_text("1 / 0")
     (tmp_path / "script.py").write_text("import sys; sys.exit(3)")
@@ -85,8 +86,8 @@ def test_a_checkpoint_is_passed_to_a_factory_that_takes_one_else_stored_in_the_p
     assert find_problem("mine.py:whole", {"checkpoint": "none"}).checkpoint is None
 
 
-@pytest.mark.parametrize("place", ["mine.py", "./mine.py", "{folder}/mine.py", "mine"])
-def test_a_factory_in_a_file_or_a_module(folder, place):
+@pytest.mark.parametrize("place", ["mine.py", "./mine.py", "{folder}/mine.py"])
+def test_a_factory_in_a_file(folder, place):
     name = f"{place.format(folder=folder)}:whole"
     problem = find_problem(name, {"n": "6", "top": "5"})
     assert problem.name == name
@@ -117,22 +118,30 @@ def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
     ("name", "keywords", "error", "words"),
     [
         ("demo:quadratc", {}, UnknownNameError, "Did you mean demo:quadratic"),
-        ("demo:quadratc", {}, UnknownNameError, "There is no module named 'demo' either."),
+        ("demo:quadratc", {}, UnknownNameError, "There is no installed module named 'demo' either."),
         ("quadratic", {}, UnknownNameError, "unknown problem: 'quadratic'"),
         ("", {}, UnknownNameError, "unknown problem: ''"),
         ("demo:quadratic@elsewhere", {}, UnknownNameError, "demo:quadratic@eigencore"),
         ("nowhere.py:make", {}, UsageError, "no file nowhere.py"),
-        ("mine.py", {}, UsageError, "Write mine.py:FACTORY"),
+        ("mine.py", {}, UsageError, "Write mine.py:FACTORY, where FACTORY is one of whole, named, parts"),
+        ("neighbour.py", {}, UsageError, r"Write neighbour.py:FACTORY\."),
+        ("one.py", {}, UsageError, r"Write one.py:make\."),
+        ("broken.py", {}, UsageError, r"Write broken.py:FACTORY\."),
+        (
+            "weights.pt",
+            {},
+            UsageError,
+            r"a file of weights(.|\n)*FILE.py:FUNCTION --set problem.checkpoint=w",
+        ),
         ("mine.py:hole", {}, UnknownNameError, "Did you mean whole"),
-        ("mine:zzz", {}, UnknownNameError, "unknown factory in mine: "),
+        ("mine:whole", {}, UnknownNameError, "To use the file mine.py of the working .* mine.py:whole"),
+        ("json:zzz", {}, UnknownNameError, "unknown factory in json: "),
         ("mine.py:answer", {}, UsageError, "is of type int; expected a factory"),
         ("mine.py:", {}, UnknownNameError, "unknown factory in mine.py: "),
         ("broken.py:make", {}, ProblemError, "SyntaxError"),
         ("fails.py:make", {}, ProblemError, "ZeroDivisionError"),
-        ("fails:make", {}, ProblemError, "ZeroDivisionError"),
         ("script.py:make", {}, ProblemError, "SystemExit"),
         ("lacks.py:make", {}, ProblemError, "No module named 'no_such_package'"),
-        ("lacks:make", {}, ProblemError, "No module named 'no_such_package'"),
         ("mine.py:raises", {}, ProblemError, "RuntimeError: no data here"),
         ("mine.py:quits", {}, ProblemError, "bye"),
         ("mine.py:refuses", {}, OptionError, "problem.n is odd"),
@@ -146,6 +155,34 @@ def test_a_file_is_read_again_and_does_not_replace_a_module_of_its_name(folder):
 def test_the_error_says_what_is_wrong(folder, name, keywords, error, words):
     with pytest.raises(error, match=words):
         find_problem(name, keywords)
+
+
+@pytest.mark.parametrize("on_path", [[], [""], ["{folder}"]], ids=["absent", "as ''", "first"])
+def test_a_misspelt_name_runs_no_file_of_the_working_directory(folder, monkeypatch, on_path):
+    """The interpreter itself puts the working directory on sys.path."""
+    (folder / "demo.py").write_text("raise SystemExit('it ran')")
+    (folder / "package").mkdir()
+    (folder / "package" / "__init__.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.setattr(sys, "path", [place.format(folder=folder) for place in on_path] + sys.path)
+    with pytest.raises(UnknownNameError, match=r"demo:quadratic(.|\n)*write demo.py:quadratc\."):
+        find_problem("demo:quadratc")
+    for name in ("package:make", "package.module:make", "nothing:make"):
+        with pytest.raises(UnknownNameError, match="no installed module"):
+            find_problem(name)
+
+
+def test_an_installed_module_is_found_wherever_it_lies(folder, monkeypatch):
+    """Also in the working directory, if that is on sys.path for another reason, and in a package."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    assert find_problem("mine:whole", {"n": "6"}).operator.shape == (6, 6)
+    for name, error in (("fails:make", "ZeroDivisionError"), ("lacks:make", "no_such_package")):
+        with pytest.raises(ProblemError, match=error):
+            find_problem(name)
+    (folder / "elsewhere" / "own").mkdir(parents=True)
+    (folder / "elsewhere" / "own" / "__init__.py").write_text("")
+    (folder / "elsewhere" / "own" / "problems.py").write_text("import numpy\ndef make(): return numpy.eye(3)")
+    monkeypatch.setattr(sys, "path", [str(folder / "elsewhere"), *sys.path])
+    assert find_problem("own.problems:make").operator.shape == (3, 3)
 
 
 def test_a_failed_import_leaves_no_module_behind(folder):
@@ -207,7 +244,8 @@ def test_an_operator_has_no_other_kinds_and_no_parameters():
 @pytest.mark.parametrize(
     ("problem", "error", "words"),
     [
-        (7, UsageError, "is of type int; expected a Problem or the name of one"),
+        (7, ProblemError, r"the problem is a value of type int: 7; expected a Problem, .*\nConstruct one"),
+        ((1, 2), ProblemError, "a tuple of length 2"),
         (Problem(), ProblemError, "lacks model, data, loss"),
         (Problem(model=1, data=[2]), ProblemError, "lacks loss"),
         (Problem(operator=np.eye(2), loss=1), ProblemError, "an operator and also loss"),

@@ -7,20 +7,27 @@ import sys
 from collections import Counter
 from itertools import product
 from math import prod
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from eigencore.errors import PluginError, ProblemError, UnknownNameError, UsageError
 from eigencore.objectives import CrossEntropy
+from eigencore.operators import as_operator
 from eigencore.problems.sharing import (
+    DIFFERENCES,
     Minibatch,
+    bounds_excess,
+    bounds_of_rows,
+    check_bounds,
     check_cpu,
     check_dtype,
     check_kind,
     check_objective,
     check_reduction,
     check_reiterable,
+    derivative_gaps,
     draw_minibatch,
     fixed_permutation,
     flat_slices,
@@ -133,11 +140,35 @@ def test_slices_cover_the_flat_vector_without_overlap(sizes):
         ("*.weight", [NAMES[0], NAMES[1], NAMES[3]]),
         ("head.weight", NAMES[3:]),
         ("h???.[wb]*", NAMES[3:]),
+        ("head.*,embed.*", [NAMES[0], NAMES[3]]),
+        (" *.bias , layer.* ", NAMES[1:3]),
+        (["head.weight", "layer.*", "*.weight"], NAMES),
+        (("layer.0.bias",), NAMES[2:3]),
     ],
 )
-def test_a_pattern_selects_names_in_their_order(pattern, selected):
+def test_globs_select_names_in_their_order_and_once(pattern, selected):
     assert select_names(iter(NAMES), pattern) == selected
-    assert matching_names(iter(NAMES), pattern) == selected
+
+
+def test_a_name_that_is_also_a_glob_or_contains_commas_selects_itself():
+    names = ["w[0]", "w0", "a,b", "a", "b"]
+    assert select_names(names, "w[0]") == ["w[0]"]
+    assert select_names(names, "w[0-9]") == ["w0"]
+    assert select_names(names, "a,b") == ["a,b"]
+    assert select_names(names, ["a,b", "b"]) == ["a,b", "b"]
+    assert select_names(names, "[a,b]") == ["a", "b"]
+
+
+@pytest.mark.parametrize("params", [["head.*", "haed.*"], "head.*,haed.*", ("haed.*", "head.*")])
+def test_every_glob_must_match_a_name(params):
+    with pytest.raises(UnknownNameError, match=r"unknown parameter: 'haed\.\*'"):
+        select_names(NAMES, params)
+
+
+@pytest.mark.parametrize("params", [[], (), 3, [1], {"head.*"}, np.ones(2), ["head.*", None]])
+def test_params_that_are_no_globs_are_refused(params):
+    with pytest.raises(UsageError, match="expected a glob of parameter names"):
+        select_names(NAMES, params)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +318,152 @@ def test_batches_are_consecutive_and_complete(n, sizes):
     if n:
         np.testing.assert_array_equal(np.concatenate([part for part, _ in batches]), x)
         np.testing.assert_array_equal(np.concatenate([part for _, part in batches]), y)
+
+
+# -- bounds of the inputs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "expected"),
+    [
+        (-1, np.full((2, 3), -1)),
+        ([-1, -2], [[-1] * 3, [-2] * 3]),
+        ([-1, -2, -3], [[-1, -2, -3]] * 2),
+        ([[-1], [-2]], [[-1] * 3, [-2] * 3]),
+        (np.arange(-6, 0).reshape(2, 3), np.arange(-6, 0).reshape(2, 3)),
+    ],
+    ids=["a number", "per channel", "per column", "broadcast", "whole"],
+)
+def test_bounds_of_every_entry_of_a_row(low, expected, array_library):
+    space = SimpleNamespace(xp=array_library.xp, dtype=array_library.dtype, device=None)
+    found, high = bounds_of_rows((low, 5), (2, 3), space)
+    np.testing.assert_array_equal(np.asarray(found), np.ravel(expected))
+    np.testing.assert_array_equal(np.asarray(high), np.full(6, 5))
+    assert found.dtype == high.dtype == array_library.dtype
+
+
+def test_bounds_that_fit_in_two_ways_or_none():
+    space = as_operator(np.eye(2))
+    with pytest.raises(ProblemError, match=r"fit, along the first axis and along the last,.*\n.*\(2, 1\)"):
+        bounds_of_rows(([0, 1], 2), (2, 2), space)
+    assert bounds_of_rows(([1, 1], 2), (2, 2), space)[0].tolist() == [1] * 4
+    with pytest.raises(ProblemError, match=r"bounds of shape \(4,\) do not fit inputs of shape \(2, 3\)"):
+        bounds_of_rows(([0] * 4, 2), (2, 3), space)
+    with pytest.raises(ProblemError, match="the lower one first"):
+        bounds_of_rows(([[0], [0]], [1, 1, -1]), (2, 3), space)
+    assert bounds_of_rows(None, (2, 3), space) is None
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0), (0, 0), ([0, 0], [0, 0]), ([0, 0], [1, -1]), (0, np.inf), 3, "ab", (1,)]
+)
+def test_bounds_that_are_not_in_order(bounds):
+    with pytest.raises(ProblemError, match="expected two finite numbers, the lower one first"):
+        check_bounds(bounds)
+
+
+def test_the_excess_over_bounds_is_that_of_the_worst_entry_beyond_rounding(array_library):
+    low, high = (array_library.array(np.array(bound)) for bound in ([0.0, -1e3, 2.0], [1.0, 1e3, 2.0]))
+    x = np.array([[0.5, 0.0, 2.0], [1.0, -1e3, 2.0]])
+    for change, excess in (
+        ([0, 0, 0], 0),
+        ([5e-7, 1e-3, 0], 0),
+        ([1e-3, 1e-3, 0], 1e-3),
+        ([0, 0, 0.25], 0.25),
+        ([0, -2.0, 0.25], 2.0),
+    ):
+        moved = x.copy()
+        moved[1] += change
+        assert bounds_excess(array_library.array(moved), (low, high)) == pytest.approx(excess, rel=0.02)
+    assert bounds_excess(array_library.array(x[:0]), (low, high)) == 0
+
+
+# -- derivatives -------------------------------------------------------------------------------------------
+
+W = np.array([1.0, -2.0, 0.5, 3.0])
+V = np.array([0.1, 0.5, -0.5, 0.7])
+
+
+def gaps_of(loss, gradient, product, w=W):
+    """The gaps, and how often the function was evaluated."""
+    evaluated = []
+
+    def at(t):
+        evaluated.append(t)
+        return loss(w + t * V), gradient(w + t * V)
+
+    gaps = derivative_gaps(at, V, product, DIFFERENCES["float64"], float(np.linalg.norm(w)))
+    return gaps, len(evaluated)
+
+
+def quartic(w):
+    return float(np.sum(w**4))
+
+
+def test_right_derivatives_have_no_gap_and_cost_two_evaluations():
+    gaps, evaluations = gaps_of(quartic, lambda w: 4 * w**3, 12 * W**2 * V)
+    assert max(gaps) < 1e-8
+    assert evaluations == 2
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.99, 1.001, -1.0, 3.0])
+def test_the_gaps_are_relative_and_each_shows_its_own_derivative(factor):
+    expected = abs(1 - factor) / max(1, abs(factor))
+    gaps, evaluations = gaps_of(quartic, lambda w: 4 * w**3, factor * 12 * W**2 * V)
+    assert gaps.gradient < 1e-8
+    assert gaps.product == pytest.approx(expected, rel=1e-4)
+    assert evaluations == 8
+    gaps, _ = gaps_of(quartic, lambda w: factor * 4 * w**3, factor * 12 * W**2 * V)
+    assert gaps.gradient == pytest.approx(min(expected, 1e3 * abs(1 - factor)), rel=1e-4)
+    assert gaps.product < 1e-8
+
+
+def test_a_kink_within_the_first_step_does_not_matter():
+    at_kink = W @ V + 1e-6
+
+    def loss(w):
+        return quartic(w) + max(0.0, w @ V - at_kink)
+
+    def gradient(w):
+        return 4 * w**3 + V * (w @ V > at_kink)
+
+    gaps, evaluations = gaps_of(loss, gradient, 12 * W**2 * V)
+    assert max(gaps) < 1e-4
+    assert 2 < evaluations < 8
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "curvature"),
+    [
+        (lambda w: float(W @ w), lambda w: W, 0.0),
+        (lambda w: 1.0, lambda w: 1e-17 * w, 1e-18),
+        (lambda w: 0.0, lambda w: 0 * w, 0.0),
+        (lambda w: 1e6 + 1e-9 * quartic(w), lambda w: 4e-9 * w**3, 12e-9),
+    ],
+    ids=["linear", "constant", "zero", "large constant"],
+)
+def test_rounding_errors_are_no_gap(loss, gradient, curvature):
+    gaps, _ = gaps_of(loss, gradient, curvature * W**2 * V)
+    assert max(gaps) < 1e-4
+
+
+def test_weights_of_zero_are_probed_and_differences_that_are_not_finite_show_nothing():
+    zero = 0 * W
+    assert max(gaps_of(lambda w: float(w @ w), lambda w: 2 * w, 2 * V, zero)[0]) < 1e-8
+    assert gaps_of(lambda w: float(w @ w), lambda w: 2 * w, V, zero)[0].product == pytest.approx(0.5)
+    gaps, _ = gaps_of(lambda w: np.nan, lambda w: np.nan * w, V)
+    assert np.isnan(gaps).all()
+    assert not gaps.exceed(1e-4)
+
+
+def test_gaps_are_described_in_percent():
+    right, wrong = DIFFERENCES["float64"].tolerance, gaps_of(quartic, lambda w: 4 * w**3, 0 * V)[0]
+    assert wrong.description(right) == (
+        "along a random direction, the Hessian product differs by 100 % from the change of the gradient"
+    )
+    both = type(wrong)(0.00123, 0.456).description(right)
+    assert "the gradient differs by 0.12 % from the change of the loss and the Hessian" in both
+    assert "46 %" in both
 
 
 def test_importing_the_module_imports_no_framework():

@@ -127,22 +127,91 @@ def test_works_outside_the_main_thread() -> None:
     assert results[0].status is Status.CONVERGED
 
 
-def test_a_time_limit_stops_and_its_advice_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
+class Timed:
+    """A with products that take given times, on a clock that only products move.
 
-    def slow(v: np.ndarray) -> np.ndarray:
-        nonlocal now
-        now += 0.01
+    The real clock runs at another speed on a loaded machine.
+
+    Args:
+        first: the time of the first product, in seconds.
+        single: the time of any further product with a vector.
+        column: the time per column of a product with a block.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, first: float, single: float, column: float):
+        whole = as_operator(A)
+        self.shape, self.xp, self.dtype, self.device = whole.shape, whole.xp, whole.dtype, whole.device
+        self.now, self.first, self.single, self.column = 100.0, first, single, column
+        monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def matvec(self, v: np.ndarray) -> np.ndarray:
+        self.now += self.single if self.now > 100 else self.first
         return A @ v
 
-    # A clock that only products move: the real one runs at another speed on a loaded machine.
-    monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: now))
+    def matmat(self, V: np.ndarray) -> np.ndarray:
+        self.now += self.column * V.shape[1] if self.now > 100 else self.first
+        return A @ V
 
-    result = solve(as_operator(slow, n=N), 5, tol=1e-9, max_seconds=0.12)
+
+def test_a_time_limit_stops_and_its_advice_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = solve(Timed(monkeypatch, 1, 1, 1), 5, tol=1e-9, max_seconds=12.5)
     assert result.status is Status.BUDGET
-    assert "max_seconds" in result.advice
     assert result.certificate.level == "sketch"
+    assert (result.history[-1].seconds, result.certificate.matvecs) == (9.0, 3.0)
+    assert " after 12.0 of 12.5 s, with 3 products of about 1 s each reserved for" in result.advice
+    assert "max_seconds" in result.advice
     assert_sound(result)
+
+
+@pytest.mark.parametrize(("certify", "reserved"), [("none", 0), ("sketch", 3), ("full", 5)])
+def test_a_time_limit_reserves_what_certifying_takes_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, certify: str, reserved: int
+) -> None:
+    """The first product, which includes building graphs, says nothing about those of the certificate."""
+    slow = Timed(monkeypatch, first=175, single=20, column=20)
+    result = solve(slow, 5, tol=1e-11, max_seconds=420, certify=certify)
+    assert result.status is Status.BUDGET
+    assert result.certificate.matvecs == reserved
+    assert 420 - 20 < result.seconds <= 420
+    assert result.history[-1].seconds == result.seconds - 20 * reserved
+
+
+def test_the_time_of_a_block_is_known_from_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solver that multiplies blocks shows what a column takes, which may be less than a vector does."""
+
+    def blocks(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        X = np.linalg.qr(np.random.default_rng(0).standard_normal((N, request.k)))[0]
+        while True:
+            AX = operator.matmat(X)
+            values, S = np.linalg.eigh(X.T @ AX)
+            residuals = np.linalg.norm(AX @ S - X @ S * values, axis=0)
+            yield Snapshot(values, residuals, lambda V=X @ S: V, np.abs(values).max())
+            X = np.linalg.qr(AX)[0]
+
+    result = solve(Timed(monkeypatch, 30, 10, 2), 5, solver=blocks, tol=1e-6, max_seconds=100)
+    assert result.certificate.matvecs == 3
+    assert 100 - 10 < result.seconds <= 100
+
+
+def test_a_time_limit_for_minibatches_is_measured_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sampled(Timed):
+        def minibatch(self, step: int, seed: int, batches: int = 1):  # type: ignore[no-untyped-def]
+            def product(v: np.ndarray) -> np.ndarray:
+                self.now += 5
+                return A @ v
+
+            return as_operator(product, n=N), 0.25
+
+    def sampling(operator, request, options, *, state=None):  # type: ignore[no-untyped-def]
+        v = np.ones(N) / np.sqrt(N)
+        for step in range(10**6):
+            w = operator.minibatch(step, 0)[0].matvec(v)
+            yield rayleigh(v, w)
+            v = w / np.linalg.norm(w)
+
+    result = solve(Sampled(monkeypatch, 5, 20, 20), 1, solver=sampling, tol=1e-9, max_seconds=101)
+    assert result.history[-1].seconds == 65  # 13 minibatches; 20 s for a further product and 20 s reserved
+    assert result.certificate.matvecs >= 1
 
 
 # -- each status: its advice, and that following it works --------------------------------------------------

@@ -53,8 +53,8 @@ def radius_bisection(
 ) -> Array:
     """Bisects between a radius at which it succeeds on a sample and one at which it does not."""
     xp = classifier.xp
-    low, high = classifier.bounds or (0.0, 1.0)
-    reach = (high - low) * x.shape[1] ** 0.5
+    span = 1.0 if classifier.bounds is None else float(xp.max(classifier.bounds[1] - classifier.bounds[0]))
+    reach = span * x.shape[1] ** 0.5
     outer = xp.full((x.shape[0], 1), reach, dtype=x.dtype, device=classifier.device)
     inner = xp.zeros_like(outer)
     for _ in range(HALVINGS):
@@ -116,6 +116,15 @@ def leaves_the_ball(found: Array, classifier: Classifier, x: Array, seed: int) -
 @fault_in_answer
 def leaves_the_bounds(found: Array, classifier: Classifier, x: Array, seed: int) -> Array:
     return found if classifier.bounds is None else found + (found - x) / 100
+
+
+@fault_in_answer
+def keeps_the_same_bounds_for_all_entries(found: Array, classifier: Classifier, x: Array, seed: int) -> Array:
+    """Clips every entry to the range of all entries together."""
+    if classifier.bounds is None:
+        return found
+    xp, (low, high) = classifier.xp, classifier.bounds
+    return xp.clip(found + (found - x) / 100, float(xp.min(low)), float(xp.max(high)))
 
 
 @fault_in_answer
@@ -199,6 +208,7 @@ def overshoots_the_boundary(
 SPECIMENS = (
     AttackSpecimen(leaves_the_ball, "stays_in_the_ball"),
     AttackSpecimen(leaves_the_bounds, "stays_in_the_bounds"),
+    AttackSpecimen(keeps_the_same_bounds_for_all_entries, "stays_in_the_bounds"),
     AttackSpecimen(stops_half_way, "succeeds_within_reach"),
     AttackSpecimen(overshoots_the_boundary, "succeeds_within_reach", entry=SMALLEST),
     AttackSpecimen(fails_in_large_balls, "larger_eps_succeeds_no_less_often"),

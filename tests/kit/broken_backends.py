@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.interfaces import Bound, LinearOperator
+from eigencore.errors import ProblemError
+from eigencore.interfaces import Bound, LinearOperator, Params
+from eigencore.operators import as_operator
 from eigencore.space import Array
 from kit import broken_classifiers
 from kit.faults import (
@@ -82,7 +84,7 @@ def rescales_at_every_bind(bound: Bound) -> Bound:
 def repeats_the_first_column(bound: Bound) -> Bound:
     """The product of a block repeats that of its first column."""
 
-    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+    def operator(kind: str = "hessian", params: Params = None) -> Any:
         A = bound.operator(kind, params)
         return with_attributes(A, matmat=lambda V: A.xp.stack([A.matvec(V[:, 0])] * V.shape[1], axis=1))
 
@@ -92,7 +94,7 @@ def repeats_the_first_column(bound: Bound) -> Bound:
 def scales_minibatches_by_their_share(bound: Bound) -> Bound:
     """A minibatch is scaled by its share, so that it does not estimate the whole operator."""
 
-    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+    def operator(kind: str = "hessian", params: Params = None) -> Any:
         A: Any = bound.operator(kind, params)
 
         def minibatch(step: int, seed: int, batches: int = 1) -> tuple[Any, float]:
@@ -110,10 +112,22 @@ def accepts_any_name(bound: Bound) -> Bound:
     )
 
 
+def accepts_wrong_derivatives(bound: Bound) -> Bound:
+    """Where the problem is refused, its operator is zero."""
+
+    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        try:
+            return bound.operator(kind, params)
+        except ProblemError:
+            return as_operator(np.zeros(2 * (bound.layout(params)[-1].where.stop,)))
+
+    return with_attributes(bound, operator=operator)
+
+
 def doubles_blocks_of_parameters(bound: Bound) -> Bound:
     """The operator over some parameters is twice the block of the whole operator."""
 
-    def operator(kind: str = "hessian", params: str | None = None) -> Any:
+    def operator(kind: str = "hessian", params: Params = None) -> Any:
         scale = 1 if params is None else 2
         return with_changed_products(bound.operator(kind, params), lambda A, product: scale * product)
 
@@ -126,9 +140,16 @@ def doubles_blocks_of_parameters(bound: Bound) -> Bound:
 def places_all_parameters_at_the_start(bound: Bound) -> Bound:
     """The slice of every parameter starts at zero."""
 
-    def layout(params: str | None = None) -> Any:
+    def layout(params: Params = None) -> Any:
         parts = bound.layout(params)
         return tuple(one._replace(where=slice(0, one.where.stop - one.where.start)) for one in parts)
+
+    return with_attributes(bound, layout=layout)
+
+
+def uses_only_the_first_of_several_globs(bound: Bound) -> Bound:
+    def layout(params: Params = None) -> Any:
+        return bound.layout(params[0] if isinstance(params, list) else params)
 
     return with_attributes(bound, layout=layout)
 
@@ -139,31 +160,42 @@ def ignores_the_direction_of_the_loss(bound: Bound) -> Bound:
 
 
 @fault_in_curvatures
-def keeps_an_extra_dimension(curvature: Array, params: str | None) -> Array:
+def keeps_an_extra_dimension(curvature: Array, params: Params) -> Array:
     return curvature[:, None]
 
 
 @fault_in_curvatures
-def divides_by_the_batch_size(curvature: Array, params: str | None) -> Array:
+def divides_by_the_batch_size(curvature: Array, params: Params) -> Array:
     """The curvature of the mean over the batch."""
     return curvature / curvature.shape[0]
 
 
 @fault_in_curvatures
-def flips_the_sign(curvature: Array, params: str | None) -> Array:
+def flips_the_sign(curvature: Array, params: Params) -> Array:
     return -curvature
 
 
 @fault_in_curvatures
-def drops_the_last_sample(curvature: Array, params: str | None) -> Array:
+def drops_the_last_sample(curvature: Array, params: Params) -> Array:
     """The last sample of a large batch has a curvature of zero."""
     b = curvature.shape[0]
     return arrays.write(curvature, b - 1, 0.0) if b > 3 else curvature
 
 
 @fault_in_curvatures
-def doubles_the_curvature_of_parameters(curvature: Array, params: str | None) -> Array:
+def doubles_the_curvature_of_parameters(curvature: Array, params: Params) -> Array:
     return curvature if params is None else 2 * curvature
+
+
+def ignores_the_precision_of_curvatures(bound: Bound) -> Bound:
+    """Sample curvatures in the precision of the operator, whatever is requested."""
+
+    def sample_curvature(
+        objective: Any, v: Array, x: Array, y: Array, params: Any = None, dtype: Any = None
+    ) -> Any:
+        return bound.sample_curvature(objective, v, x, y, params)
+
+    return with_attributes(bound, sample_curvature=sample_curvature)
 
 
 SPECIMENS = (
@@ -176,13 +208,18 @@ SPECIMENS = (
     BackendSpecimen(rescales_at_every_bind, "two_binds_agree"),
     BackendSpecimen(is_inaccurate_below_float64, "agrees_with_float64", "float32"),
     BackendSpecimen(accepts_any_name, "invalid_requests_are_refused"),
+    BackendSpecimen(accepts_wrong_derivatives, "wrong_derivatives_are_refused"),
     BackendSpecimen(draws_from_the_global_generator, "global_random_state_is_unchanged"),
     BackendSpecimen(prints, "prints_nothing"),
     BackendSpecimen(places_all_parameters_at_the_start, "layout_covers_the_vector"),
     BackendSpecimen(ignores_the_direction_of_the_loss, "loss_is_evaluated_at_the_weights"),
     BackendSpecimen(doubles_the_product, "products_match_differences_of_the_loss"),
     BackendSpecimen(doubles_blocks_of_parameters, "parameters_are_blocks_of_the_whole"),
+    BackendSpecimen(uses_only_the_first_of_several_globs, "several_globs_select_their_parameters"),
     BackendSpecimen(keeps_an_extra_dimension, "sample_curvature_is_well_formed"),
+    BackendSpecimen(
+        ignores_the_precision_of_curvatures, "sample_curvature_has_the_requested_precision", "float32"
+    ),
     BackendSpecimen(divides_by_the_batch_size, "sample_curvature_is_that_of_the_sample_alone"),
     BackendSpecimen(flips_the_sign, "sample_curvature_is_that_of_the_sample_alone"),
     BackendSpecimen(drops_the_last_sample, "sample_curvatures_add_up_to_the_operator"),

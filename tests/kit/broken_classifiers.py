@@ -143,7 +143,7 @@ SPECIMENS = (
     BackendSpecimen(takes_the_last_samples, "few_samples_are_the_first"),
     BackendSpecimen(drops_a_class, "logits_are_well_formed"),
     BackendSpecimen(centres_logits_over_the_batch, "rows_are_independent"),
-    BackendSpecimen(ignores_the_requested_precision, "float64_is_available", "float32"),
+    BackendSpecimen(ignores_the_requested_precision, "listed_precisions_are_available", "float32"),
     BackendSpecimen(writes_into_its_inputs, "arguments_are_not_modified"),
     BackendSpecimen(halves_the_value, "values_are_those_of_the_objective"),
     BackendSpecimen(divides_by_the_batch_size, "rows_are_independent"),

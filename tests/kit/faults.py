@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
-from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
+from eigencore.errors import UsageError
+from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Params, Problem
 from eigencore.problems import bind
 from eigencore.space import Array
 
@@ -44,11 +45,38 @@ def with_attributes(original: T, **changed: Any) -> T:
     return cast(T, SimpleNamespace(**(attributes | changed)))
 
 
+def float32_only(bound: Bound) -> Bound:
+    """A correct bound problem in float32 without float64."""
+
+    def refuse(dtype: str | None) -> None:
+        if dtype == "float64":
+            raise UsageError("this backend has no float64")
+
+    def classifier(dtype: str | None = None) -> Classifier:
+        refuse(dtype)
+        return bound.classifier(dtype)
+
+    def sample_curvature(
+        objective: Objective,
+        direction: Array,
+        x: Array,
+        y: Array,
+        params: str | None = None,
+        dtype: str | None = None,
+    ) -> Array:
+        refuse(dtype)
+        return bound.sample_curvature(objective, direction, x, y, params, dtype)
+
+    return with_attributes(
+        bound, precisions=("float32",), classifier=classifier, sample_curvature=sample_curvature
+    )
+
+
 def fault_in_products(change: Callable[[LinearOperator, Array], Array]) -> Fault:
     """Changes each product of the operator: change(operator, product)."""
 
     def fault(bound: Bound) -> Bound:
-        def operator(kind: str = "hessian", params: str | None = None) -> Any:
+        def operator(kind: str = "hessian", params: Params = None) -> Any:
             return with_changed_products(bound.operator(kind, params), change)
 
         return with_attributes(bound, operator=operator)
@@ -93,14 +121,19 @@ def fault_in_input_products(change: Callable[[Classifier, Array, Array], Array])
     return fault_in_classifier(changed)
 
 
-def fault_in_curvatures(change: Callable[[Array, str | None], Array]) -> Fault:
+def fault_in_curvatures(change: Callable[[Array, Params], Array]) -> Fault:
     """Changes the curvatures of the samples: change(curvature, params)."""
 
     def fault(bound: Bound) -> Bound:
         def sample_curvature(
-            objective: Objective, direction: Array, x: Array, y: Array, params: str | None = None
+            objective: Objective,
+            direction: Array,
+            x: Array,
+            y: Array,
+            params: Params = None,
+            dtype: str | None = None,
         ) -> Array:
-            return change(bound.sample_curvature(objective, direction, x, y, params), params)
+            return change(bound.sample_curvature(objective, direction, x, y, params, dtype), params)
 
         return with_attributes(bound, sample_curvature=sample_curvature)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import CapabilityError
 from eigencore.interfaces import Classifier, Objective
+from eigencore.problems.sharing import bounds_of_rows
 from eigencore.space import Array
 from eigencore.testing.libraries import Library
 from eigencore.testing.side_effects import InjectedInterrupt
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 SAMPLES, INPUTS = 12, 10
-Bounds = tuple[float, float] | None
+Limits: TypeAlias = "tuple[float | Floats, float | Floats] | None"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Dense:
         library: the array library that it computes in; the arrays below are on the host.
         W, b: (c, h) and (c,); without a hidden layer h is d.
         inputs: its samples (N, d); the label of each is the predicted class.
-        bounds: the bounds of the inputs, or None.
+        limits: the bounds of the inputs, as in `Problem.bounds`, or None.
         inside: the hidden layer, U (h, d) and u (h,), or None.
     """
 
@@ -39,7 +40,7 @@ class Dense:
     W: Floats
     b: Floats
     inputs: Floats
-    bounds: tuple[float, float] | None = None
+    limits: Limits = None
     inside: tuple[Floats, Floats] | None = None
 
     @property
@@ -61,6 +62,10 @@ class Dense:
     @property
     def classes(self) -> int:
         return len(self.b)
+
+    @property
+    def bounds(self) -> tuple[Array, Array] | None:
+        return bounds_of_rows(self.limits, self.shape, self)
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
         x = self.library.array(self.inputs[:most])
@@ -103,10 +108,10 @@ def distances(linear: Dense, y: npt.NDArray[np.int64], norm: str) -> Floats:
     return np.asarray(there.min(axis=1))
 
 
-def curved(library: Library, bounds: Bounds = (0.0, 1.0), unit: float = 1.0) -> Dense:
+def curved(library: Library, limits: Limits = (0.0, 1.0), unit: float = 1.0) -> Dense:
     """Three classes with curved boundaries, over inputs in any unit; some samples lie on the bounds."""
     rng = np.random.default_rng(0)
-    low, high = bounds or (-1.0, 1.0)
+    low, high = limits or (-1.0, 1.0)
     span = high - low
     x = np.clip(rng.uniform(low - 0.2 * span, high + 0.2 * span, (SAMPLES, INPUTS)), low, high)
     U = 2 * rng.standard_normal((8, INPUTS)) / span
@@ -115,7 +120,7 @@ def curved(library: Library, bounds: Bounds = (0.0, 1.0), unit: float = 1.0) -> 
         W=rng.standard_normal((3, 8)),
         b=np.zeros(3),
         inputs=unit * x,
-        bounds=None if bounds is None else (unit * low, unit * high),
+        limits=None if limits is None else (unit * low, unit * high),
         inside=(U / unit, -U @ np.full(INPUTS, (low + high) / 2)),
     )
 
@@ -130,7 +135,7 @@ def flat(library: Library) -> Dense:
 def constant(library: Library) -> Dense:
     """Class 1 everywhere; all gradients are zero."""
     x = np.random.default_rng(2).uniform(size=(SAMPLES, INPUTS))
-    return Dense(library, np.zeros((3, INPUTS)), np.array([0.0, 1.0, 0.5]), x, bounds=(0.0, 1.0))
+    return Dense(library, np.zeros((3, INPUTS)), np.array([0.0, 1.0, 0.5]), x, limits=(0.0, 1.0))
 
 
 class FailingClassifier:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.testing.attacks.classifiers import FailingClassifier, constant, curved, distances, flat
+from eigencore.testing.attacks.classifiers import (
+    INPUTS,
+    FailingClassifier,
+    constant,
+    curved,
+    distances,
+    flat,
+)
 from eigencore.testing.attacks.subject import AttackSubject
 from eigencore.testing.checks import demand
 from eigencore.testing.side_effects import (
@@ -22,9 +29,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.space import Array, Floats
-    from eigencore.testing.attacks.classifiers import Dense
+    from eigencore.testing.attacks.classifiers import Dense, Limits
 
-RANGES = (None, (0.0, 1.0), (-2.0, 5.0))  # bounds of the inputs
+# Bounds of the inputs: none, the same for all entries, and different ones for each entry.
+RANGES: tuple[Limits, ...] = (
+    None,
+    (0.0, 1.0),
+    (-2.0, 5.0),
+    (np.linspace(-2.0, 0.5, INPUTS), np.linspace(0.0, 3.0, INPUTS)),
+)
 SLACK = 1e-6  # relative to eps, or to the range of the inputs
 WITHIN_REACH = 1.05  # an attack may need at most this multiple of the exact distance
 
@@ -45,30 +58,31 @@ def returns_inputs_of_the_same_kind(subject: AttackSubject) -> None:
 
 def stays_in_the_ball(subject: AttackSubject) -> None:
     """No input moves by more than eps, up to rounding, whatever the range of the inputs."""
-    for bounds in RANGES:
-        classifier = curved(subject.library, bounds)
+    for limits in RANGES:
+        classifier = curved(subject.library, limits)
         x = arrays.to_host(classifier.samples()[0])
-        span = 1.0 if bounds is None else bounds[1] - bounds[0]
+        span = 1.0 if limits is None else float(np.max(limits[1] - limits[0]))
         for norm, radius in subject.balls():
             for eps in (span * radius / 10, span * radius):
                 moved = _lengths(arrays.to_host(subject.run(classifier, eps, norm)) - x, norm)
                 most = eps * (1 + SLACK) + 4 * subject.library.eps * float(np.abs(x).max())
                 demand(
                     bool(np.all(moved <= most)),
-                    f"an input moved by {moved.max():g} in the norm {norm}; eps is {eps:g}, bounds {bounds}",
+                    f"an input moved by {moved.max():g} in the norm {norm}; eps is {eps:g}, bounds {limits}",
                 )
 
 
 def stays_in_the_bounds(subject: AttackSubject) -> None:
-    """No input leaves the bounds of the classifier."""
-    for bounds in RANGES[1:]:
-        assert bounds is not None
-        low, high = bounds
-        classifier = curved(subject.library, bounds)
+    """No input leaves the bounds of the classifier, which may differ from entry to entry."""
+    for limits in RANGES[1:]:
+        assert limits is not None
+        low, high = limits
+        span = float(np.max(high - low))
+        classifier = curved(subject.library, limits)
         for norm, radius in subject.balls():
-            found = arrays.to_host(subject.run(classifier, 3 * (high - low) * radius, norm))
-            excess = max(low - float(found.min()), float(found.max()) - high)
-            demand(excess <= SLACK * (high - low), f"an input left the bounds {bounds} by {excess:g}")
+            found = arrays.to_host(subject.run(classifier, 3 * span * radius, norm))
+            excess = float(np.max(np.maximum(low - found, found - high)))
+            demand(excess <= SLACK * span, f"an input left the bounds {limits} by {excess:g}")
 
 
 # -- what it finds -----------------------------------------------------------------------------------------

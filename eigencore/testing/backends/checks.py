@@ -1,13 +1,16 @@
 """Selects the conformance checks that apply to a backend.
 
-The capabilities of the bound problem decide which checks apply. Each check is a law of `operator_laws`,
-`weight_laws` or `classifier_laws` and has its name. Derivatives are compared with finite differences in
-float64, and numbers in another precision with those in float64. The problem should be small and not fully
-trained: if all gradients are zero, the checks have nothing to examine.
+The capabilities of the bound problem decide which checks apply, and one more applies if a loss is given that
+is differentiated wrongly. Each check is a law of `operator_laws`, `weight_laws` or `classifier_laws` and has
+its name. Derivatives are compared with finite differences in float64, and numbers in another precision with
+those in float64; a backend without float64 is examined less strictly, in its own precision, and a warning
+says so. The problem should be small and not fully trained: if all gradients are zero, the checks have
+nothing to examine.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +46,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
             weight_laws.loss_is_evaluated_at_the_weights,
             weight_laws.products_match_differences_of_the_loss,
             weight_laws.parameters_are_blocks_of_the_whole,
+            weight_laws.several_globs_select_their_parameters,
         ),
     ),
     (
@@ -52,7 +56,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
             classifier_laws.few_samples_are_the_first,
             classifier_laws.logits_are_well_formed,
             classifier_laws.rows_are_independent,
-            classifier_laws.float64_is_available,
+            classifier_laws.listed_precisions_are_available,
             classifier_laws.arguments_are_not_modified,
         ),
     ),
@@ -73,6 +77,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
         frozenset({Capability.WEIGHT_LOSS, Capability.LOGITS}),
         (
             weight_laws.sample_curvature_is_well_formed,
+            weight_laws.sample_curvature_has_the_requested_precision,
             weight_laws.sample_curvature_is_that_of_the_sample_alone,
             weight_laws.sample_curvatures_add_up_to_the_operator,
             weight_laws.sample_curvature_agrees_along_one_parameter,
@@ -87,6 +92,7 @@ def backend_checks(
     backend: str | Backend | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    wrong_loss: Any = None,
     known_failures: Mapping[str, str] | None = None,
     **options: Any,
 ) -> list[Check[BackendSubject]]:
@@ -99,6 +105,8 @@ def backend_checks(
         problem: a registered name, a Problem, or a function that returns one.
         backend: a registered name, or a Backend that is not registered; None: the problem's own.
         device, dtype: where and in which precision the problem is bound.
+        wrong_loss: a loss for the same model and data that is differentiated wrongly without an error, such
+            as one with a detached factor. The backend has to refuse it; None leaves this check out.
         known_failures: name of a check or NAME/WHERE, with * for any text -> why the check fails.
         **options: options of the backend.
 
@@ -121,8 +129,15 @@ def backend_checks(
         problem = problem()
     if problem.operator is not None:
         raise ValueError("the problem is an operator and needs no backend; expected one with a model")
-    subject = BackendSubject(backend, problem, device, dtype, options)
+    subject = BackendSubject(backend, problem, device, dtype, options, wrong_loss)
+    if subject.exact_dtype is None:
+        warnings.warn(
+            f"{subject.where} has no float64: derivatives are compared with finite differences in its own "
+            "precision, which detect errors above a few percent only",
+            stacklevel=2,
+        )
     laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
+    laws += [operator_laws.wrong_derivatives_are_refused] * (wrong_loss is not None)
     return with_known_failures(checks_of(subject, laws), known_failures, "this backend")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.entries import Capability
+from eigencore.errors import UsageError
 from eigencore.interfaces import Classifier, Objective
 from eigencore.objectives import CrossEntropy
+from eigencore.problems.sharing import DTYPES, bounds_excess, bounds_of_rows
 from eigencore.space import Array
-from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_well_formed
+from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
 from eigencore.testing.backends.differences import check_first_derivative, skip_unless_any
 from eigencore.testing.backends.subject import BackendSubject, direction, rows_like
 from eigencore.testing.checks import demand
@@ -39,13 +42,15 @@ def samples_are_well_formed(subject: BackendSubject) -> None:
         low >= 0 and high < classifier.classes,
         f"labels from {low} to {high} for {classifier.classes} classes",
     )
-    expected = subject.problem.bounds
-    demand(classifier.bounds == expected, f"the bounds are {classifier.bounds}; expected {expected}")
-    if classifier.bounds is not None:
-        (low_x, high_x), slack = classifier.bounds, arrays.eps(classifier) * max(map(abs, classifier.bounds))
-        least, most = float(classifier.xp.min(x)), float(classifier.xp.max(x))
-        within = low_x - slack <= least and most <= high_x + slack
-        demand(within, f"inputs lie from {least} to {most}; the bounds are {classifier.bounds}")
+    expected = bounds_of_rows(subject.problem.bounds, classifier.shape, classifier)
+    if expected is None or classifier.bounds is None:
+        demand(expected is classifier.bounds, f"the bounds are {classifier.bounds}; expected {expected}")
+        return
+    for which, found, one in zip(("lower", "upper"), classifier.bounds, expected, strict=True):
+        demand_well_formed(found, (d,), classifier, f"the {which} bounds")
+        demand(bool(classifier.xp.all(found == one)), f"the {which} bounds are {found}; expected {one}")
+    excess = bounds_excess(x, classifier.bounds)
+    demand(excess == 0, f"inputs exceed their bounds by {excess}")
 
 
 def few_samples_are_the_first(subject: BackendSubject) -> None:
@@ -99,25 +104,28 @@ def _rows(x: Array, chosen: list[int], classifier: Classifier) -> Array:
     return classifier.xp.take(x, classifier.xp.asarray(chosen, device=classifier.device), axis=0)
 
 
-def float64_is_available(subject: BackendSubject) -> None:
-    """classifier("float64") is float64 throughout, and agrees with the classifier in its own precision."""
-    classifier, exact = subject.classifier, subject.bound.classifier("float64")
-    demand(arrays.eps(exact) < 1e-15, f'classifier("float64") has the data type {exact.dtype}')
-    x, y = subject.samples(exact)
-    demand_well_formed(x, tuple(x.shape), exact, "samples")
-    logits = exact.logits(x)
-    demand_well_formed(logits, (x.shape[0], exact.classes), exact, "logits")
-    if subject.offers(Capability.INPUT_GRADIENT):
-        for part in exact.value_and_grad(CrossEntropy(), x, y):
-            demand_well_formed(part, tuple(part.shape), exact, "value_and_grad")
-    own = classifier.logits(subject.samples()[0])
-    expected = arrays.zeros((1,), classifier).dtype
-    demand(
-        own.dtype == expected,
-        f'classifier("float64") changed the logits of the existing classifier from {expected} to {own.dtype}',
-    )
-    what = "the logits in its own precision and in float64"
-    demand_close(arrays.to_host(own), arrays.to_host(logits), arrays.eps(classifier), what)
+def listed_precisions_are_available(subject: BackendSubject) -> None:
+    """The classifier of a listed type has it throughout and agrees with its own; others are refused."""
+    own = subject.classifier
+    before = arrays.to_host(own.logits(subject.samples()[0]))
+    for dtype in DTYPES:
+        if dtype not in subject.bound.precisions:
+            demand_error(partial(subject.bound.classifier, dtype), UsageError)
+            continue
+        classifier = subject.bound.classifier(dtype)
+        found = arrays.zeros((1,), classifier).dtype
+        demand(found == getattr(classifier.xp, dtype), f"classifier({dtype!r}) has the data type {found}")
+        x, y = subject.samples(classifier)
+        demand_well_formed(x, tuple(x.shape), classifier, "samples")
+        logits = classifier.logits(x)
+        demand_well_formed(logits, (x.shape[0], classifier.classes), classifier, "logits")
+        if subject.offers(Capability.INPUT_GRADIENT):
+            for part in classifier.value_and_grad(CrossEntropy(), x, y):
+                demand_well_formed(part, tuple(part.shape), classifier, "value_and_grad")
+        eps = max(arrays.eps(classifier), arrays.eps(own))
+        demand_close(before, arrays.to_host(logits), eps, f"the logits in its own precision and in {dtype}")
+    after = own.logits(subject.samples()[0])
+    demand_well_formed(after, before.shape, own, "logits after classifiers in other precisions were made")
 
 
 def arguments_are_not_modified(subject: BackendSubject) -> None:
@@ -170,7 +178,8 @@ def gradients_match_differences(subject: BackendSubject) -> None:
                 return arrays.to_host(objective.value(classifier.logits(x + t * v), y))
 
             size = float(classifier.xp.max(classifier.xp.abs(classifier.logits(x))))
-            changed.append(check_first_derivative(slopes, value, size, f"gradients of {objective}"))
+            what = f"gradients of {objective}"
+            changed.append(check_first_derivative(slopes, value, size, what, arrays.eps(classifier)))
     skip_unless_any(changed, "gradients")
 
 
@@ -227,7 +236,8 @@ def input_products_match_differences_of_gradients(subject: BackendSubject) -> No
                 return np.asarray(np.sum(u * arrays.to_host(gradient), axis=1))
 
             size = float(classifier.xp.max(classifier.xp.abs(classifier.logits(x))))
-            changed.append(check_first_derivative(slopes, slope, size, f"input products of {objective}"))
+            what = f"input products of {objective}"
+            changed.append(check_first_derivative(slopes, slope, size, what, arrays.eps(classifier)))
     skip_unless_any(changed, "input products")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unittest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.entries import Capability
-from eigencore.errors import CapabilityError, UnknownNameError, UsageError
+from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator
 from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
 from eigencore.testing.backends.subject import BackendSubject, direction, numbers
@@ -112,6 +113,8 @@ def two_binds_agree(subject: BackendSubject) -> None:
 
 def agrees_with_float64(subject: BackendSubject) -> None:
     """Results agree with those in float64 to half of the digits of their own precision."""
+    if subject.exact_dtype is None:
+        raise unittest.SkipTest("the backend has no float64 to compare with")
     own, exact = numbers(subject.bound), numbers(subject.exact)
     demand(own.keys() == exact.keys(), f"it offers {list(own)}, but {list(exact)} in float64")
     for name, expected in exact.items():
@@ -136,6 +139,17 @@ def invalid_requests_are_refused(subject: BackendSubject) -> None:
         demand_error(lambda: subject.bound.loss(v), CapabilityError)
     if not subject.offers(Capability.LOGITS):
         demand_error(subject.bound.classifier, CapabilityError)
+
+
+def wrong_derivatives_are_refused(subject: BackendSubject) -> None:
+    """A loss that is differentiated wrongly raises ProblemError, in the first product at the latest.
+
+    A custom operation may have a backward pass that is not its derivative or can't be differentiated again;
+    the eigenvalues are then wrong, and no certificate shows it. A comparison with central differences along
+    one direction does (see `eigencore.problems.sharing.derivative_gaps`).
+    """
+    v = direction(subject.operator, 12)
+    demand_error(lambda: subject.bind(loss=subject.wrong_loss).operator().matvec(v), ProblemError)
 
 
 def global_random_state_is_unchanged(subject: BackendSubject) -> None:

@@ -34,6 +34,7 @@ class BackendSubject:
     device: str | None = None
     dtype: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    wrong_loss: Any = None
 
     @property
     def where(self) -> str:
@@ -52,8 +53,13 @@ class BackendSubject:
 
     @cached_property
     def exact(self) -> Bound:
-        """The problem bound in float64, where finite differences have enough digits."""
-        return self.bind(dtype="float64")
+        """The problem bound in float64, where finite differences have enough digits, if it is available."""
+        return self.bind(dtype=self.exact_dtype)
+
+    @property
+    def exact_dtype(self) -> str | None:
+        """ "float64" if it is available; None: the problem's own precision."""
+        return "float64" if "float64" in self.bound.precisions else None
 
     @cached_property
     def operator(self) -> LinearOperator:

@@ -69,7 +69,7 @@ def products_match_differences_of_the_loss(subject: BackendSubject) -> None:
             return np.array(bound.loss(t * v))
 
         curvature = np.array(arrays.scalar(v @ A.matvec(v)))
-        changed.append(check_second_derivative(curvature, loss, 1.0, "v'Av"))
+        changed.append(check_second_derivative(curvature, loss, 1.0, "v'Av", arrays.eps(A)))
     skip_unless_any(changed, "the loss")
 
 
@@ -99,12 +99,42 @@ def parameters_are_blocks_of_the_whole(subject: BackendSubject) -> None:
         )
 
 
+def several_globs_select_their_parameters(subject: BackendSubject) -> None:
+    """Globs in a list or separated by commas select every parameter that one of them matches, once."""
+    chosen = [one for one in subject.bound.layout() if "," not in one.name][-2:]
+    names, sizes = [one.name for one in chosen], [one.where.stop - one.where.start for one in chosen]
+    globs = [glob.escape(name) for name in (*reversed(names), *names)]
+    for params in (globs, ",".join(globs)):
+        found = [one.name for one in subject.bound.layout(params)]
+        demand(found == names, f"the layout of {params} has {found}; expected {names}")
+        n = subject.bound.operator(params=params).shape[0]
+        demand(n == sum(sizes), f"the operator over {params} has {n} rows; expected {sum(sizes)}")
+
+
 def sample_curvature_is_well_formed(subject: BackendSubject) -> None:
     """One finite number per sample."""
     x, y = subject.samples()
     for objective in subject.objectives():
         curvature = subject.bound.sample_curvature(objective, direction(subject.operator, 26), x, y)
         demand_well_formed(curvature, (x.shape[0],), subject.operator, f"sample_curvature of {objective}")
+
+
+def sample_curvature_has_the_requested_precision(subject: BackendSubject) -> None:
+    """In every available precision it is of that type, and agrees with that in the operator's precision."""
+    x, y = subject.samples()
+    v = direction(subject.operator, 30)
+    own = arrays.to_host(subject.bound.sample_curvature(CrossEntropy(), v, x, y))
+    for dtype in subject.bound.precisions:
+        space = subject.bound.classifier(dtype)
+        found = subject.bound.sample_curvature(CrossEntropy(), v, x, y, dtype=dtype)
+        demand_well_formed(found, (x.shape[0],), space, f"sample_curvature(dtype={dtype!r})")
+        allowed = 10 * max(arrays.eps(space), arrays.eps(subject.operator)) ** 0.5
+        error, size = np.linalg.norm(arrays.to_host(found) - own), np.linalg.norm(own)
+        demand(
+            error <= allowed * size,
+            f"sample curvatures in {dtype} and in the precision of the operator differ by {error:.2g}; their "
+            f"norm is {size:.2g}",
+        )
 
 
 def sample_curvature_is_that_of_the_sample_alone(subject: BackendSubject) -> None:
@@ -124,7 +154,7 @@ def sample_curvature_is_that_of_the_sample_alone(subject: BackendSubject) -> Non
 
 def sample_curvatures_add_up_to_the_operator(subject: BackendSubject) -> None:
     """The mean of the curvatures over all data, or their sum if the loss is a sum, is v'Av."""
-    bound = subject.bind(dtype="float64", validation=None)
+    bound = subject.bind(dtype=subject.exact_dtype, validation=None)
     objective, scale = loss_in_logits(bound)
     x, y = bound.classifier().samples()
     A = bound.operator()
@@ -150,13 +180,18 @@ def sample_curvature_agrees_along_one_parameter(subject: BackendSubject) -> None
 
 def _bound_to_one_sample(subject: BackendSubject, x: Array, y: Array) -> Bound:
     return subject.bind(
-        dtype="float64", data=[(x, y)], validation=None, weight=None, reduction="mean", description=""
+        dtype=subject.exact_dtype,
+        data=[(x, y)],
+        validation=None,
+        weight=None,
+        reduction="mean",
+        description="",
     )
 
 
 def _demand_curvature(reported: float, A: LinearOperator, v: Array, what: str) -> None:
     expected, size = arrays.scalar(v @ A.matvec(v)), arrays.norm(A.matvec(v))
     demand(
-        abs(reported - expected) <= 1e-8 * size,
+        abs(reported - expected) <= arrays.eps(A) ** 0.5 * size,
         f"{what}: the sample curvature is {reported:.8g}; v'Av is {expected:.8g}",
     )

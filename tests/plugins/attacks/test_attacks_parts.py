@@ -72,16 +72,23 @@ def test_a_tie_is_not_misclassified() -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-@pytest.mark.parametrize("bounds", [None, (-1.0, 2.0)])
+@pytest.mark.parametrize(
+    "bounds", [None, (np.full(6, -1.0), np.full(6, 2.0)), (np.linspace(-3, -1, 6), np.linspace(2, 5, 6))]
+)
 def test_projection_respects_ball_and_bounds_and_keeps_inner_points(norm, bounds, array_library) -> None:
     centre = array_library.array(RNG.uniform(-1, 2, (50, 6)))
-    ball = NormBall(0.3, norm, bounds)
+    ball = NormBall(
+        0.3,
+        norm,
+        None if bounds is None else (array_library.array(bounds[0]), array_library.array(bounds[1])),
+    )
     x = ball.project(centre + array_library.array(RNG.standard_normal((50, 6))), centre)
     change = arrays.to_host(x - centre)
     distance = np.linalg.norm(change, ord=np.inf if norm == "Linf" else 2, axis=1)
     assert np.all(distance <= 0.3 * (1 + 10 * array_library.eps))
     if bounds is not None:
-        assert np.all((arrays.to_host(x) >= -1) & (arrays.to_host(x) <= 2))
+        slack = 4 * array_library.eps
+        assert np.all((arrays.to_host(x) >= bounds[0] - slack) & (arrays.to_host(x) <= bounds[1] + slack))
     again = arrays.to_host(ball.project(x, centre))
     np.testing.assert_allclose(again, arrays.to_host(x), atol=4 * array_library.eps)
 

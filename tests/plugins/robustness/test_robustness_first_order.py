@@ -15,7 +15,8 @@ class Linear:
     """z = W x + b."""
 
     def __init__(self, W, b, bounds=None):
-        self.W, self.b, self.bounds = W, b, bounds
+        self.W, self.b = W, b
+        self.bounds = None if bounds is None else tuple(np.full(W.shape[1], bound) for bound in bounds)
         self.xp, self.dtype, self.device = xp, np.float64, "cpu"
         self.shape, self.classes = (W.shape[1],), len(W)
 
@@ -27,7 +28,12 @@ class Linear:
         return objective.value(z, y), objective.grad(z, y) @ self.W
 
 
-@pytest.fixture(params=[None, (0.0, 1.0), (-3.0, 5.0)], ids=["no bounds", "0 to 1", "-3 to 5"])
+PER_ENTRY = np.linspace(-3, 0.5, 6), np.linspace(1, 2, 6)
+
+
+@pytest.fixture(
+    params=[None, (0.0, 1.0), (-3.0, 5.0), PER_ENTRY], ids=["no bounds", "0 to 1", "-3 to 5", "per entry"]
+)
 def linear(request):
     rng = np.random.default_rng(0)
     low, high = request.param or (0.0, 1.0)
@@ -88,8 +94,7 @@ def test_r1_is_infinite_if_all_gradients_are_zero():
 
 def _shortest(classifier: Linear, x: np.ndarray, label: int) -> float:
     """Returns the minimum over the reachable classes, by sequential quadratic programming."""
-    low, high = classifier.bounds
-    limits, best = [(low - at, high - at) for at in x], np.inf
+    limits, best = list(zip(*(bound - x for bound in classifier.bounds), strict=True)), np.inf
     z = classifier.W @ x + classifier.b
     for k in set(range(classifier.classes)) - {label}:
         g, m = classifier.W[label] - classifier.W[k], z[label] - z[k]

@@ -68,7 +68,10 @@ def test_noise_that_is_stronger_than_the_attack_fails():
 
 
 def test_unknown_bounds_warn():
-    assert gates.bounds_are_known((0, 1)).outcome is GateOutcome.PASS
+    known = gates.bounds_are_known((np.zeros(3), np.ones(3)))
+    assert (known.outcome, known.observed) == (GateOutcome.PASS, "inputs stay between 0 and 1")
+    per_entry = gates.bounds_are_known((np.array([-2.1179, -1.8044]), np.array([2.2489, 2.64])))
+    assert per_entry.observed == "inputs stay between -2.12..-1.8 and 2.25..2.64"
     assert gates.bounds_are_known(None).outcome is GateOutcome.WARN
 
 

@@ -38,30 +38,188 @@ def save(tmp_path):
     return write
 
 
+def prefixed(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+def averaged(state):
+    """What AveragedModel saves."""
+    return {"n_averaged": torch.tensor(7), **prefixed("module.", state)}
+
+
+def lightning(state, prefix="model."):
+    """A file by Lightning, with the network under one attribute of its module, and the state of a metric."""
+    return {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {
+            **prefixed(prefix, state),
+            "loss_fn.weight": torch.ones(3),
+            "metric.seen": torch.ones(1),
+        },
+        "loops": {},
+        "callbacks": {"ModelCheckpoint{}": {"best_model_score": torch.tensor(0.5)}},
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"params": [0]}]}],
+        "hyper_parameters": {"lr": 0.1, "layers": [4, 7]},
+    }
+
+
+# What a file contains, and how the description of the bound problem continues after its name.
 WRAPS = {
-    "alone": lambda state: state,
-    "state_dict": lambda state: {"epoch": 3, "state_dict": state},
-    "model": lambda state: {"model": state, "optimizer": {"state": {}}},
-    "model_state_dict": lambda state: {"model_state_dict": state, "loss": torch.tensor(0.5)},
-    "parallel": lambda state: {"module." + name: value for name, value in state.items()},
-    "compiled": lambda state: {"_orig_mod." + name: value for name, value in state.items()},
+    "alone": (lambda state: state, ""),
+    "state_dict": (lambda state: {"epoch": 3, "state_dict": state}, ""),
+    "model": (lambda state: {"model": state, "optimizer": {"state": {}}}, ""),
+    "net": (lambda state: {"net": state, "acc": 0.9}, ""),
+    "module": (lambda state: {"module": state, "lr_scheduler": None}, ""),
+    "model_state_dict": (lambda state: {"model_state_dict": state, "loss": torch.tensor(0.5)}, ""),
+    "parallel": (lambda state: prefixed("module.", state), ""),
+    "compiled": (lambda state: prefixed("_orig_mod.", state), ""),
+    "compiled, parallel": (lambda state: {"model": prefixed("module._orig_mod.", state)}, ""),
+    "parallel, compiled": (lambda state: prefixed("_orig_mod.module.", state), ""),
+    "a stack": (lambda state: {"state_dict": prefixed("model.module._orig_mod.net.", state)}, ""),
+    "parts": (
+        lambda state: {
+            f"0.module.{n[2:]}" if n[0] == "0" else f"2._orig_mod.{n[2:]}": x for n, x in state.items()
+        },
+        "",
+    ),
+    "averaged": (averaged, ", without its entries n_averaged"),
+    "averaged, parallel": (
+        lambda state: {"model": prefixed("module.", averaged(state))},
+        ", without its entries module.n_averaged",
+    ),
+    "lightning": (lightning, ", without its entries loss_fn.weight, metric.seen"),
+    "lightning, another attribute": (
+        lambda state: lightning(state, "backbone."),
+        " under state_dict: backbone., without its entries loss_fn.weight, metric.seen",
+    ),
+    "lightning, compiled": (
+        lambda state: lightning(state, "model._orig_mod."),
+        ", without its entries loss_fn.weight, metric.seen",
+    ),
+    "another prefix": (lambda state: prefixed("network.", state), " under network."),
+    "an average alone": (
+        lambda state: {"model_ema": prefixed("module.", state)},
+        " under model_ema: module.",
+    ),
+    "an average besides": (
+        lambda state: {"state_dict_ema": {n: x + 1 for n, x in state.items()}, "state_dict": state},
+        "",
+    ),
+    "an average in the same dict": (
+        lambda state: {
+            **prefixed("ema_model.", {n: x + 1 for n, x in state.items()}),
+            **prefixed("model.", state),
+        },
+        ", without its entries ema_model.0.weight, ema_model.0.bias, ema_model.2.weight, ema_model.2.bias",
+    ),
 }
 
 
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_the_operator_is_that_of_the_checkpoints_weights(wrap, small, trained, save, hessian):
     expected = hessian(small(model=trained))
-    file = save(WRAPS[wrap](trained.state_dict()))
-    problem = small(checkpoint=file)
+    content, note = WRAPS[wrap]
+    problem = small(checkpoint=save(content(trained.state_dict())))
     before = {name: value.clone() for name, value in problem.model.state_dict().items()}
     torch.testing.assert_close(hessian(problem), expected, rtol=0, atol=0)
     torch.testing.assert_close(dict(problem.model.state_dict()), before, rtol=0, atol=0)
     assert float((hessian(small()) - expected).abs().max()) > 0.01
+    assert bind(problem, TorchOptions()).description.endswith(f", weights of weights.pt{note}")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_compiled_model_takes_a_plain_file_and_the_other_way_round(whole, small, trained, save, hessian):
+    def compiled(model):
+        if whole:
+            return torch.compile(model, backend="eager")
+        model[0] = torch.compile(model[0], backend="eager")
+        return model
+
+    expected, plain = hessian(small(model=trained)), save(trained.state_dict(), "plain.pt")
+    found = hessian(small(model=compiled(small().model), checkpoint=plain))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    file = save(compiled(trained).state_dict(), "compiled.pt")
+    assert any("_orig_mod" in name for name in torch.load(file))
+    for model in (small().model, compiled(small().model)):
+        found = hessian(small(model=model, checkpoint=file))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_model_whose_own_parts_have_the_names_of_wrappers(small, trained, save, hessian):
+    class Own(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module, self.weight = module, nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.module(x) * self.weight
+
+    def own(model):
+        return Own(nn.Sequential(model[0], nn.Tanh(), Own(model[2])))
+
+    expected = hessian(small(model=own(trained)))
+    for wrap in (lambda state: state, averaged, lightning):
+        file = save(wrap(own(trained).state_dict()))
+        found = hessian(small(model=own(small().model), checkpoint=file))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_old_files_that_lack_what_only_training_needs(small, save, hessian):
+    norm = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
+    state = {name: x for name, x in norm.state_dict().items() if "num_batches_tracked" not in name}
+    for wrap in (lambda state: state, lambda state: prefixed("module.", state), lightning):
+        with torch.random.fork_rng([]):
+            model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
+        found = hessian(small(model=model, checkpoint=save(wrap(state))))
+        torch.testing.assert_close(found, hessian(small(model=norm)), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_names_that_a_layer_itself_translates(prefix, small, save, hessian):
+    """The present weight normalisation reads files of the former one."""
+    old, new = small().model, small().model
+    nn.utils.weight_norm(old[0])
+    nn.utils.parametrizations.weight_norm(new[0])
+    with torch.no_grad():
+        old[0].weight_g.mul_(1.5)
+    file = save(prefixed(prefix, old.state_dict()))
+    found = hessian(small(model=new, checkpoint=file), "2.*")
+    torch.testing.assert_close(found, hessian(small(model=old), "2.*"), rtol=0, atol=1e-12)
+    assert float((found - hessian(small(), "2.*")).abs().max()) > 1e-3
+
+
+def test_tied_weights_that_were_saved_once(small, save, hessian):
+    class Tied(nn.Module):
+        def __init__(self, seed):
+            super().__init__()
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                self.first, self.second, self.head = (nn.Linear(4, n).double() for n in (4, 4, 3))
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+    state, expected = Tied(1).state_dict(), hessian(small(model=Tied(1)))
+    both = dict(state)
+    for kept in ("first.weight", "second.weight"):
+        once = {
+            name: x for name, x in state.items() if name == kept or ".weight" not in name or "head" in name
+        }
+        found = hessian(small(model=Tied(2), checkpoint=save(prefixed("module.", once))))
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    both["second.weight"] = both["second.weight"] + 1
+    refused(
+        small(model=Tied(2), checkpoint=save(both)),
+        "first.weight and second.weight are one weight in the model, but differ in",
+    )
 
 
 def test_the_description_names_the_checkpoint(small, trained, save):
     bound = bind(small(checkpoint=save(trained.state_dict(), "epoch 9.pt")), TorchOptions())
-    assert bound.description.endswith("float64, weights of epoch 9.pt")
+    assert bound.description.endswith("float64, weights of epoch 9.pt, evaluation mode")
 
 
 def test_the_given_model_can_be_trained_further(small, trained, save):
@@ -201,6 +359,106 @@ def test_names_that_do_not_fit(small, trained, save):
     )
 
 
+def test_what_is_left_over_is_named_on_both_sides(small, trained, save):
+    state = trained.state_dict()
+    refused(
+        small(checkpoint=save({**state, "3.weight": torch.ones(2)})),
+        r"does not match the model: it has 3\.weight, which the model does not have",
+    )
+    # Entries with the prefix belong to the network; those without it are named only if others are missing.
+    refused(
+        small(checkpoint=save(lightning({**state, "3.weight": torch.ones(2)}))),
+        r"it has model\.3\.weight, which the model does not have",
+    )
+    del state["0.bias"]
+    refused(
+        small(checkpoint=save(lightning(state))),
+        r"it lacks 0\.bias and has loss_fn\.weight, metric\.seen, which the model does not have",
+    )
+    other = {"zz": torch.ones(2)}
+    refused(small(checkpoint=save({"model": other, "net": state})), r"it lacks 0\.bias\nBuild")
+    state["0.bais"] = torch.ones(7)
+    hint = refused(
+        small(checkpoint=save(lightning(state))), r"it lacks 0\.bias and has model\.0\.bais, loss_fn"
+    )
+    assert hint == "Check the names; the closest are model.0.bais for 0.bias."
+    refused(
+        small(checkpoint=save({"n_averaged": torch.tensor(3)})), r"it lacks 0\.weight, .* and has n_averaged"
+    )
+
+
+def test_several_sets_of_weights_that_match(small, trained, save):
+    state = trained.state_dict()
+    two = {**prefixed("student.", state), **prefixed("teacher.", state)}
+    hint = refused(
+        small(checkpoint=save({"state_dict": two})),
+        r"contains 2 sets of weights that match .*, under state_dict: student\., state_dict: teacher\.",
+    )
+    assert "in a file of its own" in hint
+    refused(small(checkpoint=save({"model": state, "net": state})), "2 sets .* under model, net")
+    two = {**prefixed("model.", state), **prefixed("net.", state)}
+    refused(small(checkpoint=save(two)), r"2 sets .* under model\., net\.")
+
+
+def test_an_average_never_stands_in_for_weights_that_do_not_fit(small, trained, save):
+    state = trained.state_dict()
+    broken = {name: x for name, x in state.items() if name != "2.bias"}
+    refused(small(checkpoint=save({"state_dict": broken, "state_dict_ema": state})), r"it lacks 2\.bias")
+
+
+def test_types_that_would_not_keep_the_numbers(small, trained, save, hessian):
+    class Coded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.code = nn.Parameter(torch.arange(12, dtype=torch.int8).reshape(3, 4), requires_grad=False)
+            self.register_buffer("mask", torch.tensor([True, False, True, True]))
+            self.out = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.out(torch.tanh(nn.functional.linear(x * self.mask, self.code / 10.0)))
+
+    state = Coded().state_dict()
+
+    def of(**changed):
+        return small(model=Coded(), dtype=torch.float32, checkpoint=save({**state, **changed}))
+
+    expected = hessian(of())
+    same = of(code=state["code"].float(), mask=state["mask"].to(torch.uint8))
+    assert hessian(same).shape == expected.shape
+    refused(of(code=state["code"] + 0.5), r"code is float32 in .*weights.pt; expected int8 as in the model")
+    refused(of(code=state["code"].to(torch.int64) + 300), "code is int64 in")
+    imaginary = torch.complex(state["out.weight"], state["out.weight"])
+    refused(of(**{"out.weight": imaginary}), r"out\.weight is complex64 in .*; expected float32")
+    refused(of(**{"out.weight": torch.ones(3, 3, dtype=torch.int8)}), r"out\.weight is int8 in")
+
+
+def test_infinite_values_are_allowed_in_buffers_alone(small, save, hessian):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.zeros(3, dtype=torch.float64))
+            self.out = nn.Linear(4, 3).double()
+
+        def forward(self, x):
+            return self.out(x) * self.mask.exp()
+
+    state = Masked().state_dict()
+    state["mask"] = torch.tensor([0.0, -torch.inf, 0.0], dtype=torch.float64)
+    masked = Masked()
+    masked.load_state_dict(state)
+    found = hessian(small(model=Masked(), checkpoint=save(state)))
+    torch.testing.assert_close(found, hessian(small(model=masked)), rtol=0, atol=0)
+    state["mask"][0] = torch.nan
+    refused(small(model=Masked(), checkpoint=save(state)), "mask contains NaN")
+    eight = {"w": torch.full((3,), torch.nan).to(torch.float8_e4m3fn)}
+    model = nn.Linear(4, 3)
+    model.register_parameter("w", nn.Parameter(torch.ones(3).to(torch.float8_e4m3fn), requires_grad=False))
+    refused(
+        small(model=model, dtype=torch.float32, checkpoint=save({**model.state_dict(), **eight})),
+        "w contains NaN or infinite values",
+    )
+
+
 def test_shapes_that_do_not_fit(small, save):
     other = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 3))
     hint = refused(
@@ -218,7 +476,7 @@ def test_numbers_that_are_not_finite(small, trained, save):
 
 def test_a_model_that_cannot_be_copied(small, trained, save):
     problem = small(checkpoint=save(trained.state_dict()))
-    problem.model.extra = problem.model[0].weight * 2  # a tensor with a graph
+    problem.model.extra = [problem.model[0].weight * 2]  # a tensor with a graph, out of reach
     assert "load_state_dict" in refused(problem, "can't be copied")
 
 
@@ -287,7 +545,7 @@ def test_on_the_command_line(factory, analyzed, trained, save):
 def test_the_factorys_description_of_its_own_weights_is_not_used_for_a_checkpoint(analyzed, trained, save):
     _, output = analyzed("nets.py:make", "--set", f"problem.checkpoint={save(trained.state_dict())}")
     assert output["run"]["problem_description"] == ""
-    assert output["run"]["backend_description"].endswith("weights of weights.pt")
+    assert output["run"]["backend_description"].endswith("weights of weights.pt, evaluation mode")
 
 
 def test_refusals_on_the_command_line(analyzed):

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.batches import join_batches, map_tensors, sample_count, take_samples
-from eigencore_torch.fingerprints import bit_sum
+from eigencore_torch.batch_tensors import map_tensors
+from eigencore_torch.batches import join_batches, sample_count, take_samples
+from eigencore_torch.signatures import signature
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_loss_near_zero_keeps_its_reduction(dtype, small):
             parameter.mul_(3)
     confident = [(x, problem.model(x).argmax(1)) for x, _ in problem.data]
     easy = small(dtype=dtype, model=problem.model, data=confident)
-    assert bind(easy, TorchOptions())._risk._reduction.rule == "mean"
+    assert bind(easy, TorchOptions())._risk.reduction.rule == "mean"
 
 
 WEIGHTS = torch.tensor([1.0, 2, 5], dtype=torch.float64)
@@ -269,21 +270,21 @@ KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.in
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [1, 2, 7, 64])
-def test_one_changed_number_changes_the_bit_sum(kind, n):
+def test_one_changed_number_changes_the_signature(kind, n):
     x = torch.zeros(n + 1, dtype=kind)[1:]  # not aligned to eight bytes
-    before = int(bit_sum(x))
-    assert int(bit_sum(x.clone())) == before
+    before = int(signature(x))
+    assert int(signature(x.clone())) == before
     for i in range(n):
         changed = x.clone()
         changed[i] = 1
-        assert int(bit_sum(changed)) != before
+        assert int(signature(changed)) != before
 
 
-def test_the_bit_sum_does_not_depend_on_the_memory_format():
+def test_the_signature_does_not_depend_on_the_memory_format():
     x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
-    assert int(bit_sum(x.to(memory_format=torch.channels_last))) == int(bit_sum(x))
-    assert int(bit_sum(torch.tensor(3.0))) != int(bit_sum(torch.tensor(4.0)))
-    assert int(bit_sum(torch.empty(0))) == 0
+    assert int(signature(x.to(memory_format=torch.channels_last))) == int(signature(x))
+    assert int(signature(torch.tensor(3.0))) != int(signature(torch.tensor(4.0)))
+    assert int(signature(torch.empty(0))) == 0
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+import eigencore
 from eigencore.errors import UnknownNameError, UsageError
+from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.params import select
 
@@ -17,6 +19,43 @@ def test_a_pattern_selects_a_diagonal_block(small, hessian):
     biases = hessian(small(), "*.bias")
     where = torch.cat([torch.arange(28, 35), torch.arange(56, 59)])
     torch.testing.assert_close(biases, whole[where][:, where], rtol=0, atol=1e-12)
+
+
+def test_several_globs_select_their_union_in_the_models_order(small, hessian):
+    whole, problem = hessian(small()), small()
+    where = torch.cat([torch.arange(28), torch.arange(56, 59)])
+    expected = whole[where][:, where]
+    for params in ("2.bias,0.weight", ["2.bias", "0.weight"], ("0.we*", "2.bias", "0.weight")):
+        torch.testing.assert_close(hessian(problem, params), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(hessian(problem, "2.*, *.bias, 0.*"), whole, rtol=0, atol=1e-12)
+    bound, params = bind(problem, TorchOptions()), ["2.bias", "0.weight"]
+    assert [(one.name, one.where) for one in bound.layout(params)] == [
+        ("0.weight", slice(0, 28)),
+        ("2.bias", slice(28, 31)),
+    ]
+    v, w = torch.linspace(-1, 1, 31, dtype=torch.float64), torch.zeros(59, dtype=torch.float64)
+    w[where] = v
+    assert bound.loss(v, params) == pytest.approx(bound.loss(w), rel=1e-12)
+    x, y = problem.data[0]
+    mine = bound.sample_curvature(CrossEntropy(), v, x, y, params)
+    theirs = bound.sample_curvature(CrossEntropy(), w, x, y)
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    by_function = eigencore.operator(problem.model, problem.data, problem.loss, params=params)
+    assert by_function.shape == (31, 31)
+
+
+def test_each_of_several_globs_must_select_something(small):
+    problem = small()
+    bound = bind(problem, TorchOptions())
+    with pytest.raises(UnknownNameError, match=r"unknown parameter: '1\.\*'"):
+        bound.operator(params=["0.*", "1.*"])
+    with pytest.raises(UsageError, match="expected a glob of parameter names, or a list of globs") as caught:
+        bound.operator(params=list(problem.model.parameters()))
+    assert "params=[" in caught.value.hint
+    problem.model[0].requires_grad_(False)
+    with pytest.raises(UsageError, match=r"only frozen parameters match '0\.\*'"):
+        bound.operator(params="2.*,0.*")
+    assert bound.layout("*.weight")[0].name == "2.weight"
 
 
 @pytest.mark.parametrize(("pattern", "near"), [("2.wieght", "2.weight"), ("layer.*", "2.*"), ("0", "0.*")])

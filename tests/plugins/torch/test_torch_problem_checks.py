@@ -150,10 +150,7 @@ def test_weights_that_are_not_finite(small):
     refused(problem, "2.bias contains NaN or infinite weights: 1 of 3")
 
 
-def test_no_trainable_weights(small):
-    problem = small()
-    problem.model.requires_grad_(False)
-    assert "requires_grad_" in refused(problem, "no trainable weights")
+def test_no_weights(small):
     refused(small(model=nn.ReLU()), "no trainable weights")
 
 
@@ -163,6 +160,7 @@ def test_unsupported_layers_and_weights(small):
     assert "max_norm" in refused(small(model=renormalised), "0 changes its own weights")
     sparse = nn.Sequential(nn.Embedding(6, 4, sparse=True))
     assert "sparse to False" in refused(small(model=sparse), "0 has sparse gradients")
+    refused(small(model=nn.EmbeddingBag(6, 4, sparse=True)), "the model has sparse gradients")
     refused(small(model=nn.Linear(4, 3, dtype=torch.complex64)), "weight is complex; expected real")
     assert "to_empty" in refused(
         small(model=nn.Linear(4, 3, device="meta")), "weight has a shape but no values"
@@ -177,28 +175,6 @@ def test_a_model_or_loss_that_fails(small):
     refused(small(data=[(1, 2, 3)], loss=lambda model, batch: 1 / 0), r"loss\(model, batch\) failed")
 
 
-def test_the_checks_do_not_differentiate_the_loss(small):
-    """Faults are found before the first backward pass."""
-
-    class Counted(torch.autograd.Function):
-        backwards = 0
-
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, slope):
-            Counted.backwards += 1
-            return slope
-
-    problem = small(loss=lambda outputs, y: functional.cross_entropy(Counted.apply(outputs), y))
-    operator = bind(problem, TorchOptions()).operator()
-    assert Counted.backwards == 0
-    operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
-    assert Counted.backwards > 0
-
-
 def forward_samples(small, **options):
     """The number of samples in all forward passes before the first product, in units of the data."""
     seen = []
@@ -208,11 +184,14 @@ def forward_samples(small, **options):
     return sum(seen) / 15
 
 
-def test_checks_cost_less_than_two_gradients(small):
+def test_checks_cost_less_than_two_gradients(small, monkeypatch):
     """A gradient costs about three forward passes. The checks take one of the whole data, one in parts, one
     more of the first batch, and one of the first samples of the other batches (1 of 5, 1 of 3), each joined
     with the first samples of the first batch (2 of 7).
+
+    The probe, whose cost does not grow with the data, is counted in its own tests.
     """
+    monkeypatch.setattr("eigencore_torch.backend.probe", lambda *_: None)
     assert forward_samples(small) == 1 + 1 + 7 / 15 + (1 + 2 + 1 + 2) / 15
     assert forward_samples(small, check=False) == 2 * 7 / 15
 

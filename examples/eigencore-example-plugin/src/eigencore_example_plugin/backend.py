@@ -9,9 +9,16 @@ import array_api_compat.numpy as xp
 import numpy as np
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError
-from eigencore.interfaces import Objective, Parameter, Problem
+from eigencore.interfaces import Objective, Parameter, Params, Problem
 from eigencore.operators import FunctionOperator
-from eigencore.problems.sharing import check_cpu, check_dtype, check_kind, check_objective
+from eigencore.problems.sharing import (
+    DTYPES,
+    bounds_of_rows,
+    check_cpu,
+    check_dtype,
+    check_kind,
+    check_objective,
+)
 
 from eigencore_example_plugin.softmax import Numbers, SoftmaxRegression, layout
 
@@ -53,6 +60,7 @@ class SoftmaxBound:
     """A bound problem with every capability except minibatches; see `eigencore.interfaces.Bound`."""
 
     capabilities = frozenset(Capability) - {Capability.MINIBATCHES}
+    precisions = DTYPES
 
     def __init__(self, problem: Problem, model: SoftmaxRegression):
         self._problem, self._model = problem, model
@@ -65,7 +73,7 @@ class SoftmaxBound:
         """The library with its version, the device and the data type."""
         return f"numpy {np.__version__} cpu {self._model.W.dtype}"
 
-    def operator(self, kind: str = "hessian", params: str | None = None) -> FunctionOperator:
+    def operator(self, kind: str = "hessian", params: Params = None) -> FunctionOperator:
         """The Hessian of the loss over all data, with respect to the parameters that match `params`."""
         check_kind(kind, ("hessian",))
         selected, logits = layout(self._model, params), self._model.logits(self._x)
@@ -77,7 +85,7 @@ class SoftmaxBound:
 
         return FunctionOperator(product, selected.n, xp=xp, dtype=self._model.W.dtype, device="cpu")
 
-    def loss(self, direction: Numbers | None = None, params: str | None = None) -> float:
+    def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given."""
         model = self._model
         if direction is not None:
@@ -86,13 +94,21 @@ class SoftmaxBound:
         return self._sample_weight * float(np.sum(values, dtype=np.float64))
 
     def sample_curvature(
-        self, objective: Objective, direction: Numbers, x: Numbers, y: Numbers, params: str | None = None
+        self,
+        objective: Objective,
+        direction: Numbers,
+        x: Numbers,
+        y: Numbers,
+        params: Params = None,
+        dtype: str | None = None,
     ) -> Numbers:
         """v' H_s v (b,) of each sample's objective over the weights, along the direction v (n,)."""
-        change = layout(self._model, params).unflatten(direction).logits(x)
-        return np.asarray(np.sum(change * objective.hvp(self._model.logits(x), y, change), axis=1))
+        model = self._model.astype(dtype or self._model.W.dtype)
+        x = x.astype(model.W.dtype)
+        change = layout(model, params).unflatten(direction).astype(model.W.dtype).logits(x)
+        return np.asarray(np.sum(change * objective.hvp(model.logits(x), y, change), axis=1))
 
-    def layout(self, params: str | None = None) -> tuple[Parameter, ...]:
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The name, position and norm of each parameter that matches `params`."""
         return layout(self._model, params).parameters
 
@@ -108,10 +124,11 @@ class SoftmaxClassifier:
 
     xp, device = xp, "cpu"
 
-    def __init__(self, model: SoftmaxRegression, samples: Samples, bounds: tuple[float, float] | None):
-        self._model, self._samples, self.bounds = model, samples, bounds
+    def __init__(self, model: SoftmaxRegression, samples: Samples, bounds: Any):
+        self._model, self._samples = model, samples
         self.dtype, (self.classes, d) = model.W.dtype, model.W.shape
         self.shape = (d,)
+        self.bounds = bounds_of_rows(bounds, self.shape, self)
 
     def samples(self, most: int | None = None) -> Samples:
         """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from eigencore.interfaces import Parameter
+from eigencore.interfaces import Parameter, Params
 from eigencore.problems.sharing import flat_slices, select_names
 
 Numbers: TypeAlias = npt.NDArray[Any]
@@ -61,11 +61,11 @@ class SoftmaxLayout:
         return np.concatenate([getattr(gradient, name).reshape(-1) for name, _, _ in self.parameters])
 
 
-def layout(model: SoftmaxRegression, params: str | None = None) -> SoftmaxLayout:
-    """The parameters whose names match the glob `params`; None selects both.
+def layout(model: SoftmaxRegression, params: Params = None) -> SoftmaxLayout:
+    """The parameters whose names match the glob or globs `params`; None selects both.
 
     Raises:
-        UnknownNameError: no parameter matches.
+        UnknownNameError: no parameter matches a glob.
     """
     weights = {name: getattr(model, name) for name in select_names(("W", "b"), params)}
     slices = flat_slices(array.size for array in weights.values())

@@ -1,0 +1,16 @@
+"""What backends have in common.
+
+A plugin must not import another plugin, so logic that several backends need lives here. The functions work
+on names, sizes and arrays, and import no framework.
+
+- `minibatches`: random batches, weighted so that they estimate a sum over all batches without bias.
+- `parameters`: the parameters that a pattern selects, and their positions in a flat vector.
+- `derivatives`: comparing derivatives with central differences.
+- `arguments`: checks of the arguments that every backend takes.
+- `bounds`: the bounds of inputs.
+- `demo`: data for demo problems, and the packages that they need.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

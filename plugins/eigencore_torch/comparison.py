@@ -1,0 +1,223 @@
+"""Compares the loss of some samples with those of two parts, by as many gradients as a decision takes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eigencore.errors import ProblemError
+from eigencore_torch.additivity import Relation, Slope, last_weights, relate, slope
+from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batch_tensors import Batch, map_tensors
+from eigencore_torch.batches import join_batches, sample_count, take_samples
+from eigencore_torch.failure_hints import single_sample_hint
+from eigencore_torch.number_types import converted
+from eigencore_torch.params import differentiable
+from eigencore_torch.reduction import DECLARE_HINT, Rule
+from eigencore_torch.user_errors import explain_errors
+from eigencore_torch.weight_space import shifted_weights
+
+Outcome = Literal["mean", "sum", "neither", "undecided"]
+
+# The largest error of a share, relative to the smaller of the two expected shares, for each Detail.
+_LARGEST_ERRORS = 1e-4, 1e-4, 1e-3, 1e-3
+# Shares that differ by less, in the same units, are not distinguished: no batch has that many labels.
+_SAME = 1e-7
+
+
+class Detail(IntEnum):
+    """What losses are compared by; the later ones cost more."""
+
+    OUTPUTS = 0  # gradients over the outputs of the model, which is not called again; for pairs only
+    LAST_WEIGHTS = 1
+    ALL_WEIGHTS = 2
+    SHIFTED_WEIGHTS = 3  # at other weights, where the network is not dead, nor its last layer zero
+
+
+@dataclass
+class Samples:
+    """Samples with their loss and its gradients, as far as these have been computed.
+
+    Attributes:
+        name: their name in messages.
+        index: the number of the batch that they are from.
+        value: their loss with its graph, until a gradient is computed from it.
+        outputs: the outputs of the model for them, one row per sample, if they are pairs.
+        derived: whether they are a part of a batch, or a union of parts.
+    """
+
+    name: str
+    batch: Batch
+    index: int
+    value: Tensor | None = None
+    outputs: Tensor | None = None
+    derived: bool = False
+    slopes: dict[Detail, Slope] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return sample_count(self.batch) or 0
+
+    @property
+    def cheapest(self) -> Detail:
+        """What their loss is obtained from at the lowest cost."""
+        return Detail.LAST_WEIGHTS if self.outputs is None else Detail.OUTPUTS
+
+    def part(self, name: str, where: slice) -> Samples:
+        """Some of the samples."""
+        outputs = None if self.outputs is None else self.outputs[where]
+        return Samples(name, take_samples(self.batch, where), self.index, outputs=outputs, derived=True)
+
+    def joined(self, other: Samples) -> Samples:
+        """These samples and others of the same shape, from whose batch the union takes its number."""
+        outputs = None
+        if self.outputs is not None and other.outputs is not None:
+            outputs = torch.cat([self.outputs, other.outputs])
+        name, batch = f"{self.name} joined with {other.name}", join_batches(self.batch, other.batch)
+        return Samples(name, batch, other.index, outputs=outputs, derived=True)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison shows.
+
+    Attributes:
+        share: the first part's share of the weight, if the outcome is a mean: exactly the expected share, 0
+            or 1 if it is that up to rounding.
+        error: a bound on the rounding error of the share.
+        residual: what neither a sum nor a mean explains, relative to the largest loss and gradient.
+    """
+
+    outcome: Outcome
+    share: float
+    error: float
+    residual: float
+
+
+class Comparison:
+    """Compares losses and their gradients over the trainable weights of a model."""
+
+    def __init__(self, loss: BatchLoss):
+        self._loss, self._float64_loss = loss, _in_float64(loss.function)
+        self._layout = differentiable(loss.model)
+        self._last: list[nn.Parameter] | None = None
+
+    def compare(self, whole: Samples, a: Samples, b: Samples, share: float, rule: Rule | None) -> Verdict:
+        """How the loss of `whole` follows from those of its parts.
+
+        Args:
+            share: the share of the weight that the first part is expected to have.
+            rule: what earlier comparisons showed, if any; if the cheapest gradients confirm it, no others are
+                used.
+        """
+        verdicts = []
+        cheapest = max(samples.cheapest for samples in (whole, a, b))
+        for detail in (*([cheapest] if rule else ()), Detail.ALL_WEIGHTS, Detail.SHIFTED_WEIGHTS):
+            relation = relate(*(self.slope(samples, detail) for samples in (whole, a, b)))
+            verdict = _verdict(relation, share, rule, _LARGEST_ERRORS[detail])
+            if verdict.outcome == rule or (verdict.outcome in ("mean", "sum") and detail is not cheapest):
+                return verdict
+            verdicts.append(verdict)
+        # Rounding errors alone may be left of the gradients of a network that fits its data perfectly, or not
+        # be finite elsewhere: both times have to agree.
+        return next((one for one in verdicts[-2:] if one.outcome == "undecided"), verdicts[-1])
+
+    def slope(self, samples: Samples, detail: Detail) -> Slope:
+        """The loss of some samples and its gradient, computed once."""
+        if detail not in samples.slopes:
+            samples.slopes[detail] = self._compute(samples, detail)
+        return samples.slopes[detail]
+
+    def _compute(self, samples: Samples, detail: Detail) -> Slope:
+        if detail is Detail.SHIFTED_WEIGHTS and self._layout.parameters:
+            try:
+                with shifted_weights(self._layout, self._shift):
+                    return self._slope(self._loss(samples.batch, samples.index), samples.index, detail)
+            except ProblemError:  # the model does not work with these weights
+                return Slope(math.nan, (), 1.0, finite=False)
+        if detail is Detail.OUTPUTS and samples.outputs is not None:
+            return self._slope_over_outputs(samples, samples.outputs)
+        value, samples.value = samples.value, None
+        return self._slope(self._loss_of(samples) if value is None else value, samples.index, detail)
+
+    def _loss_of(self, samples: Samples) -> Tensor:
+        try:
+            return self._loss(samples.batch, samples.index)
+        except ProblemError as error:
+            if not samples.derived:
+                raise
+            raise ProblemError(
+                "the loss can't be computed with another batch size, so how it depends on the number of "
+                f"samples can't be determined: {error.message}",
+                hint=single_sample_hint(samples.batch) or DECLARE_HINT,
+            ) from error
+
+    def _slope(self, value: Tensor, index: int, detail: Detail) -> Slope:
+        if self._last is None and value.requires_grad:
+            self._last = last_weights(value, self._layout.parameters)
+        weights = self._last or () if detail is Detail.LAST_WEIGHTS else self._layout.parameters
+        with explain_errors(f"the gradient of the loss of batch {index} failed"):
+            return slope(value, weights)
+
+    def _slope_over_outputs(self, samples: Samples, outputs: Tensor) -> Slope:
+        """The loss and its gradient over a bias and a scale of each output, in float64 if possible."""
+        if self._float64_loss is not None:
+            try:
+                batch = map_tensors(samples.batch, lambda x: converted(x, None, torch.float64))
+                return _slope_over_outputs(self._float64_loss, outputs.double(), batch[1])
+            except Exception:  # such as class weights in float32 that the loss function refers to
+                self._float64_loss = None
+        with explain_errors(f"the loss of batch {samples.index} failed on {len(outputs)} of its outputs"):
+            return _slope_over_outputs(self._loss.function, outputs, samples.batch[1])
+
+    @cached_property
+    def _shift(self) -> Tensor:
+        """A random direction that changes each weight by up to half of its parameter's root mean square."""
+        generator = torch.Generator().manual_seed(0)
+        pieces = []
+        for p in self._layout.parameters:
+            size = float(p.detach().double().square().mean().sqrt()) or 0.2
+            pieces.append((torch.rand(p.numel(), generator=generator) - 0.5).to(p) * size)
+        return torch.cat(pieces).to(self._layout.dtype)
+
+
+def _slope_over_outputs(loss: Callable[..., Tensor], outputs: Tensor, targets: Any) -> Slope:
+    leaf = outputs.detach().requires_grad_()
+    over_outputs = slope(loss(leaf, targets).reshape(()), [leaf])
+    (g,) = over_outputs.gradient
+    return replace(over_outputs, gradient=[g.sum(0), (g * outputs).sum(0)])
+
+
+def _in_float64(loss: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The loss function for float64 outputs: a copy if it is a module, which may have class weights."""
+    if not isinstance(loss, nn.Module):
+        return loss
+    try:
+        return copy.deepcopy(loss).double()
+    except (RuntimeError, TypeError):
+        return None
+
+
+def _verdict(relation: Relation, expected: float, rule: Rule | None, largest_error: float) -> Verdict:
+    """The outcome of one comparison, with the share rounded to the expected one, 0 or 1 within its error."""
+    share, smaller = relation.share, max(min(expected, 1 - expected), 0.1)
+    rounding = max(4 * relation.error, _SAME * smaller)
+    exact = [one for one in (expected, 0.0, 1.0) if abs(share - one) <= rounding]
+    precise = relation.error <= largest_error * smaller
+    mean = relation.is_mean and precise and (relation.by_gradients or exact[:1] == [expected])
+    outcome: Outcome = "undecided"
+    if relation.is_sum and (rule == "sum" or not relation.is_mean):
+        outcome = "sum"
+    elif mean and not (relation.is_sum and rule is None):
+        outcome = "mean"
+    elif not (relation.is_sum or relation.is_mean):
+        outcome = "neither"
+    return Verdict(outcome, exact[0] if exact else share, relation.error, relation.residual)

@@ -1,0 +1,154 @@
+"""The probe: are the gradient and the Hessian product of a loss its derivatives?
+
+PyTorch differentiates some losses wrongly and raises no error: a custom autograd function may save its
+gradient as a constant, a hook may scale gradients, a straight-through estimator has another gradient than its
+loss. The probe compares the gradient with central differences of the loss, and the product with central
+differences of the gradient, along one random direction and on few samples (see `sharing.derivative_gaps`).
+
+The differences need float64, so that a copy of the model in float64 is probed if the model has another type.
+In float32, kinks of ReLU and max-pooling make right derivatives look wrong.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+
+from eigencore.errors import ProblemError
+from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import type_name
+from eigencore_torch.params import Layout, differentiable
+from eigencore_torch.preserved_state import Setting
+from eigencore_torch.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
+from eigencore_torch.suspects import (
+    CHECKPOINT_HINT,
+    Suspect,
+    among_hooks,
+    has_reentrant_checkpoint,
+    in_graph,
+    name_of_function,
+    once_differentiable,
+)
+
+_SAMPLES = 32
+_NOT_FINITE_HINT = (
+    "A norm, a square root and a power below 2 have no finite second derivative at zero. Add a small "
+    "constant inside, as in (x.square().sum() + 1e-12).sqrt(), or start from other weights."
+)
+_UNKNOWN_HINT = (
+    "Look for an operation whose backward pass is not the derivative of its forward pass, or uses values "
+    "without their graph. With torch.check=false, the derivatives are used as they are."
+)
+
+
+def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
+    """Checks the gradient and the Hessian product of a loss over all trainable weights, on one batch.
+
+    A computation that fails on the first samples of the batch alone is repeated with the whole batch. If no
+    copy in float64 can be made, a gap is an error only if the model has something that could explain it, and
+    a warning otherwise.
+
+    Args:
+        batch: batch number `index`, or a part of it, on which the loss is finite.
+        setting: how the loss is evaluated.
+
+    Raises:
+        ProblemError: a derivative is wrong or not finite, can't be computed, or has the precision of 16 bits.
+            The message names the likely cause.
+    """
+    if not differentiable(loss.model).parameters:
+        return
+    given, forward = _first_that_works(ProbedLoss(loss, batch, index, setting))
+    _refuse_certain_faults(forward, given.layout)
+    outcome, obstacle = None, ""
+    if not given.exact:
+        try:
+            subject = given.in_float64()
+            outcome = subject.measure(forward.functions)
+        except ProblemError as error:
+            obstacle = error.message
+    if outcome is None:
+        subject = given
+        try:
+            outcome = given.measure(forward.functions)
+        except ProblemError as error:
+            raise _explained(error, forward) from error
+    if outcome.not_finite is not None:
+        raise _not_finite(outcome.not_finite, subject)
+    if not outcome.wrong:
+        return
+    suspects = _suspects(loss, forward, outcome)
+    if suspects or subject.exact:
+        raise _wrong(outcome, suspects)
+    warnings.warn(
+        f"the derivatives of the loss could not be verified: {outcome.description}. This was measured in "
+        "float32, where ReLU and max-pooling have the same effect as a wrong derivative, because no copy in "
+        f"float64 can be used: {obstacle}",
+        stacklevel=2,
+    )
+
+
+def _first_that_works(whole: ProbedLoss) -> tuple[ProbedLoss, ForwardPass]:
+    """The first samples of the batch, or all if the loss can't be computed on few samples."""
+    if (few := whole.first_samples(_SAMPLES)) is not None:
+        with suppress(ProblemError):
+            return few, few.look()
+    return whole, whole.look()
+
+
+def _refuse_certain_faults(forward: ForwardPass, layout: Layout) -> None:
+    """Raises ProblemError for what is wrong whatever the differences are."""
+    for cls in filter(once_differentiable, forward.functions):
+        raise ProblemError(
+            f"the operation {name_of_function(cls)} is marked once_differentiable: PyTorch would omit its "
+            "second derivative",
+            hint="Write its backward pass with differentiable operations, and remove the decorator.",
+        )
+    if forward.watch.autocast:
+        raise ProblemError(
+            "the model or the loss enables autocast, so that the Hessian would have the precision of 16 bits "
+            f"although the weights are {type_name(layout.dtype)}",
+            hint="Remove torch.autocast from the forward pass, or compute with dtype='float64', which "
+            "autocast leaves unchanged.",
+        )
+
+
+def _suspects(loss: BatchLoss, forward: ForwardPass, outcome: ProbeOutcome) -> list[Suspect]:
+    found = [
+        *in_graph(forward.value, outcome.gradient_is_right),
+        *among_hooks(loss.modules),
+        *forward.watch.suspects(forward.functions),
+    ]
+    return list({one.what: one for one in found}.values())
+
+
+# -- messages ----------------------------------------------------------------------------------------------
+
+
+def _explained(error: ProblemError, forward: ForwardPass) -> ProblemError:
+    """An error of double backward, with a hint that fits the graph."""
+    hint = CHECKPOINT_HINT if has_reentrant_checkpoint(forward.value) else error.hint
+    return ProblemError(error.message, hint=hint)
+
+
+def _not_finite(derivative: str, subject: ProbedLoss) -> ProblemError:
+    finite = "the loss is" if derivative == "gradient" else "the loss and its gradient are"
+    operation = subject.operation_not_finite()
+    because = f": the operation {operation} has none at these weights" if operation else ""
+    return ProblemError(
+        f"the {derivative} of the loss of batch {subject.index} is not finite although {finite}{because}",
+        hint=_NOT_FINITE_HINT,
+    )
+
+
+def _wrong(outcome: ProbeOutcome, suspects: Sequence[Suspect]) -> ProblemError:
+    message = f"the Hessian of the loss would be wrong: {outcome.description}"
+    if not suspects:
+        return ProblemError(message, hint=_UNKNOWN_HINT)
+    causes = " and ".join(one.what for one in suspects)
+    return ProblemError(
+        f"{message}. Likely cause{'s' if len(suspects) > 1 else ''}: {causes}",
+        hint=" ".join(dict.fromkeys(one.hint for one in suspects)),
+    )

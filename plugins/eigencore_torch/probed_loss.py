@@ -1,0 +1,237 @@
+"""A loss on few samples, and how far its derivatives are from central differences."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from eigencore.errors import ProblemError
+from eigencore.problems.sharing import DIFFERENCES, DerivativeGaps, Differences, derivative_gaps
+from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.batch_tensors import Batch
+from eigencore_torch.batches import Batches, sample_count, take_samples
+from eigencore_torch.float64_mode import Float64Mode
+from eigencore_torch.gradient_graph import GradientGraph, memory_budget
+from eigencore_torch.params import Layout, differentiable
+from eigencore_torch.placement import place
+from eigencore_torch.preserved_state import Setting, preserve_state
+from eigencore_torch.suspects import ForwardWatch, nodes_of, python_functions
+from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.weight_space import shifted_weights
+
+_FEWER_SAMPLES = 4
+_SHIFT = 1e-3  # relative to the norm of the weights
+_VECTORS = 10  # of the size of all weights in float64: the copy, the direction, gradients and products
+
+
+@dataclass(frozen=True)
+class ProbeOutcome:
+    """What a measurement showed.
+
+    Attributes:
+        tolerance: the largest gap between right derivatives and differences.
+        not_finite: the first derivative that is not finite; None if both are.
+    """
+
+    gaps: DerivativeGaps
+    tolerance: float = 0.0
+    not_finite: Literal["gradient", "second derivative"] | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether a gap is above the tolerance."""
+        return self.gaps.exceed(self.tolerance)
+
+    @property
+    def gradient_is_right(self) -> bool:
+        """Whether only the second derivative may be wrong."""
+        return not self.gaps.gradient > self.tolerance
+
+    @property
+    def description(self) -> str:
+        """The gaps above the tolerance, as a clause for messages."""
+        return self.gaps.description(self.tolerance)
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """The loss with its graph, and what was recorded while it was computed."""
+
+    value: Tensor
+    watch: ForwardWatch
+
+    @cached_property
+    def functions(self) -> list[type]:
+        """The custom autograd functions in the graph."""
+        return python_functions(self.value)
+
+
+@dataclass(frozen=True)
+class ProbedLoss:
+    """A loss on the samples that are probed.
+
+    Attributes:
+        setting: how the loss is evaluated.
+        originals: the parameters of the given model, if `loss` has a copy of it.
+    """
+
+    loss: BatchLoss
+    batch: Batch
+    index: int
+    setting: Setting
+    originals: frozenset[nn.Parameter] = frozenset()
+
+    @cached_property
+    def layout(self) -> Layout:
+        return differentiable(self.loss.model)
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether all weights are float64."""
+        return all(p.dtype == torch.float64 for p in self.layout.parameters)
+
+    @property
+    def differences(self) -> Differences:
+        return DIFFERENCES["float64" if self.exact else "float32"]
+
+    def look(self) -> ForwardPass:
+        """One forward pass, watched."""
+        with self._session(), ForwardWatch() as watch:
+            return ForwardPass(self._finite_value(), watch)
+
+    def in_float64(self) -> ProbedLoss:
+        """A copy in float64, with the gradient hooks of the parameters, which copying drops.
+
+        Raises:
+            ProblemError: the model can't be copied, or the copy would not fit into the free memory.
+        """
+        needed = 8 * _VECTORS * sum(p.numel() for m in self.loss.modules for p in m.parameters())
+        if needed > memory_budget("auto", self.layout.device):
+            raise ProblemError("it would not fit into the free memory")
+        with explain_errors("the model can't be copied"):
+            copied = place(self.loss, None, "float64", None).loss
+            (batch,) = Batches([self.batch], self.layout.device, torch.float64)
+            ours, theirs = _parameters(self.loss.modules), _parameters(copied.modules)
+            for original, parameter in zip(ours, theirs, strict=True):
+                if parameter is original:  # of a module that the loss function closes over
+                    continue
+                for hook in (original._backward_hooks or {}).values():
+                    parameter.register_hook(hook)  # type: ignore[no-untyped-call]
+        originals = frozenset(ours) - frozenset(theirs)
+        return ProbedLoss(copied, batch, self.index, self.setting, originals)
+
+    def measure(self, functions: Sequence[type]) -> ProbeOutcome:
+        """The gaps on these samples, or on fewer ones near these weights if they are smaller there.
+
+        At the given weights, a preactivation may be exactly zero, and there may be so many kinks that some
+        are always closer than the smallest step.
+
+        Args:
+            functions: the custom autograd functions that are expected in the graph.
+
+        Raises:
+            ProblemError: a computation failed, or does not use the weights that it is meant to use.
+        """
+        outcome = self._measure(functions)
+        if not outcome.wrong:
+            return outcome
+        few = self.first_samples(_FEWER_SAMPLES) or self
+        try:
+            with shifted_weights(self.layout, _SHIFT * self._weights_norm * self._direction(1)):
+                again = few._measure(functions)
+        except ProblemError:
+            return outcome
+        return outcome if again.wrong or again.not_finite else again
+
+    def _measure(self, functions: Sequence[type]) -> ProbeOutcome:
+        v = self._direction(0)
+        with self._session(), explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
+            value = self._finite_value()
+            self._refuse_other_graph(value, functions)
+            product = torch.zeros_like(v)
+            self.layout.add(product, GradientGraph(value, self.layout).product(v, keep=False), 1.0)
+            if not bool(torch.isfinite(product).all()):
+                finite = bool(torch.isfinite(self._at(v, 0.0)[1]).all())
+                nothing = DerivativeGaps(math.nan, math.nan)
+                return ProbeOutcome(nothing, not_finite="second derivative" if finite else "gradient")
+            gaps = derivative_gaps(lambda t: self._at(v, t), v, product, self.differences, self._weights_norm)
+        return ProbeOutcome(gaps, self.differences.tolerance)
+
+    def _at(self, v: Tensor, t: float) -> tuple[float, Tensor]:
+        """The loss, and its gradient (n,), at the weights w + t v."""
+        gradient = torch.zeros_like(v)
+        with shifted_weights(self.layout, t * v):
+            value = self.loss(self.batch, self.index)
+            if value.requires_grad:
+                pieces = torch.autograd.grad(value, self.layout.parameters, allow_unused=True)
+                self.layout.add(gradient, pieces, 1.0)
+        return float(value.detach()), gradient
+
+    def _finite_value(self) -> Tensor:
+        value = self.loss(self.batch, self.index)
+        if not bool(torch.isfinite(value)):
+            raise ProblemError(f"the loss of some samples of batch {self.index} is {float(value.detach())}")
+        return value
+
+    def _refuse_other_graph(self, value: Tensor, functions: Sequence[type]) -> None:
+        """Raises ProblemError if the copy computes something else than the given model does."""
+        used = {getattr(node, "variable", None) for node in nodes_of(value)}
+        if not self.originals.isdisjoint(used):
+            raise ProblemError("the loss uses the weights of the given model, not those of a copy")
+        if python_functions(value) != functions:
+            raise ProblemError("the model computes with other operations in float64")
+
+    def operation_not_finite(self) -> str | None:
+        """The name of the operation whose derivative is NaN; None if it is not found."""
+        reports = []
+        with self._session(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                with torch.autograd.detect_anomaly(check_nan=True):
+                    GradientGraph(self._finite_value(), self.layout).product(self._direction(0), keep=False)
+            except RuntimeError as error:
+                reports.append(str(error))
+        # The second derivative of an operation consists of others; a warning says which one induced them.
+        reports = [*(str(one.message) for one in caught), *reports]
+        induced = re.search(r"induced by (\w+?)Backward", "".join(reports))
+        named = induced or re.search(r"Function '(\w+?)Backward", "".join(reports))
+        return named[1] if named else None
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        with (
+            preserve_state(self.loss.modules, self.setting, None),
+            Float64Mode() if self.exact else nullcontext(),
+        ):
+            yield
+
+    def _direction(self, seed: int) -> Tensor:
+        """A random direction (n,) of norm 1 from a generator of its own."""
+        generator = torch.Generator().manual_seed(seed)
+        v: Tensor = torch.randn(self.layout.n, dtype=self.layout.dtype, generator=generator)
+        return v.div_(torch.linalg.vector_norm(v)).to(self.layout.device)
+
+    @cached_property
+    def _weights_norm(self) -> float:
+        norms = [torch.linalg.vector_norm(p.detach().double()) for p in self.layout.parameters]
+        return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def first_samples(self, samples: int) -> ProbedLoss | None:
+        """The first samples only; None if the batch has no more, or can't be split."""
+        n = sample_count(self.batch)
+        if n is None or n <= samples:
+            return None
+        return replace(self, batch=take_samples(self.batch, slice(None, samples)))
+
+
+def _parameters(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
+    return list({p: None for module in modules for p in module.parameters()})
