@@ -1,8 +1,8 @@
 """What in a model or its loss can make derivatives wrong without an error.
 
-Such suspects are found in three places: in the modules, with their hooks and parameters, in the autograd graph
-of the loss, and in the calls that the forward pass makes. A suspect alone proves nothing: a hook may only log,
-and a detached tensor may not matter. Whether derivatives are wrong is measured (see `probe`).
+Such suspects are found in three places: in the modules, with their hooks and parameters, in the autograd
+graph of the loss, and in the calls that the forward pass makes. A suspect alone proves nothing: a hook may
+only log, and a detached tensor may not matter. Whether derivatives are wrong is measured (see `probe`).
 """
 
 from __future__ import annotations
