@@ -132,7 +132,11 @@ class Job:
             state = self._state()
         finally:
             self._close(snapshots)
-        return self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
+        result = self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
+        # The snapshot's functions refer to the counted operator, and that to this job: without the cycle, the
+        # operator and its graphs are freed as soon as the caller lets go of them.
+        self.last = None
+        return result
 
     def _after_product(self, V: Array, AV: Array) -> None:
         self.budget.after_product()

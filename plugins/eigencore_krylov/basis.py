@@ -168,15 +168,13 @@ class Basis:
             case the direction is removed.
         """
         j, column = self.size, self.C[:, index]
-        size, V = float(np.linalg.norm(column)), self.rows[:j, :]
-        w = apply(self._to_device(column / size) @ V)
-        w = w - self._to_device(self.T @ column / size) @ V
+        size = float(np.linalg.norm(column))
+        w = apply(self._to_device(column / size) @ self.rows[:j, :])
         x, new = self._new_part(w)
         if not new:
             self.C = np.delete(self.C, index, axis=1)
             return index
         self.rows = arrays.write(self.rows, (j + index, slice(None)), x)
-        self.C = self.C.copy()
         self.C[:, index] *= new * arrays.norm(w) / size
         return index + 1
 

@@ -326,7 +326,7 @@ def dense(model, data, loss):
 
         return loss_of(at, data, loss)
 
-    with twice_differentiable([model], torch.device("cpu")):
+    with twice_differentiable(list(model.modules()), torch.device("cpu")):
         flat = torch.cat([p.reshape(-1) for p in chosen.values()])
         matrix = torch.autograd.functional.hessian(value, flat)
     for module, mode in modes.items():
