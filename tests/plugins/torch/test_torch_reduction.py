@@ -282,8 +282,9 @@ def test_a_confident_network(loss, scale):
         for parameter in model.parameters():
             parameter.mul_(scale)
     data = [(x, model(x).argmax(1)) for x, _ in samples()]
-    found = bind(Problem(model, data, loss), TorchOptions())._risk.reduction
-    assert (found.rule, found.note) == (loss.reduction, "")
+    for microbatch in (None, 7):
+        found = bind(Problem(model, data, loss), TorchOptions(microbatch=microbatch))._risk.reduction
+        assert (found.rule, found.note) == (loss.reduction, "")
 
 
 def test_one_weight():
