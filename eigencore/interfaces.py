@@ -173,8 +173,10 @@ class Problem:
         validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value that an input may take: two numbers, or two arrays that
             broadcast to one input or have one number for each of its channels, its first axis.
-        reduction: how the loss reduces a batch: "mean", "sum", or "infer" to determine it from losses.
-        weight: batch -> float, the weight of a batch whose loss is neither a mean nor a sum over samples.
+        reduction: how the loss reduces a batch over its samples: "mean", "sum", or "infer" to determine it
+            from losses and gradients, which measures the weights if the loss is a mean with weights.
+        weight: batch -> float, the weight of a batch whose loss is a mean over something else than samples,
+            such as tokens.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
         operator: a matrix, or anything that `as_operator` accepts; model, data and loss are then omitted.
         spectrum: the exact eigenvalues (n,), if they are known.

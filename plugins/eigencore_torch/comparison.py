@@ -29,6 +29,8 @@ Outcome = Literal["mean", "sum", "neither", "undecided"]
 
 # The largest error of a share, relative to the smaller of the two expected shares, for each Detail.
 _LARGEST_ERRORS = 1e-4, 1e-4, 1e-3, 1e-3
+# Numbers of the gradient over one parameter that are compared.
+_NUMBERS = 4096
 # Shares that differ by less, in the same units, are not distinguished: no batch has that many labels.
 _SAME = 1e-7
 
@@ -165,7 +167,8 @@ class Comparison:
             self._last = last_weights(value, self._layout.parameters)
         weights = self._last or () if detail is Detail.LAST_WEIGHTS else self._layout.parameters
         with explain_errors(f"the gradient of the loss of batch {index} failed"):
-            return slope(value, weights)
+            found = slope(value, weights)
+        return replace(found, gradient=[_thinned(g) for g in found.gradient])
 
     def _slope_over_outputs(self, samples: Samples, outputs: Tensor) -> Slope:
         """The loss and its gradient over a bias and a scale of each output, in float64 if possible."""
@@ -187,6 +190,12 @@ class Comparison:
             size = float(p.detach().double().square().mean().sqrt()) or 0.2
             pieces.append((torch.rand(p.numel(), generator=generator) - 0.5).to(p) * size)
         return torch.cat(pieces).to(self._layout.dtype)
+
+
+def _thinned(g: Tensor) -> Tensor:
+    """At most a few thousand numbers of a gradient, at equal distances."""
+    flat = g.reshape(-1)
+    return flat[:: -(-len(flat) // _NUMBERS)].clone() if len(flat) > _NUMBERS else flat
 
 
 def _slope_over_outputs(loss: Callable[..., Tensor], outputs: Tensor, targets: Any) -> Slope:

@@ -25,9 +25,9 @@ from eigencore_torch.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
 from eigencore_torch.suspects import (
     CHECKPOINT_HINT,
     Suspect,
-    among_hooks,
     has_reentrant_checkpoint,
     in_graph,
+    in_modules,
     name_of_function,
     once_differentiable,
 )
@@ -118,7 +118,7 @@ def _refuse_certain_faults(forward: ForwardPass, layout: Layout) -> None:
 def _suspects(loss: BatchLoss, forward: ForwardPass, outcome: ProbeOutcome) -> list[Suspect]:
     found = [
         *in_graph(forward.value, outcome.gradient_is_right),
-        *among_hooks(loss.modules),
+        *in_modules(loss.modules),
         *forward.watch.suspects(forward.functions),
     ]
     return list({one.what: one for one in found}.values())

@@ -153,10 +153,10 @@ class ProbedLoss:
         return outcome if again.wrong or again.not_finite else again
 
     def _measure(self, functions: Sequence[type]) -> ProbeOutcome:
-        v = self._direction(0)
         with self._session(), explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
             value = self._finite_value()
             self._refuse_other_graph(value, functions)
+            v = self._without_padding(self._direction(0), value)
             product = torch.zeros_like(v)
             self.layout.add(product, GradientGraph(value, self.layout).product(v, keep=False), 1.0)
             if not bool(torch.isfinite(product).all()):
@@ -219,6 +219,16 @@ class ProbedLoss:
         generator = torch.Generator().manual_seed(seed)
         v: Tensor = torch.randn(self.layout.n, dtype=self.layout.dtype, generator=generator)
         return v.div_(torch.linalg.vector_norm(v)).to(self.layout.device)
+
+    def _without_padding(self, v: Tensor, value: Tensor) -> Tensor:
+        """The direction without the rows of embeddings that are constant by declaration (padding_idx)."""
+        slices = dict(zip(self.layout.parameters, self.layout.slices, strict=True))
+        for node in nodes_of(value):
+            if hasattr(node, "_saved_padding_idx"):
+                row, table = node._saved_padding_idx, getattr(node.next_functions[0][0], "variable", None)
+                if table in slices and row < len(table):  # a large number stands for no padding
+                    v[slices[table]].reshape(table.shape)[row] = 0
+        return v
 
     @cached_property
     def _weights_norm(self) -> float:

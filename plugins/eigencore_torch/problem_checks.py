@@ -1,7 +1,8 @@
 """Checks of the model, data and loss before the first product, so that faults raise errors with hints.
 
-Together they cost less than two gradient passes: one forward pass over the whole data, less than two more in
-parts if the reduction has to be inferred, and one pass over the data without the model.
+Together they cost about one forward pass and one pass over the data without the model. Inferring the
+reduction takes a few gradients of the first batch in addition, and of batches that are not pairs a second
+forward pass.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batch_tensors import Batch, tensors_of
-from eigencore_torch.batches import describe, sample_count, sample_shape
+from eigencore_torch.batches import describe, sample_count, sample_count_beside_objects, sample_shape
 from eigencore_torch.comparison import Comparison, Samples, Verdict
 from eigencore_torch.failure_hints import single_sample_hint
 from eigencore_torch.problem_checks import check_finite
@@ -115,6 +115,8 @@ class ReductionInference:
             samples, _ = self._single
             for known in samples.slopes.values():
                 check_finite(known.loss, samples.batch, samples.index)
+            if sample_count_beside_objects(samples.batch) is not None:
+                return Reduction("mean")
             return Reduction("mean", measured=MeasuredWeights({samples.index: [1.0]}))
         for samples, _ in self._not_finite:
             self._refuse_not_finite(samples)

@@ -1,8 +1,8 @@
 """What in a model or its loss can make derivatives wrong without an error.
 
-Such suspects are found in three places: among the hooks of modules and parameters, in the autograd graph of
-the loss, and in the calls that the forward pass makes. A suspect alone proves nothing: a hook may only log,
-and a detached tensor may not matter. Whether derivatives are wrong is measured (see `probe`).
+Such suspects are found in three places: in the modules, with their hooks and parameters, in the autograd
+graph of the loss, and in the calls that the forward pass makes. A suspect alone proves nothing: a hook may
+only log, and a detached tensor may not matter. Whether derivatives are wrong is measured (see `probe`).
 """
 
 from __future__ import annotations
@@ -126,19 +126,22 @@ def in_graph(value: Tensor, gradient_is_right: bool) -> Iterator[Suspect]:
         yield Suspect("a reentrant checkpoint", CHECKPOINT_HINT)
 
 
-# -- hooks -------------------------------------------------------------------------------------------------
+# -- modules -----------------------------------------------------------------------------------------------
 
 
-def among_hooks(modules: Sequence[nn.Module]) -> Iterator[Suspect]:
-    """The gradient hooks of parameters, and the backward hooks of modules."""
+def in_modules(modules: Sequence[nn.Module]) -> Iterator[Suspect]:
+    """Gradient hooks of parameters, backward hooks of modules, and embeddings that scale gradients."""
     for root in modules:
         for name, parameter in root.named_parameters():
             if parameter._backward_hooks:
                 yield Suspect(f"the gradient hook on {name}", _HOOK_HINT)
         for name, module in root.named_modules():
+            where = f"{name} ({type(module).__name__})" if name else type(module).__name__
             if module._backward_hooks or module._backward_pre_hooks:
-                where = f"{name} ({type(module).__name__})" if name else type(module).__name__
                 yield Suspect(f"the backward hook on the module {where}", _HOOK_HINT)
+            if getattr(module, "scale_grad_by_freq", False):
+                hint = "Set its attribute scale_grad_by_freq to False; the outputs stay the same."
+                yield Suspect(f"scale_grad_by_freq of the module {where}", hint)
 
 
 # -- the forward pass --------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_products_are_those_of_the_dense_hessians(classifying, objective, device
     problem = classifying()
     hessians = []
     for i in range(len(x)):
-        with twice_differentiable([problem.model], torch.device("cpu")):
+        with twice_differentiable(list(problem.model.modules()), torch.device("cpu")):
             f = objective_of_sample(problem, objective, x[i].cpu(), y[i].cpu())
             hessians.append(torch.autograd.functional.hessian(f, x[i].cpu()))
     for seed in range(2):

@@ -148,6 +148,18 @@ class SixteenBits(nn.Linear):
         return super().forward(x).bfloat16().to(x.dtype)
 
 
+class Tokens(nn.Module):
+    """Embeds the positive and the negative inputs as two tokens, the last of which may count as padding."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(2, 5, **options), nn.Linear(5, 3)
+        nn.init.normal_(self.embed.weight)
+
+    def forward(self, x):
+        return self.head(self.embed((x > 0).long()).mean(1).tanh())
+
+
 def mlp():
     return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
 
@@ -246,6 +258,12 @@ FAULTS = {
         cross_entropy,
         "a computation without gradients of a tensor that depends",
         "detached",
+    ),
+    "gradients scaled by frequency": (
+        lambda: Tokens(scale_grad_by_freq=True),
+        cross_entropy,
+        r"scale_grad_by_freq of the module embed \(Embedding\)$",
+        "outputs stay the same",
     ),
     "sixteen bits": (
         lambda: SixteenBits(4, 3),
@@ -454,6 +472,7 @@ RIGHT = {
     ),
     "checkpoint": (lambda: Body(checkpointed), cross_entropy),
     "function": (lambda: Body(lambda body, h: Cube.apply(h)), cross_entropy),
+    "padding that takes part": (lambda: Tokens(padding_idx=1), cross_entropy),
     "loss in float32": (mlp, lambda z, y: cross_entropy(z.float(), y)),
     "linear loss": (lambda: nn.Linear(4, 3), lambda z, y: z.mean()),
     "constant loss": (mlp, lambda z, y: (z / z).mean()),
