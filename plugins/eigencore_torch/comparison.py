@@ -45,7 +45,7 @@ class Detail(IntEnum):
 
 
 @dataclass
-class Samples:
+class ComparedSamples:
     """Samples with their loss and its gradients, as far as these have been computed.
 
     Attributes:
@@ -73,18 +73,20 @@ class Samples:
         """What their loss is obtained from at the lowest cost."""
         return Detail.LAST_WEIGHTS if self.outputs is None else Detail.OUTPUTS
 
-    def part(self, name: str, where: slice) -> Samples:
+    def part(self, name: str, where: slice) -> ComparedSamples:
         """Some of the samples."""
         outputs = None if self.outputs is None else self.outputs[where]
-        return Samples(name, take_samples(self.batch, where), self.index, outputs=outputs, derived=True)
+        return ComparedSamples(
+            name, take_samples(self.batch, where), self.index, outputs=outputs, derived=True
+        )
 
-    def joined(self, other: Samples) -> Samples:
+    def joined(self, other: ComparedSamples) -> ComparedSamples:
         """These samples and others of the same shape, from whose batch the union takes its number."""
         outputs = None
         if self.outputs is not None and other.outputs is not None:
             outputs = torch.cat([self.outputs, other.outputs])
         name, batch = f"{self.name} joined with {other.name}", join_batches(self.batch, other.batch)
-        return Samples(name, batch, other.index, outputs=outputs, derived=True)
+        return ComparedSamples(name, batch, other.index, outputs=outputs, derived=True)
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ class Comparison:
         self._layout = differentiable(loss.model)
         self._last: list[nn.Parameter] | None = None
 
-    def compare(self, whole: Samples, a: Samples, b: Samples, share: float, rule: Rule | None) -> Verdict:
+    def compare(
+        self, whole: ComparedSamples, a: ComparedSamples, b: ComparedSamples, share: float, rule: Rule | None
+    ) -> Verdict:
         """How the loss of `whole` follows from those of its parts.
 
         Args:
@@ -132,13 +136,13 @@ class Comparison:
         # be finite elsewhere: both times have to agree.
         return next((one for one in verdicts[-2:] if one.outcome == "undecided"), verdicts[-1])
 
-    def slope(self, samples: Samples, detail: Detail) -> Slope:
+    def slope(self, samples: ComparedSamples, detail: Detail) -> Slope:
         """The loss of some samples and its gradient, computed once."""
         if detail not in samples.slopes:
             samples.slopes[detail] = self._compute(samples, detail)
         return samples.slopes[detail]
 
-    def _compute(self, samples: Samples, detail: Detail) -> Slope:
+    def _compute(self, samples: ComparedSamples, detail: Detail) -> Slope:
         if detail is Detail.SHIFTED_WEIGHTS and self._layout.parameters:
             try:
                 with shifted_weights(self._layout, self._shift):
@@ -150,7 +154,7 @@ class Comparison:
         value, samples.value = samples.value, None
         return self._slope(self._loss_of(samples) if value is None else value, samples.index, detail)
 
-    def _loss_of(self, samples: Samples) -> Tensor:
+    def _loss_of(self, samples: ComparedSamples) -> Tensor:
         try:
             return self._loss(samples.batch, samples.index)
         except ProblemError as error:
@@ -170,7 +174,7 @@ class Comparison:
             found = slope(value, weights)
         return replace(found, gradient=[_thinned(g) for g in found.gradient])
 
-    def _slope_over_outputs(self, samples: Samples, outputs: Tensor) -> Slope:
+    def _slope_over_outputs(self, samples: ComparedSamples, outputs: Tensor) -> Slope:
         """The loss and its gradient over a bias and a scale of each output, in float64 if possible."""
         if self._float64_loss is not None:
             try:

@@ -17,7 +17,7 @@ from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.batch_tensors import Batch, tensors_of
 from eigencore_torch.batches import describe, sample_count, sample_count_beside_objects, sample_shape
-from eigencore_torch.comparison import Comparison, Samples, Verdict
+from eigencore_torch.comparison import ComparedSamples, Comparison, Verdict
 from eigencore_torch.failure_hints import single_sample_hint
 from eigencore_torch.problem_checks import check_finite
 from eigencore_torch.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
@@ -69,10 +69,10 @@ class ReductionInference:
         self._loss, self._declared, self._most_samples = loss, declared, most_samples
         self.rule: Rule | None = None if declared is None else declared.rule
         self._comparison = Comparison(loss)
-        self._single: tuple[Samples, _Weight] | None = None
-        self._not_finite: list[tuple[Samples, _Weight]] = []
+        self._single: tuple[ComparedSamples, _Weight] | None = None
+        self._not_finite: list[tuple[ComparedSamples, _Weight]] = []
         self._weights: dict[int, list[_Weight]] = {}
-        self._references: dict[_Kind, Samples] = {}
+        self._references: dict[_Kind, ComparedSamples] = {}
         self._batch_of_shapes: dict[tuple[tuple[int, ...], ...], int] = {}
 
     def observe(self, batch: Batch, index: int, value: Tensor | None = None, outputs: object = None) -> None:
@@ -137,7 +137,7 @@ class ReductionInference:
         parts = {index: [one.value for one in found] for index, found in self._weights.items()}
         return Reduction("mean", measured=MeasuredWeights(parts, max(one.error for one in weights)))
 
-    def _examine(self, samples: Samples, weight: _Weight) -> None:
+    def _examine(self, samples: ComparedSamples, weight: _Weight) -> None:
         if sample_count(samples.batch) is None:
             raise ProblemError(
                 f"the tensors of batch {samples.index}, {describe(samples.batch)}, do not share a first "
@@ -157,7 +157,7 @@ class ReductionInference:
         if kind in self._references:
             self._weigh_not_finite(kind)
 
-    def _weigh_first(self, samples: Samples, weight: _Weight) -> Samples:
+    def _weigh_first(self, samples: ComparedSamples, weight: _Weight) -> ComparedSamples:
         """Weighs samples of which no others of the same kind are known; returns a part with a weight."""
         weight.value = float(samples.count)
         if samples.count == 1:
@@ -173,7 +173,7 @@ class ReductionInference:
                 return replace(part, name=f"some samples of batch {samples.index}")
         raise _undecided(samples)
 
-    def _relative_weight(self, samples: Samples, reference: Samples) -> tuple[float, float]:
+    def _relative_weight(self, samples: ComparedSamples, reference: ComparedSamples) -> tuple[float, float]:
         """The weight of samples and its relative error, from their union with the reference.
 
         If the union has too many samples, they are joined in two parts.
@@ -200,7 +200,7 @@ class ReductionInference:
             if self.rule == "sum" or self._relative_weight(samples, self._references[kind])[0]:
                 self._refuse_not_finite(samples)
 
-    def _check_split(self, samples: Samples, declared: Reduction) -> None:
+    def _check_split(self, samples: ComparedSamples, declared: Reduction) -> None:
         if not self._comparison.slope(samples, samples.cheapest).finite:
             self._refuse_not_finite(samples)
         if samples.count < 2:
@@ -217,7 +217,7 @@ class ReductionInference:
                 hint=_SPLIT_HINT,
             )
 
-    def _compare(self, whole: Samples, a: Samples, b: Samples) -> Verdict:
+    def _compare(self, whole: ComparedSamples, a: ComparedSamples, b: ComparedSamples) -> Verdict:
         """The comparison of samples with two parts.
 
         Raises:
@@ -241,14 +241,14 @@ class ReductionInference:
             self.rule = verdict.outcome
         return verdict
 
-    def _losses(self, *three: Samples) -> str:
+    def _losses(self, *three: ComparedSamples) -> str:
         whole, a, b = (f"{self._loss_of(samples):.6g} on {samples.name}" for samples in three)
         return f"the loss is {whole}, {a} and {b}"
 
-    def _loss_of(self, samples: Samples) -> float:
+    def _loss_of(self, samples: ComparedSamples) -> float:
         return self._comparison.slope(samples, samples.cheapest).loss
 
-    def _refuse_not_finite(self, samples: Samples) -> NoReturn:
+    def _refuse_not_finite(self, samples: ComparedSamples) -> NoReturn:
         check_finite(self._loss_of(samples), samples.batch, samples.index)
         raise ProblemError(
             f"the gradient of the loss of batch {samples.index} is not finite",
@@ -264,24 +264,24 @@ class ReductionInference:
         )
 
 
-def _samples(batch: Batch, index: int, value: Tensor | None, outputs: object) -> Samples:
+def _samples(batch: Batch, index: int, value: Tensor | None, outputs: object) -> ComparedSamples:
     plain = isinstance(outputs, Tensor) and outputs.is_floating_point() and not outputs.is_nested
     if isinstance(outputs, Tensor) and plain and outputs.shape[:1] == (sample_count(batch),):
-        return Samples(f"batch {index}", batch, index, outputs=outputs.detach())
-    return Samples(f"batch {index}", batch, index, value)
+        return ComparedSamples(f"batch {index}", batch, index, outputs=outputs.detach())
+    return ComparedSamples(f"batch {index}", batch, index, value)
 
 
-def _cut(samples: Samples, p: int) -> tuple[Samples, Samples]:
+def _cut(samples: ComparedSamples, p: int) -> tuple[ComparedSamples, ComparedSamples]:
     name = f"its first {p} samples" if p > 1 else "its first sample"
     return samples.part(name, slice(p)), samples.part("the others", slice(p, None))
 
 
-def _alternate(samples: Samples) -> tuple[Samples, Samples]:
+def _alternate(samples: ComparedSamples) -> tuple[ComparedSamples, ComparedSamples]:
     odd, even = slice(1, None, 2), slice(0, None, 2)
     return samples.part("every other one of its samples", odd), samples.part("the others", even)
 
 
-def _undecided(samples: Samples) -> ProblemError:
+def _undecided(samples: ComparedSamples) -> ProblemError:
     return ProblemError(
         f"how the loss weighs the samples of batch {samples.index} can't be determined: the losses of its "
         "parts and their gradients are zero or do not differ",

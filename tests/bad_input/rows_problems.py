@@ -79,7 +79,7 @@ ROWS = [
     made("loss_detached", "does not depend on the trainable weights", "detach()"),
     made("loss_raises", "batch 0", "KeyError: 'missing'"),
     made("loss_is_text", "the loss is a str"),
-    made("loss_over_the_batch", "neither the mean over samples nor the sum", "weight"),
+    made("loss_over_the_batch", "neither the sum nor a mean, with any weights", "weight", 'reduction="mean"'),
     made("loss_without_second_derivative", "Once is marked once_differentiable"),
     made("unknown_reduction", "reduction is 'average'", "mean", error=UsageError),
     made("sum_with_a_weight", "reduction='sum' and weight", error=UsageError),

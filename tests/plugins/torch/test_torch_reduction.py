@@ -248,7 +248,10 @@ def test_a_loss_that_is_zero_without_labels():
 
 
 def hinge(outputs, y):
-    return functional.multi_margin_loss(outputs, y, margin=0.1)
+    """The mean squared hinge loss, with a margin of 0.1."""
+    own = outputs.gather(1, y[:, None])
+    others = functional.one_hot(y, 3) == 0
+    return ((0.1 - own + outputs).clamp(min=0).square() * others).sum(1).mean()
 
 
 def test_samples_without_a_gradient():
