@@ -16,27 +16,27 @@ from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, P
 from eigencore.options import option
 from eigencore.problems.sharing import check_bounds, check_call, check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss, check_loss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches, describe, split_batch, type_name
-from eigencore_torch.classification import Classification, find_classification
-from eigencore_torch.classifier import TorchClassifier
-from eigencore_torch.fingerprints import WeightFingerprint
+from eigencore_torch.checks.probe import probe
+from eigencore_torch.checks.problem_checks import check_layers, check_problem, check_weights
+from eigencore_torch.classifiers.classification import Classification, find_classification
+from eigencore_torch.classifiers.classifier import TorchClassifier
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.modes import check_batch_norm, describe_mode, explain_mode
+from eigencore_torch.evaluation.precision import Precision
+from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
-from eigencore_torch.modes import check_batch_norm, describe_mode, explain_mode
-from eigencore_torch.number_types import computing_type
-from eigencore_torch.params import select
-from eigencore_torch.placement import DTYPES, PlacedLoss, device_of, place, trainable
-from eigencore_torch.precision import Precision
-from eigencore_torch.preserved_state import Setting, preserve_state
-from eigencore_torch.probe import probe
-from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
-from eigencore_torch.reduction import Reduction
-from eigencore_torch.reduction_inference import ReductionInference
+from eigencore_torch.models.number_types import computing_type
+from eigencore_torch.models.params import select
+from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
+from eigencore_torch.models.wrappers import unwrapped
+from eigencore_torch.reductions.reduction import Reduction
+from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
-from eigencore_torch.wrappers import unwrapped
 
 KINDS = ("hessian",)
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
-from eigencore_torch.batches import Batches, sample_count, split_batch
-from eigencore_torch.failure_hints import NESTED_HINT
-from eigencore_torch.fingerprints import BatchFingerprint, batch_fingerprint
-from eigencore_torch.number_types import count_not_finite
-from eigencore_torch.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.checks.failure_hints import NESTED_HINT
+from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.data.batches import Batches, sample_count, split_batch
+from eigencore_torch.data.fingerprints import BatchFingerprint, batch_fingerprint
+from eigencore_torch.models.number_types import count_not_finite
 from eigencore_torch.user_errors import explain_errors
 
 
