@@ -16,27 +16,27 @@ from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, P
 from eigencore.options import option
 from eigencore.problems.sharing import check_bounds, check_call, check_kind, check_reduction
 from eigencore_torch.batch_loss import BatchLoss, check_loss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches, describe, split_batch, type_name
-from eigencore_torch.classification import Classification, find_classification
-from eigencore_torch.classifier import TorchClassifier
-from eigencore_torch.fingerprints import WeightFingerprint
+from eigencore_torch.checks.probe import probe
+from eigencore_torch.checks.problem_checks import check_layers, check_problem, check_weights
+from eigencore_torch.classifiers.classification import Classification, find_classification
+from eigencore_torch.classifiers.classifier import TorchClassifier
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.modes import check_batch_norm, describe_mode, explain_mode
+from eigencore_torch.evaluation.precision import Precision
+from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import memory_budget
 from eigencore_torch.hessian import HessianOperator
-from eigencore_torch.modes import check_batch_norm, describe_mode, explain_mode
-from eigencore_torch.number_types import computing_type
-from eigencore_torch.params import select
-from eigencore_torch.placement import DTYPES, PlacedLoss, device_of, place, trainable
-from eigencore_torch.precision import Precision
-from eigencore_torch.preserved_state import Setting, preserve_state
-from eigencore_torch.probe import probe
-from eigencore_torch.problem_checks import check_layers, check_problem, check_weights
-from eigencore_torch.reduction import Reduction
-from eigencore_torch.reduction_inference import ReductionInference
+from eigencore_torch.models.number_types import computing_type
+from eigencore_torch.models.params import select
+from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
+from eigencore_torch.models.wrappers import unwrapped
+from eigencore_torch.reductions.reduction import Reduction
+from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
-from eigencore_torch.wrappers import unwrapped
 
 KINDS = ("hessian",)
 
@@ -280,40 +280,36 @@ class TorchBound:
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
             explain_mode(self._loss, self._batches, self._setting),
         ):
-            reduction, checked = self._checked_reduction()
-            if checked is not None:
-                probe(self._loss, *checked, self._setting)
+            reduction = self._checked_reduction()
         return Risk(
             self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
         )
 
-    def _checked_reduction(self) -> tuple[Reduction, tuple[Batch, int] | None]:
-        """The reduction, after the problem has been checked if the option `check` is on.
-
-        If it is, a batch with its number, or a part of one, follows, on which derivatives can be probed.
-        """
+    def _checked_reduction(self) -> Reduction:
+        """The reduction, after the problem has been checked if the option `check` is on."""
         declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
         inference = ReductionInference(self._loss, declared, microbatch)
-        checked = None
         if self._options.check:
             if declared is not None and microbatch is not None:
                 microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
             with trainable(self._placed.original_parameters):
-                checked = check_problem(
+                check_problem(
                     self._loss,
                     self._batches,
                     microbatch=microbatch,
                     batch_weight=None if declared is None else declared.batch_weight,
                     observe=inference.observe if declared is None or microbatch is not None else None,
-                    inspect_first=self._inspect_mode,
+                    inspect_first=self._inspect_first,
                     original_parameters=self._placed.original_parameters,
                 )
         elif declared is None:
             self._observe_few_batches(inference, microbatch)
-        return declared or inference.result(complete=self._options.check), checked
+        return declared or inference.result(complete=self._options.check)
 
-    def _inspect_mode(self, batch: Batch, value: Tensor) -> None:
+    def _inspect_first(self, batch: Batch, index: int, value: Tensor) -> None:
         self._mode = describe_mode(self._loss, batch, value, self._setting)
+        # Before the reduction is inferred, which takes the gradients to be those of the loss.
+        probe(self._loss, batch, index, self._setting)
 
     def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):

@@ -11,10 +11,15 @@ from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import CALLS
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import describe, is_pair
-from eigencore_torch.failure_hints import hint_for_batch, hint_for_model, hint_for_pair, single_sample_hint
-from eigencore_torch.related_modules import related_modules
+from eigencore_torch.checks.failure_hints import (
+    hint_for_batch,
+    hint_for_model,
+    hint_for_pair,
+    single_sample_hint,
+)
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import describe, is_pair
+from eigencore_torch.models.related_modules import related_modules
 from eigencore_torch.user_errors import explain_errors
 
 

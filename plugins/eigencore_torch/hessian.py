@@ -15,9 +15,9 @@ from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import Minibatch, draw_minibatch
-from eigencore_torch.batches import SAME_DATA_HINT, sample_count
+from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
-from eigencore_torch.params import Layout
+from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import (
     SECOND_DERIVATIVE_HINT,

@@ -12,11 +12,11 @@ import torch
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches, sample_count, split_batch, take_samples
-from eigencore_torch.fingerprints import WeightFingerprint
-from eigencore_torch.preserved_state import Setting, preserve_state
-from eigencore_torch.reduction import Reduction
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches, sample_count, split_batch, take_samples
+from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.reductions.reduction import Reduction
 from eigencore_torch.user_errors import is_out_of_memory, release_memory
 
 

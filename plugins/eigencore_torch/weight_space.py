@@ -12,8 +12,8 @@ from torch.func import functional_call
 
 from eigencore.errors import UsageError
 from eigencore.interfaces import Objective
-from eigencore_torch.batches import describe
-from eigencore_torch.params import Layout
+from eigencore_torch.data.batches import describe
+from eigencore_torch.models.params import Layout
 
 SAMPLES_PER_PASS = 64
 

@@ -478,7 +478,7 @@ def test_an_unfinished_run_beside_a_finished_one_is_reported(run):
     kept = "run holds a finished run, which was kept; this unfinished run is saved in run-unfinished\n"
     assert (code, err) == (3, kept)
     assert "converged" in run("show", "run")[1]
-    assert "max_matvecs" in run("show", "run-unfinished")[1]
+    assert "have not converged" in run("show", "run-unfinished")[1]
 
 
 # -- signals, pipes and terminals --------------------------------------------------------------------------

@@ -192,10 +192,7 @@ def its_state_can_be_pickled(subject: SolverSubject) -> None:
     """A state has no operator and no array library, and gives the same run in another process."""
     state = _state_of(_last(islice(subject.snapshots(DECAY, DECAY.operator(subject.library)), HALF_WAY)))
     _refuse_arrays_that_are_not_pickled(subject.library)
-    try:
-        copy = pickle.loads(pickle.dumps(state))
-    except Exception as error:
-        demand(False, f"the state can't be pickled: {type(error).__name__}: {error}")
+    copy = pickle.loads(_pickled(state))
     demand(_equal(_resumed(subject, state), _resumed(subject, copy)), "a pickled copy gives another run")
 
 
@@ -204,10 +201,8 @@ def a_converged_state_is_as_small_as_the_vectors(subject: SolverSubject) -> None
     answer = subject.solve(WIDE)
     converges(answer)
     _refuse_arrays_that_are_not_pickled(subject.library)
-    alone, both = (
-        len(pickle.dumps(kept))
-        for kept in (answer.result.vectors, (answer.result.vectors, answer.result.state))
-    )
+    vectors, state = answer.result.vectors, answer.result.state
+    alone, both = len(_pickled(vectors)), len(_pickled((vectors, state)))
     allowed = 1.05 * alone + 2000
     demand(both <= allowed, f"vectors and state take {both} bytes, the vectors alone {alone}")
 
@@ -231,6 +226,13 @@ def _resumed(subject: SolverSubject, state: object) -> list[Floats]:
     ]
     snapshots.close()
     return found
+
+
+def _pickled(state: object) -> bytes:
+    try:
+        return pickle.dumps(state)
+    except Exception as error:
+        raise AssertionError(f"the state can't be pickled: {type(error).__name__}: {error}") from error
 
 
 def _equal(run: list[Floats], other: list[Floats]) -> bool:

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from eigencore.errors import EigencoreError, ProblemError, UsageError
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.batch_tensors import map_tensors, moved, tensors_of
-from eigencore_torch.batches import sample_count, sample_count_beside_objects, take_samples
-from eigencore_torch.signatures import signature
+from eigencore_torch.data.batch_tensors import map_tensors, moved, tensors_of
+from eigencore_torch.data.batches import sample_count, sample_count_beside_objects, take_samples
+from eigencore_torch.data.signatures import signature
 
 
 def dense(model, losses, weights):

@@ -10,7 +10,7 @@ from torch import nn
 from eigencore.errors import CapabilityError, ProblemError, UsageError
 from eigencore.objectives import DLR, CrossEntropy, Margin
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.double_backward import twice_differentiable
+from eigencore_torch.evaluation.double_backward import twice_differentiable
 
 OBJECTIVES = [CrossEntropy(), Margin(), Margin(against=1), DLR()]
 

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.batch_tensors import map_tensors
-from eigencore_torch.batches import join_batches, sample_count, take_samples
-from eigencore_torch.signatures import signature
+from eigencore_torch.data.batch_tensors import map_tensors
+from eigencore_torch.data.batches import join_batches, sample_count, take_samples
+from eigencore_torch.data.signatures import signature
 
 
 @pytest.fixture

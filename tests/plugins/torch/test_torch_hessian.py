@@ -15,7 +15,7 @@ from eigencore import solve
 from eigencore.errors import ProblemError
 from eigencore.interfaces import Problem
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.double_backward import twice_differentiable
+from eigencore_torch.evaluation.double_backward import twice_differentiable
 
 CASES = {}
 SAMPLES, SIZES = 15, (7, 5, 3)

@@ -19,9 +19,9 @@ from torch.nn import functional
 from eigencore.errors import ProblemError
 from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.module_state import restored_modules
-from eigencore_torch.preserved_state import with_children
-from eigencore_torch.related_modules import related_modules
+from eigencore_torch.evaluation.module_state import restored_modules
+from eigencore_torch.evaluation.preserved_state import with_children
+from eigencore_torch.models.related_modules import related_modules
 
 ONES = functools.partial(torch.ones, dtype=torch.float64)
 

@@ -10,7 +10,7 @@ import eigencore
 from eigencore.errors import UnknownNameError, UsageError
 from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.params import select
+from eigencore_torch.models.params import select
 
 
 def test_a_pattern_selects_a_diagonal_block(small, hessian):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.precision import precise_products
+from eigencore_torch.evaluation.precision import precise_products
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 TREE = [("generic", "all")]
@@ -167,7 +167,7 @@ def test_switches_stay_set_if_the_model_changes_those_of_cudnn_for_a_while():
 
 NEW_PROCESS = """
 import torch
-from eigencore_torch.precision import precise_products
+from eigencore_torch.evaluation.precision import precise_products
 from test_torch_precision import CUDA, effective, responses
 before, then = effective(), responses()
 for precision in ("full", "tf32"):

@@ -17,7 +17,7 @@ import eigencore
 from eigencore.errors import ProblemError, UsageError
 from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.params import select
+from eigencore_torch.models.params import select
 
 
 def dense(model, problem, parameters=None):

@@ -14,7 +14,7 @@ import eigencore
 from eigencore.errors import ProblemError
 from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
-from eigencore_torch.double_backward import twice_differentiable
+from eigencore_torch.evaluation.double_backward import twice_differentiable
 
 X, Y = torch.randn(9, 4, dtype=torch.float64), torch.randint(3, (9,))
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from eigencore.errors import ProblemError
-from eigencore_torch.batches import describe, type_name
-from eigencore_torch.failure_hints import reshape_hint
+from eigencore_torch.checks.failure_hints import reshape_hint
+from eigencore_torch.data.batches import describe, type_name
 
 # Losses of corresponding elements. With shapes (n, 1) and (n,), they compare every output with every target.
 _ELEMENTWISE = (

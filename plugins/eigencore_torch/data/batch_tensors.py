@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.data import DataLoader, Dataset
 
 from eigencore.errors import ProblemError
-from eigencore_torch.number_types import converted
+from eigencore_torch.models.number_types import converted
 
 Batch: TypeAlias = Any
 

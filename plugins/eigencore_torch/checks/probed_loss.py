@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import DIFFERENCES, DerivativeGaps, Differences, derivative_gaps
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches, sample_count, take_samples
-from eigencore_torch.float64_mode import Float64Mode
+from eigencore_torch.checks.float64_mode import Float64Mode
+from eigencore_torch.checks.suspects import ForwardWatch, nodes_of, python_functions
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches, sample_count, take_samples
+from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import GradientGraph, memory_budget
-from eigencore_torch.params import Layout, differentiable
-from eigencore_torch.placement import place
-from eigencore_torch.preserved_state import Setting, preserve_state
-from eigencore_torch.suspects import ForwardWatch, nodes_of, python_functions
+from eigencore_torch.models.params import Layout, differentiable
+from eigencore_torch.models.placement import place
 from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import shifted_weights
 

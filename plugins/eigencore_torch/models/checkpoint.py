@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError, UsageError
-from eigencore_torch.batches import type_name
-from eigencore_torch.checkpoint_names import KEYS, Candidate, candidates
-from eigencore_torch.number_types import count_not_finite, is_computed_with
+from eigencore_torch.data.batches import type_name
+from eigencore_torch.models.checkpoint_names import KEYS, Candidate, candidates
+from eigencore_torch.models.number_types import count_not_finite, is_computed_with
 from eigencore_torch.user_errors import explain_errors
 
 _SAVE_HINT = "Save only the weights: torch.save(model.state_dict(), FILE)."

@@ -17,12 +17,8 @@ from contextlib import suppress
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import type_name
-from eigencore_torch.params import Layout, differentiable
-from eigencore_torch.preserved_state import Setting
-from eigencore_torch.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
-from eigencore_torch.suspects import (
+from eigencore_torch.checks.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
+from eigencore_torch.checks.suspects import (
     CHECKPOINT_HINT,
     Suspect,
     has_reentrant_checkpoint,
@@ -31,6 +27,10 @@ from eigencore_torch.suspects import (
     name_of_function,
     once_differentiable,
 )
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import type_name
+from eigencore_torch.evaluation.preserved_state import Setting
+from eigencore_torch.models.params import Layout, differentiable
 
 _SAMPLES = 32
 _NOT_FINITE_HINT = (

@@ -12,9 +12,9 @@ from torch import nn
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Params
 from eigencore.problems.sharing import flat_slices, globs_of, matching_names, select_names
-from eigencore_torch.batches import type_name
-from eigencore_torch.number_types import is_computed_with
-from eigencore_torch.wrappers import name_without_wrappers
+from eigencore_torch.data.batches import type_name
+from eigencore_torch.models.number_types import is_computed_with
+from eigencore_torch.models.wrappers import name_without_wrappers
 
 _TRAINABLE_HINT = "Call requires_grad_(True) on the parameters that the Hessian should cover."
 

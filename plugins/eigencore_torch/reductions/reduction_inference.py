@@ -15,12 +15,12 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch, tensors_of
-from eigencore_torch.batches import describe, sample_count, sample_count_beside_objects, sample_shape
-from eigencore_torch.comparison import ComparedSamples, Comparison, Verdict
-from eigencore_torch.failure_hints import single_sample_hint
-from eigencore_torch.problem_checks import check_finite
-from eigencore_torch.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
+from eigencore_torch.checks.failure_hints import single_sample_hint
+from eigencore_torch.checks.problem_checks import check_finite
+from eigencore_torch.data.batch_tensors import Batch, tensors_of
+from eigencore_torch.data.batches import describe, sample_count, sample_count_beside_objects, sample_shape
+from eigencore_torch.reductions.comparison import ComparedSamples, Comparison, Verdict
+from eigencore_torch.reductions.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
 
 _SPLIT_HINT = (
     "Set torch.microbatch=none and give batches that fit into the device's memory. A batch can be split only "

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from eigencore.errors import CapabilityError, UsageError
 from eigencore.interfaces import Objective
 from eigencore.problems.sharing import bounds_of_rows
-from eigencore_torch.batches import Batches, describe
-from eigencore_torch.classification import Classification, collect_samples
-from eigencore_torch.fingerprints import WeightFingerprint
-from eigencore_torch.preserved_state import Setting, preserve_state
-from eigencore_torch.related_modules import related_modules
+from eigencore_torch.classifiers.classification import Classification, collect_samples
+from eigencore_torch.data.batches import Batches, describe
+from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.models.related_modules import related_modules
 from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.problems.sharing import check_dtype
-from eigencore_torch import checkpoint
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batches import type_name
-from eigencore_torch.number_types import converted, is_computed_with, real_types
+from eigencore_torch.data.batches import type_name
+from eigencore_torch.models import checkpoint
+from eigencore_torch.models.number_types import converted, is_computed_with, real_types
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # float32 represents every number of these types exactly, so that a copy has the same weights.

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from eigencore_torch.double_backward import twice_differentiable
-from eigencore_torch.module_state import restored_modules
-from eigencore_torch.precision import Precision, precise_products
+from eigencore_torch.evaluation.double_backward import twice_differentiable
+from eigencore_torch.evaluation.module_state import restored_modules
+from eigencore_torch.evaluation.precision import Precision, precise_products
 
 # PyTorch's switches, its random state and the modes of modules belong to the process, not to a thread.
 _LOCK = RLock()

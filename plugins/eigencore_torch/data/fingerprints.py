@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
-from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
-from eigencore_torch.signatures import signature
+from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.data.signatures import signature
 
 TensorFingerprint: TypeAlias = tuple[torch.dtype, list[tuple[int, ...]], list[int]]
 BatchFingerprint: TypeAlias = list[TensorFingerprint]

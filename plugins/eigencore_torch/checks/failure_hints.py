@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from eigencore.problems.sharing import CALLS
-from eigencore_torch.batch_tensors import Batch, attributes_of, tensors_of
-from eigencore_torch.batches import is_pair, type_name
+from eigencore_torch.data.batch_tensors import Batch, attributes_of, tensors_of
+from eigencore_torch.data.batches import is_pair, type_name
 
 NESTED_HINT = (
     "PyTorch can't differentiate most operations on nested tensors twice: begin with x.to_padded_tensor(0.0) "

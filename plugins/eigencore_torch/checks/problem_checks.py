@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch, strided_parts, tensors_of
-from eigencore_torch.batches import Batches, sample_count, split_batch
-from eigencore_torch.failure_hints import NESTED_HINT
-from eigencore_torch.fingerprints import BatchFingerprint, batch_fingerprint
-from eigencore_torch.number_types import count_not_finite
-from eigencore_torch.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.checks.failure_hints import NESTED_HINT
+from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
+from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.data.batches import Batches, sample_count, split_batch
+from eigencore_torch.data.fingerprints import BatchFingerprint, batch_fingerprint
+from eigencore_torch.models.number_types import count_not_finite
 from eigencore_torch.user_errors import explain_errors
 
 
@@ -69,9 +69,9 @@ def check_problem(
     microbatch: int | None = None,
     batch_weight: Callable[[Batch, int], float] | None = None,
     observe: Callable[[Batch, int, Tensor, Any], None] | None = None,
-    inspect_first: Callable[[Batch, Tensor], None] | None = None,
+    inspect_first: Callable[[Batch, int, Tensor], None] | None = None,
     original_parameters: Sequence[nn.Parameter] = (),
-) -> tuple[Batch, int] | None:
+) -> None:
     """Checks every batch and its loss.
 
     Args:
@@ -79,18 +79,16 @@ def check_problem(
         batch_weight: the weight of a batch, or of a part of one; at weight zero its loss is not checked.
         observe: is called with each batch, or each part of one, its number, its loss, which it checks to be
             finite, and the outputs of the model if it is a pair.
-        inspect_first: is called with the first batch, or part of one, and its loss.
+        inspect_first: is called with the first batch, or part of one, whose weight is not zero, its number
+            and its loss.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
-
-    Returns:
-        The first batch, or part of one, whose weight is not zero, and the number of that batch.
 
     Raises:
         ProblemError: there are no batches; labels are out of range; the loss is random, not finite or does
             not depend on the weights; or two passes over the data differ. The message names the batch.
     """
     fingerprints: list[BatchFingerprint] = []
-    first: tuple[Batch, int] | None = None
+    first = True
     outputs: list[Any] = []
     trainable = any(p.requires_grad for p in loss.model.parameters())
     for index, batch in enumerate(batches):
@@ -107,19 +105,18 @@ def check_problem(
             if finite or observe is None:
                 check_finite(float(value.detach()), part, index)
                 _check_depends_on_weights(value, index, trainable)
-            if finite and first is None:
+            if finite and first:
                 _check_reproducible(value, loss(part, index), index)
                 _check_model_used(value, original_parameters)
                 _check_nested(value, part, loss.model)
                 if inspect_first is not None:
-                    inspect_first(part, value)
-                first = part, index
+                    inspect_first(part, index, value)
+                first = False
             if observe is not None:
                 observe(part, index, value, outputs[0] if outputs else None)
     if not fingerprints:
         raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
-    return first
 
 
 def check_finite(loss: float, batch: Batch, index: int) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors
 
-from eigencore_torch.fingerprints import version_of
+from eigencore_torch.data.fingerprints import version_of
 
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device}
 _CONTAINERS = {dict, OrderedDict, defaultdict, list, set, deque}

@@ -15,10 +15,10 @@ from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UsageError
 from eigencore.problems.sharing import bounds_excess
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches, describe, is_pair
-from eigencore_torch.outputs import is_logistic, is_single, logits_in, two_logits
-from eigencore_torch.preserved_state import host_generator_states
+from eigencore_torch.classifiers.outputs import is_logistic, is_single, logits_in, two_logits
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches, describe, is_pair
+from eigencore_torch.evaluation.preserved_state import host_generator_states
 from eigencore_torch.user_errors import explain_errors
 
 RANGE_HINT = "Give Problem(bounds=...) the lowest and highest value that an input may take."

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import check_reiterable
-from eigencore_torch.batch_tensors import Batch, first_dimensions, map_tensors, moved, tensors_of
+from eigencore_torch.data.batch_tensors import Batch, first_dimensions, map_tensors, moved, tensors_of
 from eigencore_torch.user_errors import explain_errors
 
 SAME_DATA_HINT = "Give data that are the same in every pass, such as a list of batches."

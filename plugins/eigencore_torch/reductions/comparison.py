@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
-from eigencore_torch.additivity import Relation, Slope, last_weights, relate, slope
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch, map_tensors
-from eigencore_torch.batches import join_batches, sample_count, take_samples
-from eigencore_torch.failure_hints import single_sample_hint
-from eigencore_torch.number_types import converted
-from eigencore_torch.params import differentiable
-from eigencore_torch.reduction import DECLARE_HINT, Rule
+from eigencore_torch.checks.failure_hints import single_sample_hint
+from eigencore_torch.data.batch_tensors import Batch, map_tensors
+from eigencore_torch.data.batches import join_batches, sample_count, take_samples
+from eigencore_torch.models.number_types import converted
+from eigencore_torch.models.params import differentiable
+from eigencore_torch.reductions.additivity import Relation, Slope, last_weights, relate, slope
+from eigencore_torch.reductions.reduction import DECLARE_HINT, Rule
 from eigencore_torch.user_errors import explain_errors
 from eigencore_torch.weight_space import shifted_weights
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from eigencore.errors import ProblemError
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import SAME_DATA_HINT, describe, sample_count_beside_objects
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import SAME_DATA_HINT, describe, sample_count_beside_objects
 from eigencore_torch.user_errors import explain_errors
 
 Rule = Literal["mean", "sum"]

@@ -22,7 +22,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
-from eigencore_torch.placement import HALF_TYPES
+from eigencore_torch.models.placement import HALF_TYPES
 
 _DETACHING = {
     Tensor.detach: "detach()",

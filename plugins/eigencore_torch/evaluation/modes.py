@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from eigencore.errors import EigencoreError, ProblemError, UsageError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.batch_tensors import Batch
-from eigencore_torch.batches import Batches
-from eigencore_torch.preserved_state import Setting, is_batch_norm, preserve_state, with_children
-from eigencore_torch.related_modules import names_attribute
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches
+from eigencore_torch.evaluation.preserved_state import Setting, is_batch_norm, preserve_state, with_children
+from eigencore_torch.models.related_modules import names_attribute
 
 
 def check_batch_norm(model: nn.Module, reduction_declared: bool, microbatch: int | None) -> None:

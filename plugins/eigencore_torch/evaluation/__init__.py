@@ -1,0 +1,8 @@
+"""How a loss is evaluated, and the restoration of everything that this changes.
+
+- `preserved_state`: the context of every computation.
+- `module_state`: buffers and Python data of modules.
+- `modes`: evaluation mode, and where training mode differs.
+- `precision`: switches for TF32 and for sums in 16 bits.
+- `double_backward`: kernels whose second derivative is missing or wrong.
+"""
