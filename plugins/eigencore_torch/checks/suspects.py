@@ -226,7 +226,7 @@ class ForwardWatch(TorchFunctionMode):
 
 def _caller() -> tuple[str, tuple[CodeType, ...]]:
     """The place in the model or the loss from where PyTorch was called, and the functions on the stack."""
-    torch_folder, our_folder = str(Path(torch.__file__).parent), str(Path(__file__).parent)
+    torch_folder, our_folder = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
     where, stack = "", []
     frame: FrameType | None = sys._getframe(3)
     while frame is not None:

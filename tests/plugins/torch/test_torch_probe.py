@@ -133,6 +133,10 @@ def envelope(outputs, y):
     return (t * outputs - ((1 + t) * (1 + t).log() + (1 - t) * (1 - t).log()) / 2).mean()
 
 
+class Detaching(nn.Module):
+    forward = torch.detach
+
+
 class InnerCheckpoint(nn.Module):
     """The inputs of the checkpointed block need no gradient, so that its weights get none."""
 
@@ -247,6 +251,12 @@ FAULTS = {
         "gradient reversal",
     ),
     "detached norm": (DetachedNorm, cross_entropy, r"detach\(\) of a tensor that depends", "detached"),
+    "detached layer, by no code of the user": (
+        lambda: nn.Sequential(nn.Linear(4, 5), Detaching(), nn.Linear(5, 3)),
+        cross_entropy,
+        r"detach\(\) of a tensor that depends on the weights$",
+        "detached",
+    ),
     "envelope": (
         lambda: nn.Linear(4, 3),
         envelope,
