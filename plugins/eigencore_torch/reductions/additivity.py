@@ -20,6 +20,8 @@ from torch.autograd.graph import Node
 
 # Parts of a float64 model may compute in float32.
 _SMALLEST_TOLERANCE = 1e-6
+# The largest errors seen were eight times what the residual and one rounding of each number explain.
+_MARGIN = 16
 # Numbers in a gradient that leave many equations for one unknown share.
 _ENOUGH = 8
 
@@ -95,15 +97,15 @@ def relate(whole: Slope, a: Slope, b: Slope) -> Relation:
     if not (a.finite and b.finite):
         finite = a if a.finite else b
         gap = _norm((c - x, scale) for c, x, _, scale in _triples(whole, finite, finite)())
-        return Relation(False, gap <= tolerance, float(a.finite), gap + 4 * eps, gap, finite.size)
+        return Relation(False, gap <= tolerance, float(a.finite), _MARGIN * (gap + 2 * eps), gap, finite.size)
     triples = _triples(whole, a, b)
     apart = _norm((x - y, scale) for _, x, y, scale in triples())
     projection = math.fsum(_inner((c - y) / scale, (x - y) / scale) for c, x, y, scale in triples())
     share = projection / apart**2 if apart else 0.5
     mean_gap = _norm((c - y - share * (x - y), scale) for c, x, y, scale in triples())
     sum_gap = _norm((c - x - y, scale) for c, x, y, scale in triples())
-    error = (mean_gap + 4 * eps) / apart if apart else math.inf
-    is_mean = mean_gap <= tolerance and abs(share - 0.5) <= 0.5 + 4 * error
+    error = _MARGIN * (mean_gap + 2 * eps) / apart if apart else math.inf
+    is_mean = mean_gap <= tolerance and abs(share - 0.5) <= 0.5 + error
     size = max(x.size for x in (whole, a, b))
     return Relation(sum_gap <= tolerance, is_mean, share, error, min(mean_gap, sum_gap), size)
 

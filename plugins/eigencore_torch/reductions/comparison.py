@@ -28,7 +28,7 @@ from eigencore_torch.weight_space import shifted_weights
 Outcome = Literal["mean", "sum", "neither", "undecided"]
 
 # The largest error of a share, relative to the smaller of the two expected shares, for each Detail.
-_LARGEST_ERRORS = 1e-4, 1e-4, 1e-3, 1e-3
+_LARGEST_ERRORS = 1e-3, 1e-3, 4e-3, 4e-3
 # Numbers of the gradient over one parameter that are compared.
 _NUMBERS = 4096
 # Gradients that are smaller than elsewhere by this factor may consist of rounding errors.
@@ -240,7 +240,7 @@ def _in_float64(loss: Callable[..., Any]) -> Callable[..., Any] | None:
 def _verdict(relation: Relation, expected: float, rule: Rule | None, largest_error: float) -> Verdict:
     """The outcome of one comparison, with the share rounded to the expected one, 0 or 1 within its error."""
     share, smaller = relation.share, max(min(expected, 1 - expected), 0.1)
-    rounding = max(4 * relation.error, _SAME * smaller)
+    rounding = max(relation.error, _SAME * smaller)
     exact = [one for one in (expected, 0.0, 1.0) if abs(share - one) <= rounding]
     precise = relation.error <= largest_error * smaller
     mean = relation.is_mean and precise and (relation.size or exact[:1] == [expected])
