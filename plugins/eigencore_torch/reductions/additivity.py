@@ -42,6 +42,11 @@ class Slope:
     eps: float
     finite: bool
 
+    @property
+    def size(self) -> float:
+        """The norm of the gradient."""
+        return _norm((g, 1.0) for g in self.gradient)
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -53,7 +58,7 @@ class Relation:
         share: the first part's share of the weight, by least squares.
         error: a bound on the rounding error of the share; infinite if the parts do not differ.
         residual: what neither a sum nor a mean explains, relative to the largest loss and gradient.
-        by_gradients: whether there were gradients; a share follows from losses alone, but proves nothing.
+        size: the norm of the largest gradient; if it is zero, a share from the losses alone proves nothing.
     """
 
     is_sum: bool
@@ -61,7 +66,7 @@ class Relation:
     share: float
     error: float
     residual: float
-    by_gradients: bool = True
+    size: float
 
 
 def slope(value: Tensor, weights: Sequence[Tensor]) -> Slope:
@@ -83,14 +88,14 @@ def relate(whole: Slope, a: Slope, b: Slope) -> Relation:
     """
     eps = max(whole.eps, a.eps, b.eps)
     if not whole.finite:
-        return Relation(True, True, 0.5, math.inf, math.inf)  # nothing contradicts either of them
+        return Relation(True, True, 0.5, math.inf, math.inf, 0.0)  # nothing contradicts either of them
     if not (a.finite or b.finite):
-        return Relation(False, False, 0.5, math.inf, math.inf)
+        return Relation(False, False, 0.5, math.inf, math.inf, whole.size)
     tolerance = max(math.sqrt(eps), _SMALLEST_TOLERANCE)
     if not (a.finite and b.finite):
         finite = a if a.finite else b
         gap = _norm((c - x, scale) for c, x, _, scale in _triples(whole, finite, finite)())
-        return Relation(False, gap <= tolerance, float(a.finite), gap + 4 * eps, gap)
+        return Relation(False, gap <= tolerance, float(a.finite), gap + 4 * eps, gap, finite.size)
     triples = _triples(whole, a, b)
     apart = _norm((x - y, scale) for _, x, y, scale in triples())
     projection = math.fsum(_inner((c - y) / scale, (x - y) / scale) for c, x, y, scale in triples())
@@ -99,8 +104,8 @@ def relate(whole: Slope, a: Slope, b: Slope) -> Relation:
     sum_gap = _norm((c - x - y, scale) for c, x, y, scale in triples())
     error = (mean_gap + 4 * eps) / apart if apart else math.inf
     is_mean = mean_gap <= tolerance and abs(share - 0.5) <= 0.5 + 4 * error
-    by_gradients = any(bool(g.any()) for x in (whole, a, b) for g in x.gradient)
-    return Relation(sum_gap <= tolerance, is_mean, share, error, min(mean_gap, sum_gap), by_gradients)
+    size = max(x.size for x in (whole, a, b))
+    return Relation(sum_gap <= tolerance, is_mean, share, error, min(mean_gap, sum_gap), size)
 
 
 def _triples(whole: Slope, a: Slope, b: Slope) -> Callable[[], Iterator[_Triple]]:
@@ -108,7 +113,7 @@ def _triples(whole: Slope, a: Slope, b: Slope) -> Callable[[], Iterator[_Triple]
     largest = max(abs(x.loss) for x in (whole, a, b))
     # A loss near zero is a difference of logits of order ten, so a part of its rounding error is absolute.
     loss_scale = largest + 64 * math.sqrt(max(whole.eps, a.eps, b.eps))
-    gradient_scale = max(_norm((g, 1.0) for g in x.gradient) for x in (whole, a, b))
+    gradient_scale = max(x.size for x in (whole, a, b))
 
     def triples() -> Iterator[_Triple]:
         c, x, y = (torch.tensor(one.loss, dtype=torch.float64) for one in (whole, a, b))

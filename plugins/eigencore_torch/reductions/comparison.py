@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
@@ -31,6 +31,8 @@ Outcome = Literal["mean", "sum", "neither", "undecided"]
 _LARGEST_ERRORS = 1e-4, 1e-4, 1e-3, 1e-3
 # Numbers of the gradient over one parameter that are compared.
 _NUMBERS = 4096
+# Gradients that are smaller than elsewhere by this factor may consist of rounding errors.
+_NEGLIGIBLE = 1e-4
 # Shares that differ by less, in the same units, are not distinguished: no batch has that many labels.
 _SAME = 1e-7
 
@@ -98,12 +100,14 @@ class Verdict:
             or 1 if it is that up to rounding.
         error: a bound on the rounding error of the share.
         residual: what neither a sum nor a mean explains, relative to the largest loss and gradient.
+        size: the norm of the largest gradient.
     """
 
     outcome: Outcome
     share: float
     error: float
     residual: float
+    size: float
 
 
 class Comparison:
@@ -124,17 +128,26 @@ class Comparison:
             rule: what earlier comparisons showed, if any; if the cheapest gradients confirm it, no others are
                 used.
         """
-        verdicts = []
-        cheapest = max(samples.cheapest for samples in (whole, a, b))
-        for detail in (*([cheapest] if rule else ()), Detail.ALL_WEIGHTS, Detail.SHIFTED_WEIGHTS):
-            relation = relate(*(self.slope(samples, detail) for samples in (whole, a, b)))
-            verdict = _verdict(relation, share, rule, _LARGEST_ERRORS[detail])
-            if verdict.outcome == rule or (verdict.outcome in ("mean", "sum") and detail is not cheapest):
-                return verdict
-            verdicts.append(verdict)
-        # Rounding errors alone may be left of the gradients of a network that fits its data perfectly, or not
-        # be finite elsewhere: both times have to agree.
-        return next((one for one in verdicts[-2:] if one.outcome == "undecided"), verdicts[-1])
+        three = whole, a, b
+        cheapest = max(samples.cheapest for samples in three)
+        if rule:
+            confirmed = self._verdict(three, cheapest, share, rule)
+            if confirmed.outcome == rule:
+                return confirmed
+        verdict = self._verdict(three, Detail.ALL_WEIGHTS, share, rule)
+        if verdict.outcome in ("mean", "sum"):
+            return verdict
+        elsewhere = self._verdict(three, Detail.SHIFTED_WEIGHTS, share, rule)
+        # Nothing but rounding errors is left of the gradients of a network that fits its data perfectly.
+        if verdict.outcome == "neither" and verdict.size > _NEGLIGIBLE * elsewhere.size:
+            return verdict
+        return elsewhere
+
+    def _verdict(
+        self, three: Sequence[ComparedSamples], detail: Detail, share: float, rule: Rule | None
+    ) -> Verdict:
+        relation = relate(*(self.slope(samples, detail) for samples in three))
+        return _verdict(relation, share, rule, _LARGEST_ERRORS[detail])
 
     def slope(self, samples: ComparedSamples, detail: Detail) -> Slope:
         """The loss of some samples and its gradient, computed once."""
@@ -187,12 +200,17 @@ class Comparison:
 
     @cached_property
     def _shift(self) -> Tensor:
-        """A random direction that changes each weight by up to half of its parameter's root mean square."""
+        """A direction to half the weights, where a confident network is less so, and random ones in addition.
+
+        The random ones are up to a quarter of the root mean square of their parameter.
+        """
         generator = torch.Generator().manual_seed(0)
         pieces = []
         for p in self._layout.parameters:
-            size = float(p.detach().double().square().mean().sqrt()) or 0.2
-            pieces.append((torch.rand(p.numel(), generator=generator) - 0.5).to(p) * size)
+            flat = p.detach().reshape(-1)
+            size = float(flat.double().square().mean().sqrt()) or 0.4
+            noise = (torch.rand(len(flat), generator=generator) - 0.5).to(flat)
+            pieces.append((size * noise - flat) / 2)
         return torch.cat(pieces).to(self._layout.dtype)
 
 
@@ -225,7 +243,7 @@ def _verdict(relation: Relation, expected: float, rule: Rule | None, largest_err
     rounding = max(4 * relation.error, _SAME * smaller)
     exact = [one for one in (expected, 0.0, 1.0) if abs(share - one) <= rounding]
     precise = relation.error <= largest_error * smaller
-    mean = relation.is_mean and precise and (relation.by_gradients or exact[:1] == [expected])
+    mean = relation.is_mean and precise and (relation.size or exact[:1] == [expected])
     outcome: Outcome = "undecided"
     if relation.is_sum and (rule == "sum" or not relation.is_mean):
         outcome = "sum"
@@ -233,4 +251,4 @@ def _verdict(relation: Relation, expected: float, rule: Rule | None, largest_err
         outcome = "mean"
     elif not (relation.is_sum or relation.is_mean):
         outcome = "neither"
-    return Verdict(outcome, exact[0] if exact else share, relation.error, relation.residual)
+    return Verdict(outcome, exact[0] if exact else share, relation.error, relation.residual, relation.size)
