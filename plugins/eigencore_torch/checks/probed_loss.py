@@ -25,7 +25,7 @@ from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import GradientGraph, memory_budget
 from eigencore_torch.models.params import Layout, differentiable
 from eigencore_torch.models.placement import place
-from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.user_errors import explain_errors
 from eigencore_torch.weight_space import shifted_weights
 
 _FEWER_SAMPLES = 4
@@ -153,7 +153,7 @@ class ProbedLoss:
         return outcome if again.wrong or again.not_finite else again
 
     def _measure(self, functions: Sequence[type]) -> ProbeOutcome:
-        with self._session(), explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
+        with self._session(), explain_errors("the Hessian product failed"):
             value = self._finite_value()
             self._refuse_other_graph(value, functions)
             v = self._without_padding(self._direction(0), value)
