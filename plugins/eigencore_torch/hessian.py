@@ -20,10 +20,10 @@ from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_byt
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import (
-    SECOND_DERIVATIVE_HINT,
     explain_errors,
     is_out_of_memory,
     release_memory,
+    second_derivative_hint,
 )
 
 # Graphs with their weights in the sum, and whether each is used again afterwards.
@@ -166,7 +166,7 @@ class HessianOperator:
         with self._risk.session():
             while True:
                 try:
-                    with explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
+                    with explain_errors("the Hessian product failed", hint=second_derivative_hint):
                         return self._weighted_sum(V, graphs(), divisor)
                 except ProblemError as error:
                     if not is_out_of_memory(error):

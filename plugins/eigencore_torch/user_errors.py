@@ -19,6 +19,7 @@ THIRD_DERIVATIVE_HINT = (
     "If the message names an operation that has no third derivative in PyTorch, write that operation with "
     "simpler operations: a sample's curvature takes the third derivative of every operation in the model."
 )
+CHECKPOINT_HINT = "Call checkpoint(..., use_reentrant=False)."
 _MEMORY_HINT = "Set torch.microbatch, or torch.memory=none; neither changes the operator."
 
 
@@ -47,6 +48,16 @@ def explain_errors(
             raise ProblemError(f"{failed}: the device is out of memory: {error}", hint=memory_hint) from error
         advice = hint(error) if callable(hint) else hint
         raise ProblemError(f"{failed}: {type(error).__name__}: {error}", hint=advice) from error
+
+
+def gradient_hint(error: BaseException) -> str | None:
+    """What to do if a gradient failed that a loss permits."""
+    return CHECKPOINT_HINT if "use_reentrant" in str(error) else None
+
+
+def second_derivative_hint(error: BaseException) -> str:
+    """What to do if a Hessian product failed."""
+    return gradient_hint(error) or SECOND_DERIVATIVE_HINT
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

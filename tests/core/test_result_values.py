@@ -34,9 +34,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "accel_power-LA": {"which": "LA"},
 }
 NAMES = [
-    pytest.param(one, marks=pytest.mark.slow) if one == "deflated_power-single" else one
-    for one in SOLVERS
-    for name in SOLVERS
+    pytest.param(one, marks=pytest.mark.slow) if one == "deflated_power-single" else one for one in SOLVERS
 ]
 LIBRARIES = [one for one in installed() if one.name in ("numpy", "torch")]
 

@@ -19,9 +19,7 @@ from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
 from eigencore_torch.checks.suspects import (
-    CHECKPOINT_HINT,
     Suspect,
-    has_reentrant_checkpoint,
     in_graph,
     in_modules,
     name_of_function,
@@ -55,8 +53,8 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
         setting: how the loss is evaluated.
 
     Raises:
-        ProblemError: a derivative is wrong or not finite, can't be computed, or has the precision of 16 bits.
-            The message names the likely cause.
+        ProblemError: a derivative is wrong or not finite, or has the precision of 16 bits. The message names
+            the likely cause.
     """
     if not differentiable(loss.model).parameters:
         return
@@ -73,8 +71,9 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
         subject = given
         try:
             outcome = given.measure(forward.functions)
-        except ProblemError as error:
-            raise _explained(error, forward) from error
+        except ProblemError:
+            # An operation has no second derivative. A product over weights that need it says so.
+            return
     if outcome.not_finite is not None:
         raise _not_finite(outcome.not_finite, subject)
     if not outcome.wrong:
@@ -125,12 +124,6 @@ def _suspects(loss: BatchLoss, forward: ForwardPass, outcome: ProbeOutcome) -> l
 
 
 # -- messages ----------------------------------------------------------------------------------------------
-
-
-def _explained(error: ProblemError, forward: ForwardPass) -> ProblemError:
-    """An error of double backward, with a hint that fits the graph."""
-    hint = CHECKPOINT_HINT if has_reentrant_checkpoint(forward.value) else error.hint
-    return ProblemError(error.message, hint=hint)
 
 
 def _not_finite(derivative: str, subject: ProbedLoss) -> ProblemError:

@@ -24,8 +24,8 @@ from eigencore_torch.data.batches import Batches, sample_count, take_samples
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import GradientGraph, memory_budget
 from eigencore_torch.models.params import Layout, differentiable
-from eigencore_torch.models.placement import place
-from eigencore_torch.user_errors import SECOND_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.models.placement import copies, place
+from eigencore_torch.user_errors import explain_errors
 from eigencore_torch.weight_space import shifted_weights
 
 _FEWER_SAMPLES = 4
@@ -120,14 +120,13 @@ class ProbedLoss:
         with explain_errors("the model can't be copied"):
             copied = place(self.loss, None, "float64", None).loss
             (batch,) = Batches([self.batch], self.layout.device, torch.float64)
-            ours, theirs = _parameters(self.loss.modules), _parameters(copied.modules)
-            for original, parameter in zip(ours, theirs, strict=True):
-                if parameter is original:  # of a module that the loss function closes over
-                    continue
-                for hook in (original._backward_hooks or {}).values():
-                    parameter.register_hook(hook)  # type: ignore[no-untyped-call]
-        originals = frozenset(ours) - frozenset(theirs)
-        return ProbedLoss(copied, batch, self.index, self.setting, originals)
+            originals = set()
+            for given, module in copies(self.loss, copied):
+                for original, parameter in zip(given.parameters(), module.parameters(), strict=True):
+                    originals.add(original)
+                    for hook in (original._backward_hooks or {}).values():
+                        parameter.register_hook(hook)  # type: ignore[no-untyped-call]
+        return ProbedLoss(copied, batch, self.index, self.setting, frozenset(originals))
 
     def measure(self, functions: Sequence[type]) -> ProbeOutcome:
         """The gaps on these samples, or on fewer ones near these weights if they are smaller there.
@@ -153,7 +152,7 @@ class ProbedLoss:
         return outcome if again.wrong or again.not_finite else again
 
     def _measure(self, functions: Sequence[type]) -> ProbeOutcome:
-        with self._session(), explain_errors("the Hessian product failed", hint=SECOND_DERIVATIVE_HINT):
+        with self._session(), explain_errors("the Hessian product failed"):
             value = self._finite_value()
             self._refuse_other_graph(value, functions)
             v = self._without_padding(self._direction(0), value)
@@ -241,7 +240,3 @@ class ProbedLoss:
         if n is None or n <= samples:
             return None
         return replace(self, batch=take_samples(self.batch, slice(None, samples)))
-
-
-def _parameters(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    return list({p: None for module in modules for p in module.parameters()})

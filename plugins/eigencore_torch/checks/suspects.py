@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 from eigencore_torch.models.placement import HALF_TYPES
+from eigencore_torch.user_errors import CHECKPOINT_HINT
 
 _DETACHING = {
     Tensor.detach: "detach()",
@@ -39,7 +40,6 @@ _ROUNDING = {
     for place in (torch, Tensor)
     for name in ("round", "floor", "ceil", "trunc", "sign")
 }
-CHECKPOINT_HINT = "Call checkpoint(..., use_reentrant=False)."
 _APPLY = Function.apply.__func__.__code__  # type: ignore[attr-defined]
 _NO_GRAPH_HINT = (
     "Write the backward pass of {} with differentiable operations on tensors from ctx.save_for_backward, or "
@@ -105,11 +105,6 @@ def once_differentiable(cls: type) -> bool:
     return code is not None and "once_differentiable" in code.co_qualname
 
 
-def has_reentrant_checkpoint(value: Tensor) -> bool:
-    """Whether a block was checkpointed in the way that PyTorch can't differentiate twice."""
-    return any(getattr(node, "_forward_cls", None) is CheckpointFunction for node in nodes_of(value))
-
-
 def in_graph(value: Tensor, gradient_is_right: bool) -> Iterator[Suspect]:
     """The suspects in the graph of a loss.
 
@@ -122,7 +117,7 @@ def in_graph(value: Tensor, gradient_is_right: bool) -> Iterator[Suspect]:
             f"the autograd function {name}",
             _NO_GRAPH_HINT.format(name) if gradient_is_right else _OTHER_GRADIENT_HINT.format(name),
         )
-    if has_reentrant_checkpoint(value):
+    if any(getattr(node, "_forward_cls", None) is CheckpointFunction for node in nodes_of(value)):
         yield Suspect("a reentrant checkpoint", CHECKPOINT_HINT)
 
 

@@ -125,9 +125,7 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
         )
     # What a function closes over is not copied; the user's own modules must not be converted.
     shared = {id(module) for module in loss.modules}
-    for module, original in zip(copied.modules, loss.modules, strict=True):
-        if id(module) in shared:
-            continue
+    for original, module in copies(loss, copied):
         for submodule in module.modules():
             for name in [name for name, x in vars(submodule).items() if isinstance(x, _Result)]:
                 delattr(submodule, name)
@@ -135,6 +133,14 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
             parameter.requires_grad_(given.requires_grad)
         module._apply(partial(converted, device=device, dtype=dtype))  # type: ignore[no-untyped-call]
     return replace(copied, failure_hint=_mixed_hint(copied, shared))
+
+
+def copies(loss: BatchLoss, copied: BatchLoss) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """The modules of a loss that were copied with it, each with its copy."""
+    for name, original in loss.named_modules.items():
+        module = copied.named_modules.get(name, original)
+        if module is not original:
+            yield original, module
 
 
 def _tensors(model: nn.Module) -> set[Tensor]:

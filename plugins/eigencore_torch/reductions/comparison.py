@@ -22,7 +22,7 @@ from eigencore_torch.models.number_types import converted
 from eigencore_torch.models.params import differentiable
 from eigencore_torch.reductions.additivity import Relation, Slope, last_weights, relate, slope
 from eigencore_torch.reductions.reduction import DECLARE_HINT, Rule
-from eigencore_torch.user_errors import explain_errors
+from eigencore_torch.user_errors import explain_errors, gradient_hint
 from eigencore_torch.weight_space import shifted_weights
 
 Outcome = Literal["mean", "sum", "neither", "undecided"]
@@ -183,7 +183,7 @@ class Comparison:
         if self._last is None and value.requires_grad:
             self._last = last_weights(value, self._layout.parameters)
         weights = self._last or () if detail is Detail.LAST_WEIGHTS else self._layout.parameters
-        with explain_errors(f"the gradient of the loss of batch {index} failed"):
+        with explain_errors(f"the gradient of the loss of batch {index} failed", hint=gradient_hint):
             found = slope(value, weights)
         return replace(found, gradient=[_thinned(g) for g in found.gradient])
 

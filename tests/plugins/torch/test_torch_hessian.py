@@ -437,12 +437,10 @@ def test_every_solver_finds_the_top_eigenvalues_of_the_dense_hessian(name):
 
 def test_an_operation_without_a_second_derivative_is_named(small):
     problem = small(model=nn.Sequential(nn.Linear(4, 3), nn.Hardsigmoid()).double())
-    operator = bind(problem, TorchOptions(check=False)).operator()
-    ones = torch.ones(operator.shape[0], dtype=torch.float64)
-    for attempt in (lambda: operator.matvec(ones), bind(problem, TorchOptions()).operator):
-        with pytest.raises(ProblemError, match="hardsigmoid_backward") as caught:
-            attempt()
-        assert "simpler operations" in caught.value.hint
+    operator = bind(problem, TorchOptions()).operator()
+    with pytest.raises(ProblemError, match="hardsigmoid_backward") as caught:
+        operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64))
+    assert "simpler operations" in caught.value.hint
 
 
 def test_the_older_weight_norm_is_right_too(hessian):

@@ -378,10 +378,17 @@ def test_a_function_that_is_used_in_float32_only_is_found():
     accepted(problem_of(mlp, dispatched, torch.float64))
 
 
-def test_a_reentrant_checkpoint_that_pytorch_refuses_has_a_hint():
+def test_what_has_no_second_derivative_fails_in_a_product_over_weights_that_need_it():
+    """Such as a reentrant checkpoint, which PyTorch itself refuses."""
     model = lambda: Body(lambda body, h: checkpoint(body.inner, h, use_reentrant=True).tanh())  # noqa: E731
-    hint = refused(problem_of(model, cross_entropy, torch.float64), "incompatible with .grad")
-    assert "use_reentrant=False" in hint
+    problem = problem_of(model, cross_entropy, torch.float64)
+    assert "use_reentrant=False" in refused(problem, "gradient of the loss of batch 0 failed")
+    bound = bind(replace(problem, reduction="mean"), TorchOptions())
+    head, whole = bound.operator(params="second.*"), bound.operator()
+    assert torch.isfinite(head.matvec(torch.ones(head.shape[0], dtype=head.dtype))).all()
+    with pytest.raises(ProblemError, match="use_reentrant=True") as caught:
+        whole.matvec(torch.ones(whole.shape[0], dtype=whole.dtype))
+    assert "use_reentrant=False" in caught.value.hint
 
 
 # -- derivatives that are not finite -----------------------------------------------------------------------
