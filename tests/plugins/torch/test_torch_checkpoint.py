@@ -125,7 +125,9 @@ def test_the_operator_is_that_of_the_checkpoints_weights(wrap, small, trained, s
     torch.testing.assert_close(hessian(problem), expected, rtol=0, atol=0)
     torch.testing.assert_close(dict(problem.model.state_dict()), before, rtol=0, atol=0)
     assert float((hessian(small()) - expected).abs().max()) > 0.01
-    assert bind(problem, TorchOptions()).description.endswith(f", weights of weights.pt{note}")
+    assert bind(problem, TorchOptions()).description.endswith(
+        f", weights of weights.pt{note}, evaluation mode"
+    )
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -531,9 +533,9 @@ def analyzed(folder, capsys):
 @pytest.mark.parametrize("factory", ["make", "parts", "own"])
 def test_on_the_command_line(factory, analyzed, trained, save):
     file = save(trained.state_dict())
-    code, plain = analyzed(f"nets.py:{factory}")
+    code, plain = analyzed(f"nets.py:{factory}", "--out", "plain")
     assert code == 0
-    code, output = analyzed(f"nets.py:{factory}", "--set", f"problem.checkpoint={file}")
+    code, output = analyzed(f"nets.py:{factory}", "--set", f"problem.checkpoint={file}", "--out", "loaded")
     assert code == 0
     assert output["eigenvalues"] != plain["eigenvalues"]
     assert output["run"]["digest"] != plain["run"]["digest"]

@@ -15,7 +15,7 @@ PLUGIN = Path(eigencore_torch.__file__).parent
 
 def examples():
     """The code of each `Example:` block, with the name of its module and of its class or function."""
-    for path in sorted(PLUGIN.glob("*.py")):
+    for path in sorted(PLUGIN.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 _, heading, block = (ast.get_docstring(node) or "").partition("\nExample:\n")

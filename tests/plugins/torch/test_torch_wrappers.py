@@ -139,6 +139,7 @@ def test_a_loss_that_calls_the_wrapper_itself(wrap, small, hessian, process_grou
     torch.testing.assert_close(found, hessian(small()), rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 def test_active_hooks_of_opacus_are_refused(small):
     model = GradSampleModule(small().model)
     with pytest.raises(ProblemError, match="GradSampleModule computes the gradient of each sample") as caught:
@@ -260,7 +261,9 @@ def test_computed_weights_in_a_copy(compute, small, hessian, tmp_path):
     x, y = (torch.cat(parts) for parts in zip(*problem.data, strict=True))
     problem.model.eval()
     weights = [*problem.model.parameters()]
-    with twice_differentiable([problem.model], X.device):  # PyTorch's fused weight_norm is wrong
+    with twice_differentiable(
+        list(problem.model.modules()), X.device
+    ):  # PyTorch's fused weight_norm is wrong
         loss = nn.functional.cross_entropy(problem.model(x), y)
         slopes = torch.autograd.grad(loss, weights, create_graph=True)
         expected = [
