@@ -117,7 +117,7 @@ def both():
     assign(("generic", "all"), "ieee")
 
 
-NEWER = {newer_everywhere, newer_library, newer_operations, both}
+NEWER = [newer_everywhere, newer_library, newer_operations, both]
 USERS = [lambda: None, older_high, older_medium, older_tf32, reduced_sums]
 USERS += [pytest.param(user, marks=has_tree, id=user.__name__) for user in NEWER]
 
