@@ -78,7 +78,7 @@ def test_the_main_command_runs_in_a_fresh_environment(checkout: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     screen = ran.stdout[ran.stdout.index("demo:digits") :]
-    assert re.search(r"^torch \S+ cpu float32 · hessian · accel_power", screen, re.MULTILINE)
+    assert re.search(r"^torch \S+ cpu float32, evaluation mode · hessian · accel_power", screen, re.MULTILINE)
     assert len(re.findall(r"^ +\d +\d+\.\d+ .* yes$", screen, re.MULTILINE)) == 5
     assert "certificate (99 %)" in screen
 

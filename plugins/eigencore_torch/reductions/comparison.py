@@ -29,6 +29,8 @@ Outcome = Literal["mean", "sum", "neither", "undecided"]
 
 # The largest error of a share, relative to the smaller of the two expected shares, for each Detail.
 _LARGEST_ERRORS = 1e-3, 1e-3, 4e-3, 4e-3
+# A share that agrees with the expected one may be measured less precisely, by this factor.
+_IF_EXPECTED = 2.5
 # Numbers of the gradient over one parameter that are compared.
 _NUMBERS = 4096
 # Gradients that are smaller than elsewhere by this factor may consist of rounding errors.
@@ -242,7 +244,7 @@ def _verdict(relation: Relation, expected: float, rule: Rule | None, largest_err
     share, smaller = relation.share, max(min(expected, 1 - expected), 0.1)
     rounding = max(relation.error, _SAME * smaller)
     exact = [one for one in (expected, 0.0, 1.0) if abs(share - one) <= rounding]
-    precise = relation.error <= largest_error * smaller
+    precise = relation.error <= largest_error * smaller * (_IF_EXPECTED if exact[:1] == [expected] else 1)
     mean = relation.is_mean and precise and (relation.size or exact[:1] == [expected])
     outcome: Outcome = "undecided"
     if relation.is_sum and (rule == "sum" or not relation.is_mean):
