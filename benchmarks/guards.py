@@ -6,7 +6,8 @@ Binding a problem and making its operator runs every check of `torch.check`: two
 loss of every batch, the reduction if it has to be inferred, and the probe of the operator against the loss.
 The result is the CPU time of that in one thread divided by that of a gradient over the same data, measured
 immediately before and after: the median, lowest and highest of the rounds. The reduction is inferred once,
-and declared once. Writes benchmarks/results/guards.json.
+and declared once. The data are repeated until they fill twelve batches of the network's usual size. Writes
+benchmarks/results/guards.json.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ BATCHES = 12
 
 
 def measure(problem: Problem, rounds: int) -> dict[str, Any]:
-    x, y = one_batch(problem)
-    size = -(-len(x) // BATCHES)
-    problem = replace(problem, data=list(zip(x.split(size), y.split(size), strict=True)))
+    (x, y), size = one_batch(problem), len(problem.data[0][0])
+    rows = torch.arange(BATCHES * size) % len(x)
+    problem = replace(problem, data=list(zip(x[rows].split(size), y[rows].split(size), strict=True)))
     unit = gradient(problem)
     unit()
     result: dict[str, Any] = {"description": problem.description, "batches": len(problem.data), "ratios": {}}
