@@ -365,4 +365,3 @@ def test_model_data_and_loss_are_positional():
 def test_an_operator_has_its_own_precision_only():
     for dtype in ("float32", "float64"):
         assert bind(Problem(operator=np.eye(2, dtype=dtype))).precisions == (dtype,)
-    assert bind("demo:digits-numpy").precisions == ("float32", "float64")

@@ -191,6 +191,7 @@ def test_a_pickled_result_is_the_same_and_shares_its_vectors(library: Library, n
 
 
 def test_other_results_pickle() -> None:
+    pytest.importorskip("sklearn")
     analysis = AnalysisResult(
         verdict="so",
         tables={"t": Table(("a",), ((1,),))},

@@ -333,3 +333,7 @@ def test_arguments_of_the_wrong_shape_are_reported(small):
         bound.loss(np.zeros(3))
     with pytest.raises(UsageError, match=r"a direction of shape \(1,\)"):
         bound.operator().matvec(np.zeros(1))
+
+
+def test_both_precisions_are_listed(small):
+    assert bind(small(), None).precisions == ("float32", "float64")

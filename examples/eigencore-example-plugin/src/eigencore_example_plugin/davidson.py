@@ -83,14 +83,21 @@ def davidson(
         norm = float(np.max(np.abs(values)))
         floor = precision_floor(arrays.eps(operator), norm)
         unconverged = residuals > request.thresholds(values[wanted], floor)
-        kept_as_state = basis if np.any(unconverged) else None
+        V, kept = pairs.V, basis if np.any(unconverged) else None
+
+        def vectors(V: Array = V) -> Array:
+            return V
+
+        def state(vectors: Array, kept: Any = kept) -> Any:
+            # After convergence, a result keeps its own vectors and nothing else.
+            return vectors if kept is None else kept
+
         yield Snapshot(
             values=values[wanted],
             residuals=residuals,
-            vectors=lambda block=pairs.V: block,
+            vectors=vectors,
             norm=norm,
-            # After convergence, a result keeps its own vectors and nothing else.
-            state=lambda vectors, kept=kept_as_state: vectors if kept is None else kept,
+            state=state,
         )
         if basis.size == n:
             return
