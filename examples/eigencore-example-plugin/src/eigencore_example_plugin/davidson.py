@@ -83,14 +83,14 @@ def davidson(
         norm = float(np.max(np.abs(values)))
         floor = precision_floor(arrays.eps(operator), norm)
         unconverged = residuals > request.thresholds(values[wanted], floor)
-        V, kept = pairs.V, basis if np.any(unconverged) else None
+        V, unfinished = pairs.V, basis if np.any(unconverged) else None
 
         def vectors(V: Array = V) -> Array:
             return V
 
-        def state(vectors: Array, kept: Any = kept) -> Any:
+        def state(vectors: Array, unfinished: Any = unfinished) -> Any:
             # After convergence, a result keeps its own vectors and nothing else.
-            return vectors if kept is None else kept
+            return vectors if unfinished is None else unfinished
 
         yield Snapshot(
             values=values[wanted],
