@@ -34,6 +34,7 @@ from eigencore.problems import (
     bind,
     check_keywords,
     find_factory,
+    hint_why_no_classifier,
     make_problem,
     refuse_unknown_kind,
     why_no_classifier,
@@ -336,12 +337,8 @@ def _prepare(
 
 
 def _planned(selected: Selected | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
-    try:
+    with hint_why_no_classifier(bound):
         return plan(selected, bound.capabilities, options, name)
-    except CapabilityError as error:
-        reason = why_no_classifier(bound)
-        error.hint = error.hint if reason is None else str(reason)
-        raise
 
 
 def _skipped(bound: Bound, name: str) -> dict[str, str]:

@@ -14,9 +14,9 @@ from eigencore import arrays
 from eigencore.attacks.counting import CountingClassifier
 from eigencore.attacks.perturbation_checks import refuse_outside, refuse_samples_outside, row_norms
 from eigencore.entries import AttackEntry
-from eigencore.errors import CapabilityError, ProblemError, UsageError
+from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Bound, Classifier, Problem
-from eigencore.problems import bound_of, why_no_classifier
+from eigencore.problems import bound_of, hint_why_no_classifier
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.results import AttackResult
 from eigencore.runs import plain
@@ -86,7 +86,8 @@ def attack(
     _refuse_bad_eps(entry, eps)
     _refuse_bad_counts(seed=(seed, 0), images=(images, 1), batch=(batch, 1))
     bound = bound_of(problem)
-    _require_classifier(entry, bound)
+    with hint_why_no_classifier(bound):
+        require(entry, bound.capabilities)
     run: Attack = load(entry)
     began = time.perf_counter()
     counted = CountingClassifier(classifier if classifier is not None else bound.classifier())
@@ -116,14 +117,6 @@ def attack(
 
 
 # -- checks of the arguments, before any pass --------------------------------------------------------------
-
-
-def _require_classifier(entry: AttackEntry, bound: Bound) -> None:
-    try:
-        require(entry, bound.capabilities)
-    except CapabilityError as error:
-        error.hint = str(why_no_classifier(bound) or "") or None
-        raise
 
 
 def _norm(entry: AttackEntry, options: Any) -> str:

@@ -2,6 +2,7 @@ from .binding import OperatorBound as OperatorBound
 from .binding import backend_of as backend_of
 from .binding import bind as bind
 from .binding import bound_of as bound_of
+from .binding import hint_why_no_classifier as hint_why_no_classifier
 from .binding import is_bound as is_bound
 from .binding import operator as operator
 from .binding import refuse_unknown_kind as refuse_unknown_kind

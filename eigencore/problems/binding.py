@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
@@ -163,6 +165,17 @@ def why_no_classifier(bound: Bound) -> EigencoreError | None:
     except EigencoreError as error:
         return error
     return None
+
+
+@contextmanager
+def hint_why_no_classifier(bound: Bound) -> Iterator[None]:
+    """Adds to a CapabilityError raised inside, as its hint, why the problem has no classifier, if so."""
+    try:
+        yield
+    except CapabilityError as error:
+        reason = why_no_classifier(bound)
+        error.hint = error.hint if reason is None else str(reason)
+        raise
 
 
 class OperatorBound:

@@ -92,7 +92,7 @@ class Job:
     selected: SelectedSolver
     budget: Budget
     level: str
-    progress: Callable[[Step], None] | None
+    progress: Progress | None
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
     claim: Claim = field(init=False)
@@ -236,11 +236,8 @@ class Job:
             if not np.array_equal(order, np.arange(len(self.last.values))):
                 index = self.operator.xp.asarray(order, device=self.operator.device)
                 vectors = self.operator.xp.take(vectors, index, axis=1)
-        except Halt as halt:
-            self.error = self.error or halt.error
-            return self._no_pairs()
         except BaseException as error:
-            self.error = self.error or self.selected.failure(error)
+            self._keep_first(error)
             return self._no_pairs()
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
@@ -250,12 +247,14 @@ class Job:
             return None
         try:
             return self.last.state(self.formed)
-        except Halt as halt:
-            self.error = self.error or halt.error
-            return None
         except BaseException as error:
-            self.error = self.error or self.selected.failure(error)
+            self._keep_first(error)
             return None
+
+    def _keep_first(self, error: BaseException) -> None:
+        """Keeps an error in forming the last snapshot, unless the run already ended with another one."""
+        if self.error is None:
+            self.error = error.error if isinstance(error, Halt) else self.selected.failure(error)
 
     def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
         claim, eps = self.claim, arrays.eps(self.operator)

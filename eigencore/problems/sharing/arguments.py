@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    pass
-
 
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("infer", "mean", "sum")

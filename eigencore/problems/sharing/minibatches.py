@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore.errors import ProblemError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
