@@ -26,11 +26,13 @@ from eigencore_torch.checks.suspects import (
     once_differentiable,
 )
 from eigencore_torch.data.batch_tensors import Batch
-from eigencore_torch.data.batches import type_name
+from eigencore_torch.data.batches import sample_count, type_name
 from eigencore_torch.evaluation.preserved_state import Setting
 from eigencore_torch.models.params import Layout, differentiable
 
-_SAMPLES = 32
+# Samples that are probed: a part of the batch, so that the probe stays cheap beside the other checks, although
+# convolutions in float64 take up to ten times as long as in float32.
+_MOST_SAMPLES, _FEWEST_SAMPLES, _PART = 32, 8, 8
 _NOT_FINITE_HINT = (
     "A norm, a square root and a power below 2 have no finite second derivative at zero. Add a small "
     "constant inside, as in (x.square().sum() + 1e-12).sqrt(), or start from other weights."
@@ -91,7 +93,8 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
 
 def _first_that_works(whole: ProbedLoss) -> tuple[ProbedLoss, ForwardPass]:
     """The first samples of the batch, or all if the loss can't be computed on few samples."""
-    if (few := whole.first_samples(_SAMPLES)) is not None:
+    samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, (sample_count(whole.batch) or 0) // _PART))
+    if (few := whole.first_samples(samples)) is not None:
         with suppress(ProblemError):
             return few, few.look()
     return whole, whole.look()
