@@ -81,6 +81,12 @@ class Certificate:
         floor_decided: whether some pair counts as converged only because of the floor.
         contradicted: whether the sketch contradicted the solver's estimates, so that exact residuals were
             computed.
+        complete: whether nothing was missed beyond the k-th value, repeated eigenvalues included and up to
+            twice the tolerance; None if that was not examined.
+        complete_confidence: the probability of that, over the random start vectors; None if not examined.
+        complete_above: the smallest value above which no eigenvalue was missed (LA and the upper end of BE),
+            or the smallest magnitude (LM); None if it is not known.
+        complete_below: the largest value below which none was missed (SA and the lower end of BE), likewise.
         not_proved: what the certificate does not prove, as in "that no larger eigenvalue was missed"; empty
             if there is nothing else to prove.
 
@@ -102,7 +108,27 @@ class Certificate:
     floor_measured: bool = False
     floor_decided: bool = False
     contradicted: bool = False
+    complete: bool | None = None
+    complete_confidence: float | None = None
+    complete_above: float | None = None
+    complete_below: float | None = None
     not_proved: str = ""
+
+
+@dataclass(frozen=True)
+class ResumableState:
+    """What `solve(..., state=...)` resumes from.
+
+    Attributes:
+        solver: the name of the solver whose state this is.
+        state: the solver's own state: arrays, numbers and small matrices.
+        chains: the number of random vectors that were drawn in search of missed eigenvalues. A vector that
+            was used twice could miss the same eigenvalue twice.
+    """
+
+    solver: str
+    state: Any = field(repr=False)
+    chains: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +158,8 @@ class EigenResult:
             refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
             what the solver needs to continue: `lanczos` its whole basis.
 
-    A result holds no operator. It can be pickled if its arrays and options can.
+    A result holds no operator. It can be pickled if its arrays and options can. `converged` is a matter of
+    residuals; whether an eigenvalue was missed is another question, which `complete` answers.
 
     Example:
         import numpy as np
@@ -163,7 +190,12 @@ class EigenResult:
     history: tuple[Step, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    state: Any = field(default=None, repr=False)
+    state: ResumableState | None = field(default=None, repr=False)
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether these are the wanted eigenvalues and none was missed (see `Certificate.complete`)."""
+        return self.certificate.complete
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.

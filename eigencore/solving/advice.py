@@ -172,7 +172,7 @@ def _in_float32(outcome: Outcome) -> bool:
 # -- notes -------------------------------------------------------------------------------------------------
 
 
-def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
+def caveats(certificate: Certificate) -> tuple[str, ...]:
     """The limits of an answer that its advice does not mention."""
     notes = []
     if certificate.floor_decided:
@@ -181,6 +181,4 @@ def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
             "at least one pair counts as converged only because of the precision floor: "
             f"these products do not resolve residuals below {certificate.floor:.1e} ({how})"
         )
-    if not settled:
-        notes.append("stopped while still searching for repeated eigenvalues: some of them may be missing")
     return tuple(notes)
