@@ -186,6 +186,7 @@ class CompletenessSearch:
     _magnitude: float = -math.inf  # of the values when the search began
     _restarted: bool = False  # whether the solver has dropped a part of its basis
     _exhausting: bool = False  # whether it goes on until it has all eigenvalues
+    _wait: float = 0.0  # the products that the solver may make before it must have used what was missed
     _missed: bool = False  # whether an eigenvalue was found that the values do not have
     _hidden: tuple[HiddenAt, ...] = ()
     _recurrence: Recurrence = field(init=False)
@@ -242,6 +243,8 @@ class CompletenessSearch:
         if magnitude > self._magnitude + min(end.slack for end in ends) / 2:
             self._began, self._magnitude, self._missed = self.spent(), magnitude, False
         self.ignored = self._missed
+        if self._missed and self.spent() < self._wait:
+            return self._stopped(), None
         spent, resolution = self.spent() - self._began, RESOLUTION * eps * snapshot.norm
         self._hidden = tuple(
             HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
@@ -291,6 +294,8 @@ class CompletenessSearch:
             for hidden in self._hidden
         )
         self._missed = self._missed or chain.found
+        # What the chain took to find it, the solver may take as well.
+        self._wait = self.spent() + len(chain.alphas)
         return (False, chain.missed()) if chain.found else (True, None)
 
     def _stopped(self) -> bool:

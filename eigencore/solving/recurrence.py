@@ -102,6 +102,8 @@ class Recurrence:
     ) -> tuple[float, float] | None:
         """The interval within (a, b), and beyond the threshold, in which |p| >= 1/delta; None if empty."""
         low, high = max(a, threshold), b
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            return None
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             if np.sum(1 / (middle - zeros)) > 0:  # |p| increases here
