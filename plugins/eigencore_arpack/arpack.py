@@ -1,17 +1,20 @@
 """ARPACK's implicitly restarted Lanczos for the extreme eigenpairs of a symmetric operator, through SciPy.
 
-Memory: `ncv` vectors on the host, one product per step. Lehoucq, Sorensen & Yang, ARPACK Users' Guide
-(SIAM, 1998); `scipy.sparse.linalg.eigsh`.
+Memory: `ncv` vectors on the host, one product per step. R. Lehoucq, D. Sorensen and C. Yang, ARPACK Users'
+Guide (SIAM, 1998); `scipy.sparse.linalg.eigsh`.
 
 This differs from a bare `eigsh` in:
 1. The vectors stay in the operator's own precision: float32 products cannot show the digits of float64.
-2. The operator is scaled to a norm near 1. ARPACK treats values below eps^(2/3) as zero, whatever the norm of
-   the operator, so that at a norm of 1e-30 all pairs would count as converged at once.
-3. Where ARPACK is not applicable (k >= n or ncv > n), the matrix is formed by n products and diagonalised.
-4. If ARPACK stops early, the converged pairs are kept. A zero matrix has a result too.
+2. ARPACK's test is the one requested, also for eigenvalues near zero, and for any norm (`products`).
+3. Pairs that do not pass all the same, because they are near zero, are refined by a Rayleigh-Ritz method
+   (`refinement`), whose residuals are exact. It holds 2 (k + ncv) vectors.
+4. A single start vector finds one copy of a repeated eigenvalue. If the core finds that an eigenvalue was
+   missed, the refinement continues from what the core sends. Running ARPACK again, deflated, would take a
+   full basis for each missed eigenvalue; the refinement takes k products once, and then a few for each.
+5. Where ARPACK is not applicable (k >= n or ncv > n), the matrix is formed by n products and diagonalised.
+6. If ARPACK stops early, the converged pairs are kept. A zero matrix has a result too.
 
-ARPACK tests convergence only when its basis is full, and returns one result, at the end. Like any method with
-a single start vector, it may miss repeated eigenvalues.
+ARPACK tests convergence only when its basis is full, and returns one result, at the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Products on the host, and their form for ARPACK: scaled and shifted, so that its test is the one requested."""
+"""Products on the host, and the map given to ARPACK: scaled and shifted, to make its test the request's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from eigencore.request import Request
     from eigencore.space import Array, Floats
 
-# The shift relative to ||A||. On graph Laplacians, eigsh found the eigenvalue 0 with shifts from 1e-3 to .1, but
-# often not with shifts up to 1e-6; larger shifts make its test of small eigenvalues too lenient.
+# The shift relative to ||A||. On graph Laplacians, `eigsh` always found the eigenvalue 0 with 1e-3 and 1e-1,
+# but often not with 1e-6 or less; with a larger shift, its test of small eigenvalues is too lenient.
 SHIFT = 2.0**-10
 
 
@@ -23,14 +23,14 @@ class HostProduct:
     """The map v -> A v on host arrays.
 
     Attributes:
-        dtype, eps: the operator's precision, as one of NumPy's types.
+        eps: the rounding unit of the operator.
+        dtype: NumPy's type of this precision, float32 or float64.
         norm: the largest ||A v|| of a unit vector so far, a lower bound of ||A||.
     """
 
     def __init__(self, operator: LinearOperator):
-        self.operator = operator
-        kind = np.float64 if arrays.eps(operator) < 1e-12 else np.float32
-        self.dtype, self.eps = np.dtype(kind), float(np.finfo(kind).eps)
+        self.operator, self.eps = operator, arrays.eps(operator)
+        self.dtype: np.dtype[Any] = np.dtype(np.float64 if self.eps < 1e-12 else np.float32)
         self.norm = 0.0
 
     def __call__(self, v: Any) -> Floats:
@@ -45,12 +45,13 @@ class HostProduct:
 
 
 class ArpackProduct:
-    """The map v -> (A / unit + shift) v in the operator's precision, of which ARPACK finds eigenpairs.
+    """The map v -> (A / unit + shift) v in the operator's precision, whose eigenpairs ARPACK computes.
 
-    ARPACK accepts a pair at tol max(|theta|, eps^(2/3)), whatever the norm. With the unit, a power of two, a
-    residual of tol eps^(2/3) is the precision floor 4 eps ||A||, so that its test is the one requested. With
-    LA, SA and BE, which may want the eigenvalue 0 of a singular matrix, `eigsh` often returns the next one
-    instead; the shift moves the inner side of the end away from zero.
+    Unit: ARPACK accepts a pair at the residual tol max(|theta|, eps^(2/3)), whatever the norm. The unit, a
+    power of two, is such that tol eps^(2/3) is the precision floor 4 eps ||A||, as in the request.
+
+    Shift: with LA, SA and BE, the eigenvalue 0 of a singular matrix may be wanted. `eigsh` then often returns
+    the next ones instead. The shift moves 0, and the eigenvalues on its inner side, away from 0.
 
     Attributes:
         tol: ARPACK's tolerance.
@@ -62,7 +63,7 @@ class ArpackProduct:
         # bounds the tolerance that ARPACK can reach.
         tol = request.tol if request.which == "LM" else request.tol / 2
         self.tol = max(tol, 4 * product.eps)
-        self._smallest = product.eps ** (2 / 3)
+        self._smallest = float(np.finfo(self.dtype).eps) ** (2 / 3)
         self._direction = {"LM": 0, "LA": -1, "SA": 1, "BE": 1}[request.which]
         self._unit = self._shift = 0.0
         self._products = 0

@@ -1,10 +1,11 @@
-"""Rayleigh-Ritz on a basis that grows by residuals: it adds missed eigenvectors to pairs that are known.
+"""Rayleigh-Ritz on a basis that grows by residuals: it adds missed eigenvectors to known pairs.
 
-The basis begins with the known vectors and the directions sent by the core. Each step multiplies the residual
-of a pair that has not converged, orthogonalised, and adds it to the basis. From vectors with residuals in a
-Krylov space, this is what Lanczos does from them; as the basis and its products are kept, residuals are exact,
-and tested after every product. A full basis is replaced by its best Ritz vectors (Davidson's method without
-a preconditioner: Crouzeix, Philippe & Sadkane, SIAM J. Sci. Comput. 15, 1994).
+The basis begins with the known vectors and the directions that the core sends. Each step makes one product,
+with the residual of the worst pair, and adds it to the basis. As in Lanczos, the basis grows into a Krylov
+space; but it may begin with any vectors, and since their products are kept, residuals are exact and are
+tested after every product. A full basis is replaced by its best Ritz vectors. This is Davidson's method
+without a preconditioner: M. Crouzeix, B. Philippe and M. Sadkane, The Davidson method, SIAM J. Sci. Comput.
+15 (1994) 62-76.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from eigencore.request import Request, precision_floor
 from eigencore_arpack.products import HostProduct
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from eigencore.space import Floats
 
 # Give up if the worst residual has not halved while the basis was filled this often.
@@ -31,10 +30,11 @@ class RitzBasis:
     """An orthonormal basis, its products, and the Ritz pairs that answer the request; all on the host.
 
     Attributes:
-        size: the most vectors of the basis.
-        S, AS: the basis (n, m) and its products.
+        size: the number of vectors at which the basis is full.
+        S: the basis (n, m); at first, the known vectors, which need not be orthonormal.
+        AS, H: the products of the basis (n, m), and S'AS (m, m).
         values, vectors, residuals: the Ritz pairs, in the order of the request: (p,), (n, p), (p,).
-        converged: whether all k residuals are below the thresholds of the request.
+        converged: whether there are k pairs, and all residuals are below the thresholds of the request.
     """
 
     product: HostProduct
@@ -42,6 +42,7 @@ class RitzBasis:
     size: int
     S: Floats
     AS: Floats = field(init=False)
+    H: Floats = field(init=False)
     values: Floats = field(init=False)
     vectors: Floats = field(init=False)
     residuals: Floats = field(init=False)
@@ -49,7 +50,7 @@ class RitzBasis:
 
     def __post_init__(self) -> None:
         V, self.S = self.S, self.S[:, :0]
-        self.AS = self.S
+        self.AS, self.H = self.S, np.zeros((0, 0))
         self.add(V)
 
     def add(self, X: Floats) -> None:
@@ -60,9 +61,13 @@ class RitzBasis:
         Q, lengths, _ = np.linalg.svd(kept, full_matrices=False)
         Q = Q[:, lengths > self.product.eps]
         Q = Q - self.S @ (self.S.T @ Q)  # what the division by a small length has magnified
-        if Q.shape[1]:
-            Q = np.linalg.qr(Q)[0]
-            self.S, self.AS = np.hstack([self.S, Q]), np.hstack([self.AS, self.product(Q)])
+        if Q.shape[1] == 0:
+            return
+        Q = np.linalg.qr(Q)[0]
+        AQ = self.product(Q)
+        border, corner = self.S.T @ AQ, Q.T @ AQ
+        self.H = np.block([[self.H, border], [border.T, (corner + corner.T) / 2]])
+        self.S, self.AS = np.hstack([self.S, Q]), np.hstack([self.AS, AQ])
 
     def converge(self) -> None:
         """Adds residuals until all pairs have converged, or nothing improves any more."""
@@ -86,10 +91,9 @@ class RitzBasis:
 
     def _solve(self) -> tuple[Floats, Floats]:
         """Rayleigh-Ritz. Returns the residuals (n, p), and their norms relative to the thresholds."""
-        theta, C = self._ritz()
+        theta, C = np.linalg.eigh(self.H)
         wanted = self.request.order(theta)
-        self.values = theta[wanted]
-        self.vectors = self.S @ C[:, wanted]
+        self.values, self.vectors = theta[wanted], self.S @ C[:, wanted]
         R = self.AS @ C[:, wanted] - self.vectors * self.values
         self.residuals = np.linalg.norm(R, axis=0)
         floor = precision_floor(self.product.eps, self.product.norm)
@@ -97,12 +101,11 @@ class RitzBasis:
         self.converged = len(wanted) == self.request.k and bool(np.all(self.residuals <= thresholds))
         return R, self.residuals / np.maximum(thresholds, np.finfo(float).tiny)
 
-    def _ritz(self) -> tuple[Floats, Floats]:
-        H = self.S.T @ self.AS
-        theta, C = np.linalg.eigh((H + H.T) / 2)
-        return theta, C
-
     def _restart(self) -> None:
-        theta, C = self._ritz()
-        keep: npt.NDArray[np.int64] = replace(self.request, k=(self.request.k + self.size) // 2).order(theta)
+        """Replaces the basis by the Ritz vectors nearest to the requested end, about half of them."""
+        theta, C = np.linalg.eigh(self.H)
+        keep = replace(self.request, k=(self.request.k + self.size) // 2).order(theta)
         self.S, self.AS = self.S @ C[:, keep], self.AS @ C[:, keep]
+        # Not diag(theta): the rounding errors of many restarts would add up to more than the precision floor.
+        H = self.S.T @ self.AS
+        self.H = (H + H.T) / 2
