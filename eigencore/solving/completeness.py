@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 # Below this many rounding units of ||A||, neither part can tell an eigenvalue from a found one.
 RESOLUTION = 1000
-# The products of a search: at least the first number, and at most the second one times the products so far.
+# The most products of a search: the first number, or the second one times the products so far, if that is
+# more. Of these, the run goes on for no more than GOING_ON.
 SEARCH = 20, 0.3
 GOING_ON = 10, 0.1
 
@@ -161,6 +162,8 @@ class CompletenessSearch:
         refused: whether a further product would exceed the budget.
         spent: the products so far.
         chains: the number of chains so far, in this solve and in those that it resumes.
+        ignored: whether the solver has made no use of the last directions that it was given.
+        cut_short: whether the budget has ended the search.
     """
 
     operator: LinearOperator
@@ -170,8 +173,11 @@ class CompletenessSearch:
     refused: Callable[[], bool]
     spent: Callable[[], float]
     chains: int = 0
+    ignored: bool = False
+    cut_short: bool = False
     _began: float = 0.0
     _magnitude: float = -math.inf  # of the values when the search began
+    _missed: bool = False  # whether an eigenvalue was found that the values do not have
     _hidden: tuple[HiddenAt, ...] = ()
     _recurrence: Recurrence = field(init=False)
 
@@ -222,7 +228,8 @@ class CompletenessSearch:
             return True, None
         magnitude = _magnitude(self.request, values, ends)
         if magnitude > self._magnitude + min(end.slack for end in ends) / 2:
-            self._began, self._magnitude = self.spent(), magnitude
+            self._began, self._magnitude, self._missed = self.spent(), magnitude, False
+        self.ignored = self._missed
         spent, resolution = self.spent() - self._began, RESOLUTION * eps * snapshot.norm
         self._hidden = tuple(
             HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
@@ -230,15 +237,17 @@ class CompletenessSearch:
         if all(hidden.nowhere for hidden in self._hidden):
             return True, None
         near = self._recurrence.running and any(hidden.near_kth for hidden in self._hidden)
-        if near and spent < max(GOING_ON[0], GOING_ON[1] * self._began):
-            return self.refused(), None
+        # Repeats of a single value make no difference, so that the recurrence alone is enough for it.
+        share = SEARCH if len(values) == 1 else GOING_ON
+        if near and spent < max(share[0], share[1] * self._began):
+            return self._stopped(), None
         return self._follow_chain(snapshot, vectors, max(SEARCH[0], SEARCH[1] * self._began) - spent)
 
     def _follow_chain(
         self, snapshot: Snapshot, vectors: Callable[[], Array], products: float
     ) -> tuple[bool, Array | None]:
         """As `examine`, by a chain of at most so many products."""
-        if products <= 0 or self.refused():
+        if products <= 0 or self._stopped():
             return True, None
         n, k = self.operator.shape[0], len(snapshot.values)
         x = arrays.random_normal(generator(self.request.seed, "chain", self.chains), (n,), self.operator)
@@ -251,7 +260,7 @@ class CompletenessSearch:
         bound = smallest_part(n - k, self._remaining)
         chain = Chain(self.operator, vectors(), x, tuple(asked.values()), bound, snapshot.norm)
         until = self.spent() + products
-        while not chain.finished and self.spent() < until and not self.refused():
+        while not chain.finished and self.spent() < until and not self._stopped():
             chain.step()
         self._hidden = tuple(
             self._after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
@@ -259,7 +268,12 @@ class CompletenessSearch:
             else hidden
             for hidden in self._hidden
         )
+        self._missed = self._missed or chain.found
         return (False, chain.missed()) if chain.found else (True, None)
+
+    def _stopped(self) -> bool:
+        self.cut_short = self.refused()
+        return self.cut_short
 
     def _after_chain(self, snapshot: Snapshot, hidden: HiddenAt, chain: Chain, asked: ChainEnd) -> HiddenAt:
         if asked.excluded:

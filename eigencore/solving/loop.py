@@ -152,9 +152,9 @@ class Job:
         finally:
             self._close(snapshots)
         result = self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
-        # The snapshot's functions refer to the counted operator, and that to this job: without the cycle, the
-        # operator and its graphs are freed as soon as the caller lets go of them.
-        self.last = None
+        # The search and the snapshot's functions refer to the counted operator, and that to this job: without
+        # these cycles, the operator and its graphs are freed as soon as the caller lets go of them.
+        self.last = self.search = None
         return result
 
     def _after_product(self, V: Array, AV: Array) -> None:
@@ -362,6 +362,9 @@ class Job:
                 per_product=self.budget.seconds_per_product,
                 failure="" if self.error is None else _first_line(self.error),
                 history=self.history,
+                complete=grade.certificate.complete,
+                ignored=self.search is not None and self.search.ignored,
+                cut_short=self.search is not None and self.search.cut_short,
             )
         )
 
