@@ -4,8 +4,8 @@ Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a b
 one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
 the host are NumPy float64.
 
-The entries that plugins register are defined in `eigencore.entries`, and operators in
-`eigencore.linear_operators`; all can also be imported from here.
+The entries that plugins register are defined in `eigencore.entries`, and operators in `eigencore.space`; all
+can also be imported from here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from eigencore.entries import CommandEntry as CommandEntry
 from eigencore.entries import Entry as Entry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
-from eigencore.linear_operators import CachingOperator as CachingOperator
-from eigencore.linear_operators import LinearOperator as LinearOperator
-from eigencore.linear_operators import MinibatchOperator as MinibatchOperator
-from eigencore.linear_operators import NotedOperator as NotedOperator
 from eigencore.space import Array as Array
+from eigencore.space import CachingOperator as CachingOperator
+from eigencore.space import LinearOperator as LinearOperator
+from eigencore.space import MinibatchOperator as MinibatchOperator
+from eigencore.space import NotedOperator as NotedOperator
 from eigencore.space import Space as Space
 
 if TYPE_CHECKING:

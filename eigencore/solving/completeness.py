@@ -41,6 +41,9 @@ RESOLUTION = 1000
 # more. Of these, the run goes on for no more than GOING_ON.
 SEARCH = 20, 0.3
 GOING_ON = 10, 0.1
+# Up to this n, a solver that keeps its whole basis goes on until it has all eigenvalues, if that is cheaper
+# than a chain, or the chain has no answer.
+EXHAUSTIBLE = 256
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,9 @@ class CompletenessSearch:
             nothing is known of the start vector.
         refused: whether a further product would exceed the budget.
         spent: the products so far.
+        after_product: is called after each product of a chain.
         chains: the number of chains so far, in this solve and in those that it resumes.
+        products: the number of products of the chains.
         ignored: whether the solver has made no use of the last directions that it was given.
         cut_short: whether the budget has ended the search.
     """
@@ -172,11 +177,15 @@ class CompletenessSearch:
     start_bound: float
     refused: Callable[[], bool]
     spent: Callable[[], float]
+    after_product: Callable[[], None]
     chains: int = 0
+    products: int = 0
     ignored: bool = False
     cut_short: bool = False
     _began: float = 0.0
     _magnitude: float = -math.inf  # of the values when the search began
+    _restarted: bool = False  # whether the solver has dropped a part of its basis
+    _exhausting: bool = False  # whether it goes on until it has all eigenvalues
     _missed: bool = False  # whether an eigenvalue was found that the values do not have
     _hidden: tuple[HiddenAt, ...] = ()
     _recurrence: Recurrence = field(init=False)
@@ -189,7 +198,9 @@ class CompletenessSearch:
 
     def add(self, snapshot: Snapshot) -> None:
         """Takes the evidence of the next snapshot into account."""
-        self._recurrence.add(snapshot.evidence)
+        evidence = snapshot.evidence
+        self._recurrence.add(evidence)
+        self._restarted = self._restarted or evidence is None or len(evidence.dropped) > 0
 
     def certified(self, certificate: Certificate, *, converged: bool) -> Certificate:
         """The certificate with what the search has shown.
@@ -208,6 +219,7 @@ class CompletenessSearch:
             complete_confidence=self.probability,
             complete_above=upper if math.isfinite(upper) else None,
             complete_below=-lower if math.isfinite(lower) else None,
+            complete_matvecs=float(self.products),
         )
 
     def examine(self, snapshot: Snapshot, vectors: Callable[[], Array]) -> tuple[bool, Array | None]:
@@ -239,9 +251,17 @@ class CompletenessSearch:
         near = self._recurrence.running and any(hidden.near_kth for hidden in self._hidden)
         # Repeats of a single value make no difference, so that the recurrence alone is enough for it.
         share = SEARCH if len(values) == 1 else GOING_ON
-        if near and spent < max(share[0], share[1] * self._began):
+        if self._exhausting or (near and spent < max(share[0], share[1] * self._began)):
             return self._stopped(), None
-        return self._follow_chain(snapshot, vectors, max(SEARCH[0], SEARCH[1] * self._began) - spent)
+        products = max(SEARCH[0], SEARCH[1] * self._began) - spent
+        exhaustible = n <= EXHAUSTIBLE and evidence is not None and not self._restarted
+        if exhaustible and evidence is not None and n - len(evidence.ritz) <= products:
+            self._exhausting = True
+            return self._stopped(), None
+        ended, missed = self._follow_chain(snapshot, vectors, products)
+        undecided = ended and not all(hidden.nowhere for hidden in self._hidden)
+        self._exhausting = undecided and exhaustible and not self._stopped()
+        return ended and not self._exhausting, missed
 
     def _follow_chain(
         self, snapshot: Snapshot, vectors: Callable[[], Array], products: float
@@ -262,6 +282,8 @@ class CompletenessSearch:
         until = self.spent() + products
         while not chain.finished and self.spent() < until and not self._stopped():
             chain.step()
+            self.products += 1
+            self.after_product()
         self._hidden = tuple(
             self._after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
             if hidden.end.sign in asked and chain.alphas
