@@ -27,7 +27,7 @@ PATIENCE = 10
 
 @dataclass
 class RitzBasis:
-    """An orthonormal basis, its products, and the Ritz pairs that answer the request; all on the host.
+    """An orthonormal basis, its products, and the Ritz pairs that answer the request; on the host, in float64.
 
     Attributes:
         size: the number of vectors at which the basis is full.
@@ -49,7 +49,8 @@ class RitzBasis:
     converged: bool = False
 
     def __post_init__(self) -> None:
-        V, self.S = self.S, self.S[:, :0]
+        V = np.asarray(self.S, dtype=np.float64)
+        self.S = V[:, :0]
         self.AS, self.H = self.S, np.zeros((0, 0))
         self.add(V)
 

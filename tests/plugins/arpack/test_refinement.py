@@ -34,8 +34,9 @@ def refuse_broken_invariant(basis: RitzBasis, case: Case = CASE) -> None:
     assert np.array_equal(basis.H, basis.H.T)
 
 
-def test_the_invariant_holds_through_restarts() -> None:
-    basis, operator = basis_of(CASE, random(200, 4))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_invariant_holds_through_restarts(dtype: str) -> None:
+    basis, operator = basis_of(CASE, random(200, 4).astype(dtype))
     refuse_broken_invariant(basis)
     basis.converge()
     assert basis.converged
