@@ -27,7 +27,7 @@ PATIENCE = 10
 
 @dataclass
 class RitzBasis:
-    """An orthonormal basis, its products, and the Ritz pairs that answer the request; on the host, in float64.
+    """An orthonormal basis, its products, and the Ritz pairs that answer the request, in float64 on the host.
 
     Attributes:
         size: the number of vectors at which the basis is full.
