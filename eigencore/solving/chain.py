@@ -108,14 +108,14 @@ class Chain:
 
     def _examine(self, end: ChainEnd, alpha: float, before: float, beta: float, exhausted: bool) -> None:
         numerator = end.threshold - end.sign * alpha - before / end.ratio
-        if numerator <= 0:
+        if numerator < 0 or (numerator == 0 and not exhausted):
             end.found, end.excluded = True, False
-            return
-        if end.excluded:
-            end.ratio = numerator / beta if beta > 0 else math.inf
             return
         if exhausted:
             end.excluded = True
+            return
+        if end.excluded:
+            end.ratio = numerator / beta
             return
         end.ratio = numerator / beta
         end.log_p += math.log(end.ratio)
