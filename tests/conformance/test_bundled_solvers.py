@@ -15,6 +15,9 @@ from eigencore.testing.libraries import installed
 
 KRYLOV = ("lanczos", "arpack")
 
+FULL_BASIS = "ARPACK first tests for convergence when its basis is full, wherever it starts"
+KNOWN_FAILURES = {"arpack": {"warm_start_saves_products": FULL_BASIS}}
+
 
 def bundled_solvers() -> tuple[str, ...]:
     return tuple(
@@ -30,6 +33,7 @@ def checks() -> Iterator[Any]:
             solver,
             libraries=[str(library) for library in installed()],
             solves_everything=solver in KRYLOV,
+            known_failures=KNOWN_FAILURES.get(solver),
         ):
             yield pytest.param(check, id=f"{solver}-{check.__name__}")
 
