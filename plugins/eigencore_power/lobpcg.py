@@ -82,12 +82,15 @@ class RitzEstimates:
     """The b Ritz pairs and how far they have converged.
 
     Attributes:
-        values: the Ritz values (b,), the wanted ones first.
+        order: the rows of the span that hold them, the wanted ones first in the order of the request; rounding
+            may swap equal values.
+        values: the Ritz values (b,).
         residuals: ||A v - theta v|| of each pair.
         ratios: the residuals, each divided by its threshold.
         norm: the best known lower bound of ||A||.
     """
 
+    order: npt.NDArray[np.int64]
     values: Floats
     residuals: Floats
     ratios: Floats
@@ -198,14 +201,15 @@ def estimate_pairs(operator: LinearOperator, request: Request, at: LobpcgState) 
     b = width(request, at.block)
     X, AX = at.block.X[:b, :], at.block.AX[:b, :]
     values = arrays.to_host(operator.xp.sum(X * AX, axis=1))
-    values = values[followed(request, values)]  # rounding may have swapped repeated values
     R = AX - arrays.from_host(values[:, None], operator) * X
     residuals = arrays.to_host(operator.xp.linalg.vector_norm(R, axis=1))
+    order = followed(request, values)
+    values, residuals = values[order], residuals[order]
     norm = max(at.norm, float(np.max(np.abs(values))))
     thresholds = request.thresholds(values, precision_floor(arrays.eps(operator), norm))
     # A threshold of zero belongs to a zero operator, whose residuals are zero.
     ratios = residuals / np.where(thresholds > 0, thresholds, 1.0)
-    return RitzEstimates(values, residuals, ratios, norm)
+    return RitzEstimates(order, values, residuals, ratios, norm)
 
 
 def search_directions(
@@ -219,7 +223,7 @@ def search_directions(
     indices = pairs_to_improve(request, at.step + 1, estimates, arrays.eps(operator))
     if not indices:
         return at.block.X[:0, :]
-    X, AX = (operator.xp.stack([part[i, :] for i in indices]) for part in (at.block.X, at.block.AX))
+    X, AX = (arrays.rows(part, estimates.order[indices]) for part in (at.block.X, at.block.AX))
     thetas, sizes = estimates.values[indices][:, None], estimates.residuals[indices][:, None]
     R = AX - arrays.from_host(thetas, operator) * X
     return outside(operator, at.block.X, R * arrays.from_host(1 / sizes, operator))
@@ -244,12 +248,13 @@ def pairs_to_improve(request: Request, step: int, estimates: RitzEstimates, eps:
 def snapshot(request: Request, at: LobpcgState, estimates: RitzEstimates) -> Snapshot:
     """Returns the wanted pairs as a Snapshot, in the operator's own units."""
     X, k, scale, state = at.block.X, request.k, at.scale, at
+    first = estimates.order[:k]
     done = bool(np.all(estimates.ratios[:k] <= 1))
     held = 5 * (k + (request.which == "LM"))
     return Snapshot(
         values=estimates.values[:k] * scale,
         residuals=estimates.residuals[:k] * scale,
-        vectors=lambda: X[:k, :].T,
+        vectors=lambda: arrays.rows(X, first).T,
         norm=estimates.norm * scale,
         notes=(f"memory: this solver holds {held} vectors; `lanczos` needs up to 6 times fewer products",),
         state=lambda vectors: state_after(state, vectors, done),
