@@ -54,14 +54,25 @@ def test_products_relative_to_lanczos_and_with_the_root_of_the_gap(
     ours = []
     for gap in (0.1, 0.01, 0.001):
         case = case_of(gapped(gap, k, max(low, gap - 1)), k, which)
-        answer = solved(drive, case)
-        assert answer.passed
-        assert np.allclose(answer.last.values, case.wanted, rtol=1e-6)
-        least = solve(
-            case.operator(HOST), k, solver="lanczos", which=which, tol=1e-6, certify="none", complete=None
-        )
-        assert answer.products <= {1: 1.8, 5: 3.5}[k] * least.matvecs
-        ours.append(answer.products)
+        found, least = [], []
+        for seed in range(3):
+            answer = solved(drive, case, seed=seed)
+            assert answer.passed
+            found.append(answer.products)
+            least.append(
+                solve(
+                    case.operator(HOST),
+                    k,
+                    solver="lanczos",
+                    which=which,
+                    tol=1e-6,
+                    seed=seed,
+                    certify="none",
+                    complete=None,
+                ).matvecs
+            )
+        ours.append(np.median(found))
+        assert ours[-1] <= {1: 1.6, 5: 3.5}[k] * np.median(least)
     assert ours[1] < 4.2 * ours[0]
     assert ours[2] < 4.2 * ours[1]
 
@@ -120,9 +131,10 @@ def test_a_block_product_costs_the_unconverged_pairs() -> None:
 @pytest.mark.parametrize(
     ("which", "k", "expected"),
     [
-        ("LA", 2, [4, 3]),
-        ("SA", 2, [-5, -1]),
-        ("BE", 3, [4, 3, -5]),
+        ("LA", 2, [4, 3, 0]),
+        ("SA", 2, [-5, -1, 0]),
+        ("BE", 2, [4, -5, 3]),
+        ("BE", 3, [4, 3, -5, -1]),
         ("LM", 1, [-5, 4]),
         ("LM", 2, [-5, 4, -1]),
         ("LM", 3, [-5, 4, 3, -1]),
@@ -130,7 +142,7 @@ def test_a_block_product_costs_the_unconverged_pairs() -> None:
     ],
     ids=str,
 )
-def test_for_lm_a_vector_of_the_end_with_fewer_wanted_pairs_is_followed(
+def test_one_more_vector_is_followed_for_lm_at_the_end_with_fewer_wanted_pairs(
     which: str, k: int, expected: list[float]
 ) -> None:
     values = np.array([-5.0, -1.0, 0.0, 3.0, 4.0])
@@ -380,10 +392,9 @@ def test_the_state_of_another_solver_is_rejected_before_any_product() -> None:
     assert operator.products == shorter.products == 0
 
 
-@pytest.mark.parametrize(("which", "held"), [("LA", 15), ("LM", 20)])
-def test_a_note_reports_the_memory(which: str, held: int) -> None:
-    (memory,) = next(lobpcg(CASE.operator(HOST), Request(3, which), None)).notes
-    assert f"this solver holds {held} vectors; `lanczos` needs" in memory
+def test_a_note_reports_the_memory() -> None:
+    (memory,) = next(lobpcg(CASE.operator(HOST), Request(3, "LA"), None)).notes
+    assert "this solver holds 20 vectors; `lanczos` needs" in memory
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -391,4 +402,4 @@ def test_a_note_reports_the_memory(which: str, held: int) -> None:
 def test_five_blocks_are_held_during_a_product(vectors_held: Any, k: int, which: str) -> None:
     spectrum = np.random.default_rng(0).uniform(-1, 1, 100_000)
     held = vectors_held(lambda operator: lobpcg(operator, Request(k, which), None), spectrum, 20)
-    assert held / (k + (which == "LM")) <= 5.2
+    assert held / (k + 1) <= 5.2
