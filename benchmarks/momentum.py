@@ -158,7 +158,7 @@ def at_both_ends(seeds: int, tol: float) -> str:
 def constants(seeds: int, tol: float) -> None:
     for name, values, measure in (
         ("TIE_TOLERANCE", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), on_ties),
-        ("DAMPED_RANK", (0.0, 0.25, 0.5, 0.75, 1.0), on_bulks),
+        ("DAMPED_RANK", (0.0, 0.25, 0.5, 0.75, 1.0), on_ties),
         ("OTHER_END_PERIOD", (2, 4, 8, 16, MOST), at_both_ends),
     ):
         module = lobpcg if name == "OTHER_END_PERIOD" else momentum

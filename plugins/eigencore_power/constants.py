@@ -2,9 +2,9 @@
 
 | constant         | measured                                                                               |
 |------------------|----------------------------------------------------------------------------------------|
-| TIE_TOLERANCE    | products to tol 1e-6 on spectra whose k-th magnitude has both signs                    |
-| DAMPED_RANK      | products to tol 1e-6 on bulks of one and of both signs, gaps from 1e-1 to 1e-3         |
-| OTHER_END_PERIOD | products of `lobpcg`, and answers at the wrong end of 10 and -9.98, with complete=None |
+| TIE_TOLERANCE    | products on spectra whose k-th magnitude has both signs, and on bulks of one and of    |
+| DAMPED_RANK      | both signs with gaps from 1e-1 to 1e-3, to tol 1e-6                                    |
+| OTHER_END_PERIOD | products of `lobpcg` on these bulks, and wrong ends of 10 and -9.98, complete=None     |
 """
 
 from __future__ import annotations

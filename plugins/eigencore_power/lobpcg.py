@@ -255,7 +255,7 @@ def snapshot(request: Request, at: LobpcgState, estimates: RitzEstimates) -> Sna
         vectors=lambda: arrays.rows(X, first).T,
         norm=estimates.norm * scale,
         notes=(
-            f"memory: this solver holds {5 * (k + 1)} vectors; `lanczos` needs up to 4 times fewer products",
+            f"memory: this solver holds {5 * (k + 1)} vectors; `lanczos` needs up to 3 times fewer products",
         ),
         state=lambda vectors: state_after(state, vectors, done),
     )

@@ -10,8 +10,9 @@ alpha = w'w~, at the cost of one minibatch product per step. This differs from t
 2. The full product that ends an epoch gives the true Ritz pairs, and only these are reported. It is also the
    first step of the next epoch.
 3. If the noise is too large, momentum makes the error grow instead of shrink. In every epoch, one minibatch
-   product of vectors whose full products are known measures the noise, and momentum is lowered to the
-   result of `minibatch_noise.best_momentum`.
+   product of vectors whose full products are known measures the noise, and momentum that is not given is
+   lowered to the result of `minibatch_noise.best_momentum`.
+4. If the core finds a missed direction, it joins the block, as in `accelerated`.
 
     k, s, T    vectors of a block; a minibatch's share of the data; steps of an epoch
     cost       of an epoch: k (1 + T s) full products
@@ -121,7 +122,7 @@ def stochastic_power(
         for _ in range(steps - 1):
             sample, at = draw_minibatch(data, request, options, at)
             iterate = advance(minibatch_operator(sample, options, at), iterate, momentum.beta, request.seed)
-            yield latest
+            yield latest  # were a missed direction sent here, the core would find it again
         iterate = advance(operator, iterate, momentum.beta, request.seed)
         at, previous = replace(at, iterate=iterate), at.block
 
