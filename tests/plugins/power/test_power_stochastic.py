@@ -241,6 +241,26 @@ def test_solve_certifies_pairs_found_with_minibatches(library: Library, k: int) 
     assert resumed.matvecs < result.matvecs
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("variance_reduction", [True, False])
+def test_a_start_without_the_first_eigenvectors_still_finds_them(k: int, variance_reduction: bool) -> None:
+    """The exact eigenvectors of the others pass at once; directions that the core sends join the block."""
+    noise = 0.3 if variance_reduction else 0.002
+    operator = MeanOperator(filled(80, [10, -9, 8, 7, 6, 5], -1.0, 2.0), noise)
+    values, vectors = np.linalg.eigh(operator.matrix)
+    order = np.argsort(-np.abs(values))
+    result = solve(
+        operator,
+        k,
+        solver="accel_power",
+        start=vectors[:, order[2 : 2 + k]],
+        batches=2,
+        variance_reduction=variance_reduction,
+    )
+    assert result.complete
+    assert np.allclose(result.values, values[order[:k]], rtol=2e-3)
+
+
 def test_no_budget_is_exceeded() -> None:
     operator = MeanOperator(gapped(0.1), 0.3)
     for budget in np.arange(1, 12, 0.37):
