@@ -332,10 +332,10 @@ def test_invalid_requests_are_rejected_before_any_product() -> None:
     for which in ("LA", "SA", "BE"):
         with pytest.raises(UsageError, match=f"which is {which}; accel_power finds LM only") as error:
             next(accel_power(operator, Request(3, which), AUTO))
-        assert "lobpcg" in error.value.hint
+        assert "lobpcg" in str(error.value)
         with pytest.raises(UsageError, match=f"which is {which}; accel_power finds LM only") as error:
             solve(operator, 3, solver="accel_power", which=which)
-        assert "lobpcg" in error.value.hint
+        assert "lobpcg" in str(error.value)
     with pytest.raises(UsageError, match="another size"):
         next(accel_power(smaller, Request(3), AUTO, state=state))
     with pytest.raises(UsageError, match="expected AccelPowerState"):

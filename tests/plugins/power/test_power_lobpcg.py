@@ -72,7 +72,7 @@ def test_products_relative_to_lanczos_and_with_the_root_of_the_gap(
                 ).matvecs
             )
         ours.append(np.median(found))
-        assert ours[-1] <= {1: 1.6, 5: 3.5}[k] * np.median(least)
+        assert ours[-1] <= {1: 1.9, 5: 3.5}[k] * np.median(least)
     assert ours[1] < 4.2 * ours[0]
     assert ours[2] < 4.2 * ours[1]
 
