@@ -252,18 +252,18 @@ class CompletenessSearch:
         n, k = self.operator.shape[0], len(snapshot.values)
         x = arrays.random_normal(generator(self.request.seed, "chain", self.chains), (n,), self.operator)
         self.chains, self._remaining = self.chains + 1, self._remaining / 2
-        asked = {}
-        for hidden in self._hidden:
-            if not hidden.nowhere:
-                t = float(hidden.intervals[0, 0])
-                asked[hidden.end.sign] = ChainEnd(hidden.end.sign, t - self._shift(snapshot, hidden.end, t))
+        asked = {
+            hidden.end.sign: ChainEnd(hidden.end.sign, _threshold_in_complement(snapshot, hidden))
+            for hidden in self._hidden
+            if not hidden.nowhere
+        }
         bound = smallest_part(n - k, self._remaining)
         chain = Chain(self.operator, vectors(), x, tuple(asked.values()), bound, snapshot.norm)
         until = self.spent() + products
         while not chain.finished and self.spent() < until and not self._stopped():
             chain.step()
         self._hidden = tuple(
-            self._after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
+            _after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
             if hidden.end.sign in asked and chain.alphas
             else hidden
             for hidden in self._hidden
@@ -275,19 +275,37 @@ class CompletenessSearch:
         self.cut_short = self.refused()
         return self.cut_short
 
-    def _after_chain(self, snapshot: Snapshot, hidden: HiddenAt, chain: Chain, asked: ChainEnd) -> HiddenAt:
-        if asked.excluded:
-            return hidden.up_to(float(hidden.intervals[0, 0]))
-        t = chain.smallest_excluded(asked)
-        return hidden.up_to(t + self._shift(snapshot, hidden.end, t))
 
-    def _shift(self, snapshot: Snapshot, end: End, t: float) -> float:
-        """By how much an eigenvalue of A may be further out than t, if none of B is beyond t, at this end.
+def _after_chain(snapshot: Snapshot, hidden: HiddenAt, chain: Chain, asked: ChainEnd) -> HiddenAt:
+    """What is left of an end's hiding places after a chain."""
+    if asked.excluded:
+        return hidden.up_to(float(hidden.intervals[0, 0]))
+    s = chain.smallest_excluded(asked)
+    return hidden.up_to(s + _shift(snapshot, hidden.end, s))
 
-        By Cauchy's interlacing there is no such shift if all pairs are of this end. A pair (theta, r) of the
-        other end belongs to the complement of those of this end, and shifts its eigenvalues by at most
-        ||r||^2 / (t - theta), the Schur complement at t.
-        """
-        other = _other_pairs(self.request, snapshot.values, end)
-        distance = t - end.sign * snapshot.values[other]
-        return float(np.sum(snapshot.residuals[other] ** 2 / np.maximum(distance, end.slack)))
+
+def _threshold_in_complement(snapshot: Snapshot, hidden: HiddenAt) -> float:
+    """The s such that nothing is hidden at one end if no eigenvalue of B, the complement, is beyond s.
+
+    If m of the pairs lie beyond t, A is to have no more than m eigenvalues beyond t. By the inertia of the
+    Schur complement at t, this is so if no eigenvalue of B is beyond t - `_shift`. Any t up to the lowest
+    hiding place will do, and the highest s takes the fewest products. As s increases between the values of
+    pairs, t is either that hiding place or one of these values, whose pair then counts as one beyond t.
+    """
+    end, lowest = hidden.end, float(hidden.intervals[0, 0])
+    values = end.sign * snapshot.values
+    places = [lowest, *(float(value) for value in values[(values > end.kth) & (values < lowest)])]
+    highest = max(t - _shift(snapshot, end, t) for t in places)
+    # In a cluster of pairs at the k-th the shift may be too large: `_shift` takes all residuals to point to
+    # the same eigenvector of B. Half the slack then remains for it.
+    return max(highest, end.kth + end.slack / 2)
+
+
+def _shift(snapshot: Snapshot, end: End, t: float) -> float:
+    """By how much the pairs below t at this end, theta_i with residual r_i, can move an eigenvalue of B up to t.
+
+    This is sum_i r_i^2 / (t - theta_i), the Schur complement at t. Pairs beyond t move it down.
+    """
+    distances = t - end.sign * snapshot.values
+    below = distances > 0
+    return float(np.sum(snapshot.residuals[below] ** 2 / distances[below]))

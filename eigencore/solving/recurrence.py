@@ -104,7 +104,9 @@ class Recurrence:
         low, high = max(a, threshold), b
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            if np.sum(1 / (middle - zeros)) > 0:  # |p| increases here
+            with np.errstate(divide="ignore"):  # the middle may be a zero of p
+                slope = np.sum(1 / (middle - zeros))
+            if slope > 0:
                 low = middle
             else:
                 high = middle
