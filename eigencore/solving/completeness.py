@@ -28,7 +28,7 @@ from eigencore.randomness import generator
 from eigencore.request import Request
 from eigencore.results import Certificate
 from eigencore.solving.chain import Chain, ChainEnd
-from eigencore.solving.recurrence import Recurrence, smallest_part
+from eigencore.solving.recurrence import ROUNDING, Recurrence, smallest_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -59,16 +59,15 @@ class End:
         return self.kth + self.slack
 
 
-def ends_of(request: Request, values: Floats, norm: float, eps: float) -> tuple[End, ...]:
+def ends_of(request: Request, values: Floats, resolution: float) -> tuple[End, ...]:
     """The ends of the spectrum that are requested, where `values` (k,) was found.
 
     Args:
-        norm: a lower bound of ||A||.
-        eps: the rounding unit.
+        resolution: the smallest distance of eigenvalues that can be told apart.
     """
 
     def end(sign: int, kth: float) -> End:
-        return End(sign, kth, max(2 * request.tol * abs(kth), RESOLUTION * eps * norm))
+        return End(sign, kth, max(2 * request.tol * abs(kth), resolution))
 
     if request.which == "LM":
         kth = float(np.min(np.abs(values)))
@@ -189,7 +188,7 @@ class CompletenessSearch:
 
     def add(self, snapshot: Snapshot) -> None:
         """Takes the evidence of the next snapshot into account."""
-        self._recurrence.add(snapshot.evidence)
+        self._recurrence.add(snapshot.evidence, ROUNDING * self._rounding_unit(snapshot))
 
     def certified(self, certificate: Certificate, *, converged: bool) -> Certificate:
         """The certificate with what the search has shown.
@@ -220,8 +219,9 @@ class CompletenessSearch:
             Whether the search has ended; if not, a block (n, b) from which the solver is to continue, or None
             if it is to go on as it is.
         """
-        n, values, eps = self.operator.shape[0], snapshot.values, arrays.eps(self.operator)
-        ends = ends_of(self.request, values, snapshot.norm, eps)
+        n, values = self.operator.shape[0], snapshot.values
+        resolution = RESOLUTION * self._rounding_unit(snapshot)
+        ends = ends_of(self.request, values, resolution)
         evidence = snapshot.evidence
         if len(values) == n or (evidence is not None and len(evidence.ritz) == n):
             self._hidden = tuple(HiddenAt(end, np.zeros((0, 2))) for end in ends)
@@ -230,7 +230,7 @@ class CompletenessSearch:
         if magnitude > self._magnitude + min(end.slack for end in ends) / 2:
             self._began, self._magnitude, self._missed = self.spent(), magnitude, False
         self.ignored = self._missed
-        spent, resolution = self.spent() - self._began, RESOLUTION * eps * snapshot.norm
+        spent = self.spent() - self._began
         self._hidden = tuple(
             HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
         )
@@ -270,6 +270,11 @@ class CompletenessSearch:
         )
         self._missed = self._missed or chain.found
         return (False, chain.missed()) if chain.found else (True, None)
+
+    def _rounding_unit(self, snapshot: Snapshot) -> float:
+        """The rounding unit times ||A||, and above 0 for a zero matrix."""
+        limits = self.operator.xp.finfo(self.operator.dtype)
+        return max(float(limits.eps) * snapshot.norm, float(limits.smallest_normal))
 
     def _stopped(self) -> bool:
         self.cut_short = self.refused()

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 BISECTIONS = 50  # halvings of an interval
+# A coupling below this many rounding units of ||A|| may be rounding error. It then counts as this much: that it
+# is small does not show that nothing is left. In float32, the part of a random vector along an eigenvector may
+# be as small, with an eigenvalue much larger than the precision floor.
+ROUNDING = 100
 
 
 def smallest_part(n: int, eta: float) -> float:
@@ -61,8 +65,12 @@ class Recurrence:
         self._current: Floats = np.zeros(0)
         self._dropped: list[Floats] = []
 
-    def add(self, evidence: Evidence | None) -> None:
-        """Takes the evidence of the next snapshot into account."""
+    def add(self, evidence: Evidence | None, rounding: float = 0.0) -> None:
+        """Takes the evidence of the next snapshot into account.
+
+        Args:
+            rounding: the size below which a coupling may be rounding error.
+        """
         if evidence is None or evidence.coupling is None:
             self.running = False
         if not self.running or evidence is None or evidence.coupling is None:
@@ -70,7 +78,9 @@ class Recurrence:
         self._current = np.asarray(evidence.ritz)
         if len(evidence.dropped):
             self._dropped.append(np.asarray(evidence.dropped))
-        self._log_couplings += math.log(evidence.coupling) if evidence.coupling > 0 else -math.inf
+        # 1.0 without an expansion, whatever the size of ||A||
+        coupling = evidence.coupling if evidence.coupling == 1.0 else max(evidence.coupling, rounding)
+        self._log_couplings += math.log(coupling) if coupling > 0 else -math.inf
 
     def open_beyond(self, threshold: float, sign: int, resolution: float) -> Floats:
         """The intervals beyond a threshold in which an eigenvalue may be hidden.
