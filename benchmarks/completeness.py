@@ -57,15 +57,12 @@ def planted(entry: SolverEntry, answers: int, complete: float, seed: int) -> Ite
         try:
             result = case.solve(entry.name, complete=complete, max_matvecs=CAP)
         except Exception as error:
-            print(f"  exception: {entry.name} {case.kind}, {case.begin}, seed {case.seed}: {error!r}")
+            print(f"  exception: {entry.name} {case}: {error!r}")
             yield case.kind, case.begin, "exception"
             continue
         found = outcome(result, case.is_wrong(result))
         if found == "wrong":
-            print(
-                f"  wrong: {entry.name} {case.kind}, {case.begin}, seed {case.seed}, {case.which}, k {case.k}, "
-                f"n {len(case.diagonal)}, tol {case.tol:g}"
-            )
+            print(f"  wrong: {entry.name} {case}")
         yield case.kind, case.begin, found
         called += found in ("complete", "wrong")
         if called >= answers:

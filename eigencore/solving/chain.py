@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from eigencore.space import Array, Floats
 
 
-
 @dataclass
 class ChainEnd:
     """One end of the spectrum: is an eigenvalue of sign * B beyond the threshold?
@@ -33,7 +32,7 @@ class ChainEnd:
         sign: 1 for the upper end, -1 for the lower one.
         threshold: t.
         ratio: p_q(t) / p_{q-1}(t).
-        log_p, largest: log|p_q(t)|, or a lower bound if a coupling was rounding error, and the largest so far.
+        log_p, largest: log|p_q(t)|, and the largest of it so far; less if a coupling was rounding error.
         total: the sum of p_q(t) v_q so far, divided by exp(scale).
         found: whether a Ritz value lies beyond t.
         excluded: whether no eigenvalue does.
@@ -119,8 +118,8 @@ class Chain:
         if beta == 0:  # the space is exhausted
             end.excluded = True
             return
-        # If beta is rounding error, the part along an eigenvector may have changed by as much. The next vector
-        # is rounding error, too, which serves as well as any other.
+        # If beta is rounding error, the part along an eigenvector may have changed by as much as that. The next
+        # vector then is rounding error, too, and serves as well as any other.
         end.log_p += math.log(numerator / max(beta, self._rounding))
         end.largest = max(end.largest, end.log_p)
         end.excluded = end.largest >= -math.log(self.bound)

@@ -307,7 +307,7 @@ def _threshold_in_complement(snapshot: Snapshot, hidden: HiddenAt) -> float:
 
 
 def _shift(snapshot: Snapshot, end: End, t: float) -> float:
-    """By how much the pairs below t at this end, theta_i with residual r_i, can move an eigenvalue of B up to t.
+    """By how much pairs below t at this end, theta_i with residual r_i, can move an eigenvalue of B up to t.
 
     This is sum_i r_i^2 / (t - theta_i), the Schur complement at t. Pairs beyond t move it down.
     """

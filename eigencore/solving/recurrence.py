@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 BISECTIONS = 50  # halvings of an interval
-# A coupling below this many rounding units of ||A|| may be rounding error. It then counts as this much: that it
-# is small does not show that nothing is left. In float32, the part of a random vector along an eigenvector may
-# be as small, with an eigenvalue much larger than the precision floor.
+# A coupling below this many rounding units of ||A|| may be rounding error, and then counts as this much: it
+# does not show that nothing is left. In float32, a random vector of many entries may have so small a part along
+# an eigenvector that the product is as small, although the eigenvalue is far above the precision floor.
 ROUNDING = 100
 
 
@@ -44,7 +44,7 @@ def smallest_part(n: int, eta: float) -> float:
         return 0.5  # |u'x| is 1
     from scipy.special import betaincinv
 
-    return math.sqrt(float(betaincinv(0.5, (n - 1) / 2, eta)))
+    return max(math.sqrt(float(betaincinv(0.5, (n - 1) / 2, eta))), np.finfo(float).tiny)
 
 
 class Recurrence:

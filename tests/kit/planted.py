@@ -55,15 +55,17 @@ class Planted:
     tol: float
     seed: int
 
+    def __str__(self) -> str:
+        asked = f"k {self.k}, {self.which}, tol {self.tol:g}, seed {self.seed}"
+        return f"{self.kind}, {self.begin}, n {len(self.diagonal)}, {asked}"
+
     @property
     def request(self) -> Request:
         return Request(self.k, self.which, self.tol, self.seed)
 
     def operator(self) -> Any:
         d = self.diagonal
-        return as_operator(
-            lambda v: (d if v.ndim == 1 else d[:, None]) * v, n=len(d), dtype=np.float64
-        )
+        return as_operator(lambda v: (d if v.ndim == 1 else d[:, None]) * v, n=len(d), dtype=np.float64)
 
     def solve(self, solver: str, **keywords: Any) -> EigenResult:
         return STARTS[self.begin](self, {"solver": solver, "certify": "none"} | keywords)
@@ -127,7 +129,7 @@ def _hostile_block(planted: Planted, keywords: dict[str, Any]) -> EigenResult:
 def _resumed(planted: Planted, keywords: dict[str, Any]) -> EigenResult:
     """From the state of a solve that was stopped, or that converged without examining completeness."""
     rng = np.random.default_rng([planted.seed, 2])
-    first = {"complete": None, "max_matvecs": int(rng.integers(2, 40)) + planted.k}
+    first: dict[str, Any] = {"complete": None, "max_matvecs": int(rng.integers(2, 40)) + planted.k}
     if rng.integers(2):
         first |= {"start": _hostile_vector(planted), "max_matvecs": None}
     before = planted.ask(keywords | first)
