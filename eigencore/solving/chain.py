@@ -118,7 +118,7 @@ class Chain:
         if beta == 0:  # the space is exhausted
             end.excluded = True
             return
-        # If beta is rounding error, the part along an eigenvector may have changed by as much as that. The next
+        # If beta is rounding error, the part along an eigenvector may have changed by as much. The next
         # vector then is rounding error, too, and serves as well as any other.
         end.log_p += math.log(numerator / max(beta, self._rounding))
         end.largest = max(end.largest, end.log_p)

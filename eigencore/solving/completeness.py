@@ -176,7 +176,7 @@ class CompletenessSearch:
     cut_short: bool = False
     _began: float = 0.0
     _magnitude: float = -math.inf  # of the values when the search began
-    _missed: bool = False  # whether an eigenvalue was found that the values do not have
+    _found_at: float | None = None  # the products when one was found that the values do not have
     _hidden: tuple[HiddenAt, ...] = ()
     _recurrence: Recurrence = field(init=False)
 
@@ -227,10 +227,14 @@ class CompletenessSearch:
             self._hidden = tuple(HiddenAt(end, np.zeros((0, 2))) for end in ends)
             return True, None
         magnitude = _magnitude(self.request, values, ends)
-        if magnitude > self._magnitude + min(end.slack for end in ends) / 2:
-            self._began, self._magnitude, self._missed = self.spent(), magnitude, False
-        self.ignored = self._missed
-        spent = self.spent() - self._began
+        if magnitude > self._magnitude + min(end.slack for end in ends) / 4:
+            self._began, self._magnitude, self._found_at = self.spent(), magnitude, None
+        spent, going_on = self.spent() - self._began, max(GOING_ON[0], GOING_ON[1] * self._began)
+        if self._found_at is not None:
+            # The values are those among which one was missed, until that one is large enough.
+            self.ignored = self.spent() - self._found_at >= going_on
+            if not self.ignored:
+                return self._stopped(), None
         self._hidden = tuple(
             HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
         )
@@ -238,10 +242,10 @@ class CompletenessSearch:
             return True, None
         near = self._recurrence.running and any(hidden.near_kth for hidden in self._hidden)
         # Repeats of a single value make no difference, so that the recurrence alone is enough for it.
-        share = SEARCH if len(values) == 1 else GOING_ON
-        if near and spent < max(share[0], share[1] * self._began):
+        search = max(SEARCH[0], SEARCH[1] * self._began)
+        if near and spent < (search if len(values) == 1 else going_on):
             return self._stopped(), None
-        return self._follow_chain(snapshot, vectors, max(SEARCH[0], SEARCH[1] * self._began) - spent)
+        return self._follow_chain(snapshot, vectors, search - spent)
 
     def _follow_chain(
         self, snapshot: Snapshot, vectors: Callable[[], Array], products: float
@@ -268,8 +272,10 @@ class CompletenessSearch:
             else hidden
             for hidden in self._hidden
         )
-        self._missed = self._missed or chain.found
-        return (False, chain.missed()) if chain.found else (True, None)
+        if not chain.found:
+            return True, None
+        self._found_at = self.spent()
+        return False, chain.missed()
 
     def _rounding_unit(self, snapshot: Snapshot) -> float:
         """The rounding unit times ||A||, and above 0 for a zero matrix."""
