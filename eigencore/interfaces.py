@@ -4,8 +4,8 @@ Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a b
 one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
 the host are NumPy float64.
 
-The entries that plugins register are defined in `eigencore.entries`, and operators in
-`eigencore.linear_operators`; all can also be imported from here.
+The entries that plugins register are defined in `eigencore.entries`, and operators in `eigencore.space`; all
+can also be imported from here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from eigencore.entries import CommandEntry as CommandEntry
 from eigencore.entries import Entry as Entry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
-from eigencore.linear_operators import CachingOperator as CachingOperator
-from eigencore.linear_operators import LinearOperator as LinearOperator
-from eigencore.linear_operators import MinibatchOperator as MinibatchOperator
-from eigencore.linear_operators import NotedOperator as NotedOperator
 from eigencore.space import Array as Array
+from eigencore.space import CachingOperator as CachingOperator
+from eigencore.space import LinearOperator as LinearOperator
+from eigencore.space import MinibatchOperator as MinibatchOperator
+from eigencore.space import NotedOperator as NotedOperator
 from eigencore.space import Space as Space
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Evidence:
         ritz: all Ritz values (j,) of the basis, wanted or not. If there are n, none can be missed.
         coupling: the norm of the new direction that an expansion found, before it was normalised; 0.0 if
             none was left, 1.0 without an expansion since the previous snapshot. None if the basis does not,
-            or no longer, consist of the vectors of one recurrence from the start vector.
+            or no longer, consist of the vectors of one recurrence from `request.start`.
         dropped: the Ritz values that a restart has dropped since the previous snapshot.
     """
 
     ritz: Floats
-    coupling: float | None = 1.0
+    coupling: float | None = None
     dropped: Floats | tuple[()] = ()
 
 

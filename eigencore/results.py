@@ -41,6 +41,8 @@ class Status(StrEnum):
 class Step:
     """One row of a solve's history, which is also passed to the progress callback.
 
+    There is one for every snapshot, and for every product in search of missed eigenvalues.
+
     Attributes:
         matvecs: products so far, in full-data units.
         seconds: the time since the solve began.
@@ -87,6 +89,7 @@ class Certificate:
         complete_above: the smallest value above which no eigenvalue was missed (LA and the upper end of BE),
             or the smallest magnitude (LM); None if it is not known.
         complete_below: the largest value below which none was missed (SA and the lower end of BE), likewise.
+        complete_matvecs: the number of products that were made only to find out what was missed.
         not_proved: what the certificate does not prove, as in "that no larger eigenvalue was missed"; empty
             if there is nothing else to prove.
 
@@ -112,23 +115,8 @@ class Certificate:
     complete_confidence: float | None = None
     complete_above: float | None = None
     complete_below: float | None = None
+    complete_matvecs: float = 0.0
     not_proved: str = ""
-
-
-@dataclass(frozen=True)
-class ResumableState:
-    """What `solve(..., state=...)` resumes from.
-
-    Attributes:
-        solver: the name of the solver whose state this is.
-        state: the solver's own state: arrays, numbers and small matrices.
-        chains: the number of random vectors that were drawn in search of missed eigenvalues. A vector that
-            was used twice could miss the same eigenvalue twice.
-    """
-
-    solver: str
-    state: Any = field(repr=False)
-    chains: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,7 +138,7 @@ class EigenResult:
         matvecs: products in full-data units, including those of the certificate.
         seconds: wall-clock time.
         certificate: what is proved about the pairs.
-        history: one Step per snapshot.
+        history: one Step per snapshot, and per product in search of missed eigenvalues.
         notes: facts reported by the solver, the operator or the core.
         options: the solver's options, resolved.
         state: a value from which `solve(..., state=...)` can resume any number of times, also in another
@@ -190,7 +178,7 @@ class EigenResult:
     history: tuple[Step, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    state: ResumableState | None = field(default=None, repr=False)
+    state: Any = field(default=None, repr=False)
 
     @property
     def complete(self) -> bool | None:

@@ -87,8 +87,10 @@ def residuals(eigen: EigenResult) -> list[str]:
 def cost(eigen: EigenResult) -> str:
     """The products and seconds of a solve, on one line."""
     products = f"{_amount(eigen.matvecs)} product{'s' * (eigen.matvecs != 1)} in {_seconds(eigen.seconds)}"
-    certifying = eigen.certificate.matvecs
-    return f"{products}, {_amount(certifying)} of them for the certificate" if certifying else products
+    searching, certifying = eigen.certificate.complete_matvecs, eigen.certificate.matvecs
+    purposes = {"in search of missed eigenvalues": searching, "for the certificate": certifying}
+    parts = [f"{_amount(spent)} of them {purpose}" for purpose, spent in purposes.items() if spent]
+    return ", ".join([products, *parts])
 
 
 def certificate_lines(eigen: EigenResult) -> list[str]:

@@ -109,7 +109,7 @@ class Chain:
 
     def _examine(self, end: ChainEnd, alpha: float, before: float, beta: float) -> None:
         numerator = end.threshold - end.sign * alpha - before / end.ratio
-        if numerator <= 0:
+        if numerator < 0 or (numerator == 0 and beta > 0):
             end.found, end.excluded = True, False
             return
         end.ratio = numerator / beta if beta > 0 else math.inf

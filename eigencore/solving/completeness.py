@@ -41,6 +41,9 @@ RESOLUTION = 1000
 # more. Of these, the run goes on for no more than GOING_ON.
 SEARCH = 20, 0.3
 GOING_ON = 10, 0.1
+# Up to this n, a solver that keeps its whole basis goes on until it has all eigenvalues, if that is cheaper
+# than a chain, or the chain has no answer.
+EXHAUSTIBLE = 256
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,9 @@ class CompletenessSearch:
             nothing is known of the start vector.
         refused: whether a further product would exceed the budget.
         spent: the products so far.
+        after_product: is called after each product of a chain.
         chains: the number of chains so far, in this solve and in those that it resumes.
+        products: the number of products of the chains.
         ignored: whether the solver has made no use of the last directions that it was given.
         cut_short: whether the budget has ended the search.
     """
@@ -171,12 +176,17 @@ class CompletenessSearch:
     start_bound: float
     refused: Callable[[], bool]
     spent: Callable[[], float]
+    after_product: Callable[[], None]
     chains: int = 0
+    products: int = 0
     ignored: bool = False
     cut_short: bool = False
     _began: float = 0.0
     _magnitude: float = -math.inf  # of the values when the search began
-    _found_at: float | None = None  # the products when one was found that the values do not have
+    _restarted: bool = False  # whether the solver has dropped a part of its basis
+    _exhausting: bool = False  # whether it goes on until it has all eigenvalues
+    _wait: float = 0.0  # the products that the solver may make before it must have used what was missed
+    _missed: bool = False  # whether an eigenvalue was found that the values do not have
     _hidden: tuple[HiddenAt, ...] = ()
     _recurrence: Recurrence = field(init=False)
 
@@ -188,7 +198,9 @@ class CompletenessSearch:
 
     def add(self, snapshot: Snapshot) -> None:
         """Takes the evidence of the next snapshot into account."""
-        self._recurrence.add(snapshot.evidence, ROUNDING * self._rounding_unit(snapshot))
+        evidence = snapshot.evidence
+        self._recurrence.add(evidence, ROUNDING * self._rounding_unit(snapshot))
+        self._restarted = self._restarted or evidence is None or len(evidence.dropped) > 0
 
     def certified(self, certificate: Certificate, *, converged: bool) -> Certificate:
         """The certificate with what the search has shown.
@@ -207,6 +219,7 @@ class CompletenessSearch:
             complete_confidence=self.probability,
             complete_above=upper if math.isfinite(upper) else None,
             complete_below=-lower if math.isfinite(lower) else None,
+            complete_matvecs=float(self.products),
         )
 
     def examine(self, snapshot: Snapshot, vectors: Callable[[], Array]) -> tuple[bool, Array | None]:
@@ -228,13 +241,11 @@ class CompletenessSearch:
             return True, None
         magnitude = _magnitude(self.request, values, ends)
         if magnitude > self._magnitude + min(end.slack for end in ends) / 4:
-            self._began, self._magnitude, self._found_at = self.spent(), magnitude, None
-        spent, going_on = self.spent() - self._began, max(GOING_ON[0], GOING_ON[1] * self._began)
-        if self._found_at is not None:
-            # The values are those among which one was missed, until that one is large enough.
-            self.ignored = self.spent() - self._found_at >= going_on
-            if not self.ignored:
-                return self._stopped(), None
+            self._began, self._magnitude, self._missed = self.spent(), magnitude, False
+        self.ignored = self._missed
+        if self._missed and self.spent() < self._wait:
+            return self._stopped(), None
+        spent = self.spent() - self._began
         self._hidden = tuple(
             HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
         )
@@ -242,10 +253,18 @@ class CompletenessSearch:
             return True, None
         near = self._recurrence.running and any(hidden.near_kth for hidden in self._hidden)
         # Repeats of a single value make no difference, so that the recurrence alone is enough for it.
-        search = max(SEARCH[0], SEARCH[1] * self._began)
-        if near and spent < (search if len(values) == 1 else going_on):
+        share = SEARCH if len(values) == 1 else GOING_ON
+        if self._exhausting or (near and spent < max(share[0], share[1] * self._began)):
             return self._stopped(), None
-        return self._follow_chain(snapshot, vectors, search - spent)
+        products = max(SEARCH[0], SEARCH[1] * self._began) - spent
+        exhaustible = n <= EXHAUSTIBLE and evidence is not None and not self._restarted
+        if exhaustible and evidence is not None and n - len(evidence.ritz) <= products:
+            self._exhausting = True
+            return self._stopped(), None
+        ended, missed = self._follow_chain(snapshot, vectors, products)
+        undecided = ended and not all(hidden.nowhere for hidden in self._hidden)
+        self._exhausting = undecided and exhaustible and not self._stopped()
+        return ended and not self._exhausting, missed
 
     def _follow_chain(
         self, snapshot: Snapshot, vectors: Callable[[], Array], products: float
@@ -266,16 +285,18 @@ class CompletenessSearch:
         until = self.spent() + products
         while not chain.finished and self.spent() < until and not self._stopped():
             chain.step()
+            self.products += 1
+            self.after_product()
         self._hidden = tuple(
             _after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
             if hidden.end.sign in asked and chain.alphas
             else hidden
             for hidden in self._hidden
         )
-        if not chain.found:
-            return True, None
-        self._found_at = self.spent()
-        return False, chain.missed()
+        self._missed = self._missed or chain.found
+        # What the chain took to find it, the solver may take as well.
+        self._wait = self.spent() + len(chain.alphas)
+        return (False, chain.missed()) if chain.found else (True, None)
 
     def _rounding_unit(self, snapshot: Snapshot) -> float:
         """The rounding unit times ||A||, and above 0 for a zero matrix."""
@@ -319,4 +340,6 @@ def _shift(snapshot: Snapshot, end: End, t: float) -> float:
     """
     distances = t - end.sign * snapshot.values
     below = distances > 0
-    return float(np.sum(snapshot.residuals[below] ** 2 / distances[below]))
+    residuals = snapshot.residuals[below]
+    with np.errstate(over="ignore"):  # a pair may be as close to t as numbers can be
+        return float(np.sum(residuals * (residuals / distances[below])))

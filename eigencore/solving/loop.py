@@ -22,7 +22,7 @@ from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
 from eigencore.operators.counting import counting
 from eigencore.request import Request, precision_floor
-from eigencore.results import EigenResult, ResumableState, Status, Step
+from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
@@ -30,6 +30,7 @@ from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certi
 from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.product_checks import ProductChecks
 from eigencore.solving.snapshots import Pace, refuse_malformed, vectors_of
+from eigencore.solving.start import ResumableState
 
 if TYPE_CHECKING:
     from eigencore.space import Array
@@ -125,6 +126,7 @@ class Job:
             self.operator, before=self.budget.before_certificate, after=self._checks.after, failed=_halt
         )
         chains = 0 if resumed is None else resumed.chains
+        self._checks.norm = 0.0 if resumed is None else resumed.norm
         if self.complete is not None:
             self.search = CompletenessSearch(
                 counted,
@@ -133,6 +135,7 @@ class Job:
                 start_bound=self.start_bound if resumed is None else 0.0,
                 refused=lambda: self.budget.refusal() is not None,
                 spent=lambda: self.budget.spent,
+                after_product=self._record_product,
                 chains=chains,
             )
         snapshots = self.selected.start(counted, self.request, None if resumed is None else resumed.state)
@@ -244,6 +247,13 @@ class Job:
             restarts=snapshot.restarts,
             worst=worst if math.isfinite(worst) else None,
         )
+        self._append(row)
+
+    def _record_product(self) -> None:
+        """Records a product that was made in search of missed eigenvalues."""
+        self._append(replace(self.history[-1], matvecs=self.budget.spent, seconds=self.budget.seconds))
+
+    def _append(self, row: Step) -> None:
         self.history.append(row)
         log.debug("%g products: %d of %d converged", row.matvecs, row.converged, self.request.k)
         self._report(row)
@@ -277,7 +287,8 @@ class Job:
         if self.search is not None:
             chains = self.search.chains
         try:
-            return ResumableState(self.selected.name, self.last.state(self.formed), chains)
+            state = self.last.state(self.formed)
+            return ResumableState(self.selected.name, state, self.last.norm, chains)
         except BaseException as error:
             self._keep_first(error)
             return None

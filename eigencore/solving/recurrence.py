@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 BISECTIONS = 50  # halvings of an interval
 # A coupling below this many rounding units of ||A|| may be rounding error, and then counts as this much: it
-# does not show that nothing is left. In float32, a random vector of many entries may have so small a part along
-# an eigenvector that the product is as small, although the eigenvalue is far above the precision floor.
+# does not show that nothing is left. In float32, a random vector of many entries may have so small a part
+# along an eigenvector that the product is as small, although the eigenvalue is far above the precision floor.
 ROUNDING = 100
 
 
@@ -112,6 +112,8 @@ class Recurrence:
     ) -> tuple[float, float] | None:
         """The interval within (a, b), and beyond the threshold, in which |p| >= 1/delta; None if empty."""
         low, high = max(a, threshold), b
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            return None
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             with np.errstate(divide="ignore"):  # the middle may be a zero of p

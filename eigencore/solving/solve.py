@@ -17,12 +17,12 @@ from eigencore.operators import as_operator
 from eigencore.problems import bound_of, is_bound
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.request import Request
-from eigencore.results import EigenResult, ResumableState
+from eigencore.results import EigenResult
 from eigencore.solving.budget import Budget
 from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
 from eigencore.solving.loop import Job, Progress, SelectedSolver
-from eigencore.solving.start import start_vector
+from eigencore.solving.start import ResumableState, start_vector
 
 if TYPE_CHECKING:
     from eigencore.space import Array

@@ -1,8 +1,9 @@
-"""The start vector of a solve: random, or the caller's with a random part."""
+"""What a solve begins from: a start vector, random or with a random part; or an earlier solve's state."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.randomness import generator
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
 # The length of the random part relative to the caller's vector. With 1, 0.1 and 0.01, completeness took 9.6
 # to 12 products from the right vector, about as many as from a random one.
 RANDOM_PART = 0.1
+
+
+@dataclass(frozen=True)
+class ResumableState:
+    """What `solve(..., state=...)` resumes from.
+
+    Attributes:
+        solver: the name of the solver whose state this is.
+        state: the solver's own state: arrays, numbers and small matrices.
+        norm: a lower bound of ||A||.
+        chains: the number of random vectors that were drawn in search of missed eigenvalues. A vector that
+            was used twice could miss the same eigenvalue twice.
+    """
+
+    solver: str
+    state: Any = field(repr=False)
+    norm: float = 0.0
+    chains: int = 0
 
 
 def start_vector(request: Request, operator: LinearOperator, *, mixed: bool) -> tuple[Array, float]:

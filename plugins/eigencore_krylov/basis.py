@@ -139,10 +139,18 @@ class Basis:
             self.C = np.hstack([self.C, np.zeros((self.size, 1))])
         return new
 
-    def add_missed(self, block: Array) -> int:
-        """Adds the columns of a block (n, b) as pending directions, and returns how many are new."""
+    def add_missed(self, x: Array) -> int:
+        """Adds a direction along a missed eigenvector, and returns the index of the one to multiply for it.
+
+        That is the pending direction with the largest part of x: an earlier one may have most of it already,
+        if rounding has led the recurrence to what was missed.
+        """
         self.one_chain = False
-        return sum(self.add(block[:, i]) > 0 for i in range(block.shape[1]))
+        j, p = self.size, self.pending
+        shared = np.abs(arrays.to_host(self.rows[j : j + p, :] @ x))
+        new = self.add(x) * arrays.norm(x)
+        parts = np.append(shared, new) if new else shared
+        return int(np.argmax(parts)) if len(parts) else 0
 
     def add_random(self, seed: int) -> None:
         """Adds a random pending direction, a different one each time."""

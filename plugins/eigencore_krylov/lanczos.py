@@ -134,32 +134,35 @@ def next_direction(basis: Basis, pairs: RitzPairs | None, request: Request, floo
     """Returns the index of the pending direction to multiply.
 
     This is the direction with the largest part in the residual of the first unconverged pair. While there are
-    fewer than k pairs, it is the oldest direction.
+    fewer than k pairs, it is the oldest direction. Once all have converged, it is the newest one: no wanted
+    pair needs the others, and a direction that was missed shows its eigenvalue after some products.
     """
     if pairs is None or len(pairs.wanted) < request.k or basis.pending < 2:
         return 0
     unconverged = pairs.residuals > request.thresholds(pairs.values[pairs.wanted], floor)
+    if not np.any(unconverged):
+        return basis.pending - 1
     first = pairs.wanted[int(np.argmax(unconverged))]
     return int(np.argmax(np.abs(basis.C.T @ pairs.rotation[:, first])))
 
 
-Snapshots: TypeAlias = "Generator[Snapshot, Array | None, int]"
+Snapshots: TypeAlias = "Generator[Snapshot, Array | None, list[Array]]"
 
 
 def report(
     basis: Basis, pairs: RitzPairs, coupling: float | None, dropped: Floats | tuple[()] = ()
 ) -> Snapshots:
-    """Yields the wanted pairs, and makes what is sent in return pending.
+    """Yields the wanted pairs, and returns what is sent in return.
 
     Args:
         coupling, dropped: as in `Evidence`.
 
     Returns:
-        How many pending directions were added; they are the last ones.
+        The directions that were missed.
     """
     evidence = Evidence(pairs.values, coupling if basis.one_chain else None, dropped)
     missed = yield pairs.snapshot(basis, evidence)
-    return 0 if missed is None else basis.add_missed(missed)
+    return [] if missed is None else [missed[:, i] for i in range(missed.shape[1])]
 
 
 def resume(basis: Basis, pairs: RitzPairs, *, recover: bool) -> Snapshots:
@@ -173,12 +176,12 @@ def resume(basis: Basis, pairs: RitzPairs, *, recover: bool) -> Snapshots:
     """
     # Until all directions are known, the state of a snapshot leaves them out again.
     pairs, unknown = replace(pairs, complete=pairs.complete or recover), basis.pending if recover else 0
-    added = yield from report(basis, pairs, None)
+    missed = yield from report(basis, pairs, None)
     index = 0
     for _ in range(unknown):
         index = basis.recover(basis.operator.matvec, index)
-        added += yield from report(basis, pairs, None)
-    return added
+        missed += yield from report(basis, pairs, None)
+    return missed
 
 
 def lanczos(
@@ -201,27 +204,28 @@ def lanczos(
     n, k = operator.shape[0], request.k
     m = basis_size(options.basis, k, n)
     pairs: RitzPairs | None = None
+    missed: list[Array] = []  # directions that wait to be added
     if state is None:
-        basis, added = Basis.from_start(operator, request.start, m), 0
+        basis = Basis.from_start(operator, request.start, m)
     else:
         basis = basis_of(state, operator, m)
-        added = yield from resume(basis, ritz(basis, request), recover=state.pending is None)
+        missed = yield from resume(basis, ritz(basis, request), recover=state.pending is None)
         pairs = ritz(basis, request)
 
     while basis.pending or basis.size < n:
         floor = precision_floor(arrays.eps(operator), basis.norm)
+        index = basis.add_missed(missed.pop(0)) if missed else None
         if not basis.pending:
             basis.add_random(request.seed)
-        # Added directions are multiplied first: no residual points to them yet.
-        index = basis.pending - added if added else next_direction(basis, pairs, request, floor)
+        if index is None:
+            index = next_direction(basis, pairs, request, floor)
         coupling = basis.expand(operator.matvec, index)
         pairs = ritz(basis, request)
-        added = max(added - 1, 0)
-        added += yield from report(basis, pairs, coupling)
+        missed += yield from report(basis, pairs, coupling)
         if basis.size >= m and basis.pending and n > m:
             converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
             pairs, dropped = restart(basis, pairs, request, kept_pairs(k, m, converged))
-            added += yield from report(basis, pairs, 1.0, dropped)
+            missed += yield from report(basis, pairs, 1.0, dropped)
 
     # The basis spans the whole space, and every estimated residual is zero. If another snapshot is requested
     # all the same, rounding errors of the recurrence made the exact residuals too large. Products with the
