@@ -278,25 +278,21 @@ def test_a_block_and_a_vector_without_completeness_stay_as_they_are():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_threshold_in_the_complement_takes_into_account_what_residuals_can_hide(seed: int):
-    """A = [Theta R'; R B]: with no eigenvalue of B beyond it, A has as many values beyond t as pairs are."""
+def test_a_missed_copy_lies_beyond_the_threshold_in_the_complement(seed: int):
+    """Residuals move it down in the complement, by more than the width of the interval where it is hidden."""
     rng = np.random.default_rng(seed)
-    values = np.sort(rng.uniform(1, 5, 4))[::-1]
-    values[rng.integers(1, 3)] = values[0] * (1 - 10.0 ** -rng.uniform(2, 8))
-    values = np.sort(values)[::-1]
-    residuals = 10.0 ** -rng.uniform(3, 6) * rng.uniform(0, 1, 4)
-    end = End(1, float(values[-1]), 1e-2)
-    lowest = float(values[0] - 10.0 ** -rng.uniform(5, 9))
-    hidden = HiddenAt(end, np.array([[lowest, lowest + 1e-3]]))
-    snapshot = Snapshot(values, residuals, lambda: None, 5.0)
-    s = _threshold_in_complement(snapshot, hidden)
-    assert end.kth < s <= lowest
-    places = [lowest, *values[(values > end.kth) & (values < lowest)]]
-    B = s - 1e-9
-    A = np.diag([*values, B])
-    A[-1, :-1] = A[:-1, -1] = residuals  # all residuals point to the eigenvector of the largest value of B
-    spectrum = np.linalg.eigvalsh(A)
-    assert any(np.sum(spectrum > t) <= np.sum(values >= t) for t in places)
+    spectrum = np.array([5.0, 5.0, 5.0, 3.0, 2.0, 1.0, -1.0, -2.0])
+    error = 10.0 ** -rng.uniform(2, 5) * rng.standard_normal((8, 8))
+    Q = np.linalg.qr(np.eye(8) + error)[0]
+    V, rest = Q[:, [0, 1, 3, 4]], Q[:, [2, 5, 6, 7]]
+    values, S = np.linalg.eigh(V.T @ (spectrum[:, None] * V))
+    V = V @ S
+    residuals = np.linalg.norm(spectrum[:, None] * V - V * values, axis=0)
+    top = float(np.linalg.eigvalsh(rest.T @ (spectrum[:, None] * rest))[-1])
+    end, lowest = End(1, float(values[0]), 0.01), 5.0 - 1e-12
+    snapshot = Snapshot(values, residuals, lambda: V, 5.0)
+    threshold = _threshold_in_complement(snapshot, HiddenAt(end, np.array([[lowest, 5.0 + 1e-12]])))
+    assert end.threshold < threshold < top < lowest
 
 
 def test_the_ends_of_a_request():
