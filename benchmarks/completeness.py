@@ -57,12 +57,12 @@ def planted(entry: SolverEntry, answers: int, complete: float, seed: int) -> Ite
         try:
             result = case.solve(entry.name, complete=complete, max_matvecs=CAP)
         except Exception as error:
-            print(f"  exception: {entry.name} {case}: {error!r}")
+            print(f"  exception: {entry.name} {case}: {error!r}", flush=True)
             yield case.kind, case.begin, "exception"
             continue
         found = outcome(result, case.is_wrong(result))
         if found == "wrong":
-            print(f"  wrong: {entry.name} {case}")
+            print(f"  wrong: {entry.name} {case}", flush=True)
         yield case.kind, case.begin, found
         called += found in ("complete", "wrong")
         if called >= answers:
