@@ -196,6 +196,15 @@ class CompletenessSearch:
         self._recurrence = Recurrence(bound)
         self._remaining = eta if bound else 2 * eta
 
+    def begin_again(self, *, from_pairs: bool) -> None:
+        """Forgets what chains have shown, because the pairs will change.
+
+        Args:
+            from_pairs: whether the solver starts again from the pairs, which no recurrence can tell about.
+        """
+        self._magnitude, self._missed, self._exhausting = -math.inf, False, False
+        self._recurrence.running = self._recurrence.running and not from_pairs
+
     def add(self, snapshot: Snapshot) -> None:
         """Takes the evidence of the next snapshot into account."""
         evidence = snapshot.evidence

@@ -144,6 +144,8 @@ class Job:
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's estimates were too low: continue once, at a quarter of the tolerance.
                 stricter = replace(self.request, tol=self.request.tol / 4)
+                if self.search is not None:
+                    self.search.begin_again(from_pairs=self.selected.once)
                 if self.selected.once:
                     self._close(snapshots)
                     snapshots = self.selected.start(counted, replace(stricter, start=self.claim.vectors))
