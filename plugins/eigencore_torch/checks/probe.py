@@ -30,8 +30,8 @@ from eigencore_torch.data.batches import sample_count, type_name
 from eigencore_torch.evaluation.preserved_state import Setting
 from eigencore_torch.models.params import Layout, differentiable
 
-# Samples that are probed: a part of the batch, so that the probe stays cheap beside the other checks, although
-# convolutions in float64 take up to ten times as long as in float32.
+# Samples that are probed: a part of the batch, so that the probe stays cheap beside the other checks,
+# although convolutions in float64 take up to ten times as long as in float32.
 _MOST_SAMPLES, _FEWEST_SAMPLES, _PART = 32, 8, 8
 _NOT_FINITE_HINT = (
     "A norm, a square root and a power below 2 have no finite second derivative at zero. Add a small "
