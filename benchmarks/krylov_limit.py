@@ -26,9 +26,9 @@ from kit.krylov_limit import krylov_limit
 from kit.spectra import bulk_edge_cases, large_cases
 
 STAGES = {
-    "until converged": {"certify": "none", "repeated": False},
-    "with the search for repeated eigenvalues": {"certify": "none"},
-    "with the certificate": {},
+    "until converged": {"certify": "none", "complete": None},
+    "complete at 99 %": {"certify": "none"},
+    "complete, with the certificate": {},
 }
 
 

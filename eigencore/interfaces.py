@@ -4,14 +4,15 @@ Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a b
 one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
 the host are NumPy float64.
 
-The entries that plugins register are defined in `eigencore.entries` and can also be imported from here.
+The entries that plugins register are defined in `eigencore.entries`, and operators in `eigencore.space`; all
+can also be imported from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from eigencore.entries import AnalysisEntry as AnalysisEntry
 from eigencore.entries import AttackEntry as AttackEntry
@@ -22,6 +23,10 @@ from eigencore.entries import Entry as Entry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
 from eigencore.space import Array as Array
+from eigencore.space import CachingOperator as CachingOperator
+from eigencore.space import LinearOperator as LinearOperator
+from eigencore.space import MinibatchOperator as MinibatchOperator
+from eigencore.space import NotedOperator as NotedOperator
 from eigencore.space import Space as Space
 
 if TYPE_CHECKING:
@@ -31,55 +36,30 @@ if TYPE_CHECKING:
     from eigencore.results import AnalysisResult, AttackResult, EigenResult
     from eigencore.space import Floats as Floats
 
-# -- operators ---------------------------------------------------------------------------------------------
-
-
-class LinearOperator(Space, Protocol):
-    """A symmetric linear map on the flat vectors of a space."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    def matvec(self, v: Array, /) -> Array:
-        """A v, for v of shape (n,). This is the unit of cost: one product."""
-
-    def matmat(self, V: Array, /) -> Array:
-        """A V, for V of shape (n, b). This costs b products."""
-
-
-@runtime_checkable
-class MinibatchOperator(LinearOperator, Protocol):
-    """An operator that is a mean over data and can be estimated from a random sample of the batches."""
-
-    def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
-        """An unbiased estimate of the operator from `batches` random batches, and their share of the data.
-
-        The same step and seed select the same batches. The share is in (0, 1].
-        """
-
-
-@runtime_checkable
-class NotedOperator(LinearOperator, Protocol):
-    """An operator that reports facts about its products, which become notes of the result of a solve."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The facts so far, such as that memory ran out and that the batches were split."""
-
-
-@runtime_checkable
-class CachingOperator(LinearOperator, Protocol):
-    """An operator that keeps intermediate results from one product to the next, such as gradient graphs."""
-
-    def release(self, needed: int | None = None) -> None:
-        """Frees what can be computed again. Products stay correct; the next one may be more expensive.
-
-        Args:
-            needed: nothing is freed while at least this many bytes are free where the intermediate results
-                are, and afterwards the operator keeps no more than leaves them free; None: frees everything.
-        """
-
-
 # -- solvers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a Krylov solver's basis shows about eigenvalues that it may have missed; the core evaluates it.
+
+    Let u be an eigenvector of A with eigenvalue t, and v_0, v_1, ... the Lanczos vectors of a run from the
+    start vector v_0, with thick restarts or without. Then u'v_j = p(t) u'v_0, and |p(t)| is the product of
+    |t - z| over the Ritz values z, those of the basis and those that restarts have dropped, divided by the
+    product of the couplings. Since |u'v_j| <= 1, an eigenvector with a large |p(t)| is nearly orthogonal to
+    the random start, which is improbable.
+
+    Attributes:
+        ritz: all Ritz values (j,) of the basis, wanted or not. If there are n, none can be missed.
+        coupling: the norm of the new direction that an expansion found, before it was normalised; 0.0 if
+            none was left, 1.0 without an expansion since the previous snapshot. None if the basis does not,
+            or no longer, consist of the vectors of one recurrence from `request.start`.
+        dropped: the Ritz values that a restart has dropped since the previous snapshot.
+    """
+
+    ritz: Floats
+    coupling: float | None = None
+    dropped: Floats | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +71,7 @@ class Snapshot:
         residuals: the estimated residuals (m,), which are the solver's estimates of ||A v - theta v||.
         vectors: forms the block of Ritz vectors (n, m); valid until the next snapshot is requested.
         norm: the largest |Ritz value| seen so far, a lower bound on ||A||.
-        settled: False while the solver still searches for eigenvalues that it may have missed.
+        evidence: what shows which eigenvalues may have been missed; None: the core finds out by products.
         notes: facts to report to the user.
         restarts: the number of restarts so far.
         state: forms a value from which the solver can resume, or None. It gets the block that `vectors`
@@ -119,7 +99,7 @@ class Snapshot:
     residuals: Floats
     vectors: Callable[[], Array]
     norm: float
-    settled: bool = True
+    evidence: Evidence | None = None
     notes: tuple[str, ...] = ()
     restarts: int = 0
     state: Callable[[Array], object] | None = None
@@ -129,8 +109,14 @@ class Solver(Protocol):
     """A generator function that yields a Snapshot after every product, and after every restart.
 
     It continues while snapshots are requested, and returns only when there is nothing left to compute. It
-    does not print, count products or measure time, and it knows no budget. The core does the counting and
-    timing, and closes the generator when it needs no further snapshot.
+    does not print, count products or measure time, it knows no budget, and it draws no start vector. The core
+    does the counting and timing, draws `request.start`, and closes the generator when it needs no further
+    snapshot.
+
+    Once all pairs have converged, the core may find that an eigenvalue was missed. It then sends a block
+    (n, b) of vectors of norm 1 into the generator, `missed = yield snapshot`: directions, orthogonal to the
+    pairs, with a large part along missed eigenvectors. The solver continues with these directions in
+    addition. If it makes no use of them, the result says that an eigenvalue was missed.
 
     Example:
         import numpy as np
@@ -154,7 +140,7 @@ class Solver(Protocol):
 
     def __call__(
         self, operator: LinearOperator, request: Request, options: Any, *, state: Any = None
-    ) -> Generator[Snapshot, None, None]: ...
+    ) -> Generator[Snapshot, Array | None, None]: ...
 
 
 # -- problems and backends ---------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ def analyze(
     params: Params = None,
     which: str = "LM",
     tol: float = 1e-3,
+    complete: float | None = 0.99,
     seed: int = 0,
     max_matvecs: float | None = None,
     max_seconds: float | None = None,
@@ -103,7 +104,7 @@ def analyze(
         problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix; or a model,
             followed by its data and loss.
         data, loss: the data and the loss of a model; `analyze(problem, 3)` with a whole number means k=3.
-        k, solver, which, tol, seed, max_matvecs, max_seconds, certify: as for `solve`.
+        k, solver, which, tol, complete, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
         params: the parameters that the operator acts on: a glob of their names, several globs as "A,B" or as
@@ -149,6 +150,7 @@ def analyze(
             solver=solver,
             which=which,
             tol=tol,
+            complete=complete,
             seed=seed,
             max_matvecs=max_matvecs,
             max_seconds=max_seconds,

@@ -28,7 +28,8 @@ class Request:
             the upper end).
         tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, precision floor).
         seed: the seed of all random numbers.
-        start: a vector (n,) or block (n, b) to start from; None: random.
+        start: a vector (n,) or block (n, b) to start from. Solvers always get one: a random vector of norm 1
+            if the caller gives none.
 
     Raises:
         UsageError: k, which, tol or seed is invalid.

@@ -41,6 +41,8 @@ class Status(StrEnum):
 class Step:
     """One row of a solve's history, which is also passed to the progress callback.
 
+    There is one for every snapshot, and for every product in search of missed eigenvalues.
+
     Attributes:
         matvecs: products so far, in full-data units.
         seconds: the time since the solve began.
@@ -81,6 +83,13 @@ class Certificate:
         floor_decided: whether some pair counts as converged only because of the floor.
         contradicted: whether the sketch contradicted the solver's estimates, so that exact residuals were
             computed.
+        complete: whether nothing was missed beyond the k-th value, repeated eigenvalues included and up to
+            twice the tolerance; None if that was not examined.
+        complete_confidence: the probability of that, over the random start vectors; None if not examined.
+        complete_above: the smallest value above which no eigenvalue was missed (LA and the upper end of BE),
+            or the smallest magnitude (LM); None if it is not known.
+        complete_below: the largest value below which none was missed (SA and the lower end of BE), likewise.
+        complete_matvecs: the number of products that were made only to find out what was missed.
         not_proved: what the certificate does not prove, as in "that no larger eigenvalue was missed"; empty
             if there is nothing else to prove.
 
@@ -102,6 +111,11 @@ class Certificate:
     floor_measured: bool = False
     floor_decided: bool = False
     contradicted: bool = False
+    complete: bool | None = None
+    complete_confidence: float | None = None
+    complete_above: float | None = None
+    complete_below: float | None = None
+    complete_matvecs: float = 0.0
     not_proved: str = ""
 
 
@@ -124,7 +138,7 @@ class EigenResult:
         matvecs: products in full-data units, including those of the certificate.
         seconds: wall-clock time.
         certificate: what is proved about the pairs.
-        history: one Step per snapshot.
+        history: one Step per snapshot, and per product in search of missed eigenvalues.
         notes: facts reported by the solver, the operator or the core.
         options: the solver's options, resolved.
         state: a value from which `solve(..., state=...)` can resume any number of times, also in another
@@ -132,7 +146,8 @@ class EigenResult:
             refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
             what the solver needs to continue: `lanczos` its whole basis.
 
-    A result holds no operator. It can be pickled if its arrays and options can.
+    A result holds no operator. It can be pickled if its arrays and options can. `converged` is a matter of
+    residuals; whether an eigenvalue was missed is another question, which `complete` answers.
 
     Example:
         import numpy as np
@@ -164,6 +179,11 @@ class EigenResult:
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Any = field(default=None, repr=False)
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether these are the wanted eigenvalues and none was missed (see `Certificate.complete`)."""
+        return self.certificate.complete
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.

@@ -1,4 +1,4 @@
-"""The types of the arrays that eigencore passes around, and the space that an array lives in.
+"""Arrays as eigencore passes them around, the space that they live in, and the operators on a space.
 
 Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
 one sample per row.
@@ -6,7 +6,7 @@ one sample per row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,3 +28,48 @@ class Space(Protocol):
     def dtype(self) -> Any: ...
     @property
     def device(self) -> Any: ...
+
+
+class LinearOperator(Space, Protocol):
+    """A symmetric linear map on the flat vectors of a space."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def matvec(self, v: Array, /) -> Array:
+        """A v, for v of shape (n,). This is the unit of cost: one product."""
+
+    def matmat(self, V: Array, /) -> Array:
+        """A V, for V of shape (n, b). This costs b products."""
+
+
+@runtime_checkable
+class MinibatchOperator(LinearOperator, Protocol):
+    """An operator that is a mean over data and can be estimated from a random sample of the batches."""
+
+    def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
+        """An unbiased estimate of the operator from `batches` random batches, and their share of the data.
+
+        The same step and seed select the same batches. The share is in (0, 1].
+        """
+
+
+@runtime_checkable
+class NotedOperator(LinearOperator, Protocol):
+    """An operator that reports facts about its products, which become notes of the result of a solve."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The facts so far, such as that memory ran out and that the batches were split."""
+
+
+@runtime_checkable
+class CachingOperator(LinearOperator, Protocol):
+    """An operator that keeps intermediate results from one product to the next, such as gradient graphs."""
+
+    def release(self, needed: int | None = None) -> None:
+        """Frees what can be computed again. Products stay correct; the next one may be more expensive.
+
+        Args:
+            needed: nothing is freed while at least this many bytes are free where the intermediate results
+                are, and afterwards the operator keeps no more than leaves them free; None: frees everything.
+        """

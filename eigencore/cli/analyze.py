@@ -47,6 +47,18 @@ def _options(
     return options
 
 
+def _probability(ctx: click.Context, parameter: click.Parameter, text: str) -> float | None:
+    """The number, or None for "none"."""
+    if text.strip().lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"--complete is {text}; expected a probability above 0 and below 1, such as 0.99, or none"
+        ) from None
+
+
 def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
     """The names in "A,B"; an empty list for "none"."""
     if text is None:
@@ -100,6 +112,14 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     metavar="T",
     help="Relative tolerance: a pair has converged when its residual norm is at most T |eigenvalue|, or the "
     "precision floor.",
+)
+@click.option(
+    "--complete",
+    callback=_probability,
+    default="0.99",
+    show_default=True,
+    metavar="P",
+    help="Probability at which no eigenvalue beyond the k-th is to be missed; none: not examined.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all random numbers."

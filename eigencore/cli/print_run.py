@@ -10,7 +10,7 @@ from eigencore.cli.wording import for_command
 from eigencore.results import Status
 
 if TYPE_CHECKING:
-    from eigencore.results import AnalysisResult, Certificate, EigenResult, Run
+    from eigencore.results import AnalysisResult, EigenResult, Run
 
 VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
 
@@ -26,7 +26,7 @@ def print_run(run: Run, on: Page | None = None) -> None:
     print_pairs(eigen, run.manifest.get("exact"), on)
     on.line(for_command(eigen.advice), "" if eigen.status is Status.CONVERGED else "bold yellow")
     on.line(cost(eigen))
-    for line in certificate_lines(eigen.certificate, len(eigen.values)):
+    for line in certificate_lines(eigen):
         on.line(line)
     for note in eigen.notes:
         on.line(f"note: {note}", "dim")
@@ -87,13 +87,15 @@ def residuals(eigen: EigenResult) -> list[str]:
 def cost(eigen: EigenResult) -> str:
     """The products and seconds of a solve, on one line."""
     products = f"{_amount(eigen.matvecs)} product{'s' * (eigen.matvecs != 1)} in {_seconds(eigen.seconds)}"
-    certifying = eigen.certificate.matvecs
-    return f"{products}, {_amount(certifying)} of them for the certificate" if certifying else products
+    searching, certifying = eigen.certificate.complete_matvecs, eigen.certificate.matvecs
+    purposes = {"in search of missed eigenvalues": searching, "for the certificate": certifying}
+    parts = [f"{_amount(spent)} of them {purpose}" for purpose, spent in purposes.items() if spent]
+    return ", ".join([products, *parts])
 
 
-def certificate_lines(certificate: Certificate, k: int) -> list[str]:
-    """Lines that say what the certificate of k pairs proves, and what it does not prove."""
-    lines = []
+def certificate_lines(eigen: EigenResult) -> list[str]:
+    """Lines that say what the certificate of a result proves, and what it does not prove."""
+    certificate, k, lines = eigen.certificate, len(eigen.values), []
     if certificate.contradicted:
         lines.append("fresh products contradict the solver's estimated residuals")
     if certificate.bound is None:
@@ -107,9 +109,26 @@ def certificate_lines(certificate: Certificate, k: int) -> list[str]:
             else (f"these {k} values are, together,", f"{k} eigenvalues")
         )
         lines.append(f"{title}: {values} within {certificate.bound:.2g} of {eigenvalues}")
+    if certificate.complete and (beyond := _beyond(eigen)):
+        probability = 100 * (certificate.complete_confidence or 0.0)
+        lines.append(f"complete: none {beyond} was missed, at {probability:.4g} %")
     if certificate.not_proved:
         lines.append(f"not proved: {certificate.not_proved}")
     return lines
+
+
+def _beyond(eigen: EigenResult) -> str:
+    """The values beyond which nothing was missed, in words; empty if all eigenvalues are known."""
+    above, below = eigen.certificate.complete_above, eigen.certificate.complete_below
+    if eigen.k == eigen.n:
+        return ""
+    parts = []
+    if above is not None:
+        size = "larger in magnitude than" if eigen.which == "LM" else "above"
+        parts.append(f"{size} {as_text(above)}")
+    if below is not None:
+        parts.append(f"below {as_text(below)}")
+    return " or ".join(parts)
 
 
 def print_analysis(name: str, result: AnalysisResult, on: Page) -> None:

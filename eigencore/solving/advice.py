@@ -23,6 +23,9 @@ class Outcome:
     whether fresh products contradict the solver's estimates. `reserved` is the number of products that the
     time limit left for the certificate, and `per_product` the measured time of one; 0 if it is not known.
     `failure` is the first line of the message of the error that ended the solve.
+
+    `complete` says whether no eigenvalue was missed (None: not examined), `ignored` whether the solver made
+    no use of directions along a missed one, and `cut_short` whether the budget ended the search.
     """
 
     ending: Ending
@@ -43,13 +46,17 @@ class Outcome:
     per_product: float
     failure: str
     history: Sequence[Step]
+    complete: bool | None = None
+    ignored: bool = False
+    cut_short: bool = False
 
 
 def advise(outcome: Outcome) -> str:
     """One sentence on how the solve ended, and a second one on what to do, if there is something to do."""
     if outcome.converged == outcome.k:
         pairs = "the pair" if outcome.k == 1 else f"all {outcome.k} pairs"
-        return f"{pairs} converged (relative tolerance {outcome.tol:g})"
+        converged = f"{pairs} converged (relative tolerance {outcome.tol:g})"
+        return f"{converged}{_may_be_incomplete(outcome)}" if outcome.complete is False else converged
     open_pairs, worst = _open_pairs(outcome), _worst(outcome)
     if outcome.refuted:
         return (
@@ -119,6 +126,22 @@ def _time(outcome: Outcome) -> str:
     return f"{took}, with {products} of about {outcome.per_product:.2g} s{each} reserved for the certificate"
 
 
+def _may_be_incomplete(outcome: Outcome) -> str:
+    if outcome.ignored:
+        return (
+            f", but {outcome.solver} missed an eigenvalue, and made no use of what was found of it. "
+            f"{_use_another_solver(outcome)}."
+        )
+    may = ", but an eigenvalue may have been missed"
+    if outcome.cut_short:
+        limit = "max_matvecs" if outcome.max_matvecs is not None else "max_seconds"
+        return f"{may}: the budget ended the search for it. Raise {limit}{_or_lanczos(outcome)}."
+    return (
+        f"{may}: to exclude it takes more than 30 % of the products so far. Raise tol, or choose a k with a "
+        f"gap below the last value{_or_lanczos(outcome)}."
+    )
+
+
 # -- what to do next ---------------------------------------------------------------------------------------
 
 RESUME = "Continue with solve(..., state=result.state) or solve(..., start=result.vectors)"
@@ -172,7 +195,7 @@ def _in_float32(outcome: Outcome) -> bool:
 # -- notes -------------------------------------------------------------------------------------------------
 
 
-def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
+def caveats(certificate: Certificate) -> tuple[str, ...]:
     """The limits of an answer that its advice does not mention."""
     notes = []
     if certificate.floor_decided:
@@ -181,6 +204,4 @@ def caveats(certificate: Certificate, *, settled: bool) -> tuple[str, ...]:
             "at least one pair counts as converged only because of the precision floor: "
             f"these products do not resolve residuals below {certificate.floor:.1e} ({how})"
         )
-    if not settled:
-        notes.append("stopped while still searching for repeated eigenvalues: some of them may be missing")
     return tuple(notes)

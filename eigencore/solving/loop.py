@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,10 @@ from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
 from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
+from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.product_checks import ProductChecks
+from eigencore.solving.snapshots import Pace, refuse_malformed, vectors_of
+from eigencore.solving.start import ResumableState
 
 if TYPE_CHECKING:
     from eigencore.space import Array
@@ -59,7 +63,7 @@ class SelectedSolver:
 
     def start(
         self, operator: LinearOperator, request: Request, state: Any = None
-    ) -> Generator[Snapshot, None, None]:
+    ) -> Generator[Snapshot, Array | None, None]:
         """The solver's snapshots; the solver is called when the first one is requested.
 
         Raises:
@@ -82,6 +86,8 @@ class Job:
     """One solve: what was requested, and what has been computed so far.
 
     Attributes:
+        complete: the probability at which no eigenvalue is to be missed; None: that is not examined.
+        start_bound: what is known of the start vector (see `CompletenessSearch`).
         claim: the pairs of the last snapshot.
         formed: its vectors in its own order, as the snapshot formed them; None if they are unusable.
         error: why the solve failed: an error of ours, or as it is an exception of the caller's function.
@@ -93,8 +99,11 @@ class Job:
     budget: Budget
     level: str
     progress: Progress | None
+    complete: float | None = None
+    start_bound: float = 0.0
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
+    search: CompletenessSearch | None = None
     claim: Claim = field(init=False)
     formed: Array | None = None
     error: BaseException | None = None
@@ -104,7 +113,7 @@ class Job:
         self._report = ProgressCallback(self.progress)
         self._checks = ProductChecks(self.operator)
 
-    def run(self, state: Any) -> EigenResult:
+    def run(self, resumed: ResumableState | None) -> EigenResult:
         """Runs the solve. There is a result even if the solve fails; `error` then holds the reason."""
         counted = counting(
             self.operator,
@@ -116,7 +125,20 @@ class Job:
         fresh = counting(
             self.operator, before=self.budget.before_certificate, after=self._checks.after, failed=_halt
         )
-        snapshots = self.selected.start(counted, self.request, state)
+        chains = 0 if resumed is None else resumed.chains
+        self._checks.norm = 0.0 if resumed is None else resumed.norm
+        if self.complete is not None:
+            self.search = CompletenessSearch(
+                counted,
+                self.request,
+                self.complete,
+                start_bound=self.start_bound if resumed is None else 0.0,
+                refused=lambda: self.budget.refusal() is not None,
+                spent=lambda: self.budget.spent,
+                after_product=self._record_product,
+                chains=chains,
+            )
+        snapshots = self.selected.start(counted, self.request, None if resumed is None else resumed.state)
         try:
             ending, grade = self._attempt(snapshots, self.request, fresh)
             if grade.refuted and ending is Ending.PASSED:
@@ -129,13 +151,13 @@ class Job:
                 ending, grade = self._attempt(snapshots, stricter, fresh)
                 if grade.certificate.level == "none":  # the estimates alone are not credible any more
                     self.claim, grade = certified
-            state = self._state()
+            state = self._state(chains)
         finally:
             self._close(snapshots)
         result = self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
-        # The snapshot's functions refer to the counted operator, and that to this job: without the cycle, the
-        # operator and its graphs are freed as soon as the caller lets go of them.
-        self.last = None
+        # The search and the snapshot's functions refer to the counted operator, and that to this job: without
+        # these cycles, the operator and its graphs are freed as soon as the caller lets go of them.
+        self.last = self.search = None
         return result
 
     def _after_product(self, V: Array, AV: Array) -> None:
@@ -147,7 +169,7 @@ class Job:
         self._checks.after_sample(V, AV)
 
     def _attempt(
-        self, snapshots: Generator[Snapshot, None, None], request: Request, fresh: LinearOperator
+        self, snapshots: Generator[Snapshot, Array | None, None], request: Request, fresh: LinearOperator
     ) -> tuple[Ending, Grade]:
         """Consumes snapshots until the solve must or may stop, and grades the last one."""
         before, ending = self.last, Ending.FAILED
@@ -172,7 +194,7 @@ class Job:
             self.error.culprit = Culprit.CERTIFICATE
         return ending, self._grade(ending, fresh)
 
-    def _close(self, snapshots: Generator[Snapshot, None, None]) -> None:
+    def _close(self, snapshots: Generator[Snapshot, Array | None, None]) -> None:
         """Closes the solver. A Halt is ignored: a product of its clean-up may exceed the budget."""
         try:
             snapshots.close()
@@ -181,12 +203,20 @@ class Job:
         except BaseException as error:
             self.error = self.error or self.selected.failure(error)
 
-    def _consume(self, snapshots: Generator[Snapshot, None, None], request: Request) -> Ending:
-        eps = arrays.eps(self.operator)
+    def _consume(self, snapshots: Generator[Snapshot, Array | None, None], request: Request) -> Ending:
+        eps, n = arrays.eps(self.operator), self.operator.shape[0]
         capped = self.budget.max_matvecs is not None
         pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.budget.spent)
-        for yielded in snapshots:
+        missed: Array | None = None
+        while True:
+            try:
+                yielded = next(snapshots) if missed is None else snapshots.send(missed)
+            except StopIteration:
+                return Ending.RETURNED
+            missed = None
             self.last = snapshot = refuse_malformed(yielded, request.k)
+            if self.search is not None:
+                self.search.add(snapshot)
             thresholds = request.thresholds(snapshot.values, precision_floor(eps, snapshot.norm))
             passed = snapshot.residuals <= thresholds
             complete = len(passed) >= request.k
@@ -194,14 +224,16 @@ class Job:
                 worst = float(np.max(snapshot.residuals / thresholds, initial=0.0))
             self._record(snapshot, passed, worst if complete else math.inf)
             if complete and bool(np.all(passed)):
-                if snapshot.settled:
+                if self.search is None:
+                    return Ending.PASSED
+                ended, missed = self.search.examine(snapshot, partial(vectors_of, snapshot, n))
+                if ended:
                     return Ending.PASSED
             elif not self.selected.once and pace.stalled(self.budget.spent, len(passed), worst):
                 return Ending.STALLED
             refusal = None if self.selected.once else self.budget.refusal()
             if refusal is not None:
                 return refusal
-        return Ending.RETURNED
 
     def _record(self, snapshot: Snapshot, passed: Any, worst: float) -> None:
         first = next((i for i, fine in enumerate(passed) if not fine), None)
@@ -215,6 +247,13 @@ class Job:
             restarts=snapshot.restarts,
             worst=worst if math.isfinite(worst) else None,
         )
+        self._append(row)
+
+    def _record_product(self) -> None:
+        """Records a product that was made in search of missed eigenvalues."""
+        self._append(replace(self.history[-1], matvecs=self.budget.spent, seconds=self.budget.seconds))
+
+    def _append(self, row: Step) -> None:
         self.history.append(row)
         log.debug("%g products: %d of %d converged", row.matvecs, row.converged, self.request.k)
         self._report(row)
@@ -241,12 +280,15 @@ class Job:
             return self._no_pairs()
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
-    def _state(self) -> object:
+    def _state(self, chains: int) -> ResumableState | None:
         """The state of the last snapshot, formed while it is valid; None if its vectors are unusable."""
         if self.last is None or self.last.state is None or self.formed is None:
             return None
+        if self.search is not None:
+            chains = self.search.chains
         try:
-            return self.last.state(self.formed)
+            state = self.last.state(self.formed)
+            return ResumableState(self.selected.name, state, self.last.norm, chains)
         except BaseException as error:
             self._keep_first(error)
             return None
@@ -272,10 +314,14 @@ class Job:
         return "the certificate failed" if of_certificate else "the solve failed"
 
     def _result(
-        self, ending: Ending, grade: Grade, matvecs: float, certifying: float, state: object
+        self, ending: Ending, grade: Grade, matvecs: float, certifying: float, state: ResumableState | None
     ) -> EigenResult:
         k, converged = self.request.k, int(np.sum(grade.converged))
         certificate = replace(grade.certificate, matvecs=certifying)
+        if self.search is not None:
+            certificate = self.search.certified(certificate, converged=converged == k)
+        open_questions = not_proved(self.request, certificate, self.operator.shape[0])
+        certificate = replace(certificate, not_proved=open_questions)
         grade = resolvable(replace(grade, certificate=certificate))
         notes = (*(self.last.notes if self.last else ()), *notes_of(self.operator))
         return EigenResult(
@@ -297,7 +343,7 @@ class Job:
             dtype=str(self.operator.dtype),
             device=str(self.operator.device),
             history=tuple(self.history),
-            notes=(*notes, *caveats(certificate, settled=self.last is None or self.last.settled)),
+            notes=(*notes, *caveats(certificate)),
             options=self.selected.options_as_dict(),
             state=state,
         )
@@ -327,6 +373,9 @@ class Job:
                 per_product=self.budget.seconds_per_product,
                 failure="" if self.error is None else _first_line(self.error),
                 history=self.history,
+                complete=grade.certificate.complete,
+                ignored=self.search is not None and self.search.ignored,
+                cut_short=self.search is not None and self.search.cut_short,
             )
         )
 
@@ -338,58 +387,3 @@ def _halt(error: EigencoreError) -> None:
 def _first_line(error: BaseException) -> str:
     text = error.message if isinstance(error, EigencoreError) else described(error)
     return text.partition("\n")[0]
-
-
-# -- snapshots: they must be well formed, and they must make progress --------------------------------------
-
-
-def refuse_malformed(snapshot: object, k: int) -> Snapshot:
-    """The snapshot, if it is well formed.
-
-    Raises:
-        TypeError, ValueError: it is not a Snapshot, or its parts do not match each other or the k pairs
-            requested.
-    """
-    if not isinstance(snapshot, Snapshot):
-        raise TypeError(f"it yielded a {type(snapshot).__name__}; expected a Snapshot")
-    shapes = [np.shape(part) for part in (snapshot.values, snapshot.residuals)]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] > k:
-        raise ValueError(
-            f"it yielded values of shape {shapes[0]} and residuals of shape {shapes[1]}; "
-            f"expected at most {k} of each"
-        )
-    if not callable(snapshot.vectors):
-        found = type(snapshot.vectors).__name__
-        raise TypeError(f"its snapshot's vectors are a {found}; expected a function that forms them")
-    if snapshot.state is not None and not callable(snapshot.state):
-        found = type(snapshot.state).__name__
-        raise TypeError(f"its snapshot's state is a {found}; expected a function that forms it, or None")
-    return snapshot
-
-
-def vectors_of(snapshot: Snapshot, n: int) -> Array:
-    """The block (n, pairs) that the snapshot forms. Raises ValueError if it has another shape."""
-    vectors, expected = snapshot.vectors(), (n, len(snapshot.values))
-    if tuple(getattr(vectors, "shape", ())) != expected:
-        found = getattr(vectors, "shape", type(vectors).__name__)
-        raise ValueError(f"its snapshot formed vectors {found}; expected {expected}")
-    return vectors
-
-
-@dataclass
-class Pace:
-    """Decides whether a solver still makes progress.
-
-    Within every `patience` products it must find another pair, or halve its worst estimated residual
-    relative to the threshold.
-    """
-
-    patience: float
-    at: float
-    pairs: int = 0
-    best: float = math.inf
-
-    def stalled(self, spent: float, pairs: int, worst: float) -> bool:
-        if pairs > self.pairs or worst < self.best / 2:
-            self.pairs, self.best, self.at = pairs, worst, spent
-        return spent - self.at > self.patience

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Real
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from eigencore.solving.budget import Budget
 from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
 from eigencore.solving.loop import Job, Progress, SelectedSolver
+from eigencore.solving.start import ResumableState, start_vector
 
 if TYPE_CHECKING:
     from eigencore.space import Array
@@ -35,6 +37,7 @@ def solve(
     solver: str | Solver = DEFAULT_SOLVER,
     which: str = "LM",
     tol: float = 1e-3,
+    complete: float | None = 0.99,
     seed: int = 0,
     start: Array | None = None,
     state: Any = None,
@@ -53,8 +56,11 @@ def solve(
         solver: a registered name, or a callable that implements `interfaces.Solver`.
         which: "LM" largest magnitude, "LA" largest, "SA" smallest, "BE" both ends.
         tol: a pair has converged when ||A v - theta v|| <= max(tol |theta|, precision floor).
+        complete: the probability at which no eigenvalue beyond the k-th is to be missed, above 0 and below 1;
+            None: this is not examined, and an answer may be incomplete without a sign of it.
         seed: the seed of all random numbers.
-        start: a vector (n,) or block (n, b) to start from; None: random.
+        start: a vector (n,) or block (n, b) to start from; None: random. A vector is mixed with a random one,
+            a tenth of its length, unless `complete` is None.
         state: `EigenResult.state` of an earlier solve by the same solver, to resume from.
         max_matvecs: the maximum number of products, including those of the certificate.
         max_seconds: the maximum time, checked between products, including that of the certificate, for which
@@ -93,10 +99,14 @@ def solve(
     request.check_size(operator.shape[0])
     selected = _select(solver, options, request, operator)
     _refuse_bad_limits(max_matvecs, max_seconds, certify)
+    _refuse_bad_probability(complete)
+    resumed = _as_state(state, selected.name)
+    vector, bound = start_vector(request, operator, mixed=complete is not None)
+    request = replace(request, start=vector)
     with interruption() as flag:
         budget = Budget(max_matvecs, max_seconds, products_needed(certify, k), flag)
-        job = Job(operator, request, selected, budget, certify, progress)
-        result = job.run(state)
+        job = Job(operator, request, selected, budget, certify, progress, complete, bound)
+        result = job.run(resumed)
     log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
     if job.error is not None:
         attach(job.error, partial=result)
@@ -148,6 +158,29 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
     if block.ndim in (1, 2) and not bool(operator.xp.any(block != 0)):
         raise UsageError("start is all zeros; expected a nonzero vector")
     return block
+
+
+def _as_state(state: Any, solver: str) -> ResumableState | None:
+    """The state to resume from. Raises UsageError if it is none, or that of another solver."""
+    if state is None:
+        return None
+    if not isinstance(state, ResumableState):
+        raise UsageError(
+            f"state is a {type(state).__name__}; expected the state of a result", hint="Give result.state."
+        )
+    if state.solver != solver:
+        raise UsageError(
+            f"this state comes from the solver {state.solver}; {solver} can't resume from it",
+            hint=f'Use solver="{state.solver}", or start=result.vectors.',
+        )
+    return state
+
+
+def _refuse_bad_probability(complete: float | None) -> None:
+    if complete is not None and not (isinstance(complete, Real) and 0 < complete < 1):
+        raise UsageError(
+            f"complete is {complete!r}; expected a probability above 0 and below 1, such as 0.99, or None"
+        )
 
 
 def _refuse_bad_limits(max_matvecs: float | None, max_seconds: float | None, certify: str) -> None:

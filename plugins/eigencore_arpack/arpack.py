@@ -1,17 +1,20 @@
 """ARPACK's implicitly restarted Lanczos for the extreme eigenpairs of a symmetric operator, through SciPy.
 
-Memory: `ncv` vectors on the host, one product per step. Lehoucq, Sorensen & Yang, ARPACK Users' Guide
-(SIAM, 1998); `scipy.sparse.linalg.eigsh`.
+Memory: `ncv` vectors on the host, one product per step. R. Lehoucq, D. Sorensen and C. Yang, ARPACK Users'
+Guide (SIAM, 1998); `scipy.sparse.linalg.eigsh`.
 
 This differs from a bare `eigsh` in:
 1. The vectors stay in the operator's own precision: float32 products cannot show the digits of float64.
-2. The operator is scaled to a norm near 1. ARPACK treats values below eps^(2/3) as zero, whatever the norm of
-   the operator, so that at a norm of 1e-30 all pairs would count as converged at once.
-3. Where ARPACK is not applicable (k >= n or ncv > n), the matrix is formed by n products and diagonalised.
-4. If ARPACK stops early, the converged pairs are kept. A zero matrix has a result too.
+2. ARPACK's test is the one requested, also for eigenvalues near zero, and for any norm (`products`).
+3. Pairs that do not pass all the same, because they are near zero, are refined by a Rayleigh-Ritz method
+   (`refinement`), whose residuals are exact. It holds 2 (k + ncv) vectors.
+4. A single start vector finds one copy of a repeated eigenvalue. If the core finds that an eigenvalue was
+   missed, the refinement continues from what the core sends. Running ARPACK again, deflated, would take a
+   full basis for each missed eigenvalue; the refinement takes k products once, and then a few for each.
+5. Where ARPACK is not applicable (k >= n or ncv > n), the matrix is formed by n products and diagonalised.
+6. If ARPACK stops early, the converged pairs are kept. A zero matrix has a result too.
 
-ARPACK tests convergence only when its basis is full, and returns one result, at the end. Like any method with
-a single start vector, it may miss repeated eigenvalues.
+ARPACK tests convergence only when its basis is full, and returns one result, at the end.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import OptionError, UsageError
-from eigencore.interfaces import Snapshot
+from eigencore.interfaces import Evidence, Snapshot
 from eigencore.options import option
+from eigencore.randomness import generator
+from eigencore.request import precision_floor
+from eigencore_arpack.products import ArpackProduct, HostProduct
+from eigencore_arpack.refinement import RitzBasis
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
-    from eigencore.space import Floats
+    from eigencore.space import Array, Floats
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,12 @@ class ArpackOptions:
 
 def arpack(
     operator: LinearOperator, request: Request, options: ArpackOptions, *, state: None = None
-) -> Generator[Snapshot, None, None]:
+) -> Generator[Snapshot, Array | None, None]:
     """ARPACK as a solver: see `eigencore.interfaces.Solver` for arguments and snapshots.
 
-    It yields one Snapshot, with the pairs that converged. Its `residuals` are the bound at which ARPACK
-    stops, tol |theta|, rather than estimates for each pair; those of a dense computation are exact.
+    The first Snapshot has the pairs that converged in ARPACK. Its `residuals` are the bounds at which ARPACK
+    stops, rather than estimates for each pair. Those of later snapshots, and of a dense computation, are
+    exact.
 
     Raises:
         OptionError: ncv is not larger than k.
@@ -79,77 +87,70 @@ def arpack(
     if options.ncv is not None and options.ncv <= k:
         raise OptionError(f"arpack.ncv is {options.ncv} and k is {k}; expected ncv > k")
     ncv = max(2 * k + 1, 20) if options.ncv is None else options.ncv
-    product = _HostProduct(operator)
+    product = HostProduct(operator)
     if k >= n or ncv > n:
         yield _dense(product, request)
-    else:
-        yield _sparse(product, request, ncv, options.maxiter)
-
-
-class _HostProduct:
-    """The map v -> (A / scale) v on host arrays of the operator's precision.
-
-    `scale` is a power of two near ||A||, set by the first product that is not zero.
-    """
-
-    def __init__(self, operator: LinearOperator):
-        self.operator = operator
-        kind = np.float64 if arrays.eps(operator) < 1e-12 else np.float32
-        self.dtype, self.eps = np.dtype(kind), float(np.finfo(kind).eps)
-        self.scale: float | None = None
-
-    def __call__(self, v: Any) -> Any:
-        V = arrays.from_host(v, self.operator)
-        AV = arrays.to_host(self.operator.matvec(V) if v.ndim == 1 else self.operator.matmat(V))
-        size = float(np.max(np.abs(AV)))
-        if self.scale is None and size > 0:
-            self.scale = 2.0 ** round(math.log2(size))
-        return (AV / (self.scale or 1.0)).astype(self.dtype)
+        return
+    values, V, bounds, notes = _eigsh(product, request, ncv, options.maxiter)
+    missed = yield _snapshot(product, request, values, V, bounds, notes)
+    passed = bounds <= request.thresholds(values, precision_floor(product.eps, product.norm))
+    if len(values) < k or (missed is None and np.all(passed)):
+        return
+    basis = RitzBasis(product, request, k + ncv, V)
+    while True:
+        if missed is not None:
+            basis.add(arrays.to_host(missed))
+        basis.converge()
+        missed = yield _snapshot(product, request, basis.values, basis.vectors, basis.residuals, notes)
+        if missed is None:
+            return
 
 
 # All unwanted Ritz pairs of a full basis have converged, but not all wanted ones: the basis is too small.
 _NO_SHIFTS = "ARPACK error 3:"
 
 
-def _sparse(product: _HostProduct, request: Request, ncv: int, maxiter: int) -> Snapshot:
+def _eigsh(
+    product: HostProduct, request: Request, ncv: int, maxiter: int
+) -> tuple[Floats, Any, Floats, tuple[str, ...]]:
+    """Runs ARPACK. Returns the pairs that converged, the bounds of their residuals, and notes."""
     import scipy.sparse.linalg as sla
 
-    n, rng = product.operator.shape[0], np.random.default_rng(request.seed)
-    # The thresholds of a request have a precision floor of 4 eps ||A||, below which ARPACK must not aim.
-    tol = max(request.tol, 4 * product.eps)
+    n, rng = product.operator.shape[0], generator(request.seed, "arpack")
+    apply = ArpackProduct(product, request)
     notes: tuple[str, ...] = ()
     # After a breakdown, newer versions of SciPy draw from `rng`, older ones from their own generator.
     seeded = {"rng": rng} if "rng" in inspect.signature(sla.eigsh).parameters else {}
     try:
-        values, V = sla.eigsh(
-            sla.LinearOperator((n, n), matvec=product, dtype=product.dtype),
+        found, V = sla.eigsh(
+            sla.LinearOperator((n, n), matvec=apply, dtype=product.dtype),
             request.k,
             # For BE with k = 1, the wanted eigenvalue is the largest; ARPACK rejects this combination.
             which="LA" if (request.which, request.k) == ("BE", 1) else request.which,
             v0=_start(product, request, rng),
             ncv=ncv,
             maxiter=maxiter,
-            tol=tol,
+            tol=apply.tol,
             **seeded,
         )
     except sla.ArpackNoConvergence as stopped:
-        values, V = stopped.eigenvalues, stopped.eigenvectors
+        found, V = stopped.eigenvalues, stopped.eigenvectors
         notes = (
-            f"ARPACK stopped after {maxiter} restarts with {len(values)} of {request.k} pairs converged: "
+            f"ARPACK stopped after {maxiter} restarts with {len(found)} of {request.k} pairs converged: "
             "raise ncv or maxiter",
         )
     except sla.ArpackError as error:
-        if product.scale is None:  # every product was zero
-            values, V = np.zeros(request.k), np.linalg.qr(rng.standard_normal((n, request.k)))[0]
+        if product.norm == 0:  # every product was zero
+            found, V = np.zeros(request.k), np.linalg.qr(rng.standard_normal((n, request.k)))[0]
         elif _NO_SHIFTS in str(error) and 2 * ncv <= n:
-            return _sparse(product, request, 2 * ncv, maxiter)
+            return _eigsh(product, request, 2 * ncv, maxiter)
         else:
             raise
-    values = values.astype(np.float64)
-    return _snapshot(product, request, values, V, tol * np.abs(values), notes)
+    values, bounds = apply.values_and_bounds(found)
+    return values, V, bounds, notes
 
 
-def _start(product: _HostProduct, request: Request, rng: np.random.Generator) -> Any:
+def _start(product: HostProduct, request: Request, rng: np.random.Generator) -> Any:
     """Returns the normalised sum of the start block's unit columns, or a random vector if none is given.
 
     A small random perturbation is added to the sum, so that it is not orthogonal to any eigenvector.
@@ -163,24 +164,31 @@ def _start(product: _HostProduct, request: Request, rng: np.random.Generator) ->
     return (v / np.linalg.norm(v)).astype(product.dtype)
 
 
-def _dense(product: _HostProduct, request: Request) -> Snapshot:
+def _dense(product: HostProduct, request: Request) -> Snapshot:
     """Computes all eigenpairs from n products with the columns of the identity; returns the wanted ones."""
-    A = product(np.eye(product.operator.shape[0])).astype(np.float64)
+    A = product(np.eye(product.operator.shape[0]))
     values, V = np.linalg.eigh((A + A.T) / 2)
     residuals = np.linalg.norm(A @ V - V * values, axis=0)
     note = "computed from the dense matrix, formed by n products: ARPACK needs k < n and ncv <= n"
-    return _snapshot(product, request, values, V, residuals, (note,))
+    return _snapshot(product, request, values, V, residuals, (note,), Evidence(values))
 
 
 def _snapshot(
-    product: _HostProduct, request: Request, values: Floats, V: Any, residuals: Floats, notes: tuple[str, ...]
+    product: HostProduct,
+    request: Request,
+    values: Floats,
+    V: Any,
+    residuals: Floats,
+    notes: tuple[str, ...] = (),
+    evidence: Evidence | None = None,
 ) -> Snapshot:
-    """Returns the wanted pairs, given pairs of A / scale, as pairs of A."""
-    wanted, scale = request.order(values), product.scale or 1.0
+    """A snapshot of the wanted ones of the pairs."""
+    wanted = request.order(values)
     return Snapshot(
-        values=values[wanted] * scale,
-        residuals=residuals[wanted] * scale,
-        vectors=lambda: arrays.from_host(V[:, wanted], product.operator),
-        norm=float(np.max(np.abs(values), initial=0.0)) * scale,
+        values=values[wanted],
+        residuals=residuals[wanted],
+        vectors=lambda: product.on_device(V[:, wanted]),
+        norm=max(product.norm, float(np.max(np.abs(values), initial=0.0))),
+        evidence=evidence,
         notes=notes,
     )

@@ -11,7 +11,7 @@ def eigen_solvers() -> list[SolverEntry]:
     return [
         SolverEntry(
             name="lanczos",
-            summary="thick-restart Lanczos: fewest products, with a search for repeated eigenvalues",
+            summary="thick-restart Lanczos: fewest products",
             load="eigencore_krylov.lanczos:lanczos",
             options="eigencore_krylov.lanczos:LanczosOptions",
             needs=frozenset({Capability.PRODUCTS}),

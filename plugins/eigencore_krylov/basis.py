@@ -1,9 +1,7 @@
-"""A Lanczos basis with its pending directions: expansion, rotation, new directions, suspended directions.
+"""A Lanczos basis with its pending directions: expansion, rotation, new directions.
 
-Every method keeps the invariant A V' = V' T + P' C' + Q' D', with [V P] orthonormal. V, P, T and C are those
-of `lanczos.py`. While the search for repeated eigenvalues follows a new chain, the pending directions are
-suspended. Q are the parts of the suspended directions outside V, and D are their couplings. The new chain may
-enter the span of the suspended directions, so D keeps their couplings known.
+Every method keeps the invariant A V' = V' T + P' C', with [V P] orthonormal. V, P, T and C are those of
+`lanczos.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator
+from eigencore.randomness import generator
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -31,22 +30,20 @@ class Basis:
         rows: V, then the pending directions P, then unused rows (capacity, n); on the device.
         T: V A V' (j, j), on the host.
         C: couplings of V to the pending directions (j, p).
-        suspended: the suspended directions, each (n,).
-        D: couplings of V to the suspended directions (j, number of suspended directions).
         norm: the largest |Ritz value| so far, a lower bound of ||A||.
         restarts: the number of restarts so far.
         drawn: the number of random vectors so far.
+        one_chain: whether all vectors come from one start vector by one recurrence.
     """
 
     operator: LinearOperator
     rows: Array
     T: Floats
     C: Floats
-    suspended: tuple[Array, ...]
-    D: Floats
     norm: float = 0.0
     restarts: int = 0
     drawn: int = 0
+    one_chain: bool = False
 
     @property
     def size(self) -> int:
@@ -56,35 +53,25 @@ class Basis:
     def pending(self) -> int:
         return int(self.C.shape[1])
 
-    @property
-    def couplings(self) -> Floats:
-        return np.hstack([self.C, self.D])
-
     @classmethod
-    def from_start(
-        cls, operator: LinearOperator, start: Array | None, rng: np.random.Generator, m: int
-    ) -> Basis:
+    def from_start(cls, operator: LinearOperator, start: Array, m: int) -> Basis:
         """Returns an empty basis with room for m vectors; the start vectors are pending.
 
         Args:
             operator: A, of shape (n, n).
-            start: a vector (n,) or a block (n, b); None: a random vector.
-            rng: draws that random vector.
+            start: a vector (n,) or a block (n, b).
             m: the size of a full basis.
         """
         n = operator.shape[0]
-        width = 1 if start is None or start.ndim == 1 else start.shape[1]
-        rows = arrays.zeros((min(n, m + width), n), operator)
+        columns = [start] if start.ndim == 1 else [start[:, i] for i in range(start.shape[1])]
+        rows = arrays.zeros((min(n, m + len(columns)), n), operator)
         empty = np.zeros((0, 0))
-        basis = cls(operator, rows, empty, empty, (), empty)
-        if start is None:
-            basis.add_random(rng)
-        else:
-            for x in [start] if start.ndim == 1 else [start[:, i] for i in range(width)]:
-                basis.add(x)
+        basis = cls(operator, rows, empty, empty, one_chain=len(columns) == 1)
+        for x in columns:
+            basis.add(x)
         return basis
 
-    def expand(self, apply: Callable[[Array], Array], index: int) -> None:
+    def expand(self, apply: Callable[[Array], Array], index: int) -> float:
         """Multiplies one pending direction, at the cost of one product.
 
         The direction joins V. The part of its image that is orthogonal to V and P becomes pending.
@@ -92,14 +79,15 @@ class Basis:
         Args:
             apply: v -> A v.
             index: which pending direction to multiply.
+
+        Returns:
+            The norm of the new pending direction before it is normalised; 0.0 if there is none.
         """
         j, p = self.size, self.pending
         self._move_to_front(index)
         v = self.rows[j, :]
         w = apply(v)
         known = self.C[:, 0]
-        if self.suspended:
-            known = known + self.D @ np.array([arrays.scalar(q @ v) for q in self.suspended])
         local = self.rows[j : j + p, :] @ w
         # The first basis vector that is coupled to v: usually the previous one, but after a restart all are.
         first = int(np.flatnonzero(known)[0]) if np.any(known) else j
@@ -127,13 +115,14 @@ class Basis:
         self.norm = max(self.norm, abs(float(own[0])), float(np.max(np.abs(known), initial=0.0)))
         # If no more than this remains, it is rounding error: the space is invariant, and there is no new
         # direction.
+        coupling = 0.0
         if remaining > 10 * arrays.eps(self.operator) * self.norm and j + p < self.rows.shape[1]:
             w /= remaining
             self._append(w)
             C = np.hstack([C, np.zeros((j + 1, 1))])
-            C[j, -1] = remaining
+            C[j, -1] = coupling = remaining
         self.T, self.C = T, C
-        self.D = np.vstack([self.D, np.zeros((1, len(self.suspended)))])
+        return coupling
 
     def add(self, x: Array) -> float:
         """Adds a pending direction with zero couplings: the part of x that is orthogonal to V and P.
@@ -150,8 +139,23 @@ class Basis:
             self.C = np.hstack([self.C, np.zeros((self.size, 1))])
         return new
 
-    def add_random(self, rng: np.random.Generator) -> None:
-        """Adds a random pending direction."""
+    def add_missed(self, x: Array) -> int:
+        """Adds a direction along a missed eigenvector, and returns the index of the one to multiply for it.
+
+        That is the pending direction with the largest part of x: an earlier one may have most of it already,
+        if rounding has led the recurrence to what was missed.
+        """
+        self.one_chain = False
+        j, p = self.size, self.pending
+        shared = np.abs(arrays.to_host(self.rows[j : j + p, :] @ x))
+        new = self.add(x) * arrays.norm(x)
+        parts = np.append(shared, new) if new else shared
+        return int(np.argmax(parts)) if len(parts) else 0
+
+    def add_random(self, seed: int) -> None:
+        """Adds a random pending direction, a different one each time."""
+        rng = generator(seed, "lanczos", self.drawn)
+        self.one_chain = False
         self.drawn += 1
         self.add(arrays.random_normal(rng, self.operator.shape[:1], self.operator))
 
@@ -199,31 +203,8 @@ class Basis:
             kept = (S @ self.rows[:size, :], self.rows[size : size + p, :], unused)
             self.rows = self.operator.xp.concat(kept, axis=0)
         self.T = np.diag(values)
-        self.C, self.D = rotation.T @ self.C, rotation.T @ self.D
+        self.C = rotation.T @ self.C
         self.restarts += 1
-
-    def suspend_pending(self) -> None:
-        """Suspends the pending directions, so that a new chain is not kept orthogonal to them.
-
-        A chain orthogonal to them could miss a repeated eigenvalue, because rounding leaves a part of its
-        eigenvector in these directions.
-        """
-        size, p = self.size, self.pending
-        copy = self.operator.xp.asarray
-        self.suspended += tuple(copy(self.rows[size + i, :], copy=True) for i in range(p))
-        self.D = np.hstack([self.D, self.C])
-        self.C = np.zeros((size, 0))
-
-    def restore_suspended(self) -> None:
-        """Makes the suspended directions pending again, less the parts that now lie in V and P."""
-        suspended, D = self.suspended, self.D
-        self.suspended, self.D = (), np.zeros((self.size, 0))
-        for q, coupling in zip(suspended, D.T, strict=True):
-            shared = arrays.to_host(self.rows[self.size : self.size + self.pending, :] @ q)
-            self.C = self.C + np.outer(coupling, shared)
-            new = self.add(q)
-            if new:
-                self.C[:, -1] = new * coupling
 
     def _move_to_front(self, index: int) -> None:
         """Exchanges a pending direction and its couplings with the first ones."""

@@ -9,8 +9,8 @@ Anal. Appl. 22 (2000) 602-616. This differs from the paper in:
    full passes, and cheaper. A single pass on its own is not enough.
 3. Convergence is tested after every product; the projected problem is solved on the host in float64.
 4. Converged pairs stay in the basis; nothing is locked or purged.
-5. A Krylov space contains only one eigenvector of a repeated eigenvalue. Once k pairs have converged, a new
-   chain in their complement searches for repeated eigenvalues (see `repeated.py`).
+5. Every snapshot reports the recurrence as evidence. A Krylov space contains only one eigenvector of a
+   repeated eigenvalue; directions along missed ones, which the core finds, become pending directions.
 
     n, m, k     rows of A; size of a full basis; wanted pairs
     V  (j, n)   orthonormal basis, a vector a row, on the device: rows 0 to j of `rows`
@@ -23,21 +23,23 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import OptionError
-from eigencore.interfaces import LinearOperator, Snapshot
+from eigencore.interfaces import Evidence, LinearOperator, Snapshot
 from eigencore.options import option
 from eigencore.request import Request, precision_floor
 from eigencore_krylov.basis import Basis
-from eigencore_krylov.repeated import RepeatedSearch
 from eigencore_krylov.state import LanczosState, basis_of, state_of
 
 if TYPE_CHECKING:
-    from eigencore.space import Floats
+    from eigencore.space import Array, Floats
+
+# Up to this size, a basis holds n vectors and is never restarted, so that n products are enough.
+SMALL = 256
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,8 @@ class LanczosOptions:
     basis: int | None = option(
         None,
         low=3,
-        help="number of basis vectors in memory; none: the larger of 2k and 20",
+        help="number of basis vectors in memory; none: the larger of 2k and 20, or n if n is at most 256",
         when="raise it if gaps are small or k reaches into the bulk; lower it to save memory",
-    )
-    repeated: bool = option(
-        True,
-        help="search for repeated eigenvalues, and report whether missing ones are excluded",
-        when="turn it off to save products if all eigenvalues are known to be simple",
     )
 
 
@@ -65,7 +62,9 @@ def basis_size(basis: int | None, k: int, n: int) -> int:
     """
     if basis is not None and basis < min(k + 2, n):
         raise OptionError(f"lanczos.basis is {basis}; k = {k} needs a basis of at least {min(k + 2, n)}")
-    return min(n, max(2 * k, 20) if basis is None else basis)
+    if basis is None:
+        basis = n if n <= SMALL else max(2 * k, 20)
+    return min(n, basis)
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class RitzPairs:
     residuals: Floats
     complete: bool
 
-    def snapshot(self, basis: Basis, settled: bool, notes: tuple[str, ...]) -> Snapshot:
+    def snapshot(self, basis: Basis, evidence: Evidence) -> Snapshot:
         """Returns the wanted pairs as a Snapshot."""
         rows, size = basis.rows, basis.size
         rotation = arrays.from_host(self.rotation[:, self.wanted], basis.operator)
@@ -95,8 +94,7 @@ class RitzPairs:
             residuals=self.residuals,
             vectors=lambda: rows[:size, :].T @ rotation,
             norm=basis.norm,
-            settled=settled,
-            notes=notes,
+            evidence=evidence,
             restarts=basis.restarts,
             state=lambda vectors: state_of(basis, self.rotation, self.wanted, vectors, self.complete),
         )
@@ -107,7 +105,7 @@ def ritz(basis: Basis, request: Request) -> RitzPairs:
     values, rotation = np.linalg.eigh(basis.T)
     basis.norm = max(basis.norm, float(np.max(np.abs(values))))
     wanted = request.order(values)
-    residuals = np.linalg.norm(basis.couplings.T @ rotation[:, wanted], axis=0)
+    residuals = np.linalg.norm(basis.C.T @ rotation[:, wanted], axis=0)
     thresholds = request.thresholds(values[wanted], precision_floor(arrays.eps(basis.operator), basis.norm))
     complete = len(wanted) == request.k and bool(np.all(residuals <= thresholds))
     return RitzPairs(values, rotation, wanted, residuals, complete)
@@ -121,46 +119,74 @@ def kept_pairs(k: int, m: int, converged: int) -> int:
     return min(m // 2 if k == 1 else k + min(converged, (m - k) // 2), m - 1)
 
 
-def restart(basis: Basis, pairs: RitzPairs, request: Request, keep: int) -> RitzPairs:
-    """Reduces the basis to the first `keep` Ritz vectors in the request's order."""
+def restart(basis: Basis, pairs: RitzPairs, request: Request, keep: int) -> tuple[RitzPairs, Floats]:
+    """Reduces the basis to the first `keep` Ritz vectors in the request's order.
+
+    Returns:
+        The Ritz pairs of the new basis, and the Ritz values that were dropped.
+    """
     kept = replace(request, k=keep).order(pairs.values)
     basis.rotate(pairs.rotation[:, kept], pairs.values[kept])
-    return ritz(basis, request)
+    return ritz(basis, request), np.delete(pairs.values, kept)
 
 
 def next_direction(basis: Basis, pairs: RitzPairs | None, request: Request, floor: float) -> int:
     """Returns the index of the pending direction to multiply.
 
     This is the direction with the largest part in the residual of the first unconverged pair. While there are
-    fewer than k pairs, it is the oldest direction.
+    fewer than k pairs, it is the oldest direction. Once all have converged, it is the newest one: no wanted
+    pair needs the others, and a direction that was missed shows its eigenvalue after some products.
     """
     if pairs is None or len(pairs.wanted) < request.k or basis.pending < 2:
         return 0
     unconverged = pairs.residuals > request.thresholds(pairs.values[pairs.wanted], floor)
+    if not np.any(unconverged):
+        return basis.pending - 1
     first = pairs.wanted[int(np.argmax(unconverged))]
     return int(np.argmax(np.abs(basis.C.T @ pairs.rotation[:, first])))
 
 
-def resume(
-    basis: Basis, pairs: RitzPairs, settled: bool, notes: tuple[str, ...], *, recover: bool
-) -> Generator[Snapshot, None, None]:
+Snapshots: TypeAlias = "Generator[Snapshot, Array | None, list[Array]]"
+
+
+def report(
+    basis: Basis, pairs: RitzPairs, coupling: float | None, dropped: Floats | tuple[()] = ()
+) -> Snapshots:
+    """Yields the wanted pairs, and returns what is sent in return.
+
+    Args:
+        coupling, dropped: as in `Evidence`.
+
+    Returns:
+        The directions that were missed.
+    """
+    evidence = Evidence(pairs.values, coupling if basis.one_chain else None, dropped)
+    missed = yield pairs.snapshot(basis, evidence)
+    return [] if missed is None else [missed[:, i] for i in range(missed.shape[1])]
+
+
+def resume(basis: Basis, pairs: RitzPairs, *, recover: bool) -> Snapshots:
     """Yields the pairs of a basis from a state, and again after every product that the basis needs.
 
     Args:
         recover: whether the pending directions are zero and have to be computed.
+
+    Returns:
+        As `report`.
     """
     # Until all directions are known, the state of a snapshot leaves them out again.
     pairs, unknown = replace(pairs, complete=pairs.complete or recover), basis.pending if recover else 0
-    yield pairs.snapshot(basis, settled, notes)
+    missed = yield from report(basis, pairs, None)
     index = 0
     for _ in range(unknown):
         index = basis.recover(basis.operator.matvec, index)
-        yield pairs.snapshot(basis, settled, notes)
+        missed += yield from report(basis, pairs, None)
+    return missed
 
 
 def lanczos(
     operator: LinearOperator, request: Request, options: LanczosOptions, *, state: LanczosState | None = None
-) -> Generator[Snapshot, None, None]:
+) -> Generator[Snapshot, Array | None, None]:
     """Thick-restart Lanczos as a solver: see `eigencore.interfaces.Solver` for arguments and snapshots.
 
     Raises:
@@ -171,63 +197,45 @@ def lanczos(
         import numpy as np
         import eigencore
 
-        A = np.diag(np.arange(1.0, 101.0))
-        result = eigencore.solve(A, 3, solver="lanczos", basis=30, repeated=False)
+        A = np.diag(np.arange(1.0, 1001.0))
+        result = eigencore.solve(A, 3, solver="lanczos", basis=30)
         print(result.values)
     """
     n, k = operator.shape[0], request.k
     m = basis_size(options.basis, k, n)
-    settled, notes = not options.repeated or k == 1, tuple[str, ...]()
-    search: RepeatedSearch | None = None
     pairs: RitzPairs | None = None
-    rng = np.random.default_rng(request.seed)
+    missed: list[Array] = []  # directions that wait to be added
     if state is None:
-        basis = Basis.from_start(operator, request.start, rng, m)
+        basis = Basis.from_start(operator, request.start, m)
     else:
         basis = basis_of(state, operator, m)
-        # The basis may contain the directions that were drawn before.
-        rng.standard_normal(n * basis.drawn)
-        yield from resume(basis, ritz(basis, request), settled, notes, recover=state.pending is None)
+        missed = yield from resume(basis, ritz(basis, request), recover=state.pending is None)
         pairs = ritz(basis, request)
 
     while basis.pending or basis.size < n:
         floor = precision_floor(arrays.eps(operator), basis.norm)
+        index = basis.add_missed(missed.pop(0)) if missed else None
         if not basis.pending:
-            basis.add_random(rng)
-        # The chain of a search is always the last pending direction.
-        index = next_direction(basis, pairs, request, floor) if search is None else basis.pending - 1
-        basis.expand(operator.matvec, index)
+            basis.add_random(request.seed)
+        if index is None:
+            index = next_direction(basis, pairs, request, floor)
+        coupling = basis.expand(operator.matvec, index)
         pairs = ritz(basis, request)
-        if search is not None:
-            search.record_step(basis, pairs.values[pairs.wanted])
-            if search.finished:
-                basis.restore_suspended()
-                settled, notes, search = search.settled, search.notes, None
-                pairs = ritz(basis, request)
-        converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
-        if converged == k and not settled and search is None:
-            found = pairs.values[pairs.wanted]
-            if basis.size < n:
-                search = RepeatedSearch.begin(found, request, floor, n=n, max_steps=m - k)
-            settled = search is None
-        yield pairs.snapshot(basis, settled, notes)
-        if search is not None and search.steps == 0:
-            pairs = restart(basis, pairs, request, k)
-            yield pairs.snapshot(basis, settled, notes)
-            basis.suspend_pending()
-            basis.add_random(rng)
-        elif basis.size >= m and basis.pending and n > m:
-            pairs = restart(basis, pairs, request, kept_pairs(k, m, converged))
-            yield pairs.snapshot(basis, settled, notes)
+        missed += yield from report(basis, pairs, coupling)
+        if basis.size >= m and basis.pending and n > m:
+            converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
+            pairs, dropped = restart(basis, pairs, request, kept_pairs(k, m, converged))
+            missed += yield from report(basis, pairs, 1.0, dropped)
 
     # The basis spans the whole space, and every estimated residual is zero. If another snapshot is requested
     # all the same, rounding errors of the recurrence made the exact residuals too large. Products with the
-    # Ritz vectors themselves leave smaller ones.
+    # Ritz vectors themselves leave smaller ones; until then, only a bound is known.
     if pairs is not None and m == n:
-        refined = Basis.from_start(operator, pairs.snapshot(basis, settled, notes).vectors(), rng, m)
+        uncertain = replace(pairs, residuals=np.full(len(pairs.wanted), 2 * basis.norm))
+        refined = Basis.from_start(operator, uncertain.snapshot(basis, Evidence(pairs.values)).vectors(), m)
         while refined.pending:
             refined.expand(operator.matvec, 0)
             if refined.pending:
-                yield pairs.snapshot(basis, False, notes)
+                yield uncertain.snapshot(basis, Evidence(pairs.values))
         if refined.size >= k:
-            yield ritz(refined, request).snapshot(refined, settled, notes)
+            yield ritz(refined, request).snapshot(refined, Evidence(pairs.values))

@@ -10,7 +10,7 @@ vectors alone, it took as many as in a new solve, or more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def state_of(basis: Basis, rotation: Floats, wanted: Any, vectors: Array, comple
     """Returns the state of a basis, which stays as it is.
 
     Args:
-        basis: the basis; its suspended directions become pending directions of the state.
+        basis: the basis.
         rotation: eigenvectors of T, one per column (j, j).
         wanted: indices of the wanted pairs.
         vectors: the wanted Ritz vectors (n, k), to which the state will refer.
@@ -62,7 +62,7 @@ def state_of(basis: Basis, rotation: Floats, wanted: Any, vectors: Array, comple
     values = np.einsum("ij,ij->j", rotation, basis.T @ rotation)
     counters = basis.norm, basis.restarts, basis.drawn
     if complete:
-        couplings = rotation[:, wanted].T @ basis.couplings
+        couplings = rotation[:, wanted].T @ basis.C
         # V' u is coupled to a single direction for each left singular vector u, so that one product with
         # V' u gives this direction. Directions that are coupled by rounding error only are left out.
         U, sizes, _ = np.linalg.svd(couplings, full_matrices=False)
@@ -70,15 +70,13 @@ def state_of(basis: Basis, rotation: Floats, wanted: Any, vectors: Array, comple
         return LanczosState(vectors, None, None, values[wanted], (U * sizes)[:, coupled], *counters)
     others = np.setdiff1d(np.arange(basis.size), wanted)
     order = np.concatenate([wanted, others])
-    whole = replace(basis)
-    whole.restore_suspended()  # this writes to unused rows only
-    size, p = whole.size, whole.pending
+    size, p = basis.size, basis.pending
     return LanczosState(
         vectors,
-        arrays.from_host(rotation[:, others].T, basis.operator) @ whole.rows[:size, :],
-        basis.operator.xp.asarray(whole.rows[size : size + p, :], copy=True),
+        arrays.from_host(rotation[:, others].T, basis.operator) @ basis.rows[:size, :],
+        basis.operator.xp.asarray(basis.rows[size : size + p, :], copy=True),
         values[order],
-        rotation[:, order].T @ whole.C,
+        rotation[:, order].T @ basis.C,
         *counters,
     )
 
@@ -100,14 +98,11 @@ def basis_of(state: Any, operator: LinearOperator, m: int) -> Basis:
         if part is not None:
             part = operator.xp.asarray(part, device=operator.device)
             rows = arrays.write(rows, (slice(start, start + part.shape[0]), slice(None)), part)
-    nothing = np.zeros((j, 0))
     return Basis(
         operator,
         rows,
         np.diag(state.values),
         state.couplings.copy(),
-        (),
-        nothing,
         state.norm,
         state.restarts,
         state.drawn,

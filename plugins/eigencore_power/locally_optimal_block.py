@@ -232,7 +232,6 @@ def snapshot(request: Request, state: LocallyOptimalBlockState, estimates: Block
         residuals=estimates.residuals[:k] * scale,
         vectors=lambda: X[:k, :].T,
         norm=estimates.norm * scale,
-        settled=estimates.guard_safe or X.shape[0] == X.shape[1],
         notes=(
             f"momentum auto: locally optimal at the {END_NAMES[request.which]} end, over each vector, its "
             "residual and the previous vector",

@@ -158,14 +158,12 @@ def search_direction(
 def snapshot(state: LocallyOptimalPairState, ends: EndEstimates) -> Snapshot:
     """Returns the leading pair as a Snapshot, in the operator's own units."""
     leading, X = ends.leading, state.block.X
-    converged = bool(ends.ratios[leading] <= SETTLED_FRACTION)
     done = bool(ends.ratios[leading] <= 1)  # now: the state must not keep the residual vectors of `ends`
     return Snapshot(
         values=ends.values[leading : leading + 1] * state.scale,
         residuals=ends.residuals[leading : leading + 1] * state.scale,
         vectors=lambda: X[leading : leading + 1, :].T,
         norm=float(np.max(np.abs(ends.values))) * state.scale,
-        settled=X.shape[0] == X.shape[1] or (ends.other_excluded and converged),
         notes=momentum_notes(ends, state.scale),
         state=lambda vectors: state_after(state, vectors, done),
     )

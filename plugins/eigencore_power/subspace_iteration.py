@@ -112,7 +112,6 @@ def snapshot(
         residuals=ritz.residuals[:count] * scale,
         vectors=lambda: combine(operator, bases, rotation).T,
         norm=abs(float(ritz.values[0])) * scale,
-        settled=next_pair_excluded(operator, request, ritz, count),
         notes=notes,
         state=lambda vectors: state_after(state, vectors, done),
     )

@@ -306,9 +306,9 @@ def test_the_screen(plug, run):
         assert (int(number), converged) == (rank, "yes")
         assert float(value) == pytest.approx(float(exact), rel=1e-3)
     assert lines[9] == "all 4 pairs converged (relative tolerance 0.001)"
-    assert re.fullmatch(r"\d+ products in .* s, \d+ of them for the certificate", lines[10])
+    assert re.fullmatch(r"\d+ products in .* s, .*3 of them for the certificate", lines[10])
     assert re.fullmatch(r"certificate \(99 %\): these 4 values are, together, .* 4 eigenvalues", lines[11])
-    assert re.fullmatch(r"not proved: that no .*", lines[12])
+    assert re.fullmatch(r"complete: none larger in magnitude than .* was missed, at 99 %", lines[12])
     assert out.rstrip().endswith("rho: 0.25\n\nit looks fine")
     assert "  a        0.50\n" in out
 
@@ -318,7 +318,12 @@ def test_exact_residuals_are_not_called_estimated(run):
     assert "residual norm" in out
     assert "estimated" not in out
     assert "certificate: these 4 values are, together, within" in out
-    assert "no certificate\nnot proved: that the values are near" in run(*QUADRATIC, "--certify", "none")[1]
+    bare = run(*QUADRATIC, "--certify", "none")[1]
+    assert "no certificate\ncomplete: none larger in magnitude than" in bare
+    assert "\nnot proved: that the values are near eigenvalues (certify is none)\n" in bare
+    neither = run(*QUADRATIC, "--certify", "none", "--complete", "none")[1]
+    assert "no certificate\nnot proved: that the values are near" in neither
+    assert "and that no eigenvalue larger in magnitude was missed\n" in neither
 
 
 def test_the_json_is_one_object_and_equals_the_file(run, folder):

@@ -44,9 +44,9 @@ def manifest(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "resolved", "shown"),
     [
-        ({}, {"basis": None, "repeated": True}, "lanczos"),
-        ({"basis": "30"}, {"basis": 30, "repeated": True}, "lanczos, basis 30"),
-        ({"repeated": "off"}, {"basis": None, "repeated": False}, "lanczos, repeated no"),
+        ({}, {"basis": None}, "lanczos"),
+        ({"basis": "30"}, {"basis": 30}, "lanczos, basis 30"),
+        ({"block": "off"}, {"basis": None, "block": False}, "lanczos, block no"),
         ({}, {"momentum": "auto"}, "lanczos, momentum auto"),
     ],
     ids=["nothing set", "a number set", "a switch set", "text, set or not"],
@@ -104,20 +104,44 @@ def test_an_estimate_below_the_precision_floor_is_shown_as_less_than_the_floor(e
     ],
     ids=["sketch", "full, of one", "none", "contradicted"],
 )
-def test_the_lines_of_a_certificate(certificate, k, lines):
-    assert certificate_lines(certificate, k) == lines
+def test_the_lines_of_a_certificate(eigen, certificate, k, lines):
+    found = replace(eigen, values=eigen.values[:k], which="LA", certificate=certificate)
+    assert certificate_lines(found) == lines
 
 
 @pytest.mark.parametrize(
-    ("matvecs", "certifying", "seconds", "line"),
+    ("which", "above", "below", "line"),
     [
-        (1, 0, 0.04, "1 product in 0.0 s"),
-        (44, 3, 5.94, "44 products in 5.9 s, 3 of them for the certificate"),
-        (1234.5, 0, 1234.5, "1,234.5 products in 1,234 s"),
+        ("LM", 8.83, None, "complete: none larger in magnitude than 8.83 was missed, at 99 %"),
+        ("LA", 8.83, None, "complete: none above 8.83 was missed, at 99 %"),
+        ("SA", None, -2.5, "complete: none below -2.5 was missed, at 99 %"),
+        ("BE", 8.83, -2.5, "complete: none above 8.83 or below -2.5 was missed, at 99 %"),
     ],
 )
-def test_the_cost_of_a_solve(eigen, matvecs, certifying, seconds, line):
-    spent = replace(eigen.certificate, matvecs=certifying)
+def test_the_line_of_completeness(eigen, which, above, below, line):
+    shown = Certificate(
+        "none", complete=True, complete_confidence=0.99, complete_above=above, complete_below=below
+    )
+    assert certificate_lines(replace(eigen, which=which, certificate=shown)) == ["no certificate", line]
+
+
+@pytest.mark.parametrize(
+    ("matvecs", "searching", "certifying", "seconds", "line"),
+    [
+        (1, 0, 0, 0.04, "1 product in 0.0 s"),
+        (44, 0, 3, 5.94, "44 products in 5.9 s, 3 of them for the certificate"),
+        (
+            44,
+            8,
+            3,
+            5.94,
+            "44 products in 5.9 s, 8 of them in search of missed eigenvalues, 3 of them for the certificate",
+        ),
+        (1234.5, 0, 0, 1234.5, "1,234.5 products in 1,234 s"),
+    ],
+)
+def test_the_cost_of_a_solve(eigen, matvecs, searching, certifying, seconds, line):
+    spent = replace(eigen.certificate, matvecs=certifying, complete_matvecs=searching)
     assert cost(replace(eigen, matvecs=matvecs, seconds=seconds, certificate=spent)) == line
 
 

@@ -142,7 +142,7 @@ def test_the_result_of_a_failed_solve_says_why_it_ended():
     assert caught.value.culprit is Culprit.OPERATOR
     assert caught.value.partial.status is Status.BREAKDOWN
     assert caught.value.partial.advice.startswith("failed after 12 products: product 12 is not finite; ")
-    assert caught.value.partial.certificate.not_proved.endswith("(the solve failed)")
+    assert "(the solve failed)" in caught.value.partial.certificate.not_proved
 
 
 # -- the solver --------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_a_failure_after_estimates_were_contradicted_leaves_the_exact_residuals(
             yield Snapshot(snapshot.values, snapshot.residuals * 1e-9, snapshot.vectors, snapshot.norm)
 
     with pytest.raises(PluginError) as caught:
-        solve(np.diag(SPECTRUM), 3, solver=optimist, certify="full")
+        solve(np.diag(SPECTRUM), 3, solver=optimist, certify="full", complete=None)
     found = caught.value.partial
     true = np.linalg.norm(SPECTRUM[:, None] * found.vectors - found.vectors * found.values, axis=0)
     assert found.certificate.exact

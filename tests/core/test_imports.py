@@ -26,7 +26,17 @@ BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencor
 PLUGINS = {point.value: folder(point.value) for point in BUNDLED}
 
 # From the bottom up: a module may import its own layer and those below it.
-TOP = {"hookspecs", "entries", "interfaces", "options", "request", "results", "arrays", "objectives"}
+TOP = {
+    "hookspecs",
+    "entries",
+    "interfaces",
+    "options",
+    "request",
+    "results",
+    "arrays",
+    "randomness",
+    "objectives",
+}
 LAYERS = [
     {"errors", "space"} | TOP,
     {"operators", "registry"},

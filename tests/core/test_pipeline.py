@@ -143,6 +143,7 @@ def test_the_manifest_records_how_it_was_run():
         "seed": 3,
         "solver": "lanczos",
         "tol": 1e-3,
+        "complete": 0.99,
         "which": "LM",
         "certify": "sketch",
         "kind": "hessian",

@@ -26,7 +26,7 @@ SPECTRUM = np.concatenate([[81.0, 27, 9, 3, 1], np.linspace(-0.3, 0.3, N - 5)])
 # Every solver, with the options that select another method.
 SOLVERS: dict[str, dict[str, Any]] = {
     "lanczos": {},
-    "lanczos-single": {"repeated": False},
+    "lanczos-single": {"complete": None},
     "arpack": {},
     "deflated_power": {},
     "deflated_power-single": {"block": False},

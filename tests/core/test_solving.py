@@ -492,7 +492,8 @@ def test_a_state_is_formed_once_from_the_vectors_of_the_last_snapshot() -> None:
     result = solve(A, 1, solver=solver, max_matvecs=9)
     assert len(formed) == 1
     assert formed[0] is result.vectors
-    assert result.state == len(result.history)
+    assert result.state is not None
+    assert result.state.state == len(result.history)
 
 
 def test_numbers_of_a_solver_that_are_not_finite_are_never_returned() -> None:

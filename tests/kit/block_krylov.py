@@ -27,8 +27,7 @@ def block_krylov(
     """Multiplies the basis vectors one after the other; the new part of each product extends the basis.
 
     V has the basis and AV the products of its first vectors; `state` is a copy of both, or the vectors alone
-    once all pairs have converged. A snapshot is marked
-    as settled only after complete rounds of the block: within a round, some directions are a step ahead.
+    once all pairs have converged.
     """
     n = operator.shape[0]
     width = min(max(request.k, 4), n)
@@ -43,8 +42,7 @@ def block_krylov(
         while len(AV) == len(V):  # the space is invariant: continue in a random direction
             _append(V, arrays.random_normal(rng, (n,), operator), operator)
         AV.append(operator.matvec(V[len(AV)]))
-        pairs = _ritz_pairs(operator, request, V, AV)
-        yield replace(pairs, settled=len(AV) % width == 0 or len(AV) == n)
+        yield _ritz_pairs(operator, request, V, AV)
         _append(V, AV[-1], operator)
 
 

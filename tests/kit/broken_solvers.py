@@ -16,12 +16,13 @@ from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.operators import FunctionOperator
 from eigencore.space import Array
+from eigencore_krylov.lanczos import LanczosOptions, lanczos
 from kit.block_krylov import block_krylov
 
 if TYPE_CHECKING:
     from eigencore.request import Request
 
-Snapshots = Generator[Snapshot, None, None]
+Snapshots = Generator[Snapshot, Array | None, None]
 SnapshotFault = Callable[[Snapshot, LinearOperator], Snapshot]
 RequestFault = Callable[["Request", LinearOperator], "Request"]
 
@@ -260,7 +261,22 @@ def overwrites_its_start(request: Request, operator: LinearOperator) -> Request:
 @fault_in_request
 def ignores_its_start(request: Request, operator: LinearOperator) -> Request:
     """Ignores the start of the request."""
-    return replace(request, start=None)
+    return replace(
+        request, start=arrays.random_normal(np.random.default_rng(0), operator.shape[:1], operator)
+    )
+
+
+def reports_the_evidence_of_another_matrix(
+    operator: LinearOperator, request: Request, options: Any, *, state: Any = None
+) -> Snapshots:
+    """Reports the Ritz values of a matrix whose eigenvalues are larger by 1 %."""
+    snapshots = lanczos(operator, request, LanczosOptions(), state=state)
+    missed = None
+    while True:
+        snapshot = snapshots.send(missed)
+        assert snapshot.evidence is not None
+        other = replace(snapshot.evidence, ritz=1.01 * snapshot.evidence.ritz)
+        missed = yield replace(snapshot, evidence=other)
 
 
 def ignores_its_state(
@@ -324,6 +340,7 @@ SPECIMENS = (
     SolverSpecimen(draws_from_the_global_generator, "global_random_state_is_unchanged"),
     SolverSpecimen(overwrites_its_start, "start_is_not_modified"),
     SolverSpecimen(ignores_its_start, "warm_start_saves_products"),
+    SolverSpecimen(reports_the_evidence_of_another_matrix, "evidence_is_of_the_vectors_that_are_multiplied"),
     SolverSpecimen(ignores_its_state, "continues_from_its_state"),
     SolverSpecimen(overwrites_its_state, "its_state_can_be_used_twice"),
     SolverSpecimen(puts_its_operator_into_its_state, "its_state_can_be_pickled"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
+from eigencore.randomness import generator
 from eigencore.request import Request, precision_floor
 from eigencore.testing.gallery import HOST, Case
 
@@ -53,7 +54,7 @@ def _start(case: Case, seed: int) -> Floats:
     x = case.start
     if x is None:
         operator = case.operator(HOST)
-        drawn = arrays.random_normal(np.random.default_rng(seed), (case.n,), operator)
+        drawn = arrays.random_normal(generator(seed, "start"), (case.n,), operator)
         x = operator.to_eigenbasis(drawn)
     return np.asarray(x / np.linalg.norm(x))
 

@@ -25,6 +25,7 @@ from eigencore.testing.gallery import Case, cases
 from eigencore.testing.libraries import library
 from eigencore.testing.solvers import answer_laws
 from eigencore.testing.solvers import behaviour_laws as laws
+from eigencore.testing.solvers.evidence_laws import evidence_is_of_the_vectors_that_are_multiplied
 from eigencore.testing.solvers.subject import SolverSubject
 
 ALWAYS: tuple[Law[SolverSubject], ...] = (
@@ -40,6 +41,7 @@ ALWAYS: tuple[Law[SolverSubject], ...] = (
     laws.prints_nothing,
     laws.values_scale_with_the_matrix,
     laws.values_change_sign_with_the_matrix,
+    evidence_is_of_the_vectors_that_are_multiplied,
 )
 IF_PARTIAL: tuple[Law[SolverSubject], ...] = (
     laws.yields_after_every_product,

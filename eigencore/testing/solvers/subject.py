@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from eigencore.interfaces import LinearOperator, Snapshot, Solver
 from eigencore.request import Request, precision_floor
 from eigencore.results import EigenResult
 from eigencore.solving.solve import solve
+from eigencore.solving.start import start_vector
 from eigencore.space import Array
 from eigencore.testing.checks import loaded
 from eigencore.testing.gallery import Case, SpectralOperator
@@ -62,6 +63,7 @@ class SolverSubject:
     ) -> Generator[Snapshot, None, None]:
         """The generator that the solver itself returns, without the core in between."""
         request = Request(case.k, case.which, case.tol_in(self.library), start=start)
+        request = replace(request, start=start_vector(request, operator, mixed=False)[0])
         solver, options = loaded(self.solver, self.entry, self.options)
         snapshots: Generator[Snapshot, None, None] = solver(
             operator, request, SimpleNamespace() if options is None else options, state=state

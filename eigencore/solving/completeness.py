@@ -1,0 +1,320 @@
+"""Completeness: that nothing beyond the k-th eigenvalue was missed, at a stated probability.
+
+Residuals prove that values are eigenvalues, not that they are the wanted ones. Once all residuals have
+passed, two parts show this, for every solver:
+
+1. The recurrence of the run itself, if the solver reports it as evidence, excludes most places for a missed
+   eigenvalue without a product (`recurrence`). While it does not exclude the neighbourhood of the k-th, the
+   run goes on for a few products. It cannot exclude repeats of the values that were found.
+2. A chain in the complement of the pairs, from a random vector, excludes what is left (`chain`), or finds a
+   missed eigenvalue. The solver then continues from what was found, and the search begins again.
+
+The probability that something was missed is shared among these: half of it for the recurrence, if there is
+one, and 1/2, 1/4, 1/8, ... of the rest for the chains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.interfaces import LinearOperator, Snapshot
+from eigencore.randomness import generator
+from eigencore.request import Request
+from eigencore.results import Certificate
+from eigencore.solving.chain import Chain, ChainEnd
+from eigencore.solving.recurrence import Recurrence, smallest_part
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from eigencore.space import Array, Floats
+
+# Below this many rounding units of ||A||, neither part can tell an eigenvalue from a found one.
+RESOLUTION = 1000
+# The most products of a search: the first number, or the second one times the products so far, if that is
+# more. Of these, the run goes on for no more than GOING_ON.
+SEARCH = 20, 0.3
+GOING_ON = 10, 0.1
+# Up to this n, a solver that keeps its whole basis goes on until it has all eigenvalues, if that is cheaper
+# than a chain, or the chain has no answer.
+EXHAUSTIBLE = 256
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of the spectrum: of all eigenvalues, those of sign * value above `kth` are wanted.
+
+    `slack` is how far beyond `kth` a missed eigenvalue makes no difference: twice the tolerance.
+    """
+
+    sign: int
+    kth: float
+    slack: float
+
+    @property
+    def threshold(self) -> float:
+        return self.kth + self.slack
+
+
+def ends_of(request: Request, values: Floats, norm: float, eps: float) -> tuple[End, ...]:
+    """The ends of the spectrum that are requested, where `values` (k,) was found.
+
+    Args:
+        norm: a lower bound of ||A||.
+        eps: the rounding unit.
+    """
+
+    def end(sign: int, kth: float) -> End:
+        return End(sign, kth, max(2 * request.tol * abs(kth), RESOLUTION * eps * norm))
+
+    if request.which == "LM":
+        kth = float(np.min(np.abs(values)))
+        return end(1, kth), end(-1, kth)
+    if request.which == "LA":
+        return (end(1, float(np.min(values))),)
+    if request.which == "SA":
+        return (end(-1, -float(np.max(values))),)
+    descending, low = np.sort(values)[::-1], len(values) // 2
+    upper = end(1, float(descending[len(values) - low - 1]))
+    return (upper, end(-1, -float(descending[len(values) - low]))) if low else (upper,)
+
+
+MISSED = {
+    "LM": "no eigenvalue larger in magnitude",
+    "LA": "no larger eigenvalue",
+    "SA": "no smaller eigenvalue",
+    "BE": "no eigenvalue further out at either end",
+}
+
+
+def not_proved(request: Request, certificate: Certificate, n: int) -> str:
+    """What a certificate leaves open, about the values and about what was missed, as clauses."""
+    clauses = [certificate.not_proved] if certificate.not_proved else []
+    if not certificate.complete and request.k < n:
+        ends = []
+        if certificate.complete_above is not None:
+            beyond = "larger in magnitude" if request.which == "LM" else "larger"
+            ends.append(f"{beyond}, up to {certificate.complete_above:.6g},")
+        if certificate.complete_below is not None:
+            ends.append(f"smaller, down to {certificate.complete_below:.6g},")
+        missed = f"no eigenvalue {' or '.join(ends)}" if ends else MISSED[request.which]
+        clauses.append(f"that {missed} was missed")
+    return ", and ".join(clauses)
+
+
+def _other_pairs(request: Request, values: Floats, end: End) -> npt.NDArray[np.bool_]:
+    """Which of the wanted values (k,) belong to the other end of the spectrum, as a mask."""
+    if request.which == "LM":
+        return end.sign * values < 0
+    if request.which == "BE":
+        return end.sign * values < end.kth
+    return np.zeros(len(values), dtype=bool)
+
+
+def _magnitude(request: Request, values: Floats, ends: tuple[End, ...]) -> float:
+    """A number that grows whenever a missed eigenvalue takes its place among the wanted values (k,)."""
+    others = [_other_pairs(request, values, end) for end in ends]
+    return sum(float(np.sum(end.sign * values[~other])) for end, other in zip(ends, others, strict=True))
+
+
+@dataclass(frozen=True)
+class HiddenAt:
+    """Where an eigenvalue may be hidden at one end.
+
+    Attributes:
+        intervals: those of sign * value (m, 2), ascending and beyond the threshold.
+    """
+
+    end: End
+    intervals: Floats
+
+    @property
+    def nowhere(self) -> bool:
+        return len(self.intervals) == 0
+
+    @property
+    def near_kth(self) -> bool:
+        return not self.nowhere and bool(self.intervals[0, 0] <= self.end.threshold)
+
+    @property
+    def last(self) -> float:
+        """The value beyond which nothing is hidden."""
+        return self.end.threshold if self.nowhere else float(self.intervals[-1, 1])
+
+    def up_to(self, t: float) -> HiddenAt:
+        """The same, if nothing is hidden beyond t."""
+        below = self.intervals[self.intervals[:, 0] < t]
+        return replace(self, intervals=np.minimum(below, t))
+
+
+@dataclass
+class CompletenessSearch:
+    """The search of one solve.
+
+    Attributes:
+        operator: A, whose products are counted.
+        probability: the probability at which nothing is to be missed.
+        start_bound: the factor by which the bound of |u'v_0| for a random v_0 is to be multiplied; 0.0 if
+            nothing is known of the start vector.
+        refused: whether a further product would exceed the budget.
+        spent: the products so far.
+        after_product: is called after each product of a chain.
+        chains: the number of chains so far, in this solve and in those that it resumes.
+        products: the number of products of the chains.
+        ignored: whether the solver has made no use of the last directions that it was given.
+        cut_short: whether the budget has ended the search.
+    """
+
+    operator: LinearOperator
+    request: Request
+    probability: float
+    start_bound: float
+    refused: Callable[[], bool]
+    spent: Callable[[], float]
+    after_product: Callable[[], None]
+    chains: int = 0
+    products: int = 0
+    ignored: bool = False
+    cut_short: bool = False
+    _began: float = 0.0
+    _magnitude: float = -math.inf  # of the values when the search began
+    _restarted: bool = False  # whether the solver has dropped a part of its basis
+    _exhausting: bool = False  # whether it goes on until it has all eigenvalues
+    _wait: float = 0.0  # the products that the solver may make before it must have used what was missed
+    _missed: bool = False  # whether an eigenvalue was found that the values do not have
+    _hidden: tuple[HiddenAt, ...] = ()
+    _recurrence: Recurrence = field(init=False)
+
+    def __post_init__(self) -> None:
+        eta = (1 - self.probability) / 2
+        bound = smallest_part(self.operator.shape[0], eta) * self.start_bound
+        self._recurrence = Recurrence(bound)
+        self._remaining = eta if bound else 2 * eta
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Takes the evidence of the next snapshot into account."""
+        evidence = snapshot.evidence
+        self._recurrence.add(evidence)
+        self._restarted = self._restarted or evidence is None or len(evidence.dropped) > 0
+
+    def certified(self, certificate: Certificate, *, converged: bool) -> Certificate:
+        """The certificate with what the search has shown.
+
+        Args:
+            converged: whether all pairs have converged. Otherwise the answer is not complete, but what was
+                excluded stays so.
+        """
+        last = {hidden.end.sign: hidden.last for hidden in self._hidden}
+        upper, lower = last.get(1, math.inf), last.get(-1, math.inf)
+        if self.request.which == "LM":
+            upper, lower = max(upper, lower), math.inf
+        return replace(
+            certificate,
+            complete=converged and bool(self._hidden) and all(hidden.nowhere for hidden in self._hidden),
+            complete_confidence=self.probability,
+            complete_above=upper if math.isfinite(upper) else None,
+            complete_below=-lower if math.isfinite(lower) else None,
+            complete_matvecs=float(self.products),
+        )
+
+    def examine(self, snapshot: Snapshot, vectors: Callable[[], Array]) -> tuple[bool, Array | None]:
+        """Searches for missed eigenvalues, once all pairs of a snapshot have passed.
+
+        Args:
+            vectors: forms the vectors of the snapshot.
+
+        Returns:
+            Whether the search has ended; if not, a block (n, b) from which the solver is to continue, or None
+            if it is to go on as it is.
+        """
+        n, values, eps = self.operator.shape[0], snapshot.values, arrays.eps(self.operator)
+        ends = ends_of(self.request, values, snapshot.norm, eps)
+        evidence = snapshot.evidence
+        if len(values) == n or (evidence is not None and len(evidence.ritz) == n):
+            self._hidden = tuple(HiddenAt(end, np.zeros((0, 2))) for end in ends)
+            return True, None
+        magnitude = _magnitude(self.request, values, ends)
+        if magnitude > self._magnitude + min(end.slack for end in ends) / 2:
+            self._began, self._magnitude, self._missed = self.spent(), magnitude, False
+        self.ignored = self._missed
+        if self._missed and self.spent() < self._wait:
+            return self._stopped(), None
+        spent, resolution = self.spent() - self._began, RESOLUTION * eps * snapshot.norm
+        self._hidden = tuple(
+            HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
+        )
+        if all(hidden.nowhere for hidden in self._hidden):
+            return True, None
+        near = self._recurrence.running and any(hidden.near_kth for hidden in self._hidden)
+        # Repeats of a single value make no difference, so that the recurrence alone is enough for it.
+        share = SEARCH if len(values) == 1 else GOING_ON
+        if self._exhausting or (near and spent < max(share[0], share[1] * self._began)):
+            return self._stopped(), None
+        products = max(SEARCH[0], SEARCH[1] * self._began) - spent
+        exhaustible = n <= EXHAUSTIBLE and evidence is not None and not self._restarted
+        if exhaustible and evidence is not None and n - len(evidence.ritz) <= products:
+            self._exhausting = True
+            return self._stopped(), None
+        ended, missed = self._follow_chain(snapshot, vectors, products)
+        undecided = ended and not all(hidden.nowhere for hidden in self._hidden)
+        self._exhausting = undecided and exhaustible and not self._stopped()
+        return ended and not self._exhausting, missed
+
+    def _follow_chain(
+        self, snapshot: Snapshot, vectors: Callable[[], Array], products: float
+    ) -> tuple[bool, Array | None]:
+        """As `examine`, by a chain of at most so many products."""
+        if products <= 0 or self._stopped():
+            return True, None
+        n, k = self.operator.shape[0], len(snapshot.values)
+        x = arrays.random_normal(generator(self.request.seed, "chain", self.chains), (n,), self.operator)
+        self.chains, self._remaining = self.chains + 1, self._remaining / 2
+        asked = {}
+        for hidden in self._hidden:
+            if not hidden.nowhere:
+                t = float(hidden.intervals[0, 0])
+                asked[hidden.end.sign] = ChainEnd(hidden.end.sign, t - self._shift(snapshot, hidden.end, t))
+        bound = smallest_part(n - k, self._remaining)
+        chain = Chain(self.operator, vectors(), x, tuple(asked.values()), bound, snapshot.norm)
+        until = self.spent() + products
+        while not chain.finished and self.spent() < until and not self._stopped():
+            chain.step()
+            self.products += 1
+            self.after_product()
+        self._hidden = tuple(
+            self._after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
+            if hidden.end.sign in asked and chain.alphas
+            else hidden
+            for hidden in self._hidden
+        )
+        self._missed = self._missed or chain.found
+        # What the chain took to find it, the solver may take as well.
+        self._wait = self.spent() + len(chain.alphas)
+        return (False, chain.missed()) if chain.found else (True, None)
+
+    def _stopped(self) -> bool:
+        self.cut_short = self.refused()
+        return self.cut_short
+
+    def _after_chain(self, snapshot: Snapshot, hidden: HiddenAt, chain: Chain, asked: ChainEnd) -> HiddenAt:
+        if asked.excluded:
+            return hidden.up_to(float(hidden.intervals[0, 0]))
+        t = chain.smallest_excluded(asked)
+        return hidden.up_to(t + self._shift(snapshot, hidden.end, t))
+
+    def _shift(self, snapshot: Snapshot, end: End, t: float) -> float:
+        """By how much an eigenvalue of A may be further out than t, if none of B is beyond t, at this end.
+
+        By Cauchy's interlacing there is no such shift if all pairs are of this end. A pair (theta, r) of the
+        other end belongs to the complement of those of this end, and shifts its eigenvalues by at most
+        ||r||^2 / (t - theta), the Schur complement at t.
+        """
+        other = _other_pairs(self.request, snapshot.values, end)
+        distance = t - end.sign * snapshot.values[other]
+        return float(np.sum(snapshot.residuals[other] ** 2 / np.maximum(distance, end.slack)))
