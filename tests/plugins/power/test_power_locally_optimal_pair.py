@@ -21,6 +21,7 @@ from eigencore_power.locally_optimal_pair import (
     locally_optimal_pair,
 )
 from eigencore_power.options import AccelPowerOptions
+from kit.effort import cases_to_try
 from kit.solver_states import iteration_of
 
 HOST = Library("numpy", "float64")
@@ -73,10 +74,10 @@ def test_products_against_plain_power_and_the_best_momentum(drive: Any, gap: flo
 @pytest.mark.slow
 @pytest.mark.parametrize("second", [-9.8, -9.98])
 @pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-6])
-def test_the_wrong_end_is_never_reported_as_converged_in_170_runs(
+def test_the_wrong_end_is_never_reported_as_converged_in_many_runs(
     drive: Any, second: float, tol: float
 ) -> None:
-    for seed in range(170):
+    for seed in range(cases_to_try(60)):
         rng = np.random.default_rng(seed)
         case = diagonal([10, second, *rng.uniform(-9, 9, 300)])
         answer = drive(accel_power, case.operator(HOST), Request(1, tol=tol, seed=seed), AUTO, most=1000)
