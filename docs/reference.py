@@ -51,6 +51,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
         *(interfaces.NotedOperator, interfaces.CachingOperator, interfaces.Solver, interfaces.Snapshot),
+        interfaces.Evidence,
     ),
     "Backends": (
         *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),

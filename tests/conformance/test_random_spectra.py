@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 SPECTRA = cases_to_try(250)
 CAP = 600
-SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power")
+SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power", "lobpcg")
 
 
 def subject(solver: str, turn: int) -> SolverSubject:
