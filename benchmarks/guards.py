@@ -12,13 +12,13 @@ benchmarks/results/guards.json.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from networks import NETWORKS, one_batch
-from records import cpu_seconds, gradient, keep_freed_memory, machine, save, spread
+from records import cost_in_gradients, gradient, measure_networks
 
 import eigencore
 from eigencore import Problem
@@ -30,38 +30,25 @@ def measure(problem: Problem, rounds: int) -> dict[str, Any]:
     (x, y), size = one_batch(problem), len(problem.data[0][0])
     rows = torch.arange(BATCHES * size) % len(x)
     problem = replace(problem, data=list(zip(x[rows].split(size), y[rows].split(size), strict=True)))
+    checks = {
+        f"reduction={reduction}": partial(prepare, replace(problem, reduction=reduction))
+        for reduction in ("infer", "mean")
+    }
     unit = gradient(problem)
-    unit()
-    result: dict[str, Any] = {"description": problem.description, "batches": len(problem.data), "ratios": {}}
-    for reduction in ("infer", "mean"):
-        given = replace(problem, reduction=reduction)
-        eigencore.bind(given).operator()
-        ratios = []
-        for _ in range(rounds):
-            before, _ = cpu_seconds(unit)
-            seconds, _ = cpu_seconds(lambda given=given: eigencore.bind(given).operator())
-            after, _ = cpu_seconds(unit)
-            ratios.append(2 * seconds / (before + after))
-        result["ratios"][reduction] = spread(ratios)
-    return result
+    for call in (unit, *checks.values()):  # whatever is computed only once is computed here
+        call()
+    ratios, seconds = cost_in_gradients(checks, unit, rounds)
+    return {
+        "description": problem.description,
+        "batches": len(problem.data),
+        "gradient_seconds": seconds,
+        "ratios": ratios,
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    record = {**machine(), "rounds": arguments.rounds, "networks": {}}
-    for key in arguments.networks:
-        problem = NETWORKS[key]()
-        record["networks"][problem.name] = result = measure(problem, arguments.rounds)
-        print(f"{problem.name}: {problem.description}, here in {result['batches']}")
-        for reduction, ratio in result["ratios"].items():
-            print(f"  reduction={reduction:<6} {ratio}", flush=True)
-    print(save("guards", record))
+def prepare(problem: Problem) -> None:
+    eigencore.bind(problem).operator()
 
 
 if __name__ == "__main__":
-    main()
+    measure_networks("guards", __doc__, NETWORKS, measure)

@@ -13,15 +13,15 @@ Needs the peers of benchmarks/peers.txt; writes benchmarks/results/product.json.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from networks import NETWORKS, one_batch
-from records import PEERS, cpu_seconds, gradient, keep_freed_memory, machine, save, spread
+from records import PEERS, cost_in_gradients, gradient, measure_networks
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -94,8 +94,10 @@ CONTESTANTS: dict[str, Callable[[Problem], Product]] = {
 }
 
 
-def measure(problem: Problem, rounds: int) -> dict[str, object]:
+@sdpa_kernel(SDPBackend.MATH)
+def measure(problem: Problem, rounds: int) -> dict[str, Any]:
     """The cost of each contestant's product relative to a gradient, and its error relative to float64."""
+    torch.backends.mha.set_fastpath_enabled(False)
     unit = gradient(problem)
     v = torch.randn(unit().shape, generator=torch.Generator().manual_seed(1))
     truth = eigencore.bind(problem, dtype="float64").operator().matvec(v.double())
@@ -104,19 +106,13 @@ def measure(problem: Problem, rounds: int) -> dict[str, object]:
         name: make(replace(problem, model=copy.deepcopy(problem.model))) for name, make in CONTESTANTS.items()
     }
     errors = {name: _distance(product(v), truth) for name, product in products.items()}
-    ratios: dict[str, list[float]] = {name: [] for name in products}
-    gradients = [cpu_seconds(unit)[0]]
-    for _ in range(rounds):
-        for name, product in products.items():
-            seconds, _ = cpu_seconds(lambda product=product: product(v))
-            gc.collect()
-            gradients.append(cpu_seconds(unit)[0])
-            ratios[name].append(2 * seconds / (gradients[-2] + gradients[-1]))
+    calls = {name: partial(product, v) for name, product in products.items()}
+    ratios, seconds = cost_in_gradients(calls, unit, rounds)
     return {
         "description": problem.description,
-        "gradient_seconds": spread(gradients),
+        "gradient_seconds": seconds,
         "products": {
-            name: {"ratio": spread(ratios[name]), "error": float(f"{errors[name]:.2g}")} for name in products
+            name: {"ratio": ratios[name], "error": float(f"{errors[name]:.2g}")} for name in products
         },
     }
 
@@ -135,24 +131,5 @@ def _flat(pieces: Sequence[Tensor]) -> Tensor:
     return torch.cat([piece.reshape(-1) for piece in pieces])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    torch.backends.mha.set_fastpath_enabled(False)
-    record = {**machine(PEERS), "rounds": arguments.rounds, "networks": {}}
-    for key in arguments.networks:
-        problem = NETWORKS[key]()
-        with sdpa_kernel(SDPBackend.MATH):
-            record["networks"][problem.name] = result = measure(problem, arguments.rounds)
-        print(f"{problem.name}: {problem.description}; gradient {result['gradient_seconds']}", flush=True)
-        for name, row in result["products"].items():
-            print(f"  {name:40} {row['ratio']}  error {row['error']:.1e}", flush=True)
-    print(save("product", record))
-
-
 if __name__ == "__main__":
-    main()
+    measure_networks("product", __doc__, NETWORKS, measure, peers=PEERS)

@@ -1,12 +1,14 @@
-"""How a benchmark measures and saves its measurements: CPU time, spread, versions, a JSON file."""
+"""What the benchmarks share: CPU time, spread, versions, a JSON file, the program around a measurement."""
 
 from __future__ import annotations
 
+import argparse
+import gc
 import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from eigencore import Problem
 
-T = TypeVar("T")
+T, Name = TypeVar("T"), TypeVar("Name")
 RESULTS = Path(__file__).with_name("results")
 LIBRARIES = ("eigencore", "torch", "numpy", "scipy")
 PEERS = ("hessian-eigenthings", "PyHessian", "curvlinops-for-pytorch")
@@ -48,6 +50,53 @@ def gradient(problem: Problem) -> Callable[[], Tensor]:
         return torch.cat([sum_.reshape(-1) for sum_ in total]) / samples
 
     return compute
+
+
+def cost_in_gradients(
+    calls: Mapping[Name, Callable[[], object]], unit: Callable[[], Tensor], rounds: int
+) -> tuple[dict[Name, dict[str, float]], dict[str, float]]:
+    """The CPU time of each call in gradients, and that of a gradient in seconds: spreads over the rounds.
+
+    The time of a call is divided by the mean of those of the gradients immediately before and after it.
+    """
+    ratios: dict[Name, list[float]] = {name: [] for name in calls}
+    gradients = [cpu_seconds(unit)[0]]
+    for _ in range(rounds):
+        for name, call in calls.items():
+            seconds = cpu_seconds(call)[0]
+            gc.collect()
+            gradients.append(cpu_seconds(unit)[0])
+            ratios[name].append(2 * seconds / (gradients[-2] + gradients[-1]))
+    return {name: spread(values) for name, values in ratios.items()}, spread(gradients)
+
+
+def measure_networks(
+    name: str,
+    description: str | None,
+    networks: Mapping[str, Callable[[], Problem]],
+    measure: Callable[[Problem, int], dict[str, Any]],
+    *,
+    default: Sequence[str] | None = None,
+    peers: Sequence[str] = (),
+) -> None:
+    """The program of a benchmark: measures the networks of the command line, prints and saves the results.
+
+    `measure(problem, rounds)` returns the result for a network, whose last value is printed row by row.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", choices=networks, default=list(default or networks))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    results: dict[str, Any] = {}
+    for key in arguments.networks:
+        problem = networks[key]()
+        results[problem.name] = result = measure(problem, arguments.rounds)
+        print(f"{problem.name}: {problem.description}")
+        for row, value in list(result.values())[-1].items():
+            print(f"  {row:40} {value}", flush=True)
+    print(save(name, {**machine(peers), "rounds": arguments.rounds, "networks": results}))
 
 
 def keep_freed_memory() -> None:

@@ -345,12 +345,13 @@ def _planned(selected: Selected | None, bound: Bound, options: Options, name: st
 
 def _skipped(bound: Bound, name: str) -> dict[str, str]:
     """Why each of the analyses that can't run on the problem can't, in a sentence."""
+    no_classifier = None if Capability.LOGITS in bound.capabilities else why_no_classifier(bound)
     skipped = {}
     for analysis, entry in impossible(bound.capabilities).items():
-        reason = why_no_classifier(bound) if Capability.LOGITS in entry.needs else None
         try:
             require(entry, bound.capabilities, name)
         except CapabilityError as error:
+            reason = no_classifier if Capability.LOGITS in entry.needs else None
             skipped[analysis] = (reason or error).message
     return skipped
 

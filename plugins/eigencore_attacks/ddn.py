@@ -24,9 +24,10 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
+from eigencore.problems.sharing import clip_to_bounds
 from eigencore.randomness import generator
 from eigencore_attacks.losses import LogOdds
-from eigencore_attacks.norm_ball import clip, l2_norms, unit_rows
+from eigencore_attacks.norm_ball import l2_norms, unit_rows
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
@@ -94,9 +95,9 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
         radius = xp.minimum(radius * (1 - options.gamma * xp.sign(value)[:, None]), largest)
         step = unit * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * i / options.steps)) / 2)
         change = at - x + step * ascent_direction(classifier, gradient, rng)
-        at = clip(x + radius * unit_rows(change), bounds)
+        at = clip_to_bounds(x + radius * unit_rows(change), bounds)
     best, _ = keep_smallest(x, at, loss.value(classifier.logits(at), y), best, best_norm)
-    return clip(bisect(classifier, x, y, best), bounds)
+    return clip_to_bounds(bisect(classifier, x, y, best), bounds)
 
 
 def keep_smallest(x: Array, at: Array, value: Array, best: Array, best_norm: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from eigencore import arrays
+from eigencore.problems.sharing import clip_to_bounds
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
@@ -38,7 +39,7 @@ class NormBall:
         else:
             change = x - centre
             x = centre + change * (self.eps / xp.clip(l2_norms(change), self.eps, None))
-        return clip(x, self.bounds)
+        return clip_to_bounds(x, self.bounds)
 
     def steepest_step(self, gradient: Array) -> Array:
         """Returns the step of length eps along which a loss with this gradient (b, d) increases fastest."""
@@ -52,14 +53,6 @@ class NormBall:
         normal, (rows, d) = rng.standard_normal(shape), shape
         radius = self.eps * rng.uniform(size=(rows, 1)) ** (1 / d)
         return np.asarray(radius * normal / np.linalg.norm(normal, axis=1, keepdims=True))
-
-
-def clip(x: Array, bounds: tuple[Array, Array] | None) -> Array:
-    """Returns x (b, d) with each entry clipped to its bounds (d,)."""
-    if bounds is None:
-        return x
-    xp, (low, high) = arrays.namespace(x), bounds
-    return xp.minimum(xp.maximum(x, low), high)
 
 
 def l2_norms(x: Array) -> Array:

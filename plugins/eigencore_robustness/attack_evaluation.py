@@ -10,6 +10,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
+from eigencore.problems.sharing import clip_to_bounds
 from eigencore_robustness import gates
 from eigencore_robustness.gates import Gate
 from eigencore_robustness.samples import batches, classified_correctly
@@ -105,10 +106,7 @@ def _accuracy_under_noise(
         correct = classified_correctly(classifier, rows, labels)
         for _ in range(NOISE_DRAWS):
             signs = arrays.from_host(rng.choice([-1.0, 1.0], size=rows.shape), classifier)
-            noisy = rows + eps * signs
-            if classifier.bounds is not None:
-                low, high = classifier.bounds
-                noisy = classifier.xp.minimum(classifier.xp.maximum(noisy, low), high)
+            noisy = clip_to_bounds(rows + eps * signs, classifier.bounds)
             correct &= classified_correctly(classifier, noisy, labels)
         survived.append(correct)
     return float(np.concatenate(survived).mean())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from eigencore import arrays
 from eigencore.objectives import Margin
+from eigencore.problems.sharing import clip_to_bounds
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
@@ -67,17 +68,17 @@ def _in_box(x: Array, margin: Array, gradient: Array, bounds: tuple[Array, Array
     This delta is clip(x - t grad) - x; the step t is found by bisection, because m + grad'delta decreases
     with t.
     """
-    xp, (lowest, highest) = arrays.namespace(x), bounds
+    xp = arrays.namespace(x)
 
     def change(t: Array) -> Array:
-        return xp.minimum(xp.maximum(x - t[:, None] * gradient, lowest), highest) - x
+        return clip_to_bounds(x - t[:, None] * gradient, bounds) - x
 
     def remaining(delta: Array) -> Array:
         return margin + xp.sum(gradient * delta, axis=1)
 
     # From this step on, every input value with a nonzero gradient lies on a bound.
     smallest = xp.min(xp.where(gradient == 0, xp.full_like(gradient, float("inf")), xp.abs(gradient)), axis=1)
-    widest = float(xp.max(highest - lowest))
+    widest = float(xp.max(bounds[1] - bounds[0]))
     high = xp.where(xp.isfinite(smallest), widest / smallest, xp.zeros_like(smallest))
     reached = remaining(change(high)) <= 0
     low = xp.zeros_like(high)

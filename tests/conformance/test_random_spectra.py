@@ -16,11 +16,12 @@ from eigencore.testing.gallery import Case, cases
 from eigencore.testing.libraries import installed
 from eigencore.testing.solvers.answer_laws import LAWS, converges, judge
 from eigencore.testing.solvers.subject import SolverSubject
+from kit.effort import cases_to_try
 from kit.spectra import large_cases, random_cases
 
 pytestmark = pytest.mark.slow
 
-SPECTRA = 1000
+SPECTRA = cases_to_try(250)
 CAP = 600
 SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power", "lobpcg")
 
@@ -100,7 +101,7 @@ def test_lanczos_rarely_misses_an_eigenvalue_on_large_spectra() -> None:
     other law.
     """
     runs, missed, wrong = 0, [], []
-    for seed in range(10):
+    for seed in range(cases_to_try(4)):
         for turn, case in enumerate(large_cases()):
             answer = subject("lanczos", turn + seed).solve(case, certify="sketch", seed=seed)
             runs += 1

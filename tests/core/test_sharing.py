@@ -27,6 +27,7 @@ from eigencore.problems.sharing import (
     check_objective,
     check_reduction,
     check_reiterable,
+    clip_to_bounds,
     derivative_gaps,
     draw_minibatch,
     fixed_permutation,
@@ -360,6 +361,15 @@ def test_bounds_that_fit_in_two_ways_or_none():
 def test_bounds_that_are_not_in_order(bounds):
     with pytest.raises(ProblemError, match="expected two finite numbers, the lower one first"):
         check_bounds(bounds)
+
+
+def test_every_entry_is_clipped_to_its_own_bounds(array_library):
+    low, high = (array_library.array(np.array(bound)) for bound in ([0.0, -1.0, 2.0], [1.0, 5.0, 2.0]))
+    x = array_library.array(np.array([[-3.0, -3.0, -3.0], [0.5, 4.0, 2.0], [9.0, 9.0, 9.0]]))
+    clipped = clip_to_bounds(x, (low, high))
+    np.testing.assert_array_equal(np.asarray(clipped), [[0, -1, 2], [0.5, 4, 2], [1, 5, 2]])
+    assert clipped.dtype == array_library.dtype
+    assert clip_to_bounds(x, None) is x
 
 
 def test_the_excess_over_bounds_is_that_of_the_worst_entry_beyond_rounding(array_library):

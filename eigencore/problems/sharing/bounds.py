@@ -1,4 +1,4 @@
-"""The bounds of inputs: checked, converted to those of rows, and by how much inputs exceed them."""
+"""The bounds of inputs: checked, converted to those of rows, clipped to, and how much inputs exceed them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,21 @@ def bounds_of_rows(given: Any, shape: tuple[int, ...], space: Space) -> tuple[Ar
     if not _ascending(low, high):
         raise _invalid_bounds(given)
     return arrays.from_host(low, space), arrays.from_host(high, space)
+
+
+def clip_to_bounds(x: Array, bounds: tuple[Array, Array] | None) -> Array:
+    """Rows x (b, d) with each entry clipped to its bounds (d,); x itself if there are no bounds.
+
+    Example:
+        import numpy as np
+        from eigencore.problems.sharing import clip_to_bounds
+
+        print(clip_to_bounds(np.array([[-1.0, 0.5], [0.5, 3.0]]), (np.zeros(2), np.array([1.0, 2.0]))))
+    """
+    if bounds is None:
+        return x
+    xp, (low, high) = arrays.namespace(x), bounds
+    return xp.minimum(xp.maximum(x, low), high)
 
 
 def bounds_excess(x: Array, bounds: tuple[Array, Array]) -> float:

@@ -58,7 +58,7 @@ class BackendSubject:
 
     @property
     def exact_dtype(self) -> str | None:
-        """ "float64" if it is available; None: the problem's own precision."""
+        """The precision of `exact`: float64 if it is available, else None, the problem's own precision."""
         return "float64" if "float64" in self.bound.precisions else None
 
     @cached_property

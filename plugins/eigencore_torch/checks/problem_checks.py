@@ -115,8 +115,13 @@ def check_problem(
             if observe is not None:
                 observe(part, index, value, outputs[0] if outputs else None)
     if not fingerprints:
-        raise ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
+        raise no_batch()
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
+
+
+def no_batch() -> ProblemError:
+    """The error for empty data."""
+    return ProblemError("data is empty: it yields no batch", hint="Give at least one batch (x, y).")
 
 
 def check_finite(loss: float, batch: Batch, index: int) -> None:

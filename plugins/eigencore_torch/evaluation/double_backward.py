@@ -79,7 +79,7 @@ class _PlainWeightNorm(TorchFunctionMode):
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / ||v||, with the norm over all dimensions except `dim`, or over all of them for dim=-1."""
-    others = [axis for axis in range(v.ndim) if dim == -1 or axis != dim]
+    others = [axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim]
     norm: Tensor = torch.linalg.vector_norm(v, dim=others, keepdim=dim != -1)
     return v * (g / norm)
 

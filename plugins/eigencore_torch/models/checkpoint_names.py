@@ -45,7 +45,12 @@ class Candidate:
     @property
     def usual(self) -> bool:
         """Whether the weights themselves are usually saved there, and not, for example, their average."""
-        return self.key in ("", *KEYS) and all(part in _PREFIXES for part in self.prefix.split(".")[:-1])
+        return self.key in ("", *KEYS) and self.has_usual_prefix
+
+    @property
+    def has_usual_prefix(self) -> bool:
+        """Whether the prefix is empty, or consists of parts that wrappers and training scripts add."""
+        return all(part in _PREFIXES for part in self.prefix.split(".")[:-1])
 
     @property
     def place(self) -> str:
@@ -91,7 +96,7 @@ def _with_prefixes(key: str, values: Mapping[str, Any], known: Mapping[str, Any]
         if complete:
             yield from complete
             return
-        best = best or max((one for one in found if one.usual), key=lambda one: one.covered)
+        best = best or max((one for one in found if one.has_usual_prefix), key=lambda one: one.covered)
     if best is not None:
         yield best
 

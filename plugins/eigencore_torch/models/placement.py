@@ -63,7 +63,7 @@ def place(
     """
     target_device = None if device is None else _device(device)
     target_dtype = None if dtype is None else _dtype(dtype)
-    parameters = list(loss.model.parameters())
+    parameters, buffers = list(loss.model.parameters()), list(loss.model.buffers())
     types = real_types(parameters)
     halves = sorted({type_name(dtype) for dtype in types if dtype in HALF_TYPES})
     frozen = bool(types) and not any(p.requires_grad for p in parameters)
@@ -74,8 +74,8 @@ def place(
     if (
         not frozen
         and checkpoint_file is None
-        and all(target_device in (None, p.device) for p in parameters)
-        and all(target_dtype in (None, dtype) for dtype in types)
+        and all(target_device in (None, x.device) for x in parameters or buffers)
+        and all(target_dtype in (None, dtype) for dtype in types or real_types(buffers))
     ):
         return PlacedLoss(loss, target_dtype)
     originals = [p for p in parameters if frozen or p.requires_grad]

@@ -16,7 +16,7 @@ from torch import Tensor
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.failure_hints import single_sample_hint
-from eigencore_torch.checks.problem_checks import check_finite
+from eigencore_torch.checks.problem_checks import check_finite, no_batch
 from eigencore_torch.data.batch_tensors import Batch, tensors_of
 from eigencore_torch.data.batches import describe, sample_count, sample_count_beside_objects, sample_shape
 from eigencore_torch.reductions.comparison import ComparedSamples, Comparison, Verdict
@@ -70,7 +70,7 @@ class ReductionInference:
         self.rule: Rule | None = None if declared is None else declared.rule
         self._comparison = Comparison(loss)
         self._single: tuple[ComparedSamples, _Weight] | None = None
-        self._not_finite: list[tuple[ComparedSamples, _Weight]] = []
+        self._not_finite: list[ComparedSamples] = []
         self._weights: dict[int, list[_Weight]] = {}
         self._references: dict[_Kind, ComparedSamples] = {}
         self._batch_of_shapes: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -118,7 +118,9 @@ class ReductionInference:
             if sample_count_beside_objects(samples.batch) is not None:
                 return Reduction("mean")
             return Reduction("mean", measured=MeasuredWeights({samples.index: [1.0]}))
-        for samples, _ in self._not_finite:
+        if not self._weights:
+            raise no_batch()
+        for samples in self._not_finite:
             self._refuse_not_finite(samples)
         assert self.rule is not None
         if self.rule == "sum":
@@ -149,7 +151,7 @@ class ReductionInference:
         )
         kind = _kind(samples.batch)
         if not self._comparison.slope(samples, samples.cheapest).finite:
-            self._not_finite.append((samples, weight))
+            self._not_finite.append(samples)
         elif kind in self._references:
             weight.value, weight.error = self._relative_weight(samples, self._references[kind])
         else:
@@ -195,9 +197,11 @@ class ReductionInference:
 
     def _weigh_not_finite(self, kind: _Kind) -> None:
         """Refuses samples whose loss is not finite unless they have no weight, as a mean over no labels."""
-        for samples, weight in [one for one in self._not_finite if _kind(one[0].batch) == kind]:
-            self._not_finite.remove((samples, weight))
-            if self.rule == "sum" or self._relative_weight(samples, self._references[kind])[0]:
+        waiting, self._not_finite = self._not_finite, []
+        for samples in waiting:
+            if _kind(samples.batch) != kind:
+                self._not_finite.append(samples)
+            elif self.rule == "sum" or self._relative_weight(samples, self._references[kind])[0]:
                 self._refuse_not_finite(samples)
 
     def _check_split(self, samples: ComparedSamples, declared: Reduction) -> None:

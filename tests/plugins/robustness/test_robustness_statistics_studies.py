@@ -19,6 +19,7 @@ from eigencore_robustness.statistics.rank_correlation import (
     partial_spearman,
     spearman,
 )
+from kit.effort import cases_to_try
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,7 @@ def uneven(rng: np.random.Generator, of: Study) -> Study:
 
 @pytest.mark.parametrize("noise", [even, uneven])
 def test_noise_leads_to_a_claim_in_about_a_twentieth_of_studies(noise: Callable[..., Study]):
-    studies, claims, unadjusted = 500, 0, 0
+    studies, claims, unadjusted = cases_to_try(250), 0, 0
     for seed in range(studies):
         rng = np.random.default_rng([seed, 1])
         of = study(rng, 60)
@@ -80,7 +81,7 @@ def test_the_interval_of_noise_excludes_zero_in_about_a_twentieth_of_studies():
     def pair(seed: int) -> np.ndarray:
         return np.random.default_rng(seed).standard_normal((2, 60))
 
-    studies = 600
+    studies = cases_to_try(300)
     excluded = sum(
         spearman(*pair(seed), seed=seed, resamples=RESAMPLES).excludes_zero for seed in range(studies)
     )
@@ -110,7 +111,7 @@ def plain_partial(x: np.ndarray, d: np.ndarray, given: list[np.ndarray]) -> floa
 
 
 def test_a_planted_effect_is_found_and_its_interval_covers_the_truth():
-    studies, n = 300, 120
+    studies, n = cases_to_try(150), 120
     true = truth(lambda rng, of: plain_partial(plant(rng, of), of["d"], list(controls(of).values())))
     found: list[AddedInformation] = []
     for seed in range(studies):
@@ -128,7 +129,7 @@ def test_a_planted_effect_is_found_and_its_interval_covers_the_truth():
 
 
 def test_the_intervals_of_spearman_and_of_the_calibrated_error_cover_the_truth():
-    studies, n = 400, 100
+    studies, n = cases_to_try(200), 100
     rho = truth(lambda _, of: float(stats.spearmanr(of["r1"], of["d"]).statistic))
     # d / r1 is lognormal with deviation .15 sqrt 2; half of a normal lies within .6745 deviations.
     error = np.expm1(stats.norm.ppf(0.75) * 0.15 * np.sqrt(2))
@@ -153,7 +154,7 @@ def test_the_intervals_of_spearman_and_of_the_calibrated_error_cover_the_truth()
 @pytest.mark.parametrize("jitter", [0.0, 0.01, 0.05])
 @pytest.mark.parametrize("n", [80, 300])
 def test_a_column_that_repeats_the_loss_is_redundant(jitter: float, n: int):
-    studies, findings = 100, []
+    studies, findings = cases_to_try(50), []
     for seed in range(studies):
         rng = np.random.default_rng([seed, 4])
         of = study(rng, n)
@@ -176,7 +177,7 @@ def test_noise_is_never_redundant():
 
 
 def test_the_minimum_detectable_correlation_is_detected_in_four_studies_of_five():
-    studies, n = 500, 150
+    studies, n = cases_to_try(250), 150
     rho = minimum_detectable_correlation(n, controls=1)
     # Of a normal pair with correlation r, Spearman's is 6 / pi asin(r / 2).
     r = 2 * np.sin(np.pi * rho / 6)
@@ -191,7 +192,7 @@ def test_the_minimum_detectable_correlation_is_detected_in_four_studies_of_five(
 
 
 def test_the_interval_of_noise_covers_zero_given_collinear_controls():
-    studies, missed = 300, 0
+    studies, missed = cases_to_try(150), 0
     for seed in range(studies):
         rng = np.random.default_rng([seed, 7])
         of = study(rng, 60)

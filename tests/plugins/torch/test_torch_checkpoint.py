@@ -408,6 +408,13 @@ def test_an_average_never_stands_in_for_weights_that_do_not_fit(small, trained, 
     refused(small(checkpoint=save({"state_dict": broken, "state_dict_ema": state})), r"it lacks 2\.bias")
 
 
+def test_an_average_alone_that_does_not_fit(small, trained, save):
+    state = trained.state_dict()
+    del state["2.bias"]
+    refused(small(checkpoint=save({"ema": state})), r"it lacks 2\.bias")
+    refused(small(checkpoint=save({"ema": prefixed("teacher.", state)})), r"lacks .* and has teacher")
+
+
 def test_types_that_would_not_keep_the_numbers(small, trained, save, hessian):
     class Coded(nn.Module):
         def __init__(self):

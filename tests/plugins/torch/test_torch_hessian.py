@@ -454,6 +454,17 @@ def test_the_older_weight_norm_is_right_too(hessian):
     torch.testing.assert_close(found, found.T, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dim", [None, 0, 1, 2, -2, -3])
+def test_weight_norm_over_any_dimensions_keeps_the_loss(dim, small):
+    """The loss is computed by eigencore's replacement of PyTorch's kernel, and by that kernel."""
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(2, 3, 2), dim=dim)
+    with torch.no_grad():
+        layer.parametrizations.weight.original0.mul_(1.5)
+    problem = small(model=nn.Sequential(nn.Unflatten(1, (2, 2)), layer, nn.Flatten()).double())
+    expected = sum(len(y) * problem.loss(problem.model(x), y) for x, y in problem.data) / 15
+    torch.testing.assert_close(bind(problem, TorchOptions()).loss(), expected.item(), rtol=1e-12, atol=0)
+
+
 def test_unused_weights_have_rows_of_zeros(hessian):
     model, data, loss = build("unused")
     found = hessian(Problem(model=model, data=split(data), loss=loss))

@@ -21,6 +21,7 @@ from eigencore.errors import ProblemError
 from eigencore.interfaces import Problem
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.checks.probed_loss import ProbedLoss
+from kit.effort import cases_to_try
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -635,8 +636,8 @@ def test_random_networks_raise_no_alarm(tens):
 
 
 @pytest.mark.slow
-def test_a_thousand_random_networks_raise_no_alarm():
-    for seed in range(60, 1060):
+def test_many_random_networks_raise_no_alarm():
+    for seed in range(60, 60 + cases_to_try(250)):
         accepted(random_problem(seed))
 
 
@@ -745,7 +746,8 @@ def test_the_probe_mostly_costs_a_product_and_two_gradients_of_few_samples(dtype
     probed = passes(problem)
     monkeypatch.setattr("eigencore_torch.backend.probe", lambda *_: None)
     plain = passes(problem)
+    few = len(problem.data[0][0]) // 8
     # One forward pass that is watched, one for the product, and two for the gradients.
-    assert probed[0] - plain[0] == (1 + 1 + 2) * 32
+    assert probed[0] - plain[0] == (1 + 1 + 2) * few
     # The product takes a gradient and a pass back through it.
-    assert probed[1] - plain[1] == (2 + 2) * 32
+    assert probed[1] - plain[1] == (2 + 2) * few

@@ -23,6 +23,7 @@ def refused(problem, match, **options):
 def test_empty_data(small):
     refused(small(data=[], reduction="mean"), "data is empty: it yields no batch")
     refused(small(data=[]), "data is empty")
+    refused(small(data=[]), "data is empty", check=False)
 
 
 def test_data_that_can_be_iterated_only_once(small):

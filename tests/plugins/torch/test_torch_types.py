@@ -385,3 +385,23 @@ def test_a_network_without_any_weights(small):
         small(model=nn.Sequential(nn.Flatten()), dtype=torch.float32), TorchOptions()
     ).classifier()
     assert classifier.classes == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_network_whose_weights_are_buffers_computes_in_the_requested_type(dtype, small):
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.ones(4, 3))
+
+        def forward(self, x):
+            return x @ self.weight
+
+    problem = small(model=Fixed(), dtype=torch.float32)
+    for classifier in (
+        bind(problem, TorchOptions(), dtype=dtype).classifier(),
+        bind(problem, TorchOptions()).classifier(dtype),
+    ):
+        x, _ = classifier.samples()
+        assert classifier.dtype == x.dtype == classifier.logits(x).dtype == getattr(torch, dtype)
+    assert problem.model.weight.dtype is torch.float32

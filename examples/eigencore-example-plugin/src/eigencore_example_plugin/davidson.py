@@ -88,7 +88,7 @@ def davidson(
         def vectors(V: Array = V) -> Array:
             return V
 
-        def state(vectors: Array, unfinished: Any = unfinished) -> Any:
+        def resumable(vectors: Array, unfinished: Any = unfinished) -> Any:
             # After convergence, a result keeps its own vectors and nothing else.
             return vectors if unfinished is None else unfinished
 
@@ -97,7 +97,7 @@ def davidson(
             residuals=residuals,
             vectors=vectors,
             norm=norm,
-            state=state,
+            state=resumable,
         )
         if basis.size == n:
             return
