@@ -96,7 +96,7 @@ def solve(
     """
     operator = _operator_of(op)
     request = Request(k, which, tol, seed, _as_start(start, operator))
-    request.check_size(operator.shape[0])
+    request.check_size(operator.shape[0], arrays.local_rows(operator))
     selected = _select(solver, options, request, operator)
     _refuse_bad_limits(max_matvecs, max_seconds, certify)
     _refuse_bad_probability(complete)
@@ -142,7 +142,13 @@ def _select(
     require(entry, frozenset(offered), "this operator")
     resolved = resolve_options(entry, options)
     own = SimpleNamespace() if resolved is None else resolved
-    return SelectedSolver(entry.name, load(entry), own, once=not entry.partial)
+    return SelectedSolver(
+        entry.name,
+        load(entry),
+        own,
+        once=not entry.partial,
+        refuses_non_finite=entry.refuses_non_finite,
+    )
 
 
 def _as_start(start: Any, operator: LinearOperator) -> Array | None:
@@ -153,9 +159,9 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
         block = operator.xp.asarray(start, dtype=operator.dtype, device=operator.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"start is a {type(start).__name__}; expected an array of numbers") from error
-    if not arrays.is_finite(block):
+    if not arrays.is_finite(block, operator):
         raise UsageError("start contains NaN or infinity")
-    if block.ndim in (1, 2) and not bool(operator.xp.any(block != 0)):
+    if block.ndim in (1, 2) and arrays.norm(block, operator) == 0:
         raise UsageError("start is all zeros; expected a nonzero vector")
     return block
 
