@@ -303,7 +303,7 @@ def _gram_and_squares(operator: LinearOperator, V: Array, R: Array) -> tuple[Flo
     zero = arrays.zeros((), operator)
     # In units of its largest number (of the sum of the largest ones of all shards), R'R does not overflow.
     largest = arrays.total(xp.max(xp.abs(R)) if R.shape[0] else zero, operator)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         scaled = R / xp.where(largest > 0, largest, zero + 1)
         parts = _gram(operator, V), _gram(operator, scaled), largest
     gram, squares, unit = arrays.to_host_at_once(*parts)

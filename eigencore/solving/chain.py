@@ -95,13 +95,14 @@ class Chain:
         Raises:
             NotFiniteError: the product is not finite.
         """
-        w = self._outside(self.operator.matvec(self._v))
-        along = arrays.total(self._v @ w, self.operator)
-        w = w - along * self._v
-        before = self.betas[-1] if self.betas else 0.0
-        if self._before is not None:
-            w = w - before * self._before
-        w = self._outside(w)
+        w, before = self.operator.matvec(self._v), self.betas[-1] if self.betas else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not finite show in beta
+            w = self._outside(w)
+            along = arrays.total(self._v @ w, self.operator)
+            w = w - along * self._v
+            if self._before is not None:
+                w = w - before * self._before
+            w = self._outside(w)
         # The only transfer to the host in a step.
         alpha, quick = (
             float(one) for one in arrays.to_host_at_once(along, arrays.quick_norm(w, self.operator))

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,10 @@ from eigencore.space import Array
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
+
+
+# NumPy warns of infinity minus infinity; the norm that is tested afterwards shows it.
+_NOT_FINITE_SHOWS_LATER = partial(np.errstate, over="ignore", invalid="ignore")
 
 
 @dataclass
@@ -114,15 +119,16 @@ class Basis:
         v = self.rows[j, :]
         w = apply(v)
         known = self.C[:, 0]
-        local = self._total(self.rows[j : j + p, :] @ w)
         # The first basis vector that is coupled to v: usually the previous one, but after a restart all are.
         first = int(np.flatnonzero(known)[0]) if np.any(known) else j
-        coefficients = self.operator.xp.concat([self._to_device(known[first:]), local])
-        # This makes a new array, because the operator may return an array that it keeps using. From here on,
-        # w is changed in place.
-        w = w - coefficients @ self.rows[first : j + p, :]
         VP = self.rows[: j + p, :]
-        w, overlaps = self._outside(VP, w)
+        with _NOT_FINITE_SHOWS_LATER():
+            local = self._total(self.rows[j : j + p, :] @ w)
+            coefficients = self.operator.xp.concat([self._to_device(known[first:]), local])
+            # This makes a new array, because the operator may return an array that it keeps using. From here
+            # on, w is changed in place.
+            w = w - coefficients @ self.rows[first : j + p, :]
+            w, overlaps = self._outside(VP, w)
         # The only transfer to the host in an expansion, unless the pass is repeated.
         shared, removed, remaining = self._measured(w, local, overlaps)
         own = shared + removed[j:]
