@@ -73,6 +73,11 @@ class Basis:
     drawn: int = 0
     one_chain: bool = False
 
+    def __post_init__(self) -> None:
+        # If not, every write copies all rows, and every new shape may be compiled: then all rows take part in
+        # products, of which the unused ones are zero.
+        self._in_place = arrays.writeable(self.operator)
+
     @property
     def size(self) -> int:
         return int(self.T.shape[0])
@@ -121,20 +126,22 @@ class Basis:
         known = self.C[:, 0]
         # The first basis vector that is coupled to v: usually the previous one, but after a restart all are.
         first = int(np.flatnonzero(known)[0]) if np.any(known) else j
-        VP = self.rows[: j + p, :]
+        first, end = (first, j + p) if self._in_place else (0, self.rows.shape[0])
+        couplings = np.zeros(end - first)
+        couplings[: j - first] = known[first:]
         with _NOT_FINITE_SHOWS_LATER():
             local = self._total(self.rows[j : j + p, :] @ w)
-            coefficients = self.operator.xp.concat([self._to_device(known[first:]), local])
+            coefficients = arrays.write(self._to_device(couplings), slice(j - first, j - first + p), local)
             # This makes a new array, because the operator may return an array that it keeps using. From here
             # on, w is changed in place.
-            w = w - coefficients @ self.rows[first : j + p, :]
-            w, overlaps = self._outside(VP, w)
+            w = w - coefficients @ self.rows[first:end, :]
+            w, overlaps = self._outside(w)
         # The only transfer to the host in an expansion, unless the pass is repeated.
         shared, removed, remaining = self._measured(w, local, overlaps)
-        own = shared + removed[j:]
+        own = shared + removed[j : j + p]
         # If little of w remains, this remainder may still lie in the basis.
         while 0 < remaining < 10 * float(np.linalg.norm(removed)):
-            w, overlaps = self._outside(VP, w)
+            w, overlaps = self._outside(w)
             before = remaining
             removed, remaining = self._measured(w, overlaps)
             if remaining < before / 2:
@@ -225,21 +232,31 @@ class Basis:
         """
         size, keep = rotation.shape
         p, n = self.pending, self.rows.shape[1]
-        S = self._to_device(rotation.T)
-        if arrays.writeable(self.operator):
+        if self._in_place:
+            S = self._to_device(rotation.T)
             width = arrays.CHUNK if arrays.on_processor(self.rows) else max(n, 1)
             for a in range(0, n, width):
                 chunk = slice(a, min(n, a + width))
                 self.rows = arrays.write(self.rows, (slice(0, keep), chunk), S @ self.rows[:size, chunk])
             pending = self.operator.xp.asarray(self.rows[size : size + p, :], copy=True)
             self.rows = arrays.write(self.rows, (slice(keep, keep + p), slice(None)), pending)
-        else:  # each write would copy the whole basis
-            unused = arrays.zeros((self.rows.shape[0] - keep - p, n), self.operator)
-            kept = (S @ self.rows[:size, :], self.rows[size : size + p, :], unused)
-            self.rows = self.operator.xp.concat(kept, axis=0)
+        else:
+            whole = np.zeros((self.rows.shape[0], self.rows.shape[0]))
+            whole[:keep, :size] = rotation.T
+            whole[keep : keep + p, size : size + p] = np.eye(p)
+            self.rows = self._to_device(whole) @ self.rows
         self.T = np.diag(values)
         self.C = rotation.T @ self.C
         self.restarts += 1
+
+    def combine(self, coefficients: Floats) -> Callable[[], Array]:
+        """Returns a function that forms V' S (n, k) for S (j, k); valid until the basis is rotated."""
+        rows, size = self.rows, self.size
+        if self._in_place:
+            rows = rows[:size, :]
+        padded = np.zeros((rows.shape[0], coefficients.shape[1]))
+        padded[:size] = coefficients
+        return lambda: rows.T @ self._to_device(padded)
 
     def _move_to_front(self, index: int) -> None:
         """Exchanges a pending direction and its couplings with the first ones."""
@@ -264,7 +281,7 @@ class Basis:
             return x, 0.0, length
         x = x / length
         for _ in range(3 if used else 1):
-            x, _ = self._outside(self.rows[:used, :], x)
+            x, _ = self._outside(x)
             (remaining,) = self._measured(x)
             new *= remaining
             if new < 10 * arrays.eps(self.operator):
@@ -272,8 +289,9 @@ class Basis:
             x = x / remaining
         return x, new, length
 
-    def _outside(self, rows: Array, x: Array) -> tuple[Array, Array]:
-        """x less its parts along orthonormal rows, and those parts. x is changed in place."""
+    def _outside(self, x: Array) -> tuple[Array, Array]:
+        """x less its parts along the rows of V and P, and those parts. x is changed in place."""
+        rows = self.rows[: self.size + self.pending, :] if self._in_place else self.rows
         parts = self._total(rows @ x)
         x -= parts @ rows
         return x, parts
