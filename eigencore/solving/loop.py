@@ -16,16 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import (
-    Culprit,
-    EigencoreError,
-    NotFiniteError,
-    PluginError,
-    UsageError,
-    blame,
-    described,
-)
-from eigencore.interfaces import LinearOperator, Snapshot, Solver
+from eigencore.errors import Culprit, EigencoreError, NotFiniteError, blame, described
+from eigencore.interfaces import LinearOperator, Snapshot
 from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
 from eigencore.operators.counting import counting
@@ -37,6 +29,7 @@ from eigencore.solving.callback import ProgressCallback
 from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
 from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.product_checks import ProductChecks
+from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.snapshots import Pace, refuse_malformed, vectors_of
 from eigencore.solving.start import ResumableState
 
@@ -55,44 +48,6 @@ STATUS = {
     Ending.RETURNED: Status.BREAKDOWN,
     Ending.FAILED: Status.BREAKDOWN,
 }
-
-
-@dataclass(frozen=True)
-class SelectedSolver:
-    """A solver with its resolved options.
-
-    Attributes:
-        once: whether it yields a single snapshot, at the end.
-        refuses_non_finite: as in its entry.
-    """
-
-    name: str
-    solver: Solver
-    options: Any
-    once: bool = False
-    refuses_non_finite: bool = False
-
-    def options_as_dict(self) -> dict[str, Any]:
-        return dict(vars(self.options))
-
-    def start(
-        self, operator: LinearOperator, request: Request, state: Any = None
-    ) -> Generator[Snapshot, Array | None, None]:
-        """The solver's snapshots; the solver is called when the first one is requested.
-
-        Raises:
-            TypeError: the solver returned something else than a generator.
-        """
-        snapshots = self.solver(operator, request, self.options, state=state)
-        if not isinstance(snapshots, Generator):
-            raise TypeError(f"it returned a {type(snapshots).__name__}; expected a generator")
-        yield from snapshots
-
-    def failure(self, error: BaseException) -> BaseException:
-        """The error for an exception of the solver. Only the caller is responsible for an invalid request."""
-        if isinstance(error, UsageError) or not isinstance(error, Exception | SystemExit):
-            return error
-        return blame(error, Culprit.SOLVER, PluginError, f"the solver {self.name} failed")
 
 
 @dataclass

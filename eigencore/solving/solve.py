@@ -21,7 +21,8 @@ from eigencore.results import EigenResult
 from eigencore.solving.budget import Budget
 from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
-from eigencore.solving.loop import Job, Progress, SelectedSolver
+from eigencore.solving.loop import Job, Progress
+from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.start import ResumableState, start_vector
 
 if TYPE_CHECKING:
