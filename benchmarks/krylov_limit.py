@@ -43,16 +43,32 @@ def right(case: Case, values: np.ndarray) -> bool:
 def ratios(cases: tuple[Case, ...], seeds: int) -> None:
     limits = {(case.name, seed): krylov_limit(case, seed=seed) for case in cases for seed in range(seeds)}
     for stage, options in STAGES.items():
-        over, wrong = [], 0
+        over: list[tuple[Case, float]] = []
+        wrong = complete = complete_but_wrong = 0
         for case in cases:
             for seed in range(seeds):
                 result = solve(case.operator(), case.k, which=case.which, tol=case.tol, seed=seed, **options)
-                wrong += not right(case, result.values)
+                is_right = right(case, result.values)
+                wrong, complete = wrong + (not is_right), complete + bool(result.complete)
+                complete_but_wrong += bool(result.complete) and not is_right
                 limit = limits[case.name, seed]
                 if limit is not None and limit >= 8:
-                    over.append(result.matvecs / limit)
-        mean = np.exp(np.mean(np.log(over)))
-        print(f"  {stage:42} {mean:.3f} (worst {max(over):.2f}, {len(over)} runs); wrong {wrong}")
+                    over.append((case, result.matvecs / limit))
+        all_runs = len(cases) * seeds
+        print(f"  {stage}: {mean(over)} over {len(over)} runs, worst {max(ratio for _, ratio in over):.2f}")
+        print(f"    without repeated eigenvalues {mean([one for one in over if not repeats(one[0])])}")
+        for k in sorted({case.k for case, _ in over}):
+            print(f"    k = {k}: {mean([one for one in over if one[0].k == k])}", end="")
+        print(f"\n    of {all_runs}: wrong {wrong}, complete {complete}, of these wrong {complete_but_wrong}")
+
+
+def mean(over: list[tuple[Case, float]]) -> str:
+    """The geometric mean of some ratios."""
+    return f"{np.exp(np.mean(np.log([ratio for _, ratio in over]))):.3f}" if over else "-"
+
+
+def repeats(case: Case) -> bool:
+    return len(np.unique(np.round(case.spectrum, 12))) < case.n
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
         *(interfaces.NotedOperator, interfaces.CachingOperator, interfaces.ShardedSpace),
         *(interfaces.Solver, interfaces.Snapshot),
+        interfaces.Evidence,
     ),
     "Backends": (
         *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),

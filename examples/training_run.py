@@ -5,7 +5,8 @@
 Gradient descent with learning rate lr is stable along a direction of curvature lambda only if lambda < 2/lr.
 During training, lambda_1 rises to 2/lr and then stays near it (Cohen et al., Gradient descent on neural
 networks typically occurs at the edge of stability, ICLR 2021). Each checkpoint is solved twice: with a cold
-start from a random vector, and with a warm start from the eigenvector of the previous checkpoint.
+start from a random vector, shown to be complete, and with a warm start from the eigenvector of the previous
+checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def main() -> None:
         # so each checkpoint gets its own operator. A solve leaves the model and its gradients unchanged.
         A = eigencore.operator(model, [(x, y)], squared_error)
         cold = eigencore.solve(A, k=1)
-        warm = eigencore.solve(A, k=1, start=previous)
+        # Without completeness, a warm start saves products; a cold, complete solve shows that it has followed
+        # the largest eigenvalue.
+        warm = cold if previous is None else eigencore.solve(A, k=1, start=previous, complete=None)
         previous = warm.vectors
         if checkpoint > 0:  # the first checkpoint has no previous eigenvector
             products["cold"] += cold.matvecs

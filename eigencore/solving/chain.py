@@ -18,14 +18,11 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import NotFiniteError
-from eigencore.solving.recurrence import BISECTIONS
+from eigencore.solving.recurrence import BISECTIONS, ROUNDING
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.space import Array, Floats
-
-# A new direction that is shorter, in rounding units of ||A||, is rounding error: the space is exhausted.
-EXHAUSTED = 100
 
 
 @dataclass
@@ -36,7 +33,7 @@ class ChainEnd:
         sign: 1 for the upper end, -1 for the lower one.
         threshold: t.
         ratio: p_q(t) / p_{q-1}(t).
-        log_p, largest: log|p_q(t)|, and the largest of it so far.
+        log_p, largest: log|p_q(t)|, and the largest of it so far; less if a coupling was rounding error.
         total: the sum of p_q(t) v_q so far, divided by exp(scale).
         found: whether a Ritz value lies beyond t.
         excluded: whether no eigenvalue does.
@@ -89,6 +86,11 @@ class Chain:
     def found(self) -> bool:
         return any(end.found for end in self.ends)
 
+    @property
+    def _rounding(self) -> float:
+        """The size below which a coupling may be rounding error."""
+        return ROUNDING * arrays.eps(self.operator) * self.norm
+
     def step(self) -> None:
         """Makes one product, and examines each end.
 
@@ -113,25 +115,25 @@ class Chain:
         self.alphas.append(alpha)
         self.betas.append(beta)
         self.norm = max(self.norm, abs(alpha), beta)
-        exhausted = beta <= EXHAUSTED * arrays.eps(self.operator) * self.norm
-        if not exhausted:
+        if beta > 0:
             self._before, self._v = self._v, w / beta
         for end in self.ends:
-            self._examine(end, alpha, before, beta, exhausted)
+            self._examine(end, alpha, before, beta)
 
-    def _examine(self, end: ChainEnd, alpha: float, before: float, beta: float, exhausted: bool) -> None:
+    def _examine(self, end: ChainEnd, alpha: float, before: float, beta: float) -> None:
         numerator = end.threshold - end.sign * alpha - before / end.ratio
-        if numerator < 0 or (numerator == 0 and not exhausted):
+        if numerator < 0 or (numerator == 0 and beta > 0):
             end.found, end.excluded = True, False
             return
-        if exhausted:
+        end.ratio = numerator / beta if beta > 0 else math.inf
+        if end.excluded:
+            return
+        if beta == 0:  # the space is exhausted
             end.excluded = True
             return
-        if end.excluded:
-            end.ratio = numerator / beta
-            return
-        end.ratio = numerator / beta
-        end.log_p += math.log(end.ratio)
+        # If beta is rounding error, the part along an eigenvector may have changed by as much. The next
+        # vector then is rounding error, too, and serves as well as any other.
+        end.log_p += math.log(numerator / max(beta, self._rounding))
         end.largest = max(end.largest, end.log_p)
         end.excluded = end.largest >= -math.log(self.bound)
         # The Lanczos vectors of -B have alternating signs.
@@ -146,7 +148,8 @@ class Chain:
     def smallest_excluded(self, end: ChainEnd) -> float:
         """The smallest t beyond which no eigenvalue of sign * B is, by the products so far."""
         values = np.sort(end.sign * self._ritz_values())
-        level = sum(math.log(beta) for beta in self.betas if beta > 0) - math.log(self.bound)
+        couplings = [max(beta, self._rounding) for beta in self.betas]
+        level = sum(math.log(beta) for beta in couplings if beta > 0) - math.log(self.bound)
         low, step = float(values[-1]), max(self.norm, np.finfo(float).tiny)
 
         def passes(t: float) -> bool:

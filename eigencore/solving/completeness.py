@@ -28,7 +28,7 @@ from eigencore.randomness import generator
 from eigencore.request import Request
 from eigencore.results import Certificate
 from eigencore.solving.chain import Chain, ChainEnd
-from eigencore.solving.recurrence import Recurrence, smallest_part
+from eigencore.solving.recurrence import ROUNDING, Recurrence, smallest_part
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -62,16 +62,15 @@ class End:
         return self.kth + self.slack
 
 
-def ends_of(request: Request, values: Floats, norm: float, eps: float) -> tuple[End, ...]:
+def ends_of(request: Request, values: Floats, resolution: float) -> tuple[End, ...]:
     """The ends of the spectrum that are requested, where `values` (k,) was found.
 
     Args:
-        norm: a lower bound of ||A||.
-        eps: the rounding unit.
+        resolution: the smallest distance of eigenvalues that can be told apart.
     """
 
     def end(sign: int, kth: float) -> End:
-        return End(sign, kth, max(2 * request.tol * abs(kth), RESOLUTION * eps * norm))
+        return End(sign, kth, max(2 * request.tol * abs(kth), resolution))
 
     if request.which == "LM":
         kth = float(np.min(np.abs(values)))
@@ -200,7 +199,7 @@ class CompletenessSearch:
     def add(self, snapshot: Snapshot) -> None:
         """Takes the evidence of the next snapshot into account."""
         evidence = snapshot.evidence
-        self._recurrence.add(evidence)
+        self._recurrence.add(evidence, ROUNDING * self._rounding_unit(snapshot))
         self._restarted = self._restarted or evidence is None or len(evidence.dropped) > 0
 
     def certified(self, certificate: Certificate, *, converged: bool) -> Certificate:
@@ -233,19 +232,20 @@ class CompletenessSearch:
             Whether the search has ended; if not, a block (n, b) from which the solver is to continue, or None
             if it is to go on as it is.
         """
-        n, values, eps = self.operator.shape[0], snapshot.values, arrays.eps(self.operator)
-        ends = ends_of(self.request, values, snapshot.norm, eps)
+        n, values = self.operator.shape[0], snapshot.values
+        resolution = RESOLUTION * self._rounding_unit(snapshot)
+        ends = ends_of(self.request, values, resolution)
         evidence = snapshot.evidence
         if len(values) == n or (evidence is not None and len(evidence.ritz) == n):
             self._hidden = tuple(HiddenAt(end, np.zeros((0, 2))) for end in ends)
             return True, None
         magnitude = _magnitude(self.request, values, ends)
-        if magnitude > self._magnitude + min(end.slack for end in ends) / 2:
+        if magnitude > self._magnitude + min(end.slack for end in ends) / 4:
             self._began, self._magnitude, self._missed = self.spent(), magnitude, False
         self.ignored = self._missed
         if self._missed and self.spent() < self._wait:
             return self._stopped(), None
-        spent, resolution = self.spent() - self._began, RESOLUTION * eps * snapshot.norm
+        spent = self.spent() - self._began
         self._hidden = tuple(
             HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
         )
@@ -275,11 +275,11 @@ class CompletenessSearch:
         n, k = self.operator.shape[0], len(snapshot.values)
         x = arrays.random_normal(generator(self.request.seed, "chain", self.chains), (n,), self.operator)
         self.chains, self._remaining = self.chains + 1, self._remaining / 2
-        asked = {}
-        for hidden in self._hidden:
-            if not hidden.nowhere:
-                t = float(hidden.intervals[0, 0])
-                asked[hidden.end.sign] = ChainEnd(hidden.end.sign, t - self._shift(snapshot, hidden.end, t))
+        asked = {
+            hidden.end.sign: ChainEnd(hidden.end.sign, _threshold_in_complement(snapshot, hidden))
+            for hidden in self._hidden
+            if not hidden.nowhere
+        }
         bound = smallest_part(n - k, self._remaining)
         chain = Chain(self.operator, vectors(), x, tuple(asked.values()), bound, snapshot.norm)
         until = self.spent() + products
@@ -288,7 +288,7 @@ class CompletenessSearch:
             self.products += 1
             self.after_product()
         self._hidden = tuple(
-            self._after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
+            _after_chain(snapshot, hidden, chain, asked[hidden.end.sign])
             if hidden.end.sign in asked and chain.alphas
             else hidden
             for hidden in self._hidden
@@ -298,23 +298,48 @@ class CompletenessSearch:
         self._wait = self.spent() + len(chain.alphas)
         return (False, chain.missed()) if chain.found else (True, None)
 
+    def _rounding_unit(self, snapshot: Snapshot) -> float:
+        """The rounding unit times ||A||, and above 0 for a zero matrix."""
+        limits = self.operator.xp.finfo(self.operator.dtype)
+        return max(float(limits.eps) * snapshot.norm, float(limits.smallest_normal))
+
     def _stopped(self) -> bool:
         self.cut_short = self.refused()
         return self.cut_short
 
-    def _after_chain(self, snapshot: Snapshot, hidden: HiddenAt, chain: Chain, asked: ChainEnd) -> HiddenAt:
-        if asked.excluded:
-            return hidden.up_to(float(hidden.intervals[0, 0]))
-        t = chain.smallest_excluded(asked)
-        return hidden.up_to(t + self._shift(snapshot, hidden.end, t))
 
-    def _shift(self, snapshot: Snapshot, end: End, t: float) -> float:
-        """By how much an eigenvalue of A may be further out than t, if none of B is beyond t, at this end.
+def _after_chain(snapshot: Snapshot, hidden: HiddenAt, chain: Chain, asked: ChainEnd) -> HiddenAt:
+    """What is left of an end's hiding places after a chain."""
+    if asked.excluded:
+        return hidden.up_to(float(hidden.intervals[0, 0]))
+    s = chain.smallest_excluded(asked)
+    return hidden.up_to(s + _shift(snapshot, hidden.end, s))
 
-        By Cauchy's interlacing there is no such shift if all pairs are of this end. A pair (theta, r) of the
-        other end belongs to the complement of those of this end, and shifts its eigenvalues by at most
-        ||r||^2 / (t - theta), the Schur complement at t.
-        """
-        other = _other_pairs(self.request, snapshot.values, end)
-        distance = t - end.sign * snapshot.values[other]
-        return float(np.sum(snapshot.residuals[other] ** 2 / np.maximum(distance, end.slack)))
+
+def _threshold_in_complement(snapshot: Snapshot, hidden: HiddenAt) -> float:
+    """The s such that nothing is hidden at one end if no eigenvalue of B, the complement, is beyond s.
+
+    If m of the pairs lie beyond t, A is to have no more than m eigenvalues beyond t. By the inertia of the
+    Schur complement at t, this is so if no eigenvalue of B is beyond t - `_shift`. Any t up to the lowest
+    hiding place will do, and the highest s takes the fewest products. As s increases between the values of
+    pairs, t is either that hiding place or one of these values, whose pair then counts as one beyond t.
+    """
+    end, lowest = hidden.end, float(hidden.intervals[0, 0])
+    values = end.sign * snapshot.values
+    places = [lowest, *(float(value) for value in values[(values > end.kth) & (values < lowest)])]
+    highest = max(t - _shift(snapshot, end, t) for t in places)
+    # In a cluster of pairs at the k-th the shift may be too large: `_shift` takes all residuals to point to
+    # the same eigenvector of B. Half the slack then remains for it.
+    return max(highest, end.kth + end.slack / 2)
+
+
+def _shift(snapshot: Snapshot, end: End, t: float) -> float:
+    """By how much pairs below t at this end, theta_i with residual r_i, can move an eigenvalue of B up to t.
+
+    This is sum_i r_i^2 / (t - theta_i), the Schur complement at t. Pairs beyond t move it down.
+    """
+    distances = t - end.sign * snapshot.values
+    below = distances > 0
+    residuals = snapshot.residuals[below]
+    with np.errstate(over="ignore"):  # a pair may be as close to t as numbers can be
+        return float(np.sum(residuals * (residuals / distances[below])))

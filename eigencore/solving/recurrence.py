@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 BISECTIONS = 50  # halvings of an interval
+# A coupling below this many rounding units of ||A|| may be rounding error, and then counts as this much: it
+# does not show that nothing is left. In float32, a random vector of many entries may have so small a part
+# along an eigenvector that the product is as small, although the eigenvalue is far above the precision floor.
+ROUNDING = 100
 
 
 def smallest_part(n: int, eta: float) -> float:
@@ -40,7 +44,7 @@ def smallest_part(n: int, eta: float) -> float:
         return 0.5  # |u'x| is 1
     from scipy.special import betaincinv
 
-    return math.sqrt(float(betaincinv(0.5, (n - 1) / 2, eta)))
+    return max(math.sqrt(float(betaincinv(0.5, (n - 1) / 2, eta))), np.finfo(float).tiny)
 
 
 class Recurrence:
@@ -61,8 +65,12 @@ class Recurrence:
         self._current: Floats = np.zeros(0)
         self._dropped: list[Floats] = []
 
-    def add(self, evidence: Evidence | None) -> None:
-        """Takes the evidence of the next snapshot into account."""
+    def add(self, evidence: Evidence | None, rounding: float = 0.0) -> None:
+        """Takes the evidence of the next snapshot into account.
+
+        Args:
+            rounding: the size below which a coupling may be rounding error.
+        """
         if evidence is None or evidence.coupling is None:
             self.running = False
         if not self.running or evidence is None or evidence.coupling is None:
@@ -70,7 +78,9 @@ class Recurrence:
         self._current = np.asarray(evidence.ritz)
         if len(evidence.dropped):
             self._dropped.append(np.asarray(evidence.dropped))
-        self._log_couplings += math.log(evidence.coupling) if evidence.coupling > 0 else -math.inf
+        # 1.0 without an expansion, whatever the size of ||A||
+        coupling = evidence.coupling if evidence.coupling == 1.0 else max(evidence.coupling, rounding)
+        self._log_couplings += math.log(coupling) if coupling > 0 else -math.inf
 
     def open_beyond(self, threshold: float, sign: int, resolution: float) -> Floats:
         """The intervals beyond a threshold in which an eigenvalue may be hidden.
@@ -106,7 +116,9 @@ class Recurrence:
             return None
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            if np.sum(1 / (middle - zeros)) > 0:  # |p| increases here
+            with np.errstate(divide="ignore"):  # the middle may be a zero of p
+                slope = np.sum(1 / (middle - zeros))
+            if slope > 0:
                 low = middle
             else:
                 high = middle

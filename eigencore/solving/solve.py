@@ -135,7 +135,7 @@ def _select(
     if request.which not in entry.which:
         raise UsageError(
             f"which is {request.which}; {entry.name} finds {', '.join(entry.which)} only",
-            hint=f'Use solver="{DEFAULT_SOLVER}".',
+            hint=_finding(request.which),
         )
     offered = {Capability.PRODUCTS}
     if isinstance(operator, MinibatchOperator):
@@ -150,6 +150,13 @@ def _select(
         once=not entry.partial,
         refuses_non_finite=entry.refuses_non_finite,
     )
+
+
+def _finding(which: str) -> str:
+    """A hint at the solvers that find this end of the spectrum, the default one first."""
+    names = {one.entry.name for one in registry().entries(SolverEntry) if which in one.entry.which}
+    others = sorted(names - {DEFAULT_SOLVER})
+    return "Use " + ", or ".join(f'solver="{name}"' for name in [DEFAULT_SOLVER, *others]) + "."
 
 
 def _as_start(start: Any, operator: LinearOperator) -> Array | None:

@@ -24,6 +24,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
+from eigencore.randomness import generator
 from eigencore_attacks.losses import LogOdds
 from eigencore_attacks.norm_ball import clip, l2_norms, unit_rows
 
@@ -80,7 +81,7 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
         result = eigencore.attack(bound, "ddn", images=50)
         print(result.distance)
     """
-    xp, loss, rng = classifier.xp, LogOdds(), np.random.default_rng(seed)
+    xp, loss, rng = classifier.xp, LogOdds(), generator(seed, "ddn")
     bounds, unit, largest = classifier.bounds, 1.0, xp.full_like(x[:, :1], math.inf)
     if bounds is not None:
         low, high = bounds

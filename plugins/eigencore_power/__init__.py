@@ -1,4 +1,4 @@
-"""Power iteration solvers: `deflated_power` with deflation, `accel_power` with momentum."""
+"""Solvers by short recurrences: `deflated_power`, `accel_power` with momentum, and `lobpcg`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ def eigen_solvers() -> list[SolverEntry]:
         ),
         SolverEntry(
             name="accel_power",
-            summary="block power iteration with momentum: simple steps, more products than lanczos",
+            summary="block power iteration with momentum, also on minibatches; more products than lanczos",
             load="eigencore_power.accelerated:accel_power",
             options="eigencore_power.options:AccelPowerOptions",
             needs=needs,
-            which=("LM", "LA", "SA"),
+            which=("LM",),
+        ),
+        SolverEntry(
+            name="lobpcg",
+            summary="locally optimal block iteration: any end in little memory, more products than lanczos",
+            load="eigencore_power.lobpcg:lobpcg",
+            needs=needs,
         ),
     ]

@@ -10,9 +10,9 @@ Matrices of size b by b are kept on the host in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from eigencore import arrays
 from eigencore.request import Request
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from eigencore.interfaces import LinearOperator
     from eigencore.space import Array, Floats
+
+    Choice: TypeAlias = Callable[[Floats], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,12 @@ def multiply(operator: LinearOperator, X: Array, scale: float | None = None) -> 
 
 
 def start_block(operator: LinearOperator, given: Array | None, b: int, rng: np.random.Generator) -> Array:
-    """Returns b orthonormal rows: the first columns of `given`, (n,) or (n, c), then random vectors.
-
-    The given columns get a small random perturbation, so that they are not orthogonal to any eigenvector.
-    """
-    n, xp = operator.shape[0], operator.xp
-    X = arrays.random_normal(rng, (b, n), operator) * (1 / math.sqrt(n))
-    if given is not None:
-        rows = [given] if given.ndim == 1 else [given[:, i] for i in range(min(b, given.shape[1]))]
-        known = xp.stack([row / (arrays.norm(row) or 1.0) for row in rows])
-        perturbation = math.sqrt(arrays.eps(operator)) * X[: len(rows), :]
-        X = xp.concat([known + perturbation, X[len(rows) :, :]])
-    return fill_with_random(operator, orthonormalise(operator, X)[0], b, rng)
+    """Returns b orthonormal rows: the first columns of `given`, (n,) or (n, c), then random vectors."""
+    if given is None:
+        return fill_with_random(operator, arrays.zeros((0, operator.shape[0]), operator), b, rng)
+    rows = [given] if given.ndim == 1 else [given[:, i] for i in range(min(b, given.shape[1]))]
+    known = operator.xp.stack([row / (arrays.norm(row) or 1.0) for row in rows])
+    return fill_with_random(operator, orthonormalise(operator, known)[0], b, rng)
 
 
 def orthonormalise(operator: LinearOperator, W: Array, least: float | None = None) -> tuple[Array, Floats]:
@@ -92,6 +90,13 @@ def fill_with_random(operator: LinearOperator, Q: Array, b: int, rng: np.random.
     for _ in range(2):
         F = operator.xp.linalg.qr((F - (F @ Q.T) @ Q).T)[0].T
     return operator.xp.concat([Q, F])
+
+
+def outside(operator: LinearOperator, known: Array, W: Array) -> Array:
+    """Returns an orthonormal basis of what the rows of W (b, n) add to the span of orthonormal rows."""
+    for _ in range(2):
+        W, _ = orthonormalise(operator, W - (W @ known.T) @ known)
+    return W
 
 
 def part_outside(operator: LinearOperator, known: Sequence[Block], other: Block) -> Block:
@@ -178,20 +183,25 @@ def ritz_block(operator: LinearOperator, ritz: RitzDecomposition, indices: slice
     )
 
 
-def locally_optimal_update(operator: LinearOperator, blocks: Sequence[Block], leading: Request) -> Block:
+def locally_optimal_update(operator: LinearOperator, blocks: Sequence[Block], chosen: Choice) -> Block:
     """Applies Rayleigh-Ritz to the rows of all blocks, and keeps the span of the previous Ritz vectors.
 
-    The new block has the Ritz vectors that `leading` requests, then orthonormal vectors that extend their
-    span to the previous Ritz vectors. The previous Ritz vectors are the first `leading.k` rows of the first
-    block. No product is made. The Cholesky factor repairs the loss of orthonormality over many updates.
+    The new block has the chosen Ritz vectors, then orthonormal vectors that extend their span to the previous
+    Ritz vectors, which are as many rows of the first block. No product is made. The Cholesky factor repairs
+    the loss of orthonormality over many updates.
+
+    Args:
+        operator: defines the array library and the precision.
+        blocks: the blocks with their products.
+        chosen: returns the indices of the Ritz values to keep, in the order of the new block.
     """
     bases, products = [block.X for block in blocks], [block.AX for block in blocks]
     root = np.linalg.cholesky(_gram(bases, bases))
     inverse = np.linalg.inv(root)
     H = inverse @ _gram(bases, products) @ inverse.T
     values, ritz = np.linalg.eigh((H + H.T) / 2)
-    Y = ritz[:, leading.order(values)]
-    previous = root.T[:, : min(leading.k, blocks[0].width)]
+    Y = ritz[:, chosen(values)]
+    previous = root.T[:, : min(Y.shape[1], blocks[0].width)]
     D = previous - Y @ (Y.T @ previous)
     U, s, _ = np.linalg.svd(D, full_matrices=False)
     added = U[:, s > 100 * arrays.eps(operator)]

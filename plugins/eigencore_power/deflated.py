@@ -11,6 +11,7 @@ Eigenvalue Problem (SIAM, 1998), chapters 4, 5 and 14. This differs from the tex
 3. The search for the next pair starts from a random vector, although the last two iterates already have a
    large component along another eigenvector. If the search started from these, a further eigenvector of a
    found eigenvalue would have too small a component to be noticed before that other pair has converged.
+4. If the core finds missed directions after all pairs, they take the place of the weakest pairs.
 
 Memory: five blocks of k vectors; one pair at a time, up to four blocks and a few vectors.
 """
@@ -26,6 +27,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
+from eigencore.randomness import generator
 from eigencore_power.blocks import (
     Block,
     RitzDecomposition,
@@ -42,11 +44,11 @@ from eigencore_power.options import DeflatedPowerOptions
 from eigencore_power.subspace_iteration import (
     Iterate,
     advance,
-    first_iterate,
-    next_pair_excluded,
     residual_ratios,
     ritz_pairs,
     snapshot,
+    start,
+    with_missed,
 )
 from eigencore_power.validation import check_end, check_state
 
@@ -80,7 +82,7 @@ def deflated_power(
     options: DeflatedPowerOptions,
     *,
     state: Iterate | DeflationState | ConvergedState | None = None,
-) -> Generator[Snapshot, None, None]:
+) -> Generator[Snapshot, Array | None, None]:
     """Power iteration with deflation as a solver: see `eigencore.interfaces.Solver`.
 
     It yields one Snapshot for every k products, or for every product if pairs are found one at a time. The
@@ -97,93 +99,105 @@ def deflated_power(
         result = eigencore.solve(np.diag([9.0, -5.0, 3.0, 1.0]), 2, solver="deflated_power", block=False)
         print(result.values)
     """
-    check_end(request, "deflated_power", ("LM",))
+    check_end(request, "deflated_power")
     request, state = begin_from(operator, request, state)
     if state is not None:
         check_state(operator, state, Iterate if options.block else DeflationState)
     return (_all_together if options.block else _one_at_a_time)(operator, request, state)
 
 
-def _all_together(operator: LinearOperator, request: Request, state: Any) -> Generator[Snapshot, None, None]:
+def _all_together(
+    operator: LinearOperator, request: Request, state: Any
+) -> Generator[Snapshot, Array | None, None]:
     """Subspace iteration with a block of k vectors."""
-    rng, k = np.random.default_rng(request.seed), request.k
+    k, previous = request.k, None
     if state is not None and state.block.width == k:
-        previous, at = state.block, advance(operator, state, 0.0, rng)
+        previous, at = state.block, advance(operator, state, 0.0, request.seed)
     else:
-        given = request.start if state is None else state.block.X.T
-        previous, at = None, first_iterate(operator, start_block(operator, given, k, rng))
+        at = start(operator, request, request.start if state is None else state.block.X.T)
     worst_ratios: list[float] = []
     while True:
-        ritz = ritz_pairs(operator, at.block, previous, k + 1)
-        worst_ratios.append(float(np.max(residual_ratios(operator, request, ritz)[:k])))
+        ritz = ritz_pairs(operator, at.block, previous, k)
+        worst_ratios.append(float(np.max(residual_ratios(operator, request, ritz))))
         notes = slowness_notes(worst_ratios, k)
-        yield snapshot(operator, request, ritz, at.scale, count=k, notes=notes, state=at)
-        previous = at.block
-        del ritz  # frees two blocks before the next product
-        at = advance(operator, at, 0.0, rng)
+        missed = yield snapshot(operator, request, ritz, at.scale, count=k, notes=notes, state=at)
+        if missed is None:
+            previous = at.block
+            del ritz  # frees two blocks before the next product
+            at = advance(operator, at, 0.0, request.seed)
+        else:
+            worst_ratios = []
+            at, previous = with_missed(operator, ritz, missed, at)
 
 
-def _one_at_a_time(operator: LinearOperator, request: Request, state: Any) -> Generator[Snapshot, None, None]:
+def _one_at_a_time(
+    operator: LinearOperator, request: Request, state: Any
+) -> Generator[Snapshot, Array | None, None]:
     """Power iteration for one pair after the other, in the complement of the found vectors."""
-    k, previous = request.k, None if state is None else state.block
-    rng = _random_numbers(request, 0 if state is None else state.found.width)
+    k, seed, starts = request.k, request.seed, request.start
+    previous = None if state is None else state.block
     if state is None:
         nothing = arrays.zeros((0, operator.shape[0]), operator)
         found = Block(nothing, nothing)
-        latest, scale = multiply(operator, start_block(operator, request.start, 1, rng))
+        latest, scale = multiply(operator, next_start(operator, found, starts, seed))
     else:
         found, scale = state.found, state.scale
-        latest, _ = multiply(operator, unit_in_complement(operator, found, state.block.AX, rng), scale)
+        latest, _ = multiply(operator, unit_in_complement(operator, found, state.block.AX, seed), scale)
     worst_ratios: list[float] = []
     while True:
         iterates = (
             (latest,) if previous is None else (latest, part_outside(operator, (found, latest), previous))
         )
         m = found.width + 1
-        ritz = rayleigh_ritz(operator, (found, *iterates), m + 1)
-        ratios = residual_ratios(operator, request, ritz)[:m]
+        ritz = rayleigh_ritz(operator, (found, *iterates), m)
+        ratios = residual_ratios(operator, request, ritz)
         worst_ratios.append(float(np.max(ratios)))
         notes, after = slowness_notes(worst_ratios, 1), DeflationState(found, latest, scale)
-        yield snapshot(operator, request, ritz, scale, count=min(m, k), notes=notes, state=after)
+        missed = yield snapshot(operator, request, ritz, scale, count=m, notes=notes, state=after)
 
-        done = worst_ratios[-1] <= 1 and next_pair_excluded(operator, request, ritz, m)
-        if not done and not stalled(operator, ritz, m, worst_ratios):
-            previous, x = latest, unit_in_complement(operator, found, latest.AX, rng)
+        if missed is not None:  # the searches for the weakest pairs begin again, from these directions
+            worst_ratios = []
+            found, previous = ritz_block(operator, ritz, slice(max(m - missed.shape[1], 0))), None
+            starts = operator.xp.concat([found.X.T, missed], axis=1)
+            x = next_start(operator, found, starts, seed)
+        elif worst_ratios[-1] > 1 and not stalled(operator, ritz, m, worst_ratios):
+            previous, x = latest, unit_in_complement(operator, found, latest.AX, seed)
         elif m < k:
             worst_ratios = []
-            found, previous, rng = ritz_block(operator, ritz, slice(m)), None, _random_numbers(request, m)
-            x = next_start(operator, request, found, rng)
+            found, previous = ritz_block(operator, ritz, slice(m)), None
+            x = next_start(operator, found, starts, seed)
         else:  # All pairs are found, but snapshots are still requested: improve the worst pair.
             worst_ratios = []
             worst = int(np.argmax(ratios))
             found = ritz_block(operator, ritz, [i for i in range(m) if i != worst])
             previous = ritz_block(operator, ritz, [worst])
-            x = unit_in_complement(operator, found, previous.AX, rng)
+            x = unit_in_complement(operator, found, previous.AX, seed)
         latest, _ = multiply(operator, x, scale)
 
 
-def _random_numbers(request: Request, found: int) -> np.random.Generator:
-    """Returns the random generator of pair number `found`: resuming from a state draws the same numbers."""
-    return np.random.default_rng([request.seed, found])
+def next_start(operator: LinearOperator, found: Block, starts: Array | None, seed: int) -> Array:
+    """Returns the next column of `starts`, or a random vector, in the complement of the found vectors."""
+    m = found.width
+    if starts is not None and starts.ndim == 1:
+        starts = starts[:, None]
+    column = starts[:, m : m + 1] if starts is not None and starts.shape[1] > m else None
+    x = start_block(operator, column, 1, generator(seed, "power start", m))
+    return unit_in_complement(operator, found, x, seed)
 
 
-def next_start(operator: LinearOperator, request: Request, found: Block, rng: np.random.Generator) -> Array:
-    """Returns the start block's next column, or a random vector, in the complement of the found vectors."""
-    m, start = found.width, request.start
-    column = start[:, m : m + 1] if start is not None and start.ndim == 2 and start.shape[1] > m else None
-    return unit_in_complement(operator, found, start_block(operator, column, 1, rng), rng)
-
-
-def unit_in_complement(operator: LinearOperator, found: Block, x: Array, rng: np.random.Generator) -> Array:
+def unit_in_complement(operator: LinearOperator, found: Block, x: Array, seed: int) -> Array:
     """Projects x (1, n) on the complement of the found vectors; if nothing remains, a random vector is used.
 
     Returns:
         A vector (1, n) of unit length.
     """
+    m = found.width
     for _ in range(2):
         x = x - (x @ found.X.T) @ found.X
     x, _ = orthonormalise(operator, x, least=0.0)
-    return x if x.shape[0] else fill_with_random(operator, found.X, found.width + 1, rng)[found.width :, :]
+    if x.shape[0]:
+        return x
+    return fill_with_random(operator, found.X, m + 1, generator(seed, "power step", m))[m:, :]
 
 
 def stalled(operator: LinearOperator, ritz: RitzDecomposition, m: int, worst_ratios: list[float]) -> bool:

@@ -10,46 +10,42 @@ alpha = w'w~, at the cost of one minibatch product per step. This differs from t
 2. The full product that ends an epoch gives the true Ritz pairs, and only these are reported. It is also the
    first step of the next epoch.
 3. If the noise is too large, momentum makes the error grow instead of shrink. In every epoch, one minibatch
-   product of vectors whose full products are known measures the noise, and momentum is lowered to the
-   result of `minibatch_noise.best_momentum`.
+   product of vectors whose full products are known measures the noise, and momentum that is not given is
+   lowered to the result of `minibatch_noise.best_momentum`.
+4. If the core finds a missed direction, it joins the block, as in `accelerated`.
 
-    b, s, T    vectors of a block, k + 1 where n allows; a minibatch's share of the data; steps of an epoch
-    cost       of an epoch: b (1 + T s) full products
+    k, s, T    vectors of a block; a minibatch's share of the data; steps of an epoch
+    cost       of an epoch: k (1 + T s) full products
 
 Memory: nine blocks, or eight without variance reduction.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from eigencore.errors import UsageError
 from eigencore.interfaces import MinibatchOperator, Snapshot
 from eigencore.operators import FunctionOperator
-from eigencore_power.blocks import Block, RitzDecomposition, start_block
+from eigencore_power.blocks import Block, RitzDecomposition
 from eigencore_power.minibatch_noise import NoisyMomentum, best_momentum, measure_noise
-from eigencore_power.options import AccelPowerOptions
-from eigencore_power.subspace_iteration import (
-    Iterate,
-    advance,
+from eigencore_power.momentum import (
     damping_lower_bound,
     edge_below_ties,
-    first_iterate,
-    ritz_pairs,
-    snapshot,
+    given_edge,
+    momentum_note,
+    residuals_needed,
 )
+from eigencore_power.options import AccelPowerOptions
+from eigencore_power.subspace_iteration import Iterate, advance, ritz_pairs, snapshot, start, with_missed
 from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
     from eigencore.space import Array
-
 
 # If an epoch leaves more than this fraction of the squared error, a note says that it gains little.
 LITTLE_GAIN = 0.5
@@ -92,40 +88,42 @@ def stochastic_power(
     options: AccelPowerOptions,
     *,
     state: StochasticState | None = None,
-) -> Generator[Snapshot, None, None]:
-    """`accel_power` on minibatches, for LM: see `eigencore.interfaces.Solver`.
+) -> Generator[Snapshot, Array | None, None]:
+    """`accel_power` on minibatches: see `eigencore.interfaces.Solver`.
 
-    It yields one Snapshot for every b products. A Snapshot repeats the results of the last full products
-    until there are new ones. The first b columns of a start block are used; random vectors complete the
+    It yields one Snapshot for every k products. A Snapshot repeats the results of the last full products
+    until there are new ones. The first k columns of a start block are used; random vectors complete the
     block. Two steps on the full data, at the start and after resuming from a state, determine the momentum
     and the noise.
 
     Raises:
         UsageError: the operator has no minibatches, or the state comes from another solver or operator.
     """
-    data, rng = with_minibatches(operator), np.random.default_rng(request.seed)
-    at, momentum = initial_state(operator, request, state, rng), EpochMomentum()
+    data, k = with_minibatches(operator), request.k
+    at, momentum = initial_state(operator, request, state), EpochMomentum()
     previous: Block | None = None
     while True:
-        ritz = ritz_pairs(operator, at.block, previous, request.k + 1)
-        at = replace(at, bound=max(at.bound, damping_lower_bound(operator, ritz, request.k, at.block.width)))
-        latest = snapshot(
-            operator, request, ritz, at.iterate.scale, count=request.k, notes=momentum.notes, state=at
-        )
-        yield latest
+        ritz = ritz_pairs(operator, at.block, previous, residuals_needed(k))
+        at = replace(at, bound=max(at.bound, damping_lower_bound(operator, ritz, k)))
+        latest = snapshot(operator, request, ritz, at.iterate.scale, count=k, notes=momentum.notes, state=at)
+        missed = yield latest
         steps = 1
-        if previous is not None:
+        if previous is not None and missed is None:
             at = with_measured_noise(data, request, options, at, previous)
             steps = epoch_steps(options, at.share)
-            yield latest
+            missed = yield latest
+        if missed is not None:
+            iterate, previous = with_missed(operator, ritz, missed, at.iterate)
+            at = replace(at, iterate=iterate)
+            continue
         momentum = choose_momentum(request, options, ritz, at, steps)
         iterate = at.iterate
         del ritz, previous  # frees blocks before the next products
         for _ in range(steps - 1):
             sample, at = draw_minibatch(data, request, options, at)
-            iterate = advance(minibatch_operator(sample, options, at), iterate, momentum.beta, rng)
-            yield latest
-        iterate = advance(operator, iterate, momentum.beta, rng)
+            iterate = advance(minibatch_operator(sample, options, at), iterate, momentum.beta, request.seed)
+            yield latest  # were a missed direction sent here, the core would find it again
+        iterate = advance(operator, iterate, momentum.beta, request.seed)
         at, previous = replace(at, iterate=iterate), at.block
 
 
@@ -144,16 +142,15 @@ def with_minibatches(operator: LinearOperator) -> MinibatchOperator:
 
 
 def initial_state(
-    operator: LinearOperator, request: Request, state: StochasticState | None, rng: np.random.Generator
+    operator: LinearOperator, request: Request, state: StochasticState | None
 ) -> StochasticState:
     """Returns a block with its full products: from the start block, or one step after the given state."""
-    b = min(request.k + 1, operator.shape[0])
-    if state is not None:
-        check_state(operator, state, StochasticState)
-        if state.block.width == b:
-            return replace(state, iterate=advance(operator, state.iterate, 0.0, rng))
-    given = request.start if state is None else state.block.X.T
-    return StochasticState(first_iterate(operator, start_block(operator, given, b, rng)))
+    if state is None:
+        return StochasticState(start(operator, request, request.start))
+    check_state(operator, state, StochasticState)
+    if state.block.width == request.k:
+        return replace(state, iterate=advance(operator, state.iterate, 0.0, request.seed))
+    return StochasticState(start(operator, request, state.block.X.T))
 
 
 def epoch_steps(options: AccelPowerOptions, share: float) -> int:
@@ -213,12 +210,12 @@ def with_measured_noise(
 def choose_momentum(
     request: Request, options: AccelPowerOptions, ritz: RitzDecomposition, at: StochasticState, steps: int
 ) -> EpochMomentum:
-    """Returns the momentum of the next epoch: the requested one, or the best one under the measured noise."""
-    k, b, scale = request.k, at.block.width, at.iterate.scale
+    """Returns the momentum of the next epoch: the given one, or the best one under the measured noise."""
+    k, scale = request.k, at.iterate.scale
     if options.momentum == "auto":
-        edge = edge_below_ties(ritz, k, b, at.bound)
+        edge = edge_below_ties(ritz, k, at.bound)
     else:
-        edge = 2 * math.sqrt(options.momentum) / scale
+        edge = given_edge(options.momentum, scale)
     wanted, noise = max(float(ritz.singular_values[k - 1]), at.bound), at.noise
     # Without variance reduction, the noise stays the same however small the error has become.
     if not options.variance_reduction and wanted > 0:
@@ -226,7 +223,7 @@ def choose_momentum(
         noise /= min(max(error, 1e-6), 1.0) ** 2
     best = best_momentum(edge, wanted, noise, steps)
     used = best.edge if options.momentum == "auto" else edge
-    momentum = f"momentum {options.momentum}: |eigenvalues| up to {used * scale:.4g} are damped"
+    momentum = momentum_note(options.momentum, used * scale, abs(float(ritz.values[k - 1])) * scale)
     if used < edge:
         full = f"{edge * scale:.4g}"
         momentum += f"; this limit was lowered from {full} because the minibatches are noisy: raise batches"
@@ -235,9 +232,9 @@ def choose_momentum(
         momentum += (
             f"; the minibatches are too noisy for this momentum: raise batches, or lower it to {square:.4g}"
         )
-    held = (9 if options.variance_reduction else 8) * b
+    held = (9 if options.variance_reduction else 8) * k
     memory = f"memory: this solver holds {held} vectors; `lanczos` usually needs fewer products"
-    return EpochMomentum(used**2 / 4, (momentum, minibatch_note(options, at.share, best), memory))
+    return EpochMomentum((used / 2) ** 2, (momentum, minibatch_note(options, at.share, best), memory))
 
 
 def minibatch_note(options: AccelPowerOptions, share: float, best: NoisyMomentum) -> str:

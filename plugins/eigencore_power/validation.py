@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from eigencore_power.options import AccelPowerOptions
 
 
-def check_end(request: Request, solver: str, ends: tuple[str, ...]) -> None:
-    """Checks that the solver can find the requested end of the spectrum.
+def check_end(request: Request, solver: str) -> None:
+    """Checks that the eigenvalues of largest magnitude are requested.
 
     Raises:
-        UsageError: `which` is not one of `ends`.
+        UsageError: `which` is not LM.
     """
-    if request.which not in ends:
+    if request.which != "LM":
         raise UsageError(
-            f"which is {request.which}; {solver} finds {', '.join(ends)} only",
-            hint='Use solver="lanczos", or solver="arpack".',
+            f"which is {request.which}; {solver} finds LM only",
+            hint='Use solver="lobpcg", or solver="lanczos".',
         )
 
 
@@ -41,21 +41,20 @@ def check_state(operator: LinearOperator, state: Any, kind: type[Any]) -> None:
         raise UsageError("this state comes from an operator of another size or data type")
 
 
-def check_options_for_one_end(request: Request, options: AccelPowerOptions) -> None:
-    """Checks that options that apply to LM only keep their defaults for LA and SA.
+def check_effective(options: AccelPowerOptions) -> None:
+    """Checks that options of minibatches are given only together with `batches`.
 
     Raises:
-        OptionError: `momentum` is a number, or `batches` is given.
+        OptionError: `variance_reduction` is turned off, or `epoch` is given, without `batches`.
     """
-    if options.momentum != "auto":
-        raise OptionError(
-            f"which is {request.which} and accel_power.momentum is {options.momentum}; "
-            "a fixed momentum damps a range around zero, so it finds LM only",
-            hint="Leave momentum at auto, or request LM.",
-        )
     if options.batches is not None:
-        raise OptionError(
-            f"which is {request.which} and accel_power.batches is {options.batches}; "
-            "momentum on minibatches damps a range around zero, so it finds LM only",
-            hint="Omit batches, so that all steps use all of the data, or request LM.",
-        )
+        return
+    for name, value, default in (
+        ("variance_reduction", options.variance_reduction, True),
+        ("epoch", options.epoch, None),
+    ):
+        if value != default:
+            raise OptionError(
+                f"accel_power.{name} is {value}, but it has no effect without accel_power.batches",
+                hint=f"Set batches, or leave {name} out.",
+            )

@@ -273,7 +273,7 @@ GOOD = {
     "--tol": ["0.1", "1e-9"],
     "--seed": ["7", "0"],
     "--which": ["LM", "sa", "BE"],
-    "--solver": ["lanczos", "arpack", "deflated_power", "accel_power"],
+    "--solver": ["lanczos", "arpack", "deflated_power", "accel_power", "lobpcg"],
     "--certify": ["none", "sketch", "full"],
     "--max-matvecs": ["1", "5", "40", "inf"],
     "--max-seconds": ["0.001", "1"],

@@ -39,7 +39,7 @@ def checks() -> Iterator[Any]:
 
 
 def test_the_bundled_solvers_are_found() -> None:
-    assert {"lanczos", "arpack", "deflated_power", "accel_power"} <= set(bundled_solvers())
+    assert {"lanczos", "arpack", "deflated_power", "accel_power", "lobpcg"} <= set(bundled_solvers())
 
 
 @pytest.mark.parametrize("check", list(checks()))

@@ -9,7 +9,7 @@ from torch import nn
 
 import eigencore
 
-SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power")
+SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power", "lobpcg")
 
 
 def spectral(values: np.ndarray, seed: int = 0) -> np.ndarray:

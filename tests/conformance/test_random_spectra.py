@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 SPECTRA = 1000
 CAP = 600
-SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power")
+SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power", "lobpcg")
 
 
 def subject(solver: str, turn: int) -> SolverSubject:

@@ -132,7 +132,7 @@ def test_the_hooks_are_those_of_the_specification():
 def test_the_bundled_plugins_are_discovered_like_any_other(site):
     assert {one.name for one in registry().records} >= BUNDLED
     assert {one.distribution for one in registry().records if one.name in BUNDLED} == {"eigencore"}
-    assert {"lanczos", "arpack", "deflated_power", "accel_power"} <= set(names(SolverEntry))
+    assert {"lanczos", "arpack", "deflated_power", "accel_power", "lobpcg"} <= set(names(SolverEntry))
     assert registry().find(BackendEntry, "torch").extra == "torch"
 
 

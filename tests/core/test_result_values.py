@@ -31,7 +31,8 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "deflated_power": {},
     "deflated_power-single": {"block": False},
     "accel_power": {},
-    "accel_power-LA": {"which": "LA"},
+    "lobpcg": {},
+    "lobpcg-LA": {"which": "LA"},
 }
 NAMES = [
     pytest.param(one, marks=pytest.mark.slow) if one == "deflated_power-single" else one for one in SOLVERS
@@ -89,7 +90,7 @@ def test_twenty_results_take_the_memory_of_their_vectors(library: Library, name:
     assert vectors <= bytes_held(results) <= 1.05 * vectors + 20 * 2000
 
 
-@pytest.mark.parametrize("name", ["accel_power", "accel_power-LA"])
+@pytest.mark.parametrize("name", ["accel_power", "lobpcg", "lobpcg-LA"])
 def test_a_single_pair_takes_the_memory_of_its_vector(name: str) -> None:
     result = solved(LIBRARIES[0], name, k=1)
     assert result.status is Status.CONVERGED

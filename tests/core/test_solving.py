@@ -534,7 +534,7 @@ def test_numbers_of_a_solver_that_are_not_finite_are_never_returned() -> None:
         (
             {"solver": "accel_power", "which": "BE"},
             UsageError,
-            "which is BE; accel_power finds LM, LA, SA only",
+            "which is BE; accel_power finds LM only",
         ),
     ],
 )

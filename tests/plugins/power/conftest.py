@@ -20,7 +20,7 @@ from eigencore.testing.gallery import HOST
 
 @dataclass(frozen=True)
 class SolverRun:
-    """The last snapshot, its products, and whether all pairs converged and the solver was settled."""
+    """The last snapshot, its products, and whether all pairs converged."""
 
     last: Snapshot
     products: int
@@ -30,7 +30,7 @@ class SolverRun:
 def has_converged(operator: LinearOperator, request: Request, snapshot: Snapshot) -> bool:
     floor = precision_floor(arrays.eps(operator), snapshot.norm)
     passed = snapshot.residuals <= request.thresholds(snapshot.values, floor)
-    return len(passed) == request.k and bool(np.all(passed)) and snapshot.settled
+    return len(passed) == request.k and bool(np.all(passed))
 
 
 def drive(
@@ -42,7 +42,7 @@ def drive(
     most: int = 3000,
     state: Any = None,
 ) -> SolverRun:
-    """Requests snapshots until k pairs pass and the solver is settled, or `most` products are made."""
+    """Requests snapshots until k pairs pass, or `most` products are made."""
     counted = counting(operator)
     snapshots: Iterator[Snapshot] = solver(counted, request, options, state=state)
     for last in snapshots:

@@ -115,7 +115,7 @@ def test_an_update_starts_with_the_requested_vectors_and_keeps_the_previous_ones
     parts = [library.array(part) for part in np.split(skew @ X, [5])]
     blocks = [multiply(operator, part, 8.0)[0] for part in parts]
     values = np.linalg.eigvalsh(X @ CASE.exact(library).matmat(X.T)) / 8
-    kept = locally_optimal_update(operator, blocks, leading)
+    kept = locally_optimal_update(operator, blocks, leading.order)
     H = arrays.to_host(kept.X @ kept.AX.T)
     assert kept.width == 6
     assert defect(kept.X) < 100 * library.eps
@@ -129,7 +129,7 @@ def test_an_update_starts_with_the_requested_vectors_and_keeps_the_previous_ones
         np.linalg.norm(previous, axis=1),
         rtol=1e-5,
     )
-    assert locally_optimal_update(operator, blocks[:1], Request(5, which)).width == 5
+    assert locally_optimal_update(operator, blocks[:1], Request(5, which).order).width == 5
 
 
 @LIBRARIES
