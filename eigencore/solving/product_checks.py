@@ -90,6 +90,8 @@ class ProductChecks:
         if shape != V.shape:
             found = f"is a {type(AV).__name__}" if shape is None else f"has shape {tuple(shape)}"
             raise OperatorError(f"a product {found}; expected an array of shape {tuple(V.shape)}")
+        if not arrays.namespace(AV).isdtype(AV.dtype, "numeric"):
+            raise OperatorError(f"a product can't be used: it contains {AV.dtype}; expected numbers")
         if test and not arrays.is_finite(AV, self._space):
             raise self._not_finite(V)
 
