@@ -55,10 +55,10 @@ def start_vector(request: Request, operator: LinearOperator, *, mixed: bool) -> 
     if given is not None and (given.ndim == 2 or not mixed):
         return given, 0.0
     x = arrays.random_normal(generator(request.seed, "start"), (n,), operator)
-    x = x / arrays.norm(x)
+    x = x / arrays.norm(x, operator)
     if given is None:
         return x, 1.0
     # A known vector added to a random one makes a small part along an eigenvector less probable.
-    both = given / arrays.norm(given) + RANDOM_PART * x
-    length = arrays.norm(both)
+    both = given / arrays.norm(given, operator) + RANDOM_PART * x
+    length = arrays.norm(both, operator)
     return both / length, RANDOM_PART / length
