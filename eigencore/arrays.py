@@ -1,4 +1,4 @@
-"""All access to the Python array API: namespaces, transfers to and from the host, random arrays, safe norms.
+"""All access to the Python array API: namespaces, transfers to and from the host, random numbers, safe norms.
 
 Small projected problems are solved on the host in float64. Arrays are transferred to the host only by the
 functions `to_host`, `to_host_at_once`, `scalar`, `norm`, `safe_norm` and `is_finite`. Each transfer waits for
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, TypeGuard
+from zlib import crc32
 
 import array_api_compat as compat
 import array_api_extra as xpx
@@ -133,6 +134,28 @@ def trimmed(x: Array) -> Array:
 def zeros(shape: tuple[int, ...], space: Space) -> Array:
     """An array of zeros in the space."""
     return space.xp.zeros(shape, dtype=space.dtype, device=space.device)
+
+
+def generator(seed: int, purpose: str, *count: int) -> np.random.Generator:
+    """A generator whose stream depends on all arguments, and is independent of that of any other arguments.
+
+    Streams must not repeat each other: a random vector that checks an answer proves nothing if it is the one
+    that the answer was computed from. Keys such as `default_rng([seed, count])` are unsafe, because
+    `default_rng([seed, 0])` is `default_rng(seed)`: trailing zeros are padding. Spawn keys are not padded.
+
+    Args:
+        seed: the seed of the run, at least 0.
+        purpose: what the numbers are for, as in "start vector".
+        count: how many streams were drawn for this purpose before.
+
+    Example:
+        from eigencore import arrays
+
+        first, second = (arrays.generator(0, "noise", count).standard_normal() for count in (0, 1))
+        assert first != second
+    """
+    key = (crc32(purpose.encode()), *count)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def random_normal(rng: np.random.Generator, shape: tuple[int, ...], space: Space) -> Array:

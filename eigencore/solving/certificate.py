@@ -18,7 +18,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import NotFiniteError
-from eigencore.randomness import generator
 from eigencore.request import Request, precision_floor
 from eigencore.results import Certificate
 
@@ -232,7 +231,7 @@ def _sketch(
 def _weights(estimates: Floats, seed: int) -> tuple[Floats, float]:
     """Gaussian weights (k, s) divided by the estimates, in units of the largest estimate; and that unit."""
     unit = float(np.max(estimates)) or 1.0
-    drawn = generator(seed, "certificate").standard_normal((len(estimates), SKETCHES))
+    drawn = arrays.generator(seed, "certificate").standard_normal((len(estimates), SKETCHES))
     return drawn * (unit / np.where(estimates > 0, estimates, unit))[:, None], unit
 
 

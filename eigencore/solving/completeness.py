@@ -24,7 +24,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot
-from eigencore.randomness import generator
 from eigencore.request import Request
 from eigencore.results import Certificate
 from eigencore.solving.chain import Chain, ChainEnd
@@ -282,7 +281,9 @@ class CompletenessSearch:
         if products <= 0 or self._stopped():
             return True, None
         n, k = self.operator.shape[0], len(snapshot.values)
-        x = arrays.random_normal(generator(self.request.seed, "chain", self.chains), (n,), self.operator)
+        x = arrays.random_normal(
+            arrays.generator(self.request.seed, "chain", self.chains), (n,), self.operator
+        )
         self.chains, self._remaining = self.chains + 1, self._remaining / 2
         asked = {
             hidden.end.sign: ChainEnd(hidden.end.sign, _threshold_in_complement(snapshot, hidden))

@@ -37,7 +37,6 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import NotFiniteError
 from eigencore.interfaces import LinearOperator
-from eigencore.randomness import generator
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ class Basis:
 
     def add_random(self, seed: int) -> None:
         """Adds a random pending direction, a different one each time."""
-        rng = generator(seed, "lanczos", self.drawn)
+        rng = arrays.generator(seed, "lanczos", self.drawn)
         self.one_chain = False
         self.drawn += 1
         self.add(arrays.random_normal(rng, self.operator.shape[:1], self.operator))

@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from eigencore import Request, Snapshot, solve
+from eigencore import Request, Snapshot, arrays, solve
 from eigencore.interfaces import Evidence
 from eigencore.operators import as_operator
-from eigencore.randomness import generator
 from eigencore.results import Certificate
 from eigencore.solving.chain import Chain, ChainEnd
 from eigencore.solving.completeness import (
@@ -151,7 +150,7 @@ MATRIX = (VECTORS * SPECTRUM) @ VECTORS.T
 
 def chain(known: list[int], ends: dict[int, float], seed: int = 0, eta: float = 0.01) -> Chain:
     """A chain in the complement of the eigenvectors with these indices, not begun."""
-    x = generator(seed, "test").standard_normal(N)
+    x = arrays.generator(seed, "test").standard_normal(N)
     asked = tuple(ChainEnd(sign, t) for sign, t in ends.items())
     bound = smallest_part(N - len(known), eta)
     return Chain(as_operator(MATRIX), VECTORS[:, known], x, asked, bound, 9.0)
