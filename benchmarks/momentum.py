@@ -20,8 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from eigencore import EigenResult, solve
-from eigencore.randomness import generator
+from eigencore import EigenResult, arrays, solve
 from eigencore.testing.gallery import Case, filled
 from eigencore_power import lobpcg, momentum
 
@@ -72,7 +71,7 @@ def best_by_hand(seeds: int, spectrum: Any, k: int, tol: float, gap: float) -> f
 
 def dynamic(spectrum: Any, tol: float, seed: int) -> int:
     """The products of the dynamic momentum of Austin, Pollock and Zhu, from the start vector of `solve`."""
-    x = generator(seed, "start").standard_normal(len(spectrum))
+    x = arrays.generator(seed, "start").standard_normal(len(spectrum))
     x, before, size, r, last = x / np.linalg.norm(x), np.zeros(len(spectrum)), 1.0, 0.0, np.inf
     for count in range(1, MOST):
         v = spectrum * x

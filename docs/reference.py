@@ -50,7 +50,8 @@ PYTHON: dict[str, tuple[Any, ...]] = {
 PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
-        *(interfaces.NotedOperator, interfaces.CachingOperator, interfaces.Solver, interfaces.Snapshot),
+        *(interfaces.NotedOperator, interfaces.CachingOperator, interfaces.ShardedSpace),
+        *(interfaces.Solver, interfaces.Snapshot),
         interfaces.Evidence,
     ),
     "Backends": (

@@ -1,13 +1,19 @@
-"""All access to the Python array API: namespaces, transfers to and from the host, random arrays, safe norms.
+"""All access to the Python array API: namespaces, transfers to and from the host, random numbers, safe norms.
 
-Small projected problems are solved on the host in float64. Arrays are transferred only by functions of this
-module.
+Small projected problems are solved on the host in float64. Arrays are transferred to the host only by the
+functions `to_host`, `to_host_at_once`, `scalar`, `norm`, `safe_norm` and `is_finite`. Each transfer waits for
+the device, so that a solver makes one per product: it computes on the device what it wants to know of a
+product, and has it brought over by `to_host_at_once`.
+
+A dot product or norm of vectors that may be shards (see `eigencore.space.ShardedSpace`) is a sum over the
+processes: `total` adds up, and the norms do it themselves if they are given the space.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+from zlib import crc32
 
 import array_api_compat as compat
 import array_api_extra as xpx
@@ -16,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.space import Array, Floats, Space
+    from eigencore.space import Array, Floats, LinearOperator, ShardedSpace, Space
 
 # A whole basis is rewritten in place in chunks of this many columns: few enough for a processor's cache,
 # enough to make the overhead of a call negligible.
@@ -52,6 +58,22 @@ def to_host(x: Array) -> Floats:
     elif compat.is_cupy_array(x):
         x = x.get()
     return np.array(x, dtype=np.float64)
+
+
+def to_host_at_once(*parts: Array) -> list[Floats]:
+    """Copies of several small arrays of one data type and device, brought to the host in one transfer.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        overlaps, length = arrays.to_host_at_once(np.ones((2, 3)), np.asarray(4.0))
+        assert overlaps.shape == (2, 3) and length == 4
+    """
+    xp = namespace(*parts)
+    whole = to_host(xp.concat([xp.reshape(part, (-1,)) for part in parts]))
+    ends = np.cumsum([math.prod(part.shape) for part in parts])[:-1]
+    return [one.reshape(part.shape) for one, part in zip(np.split(whole, ends), parts, strict=True)]
 
 
 def from_host(x: Floats, space: Space) -> Array:
@@ -114,9 +136,63 @@ def zeros(shape: tuple[int, ...], space: Space) -> Array:
     return space.xp.zeros(shape, dtype=space.dtype, device=space.device)
 
 
+def generator(seed: int, purpose: str, *count: int) -> np.random.Generator:
+    """A generator whose stream depends on all arguments, and is independent of that of any other arguments.
+
+    Streams must not repeat each other: a random vector that checks an answer proves nothing if it is the one
+    that the answer was computed from. Keys such as `default_rng([seed, count])` are unsafe, because
+    `default_rng([seed, 0])` is `default_rng(seed)`: trailing zeros are padding. Spawn keys are not padded.
+
+    Args:
+        seed: the seed of the run, at least 0.
+        purpose: what the numbers are for, as in "start vector".
+        count: how many streams were drawn for this purpose before.
+
+    Example:
+        from eigencore import arrays
+
+        first, second = (arrays.generator(0, "noise", count).standard_normal() for count in (0, 1))
+        assert first != second
+    """
+    key = (crc32(purpose.encode()), *count)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
 def random_normal(rng: np.random.Generator, shape: tuple[int, ...], space: Space) -> Array:
-    """Independent standard normal numbers, the same in every library: drawn on the host in float64."""
-    return from_host(rng.standard_normal(shape), space)
+    """Independent standard normal numbers, the same in every library: drawn on the host in float64.
+
+    In a space of shards, the array (n, ...) is drawn whole, and the rows of this process are returned.
+    """
+    return from_host(shard(rng.standard_normal(shape), space), space)
+
+
+def is_sharded(space: Space | None) -> TypeGuard[ShardedSpace]:
+    """Whether the vectors of a space are shards of whole vectors."""
+    return hasattr(space, "shard") and hasattr(space, "sum")
+
+
+def total(x: Array, space: Space | None) -> Array:
+    """The sum of a small array over the processes that hold the shards of a vector; x itself without shards.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays, as_operator
+
+        u, v, operator = np.ones(3), np.ones(3), as_operator(np.eye(3))
+        print(arrays.scalar(arrays.total(u @ v, operator)))
+    """
+    return space.sum(x) if is_sharded(space) else x
+
+
+def shard(x: Floats, space: Space) -> Floats:
+    """The rows that this process holds, of a host array (n, ...); x itself in a space without shards."""
+    return space.shard(x) if is_sharded(space) else x
+
+
+def local_rows(operator: LinearOperator) -> int:
+    """The number of rows that vectors have in this process: n without shards."""
+    n = operator.shape[0]
+    return len(operator.shard(np.empty(n))) if is_sharded(operator) else n
 
 
 def writeable(space: Space) -> bool:
@@ -129,6 +205,20 @@ def writeable(space: Space) -> bool:
         assert arrays.writeable(as_operator(np.eye(3)))
     """
     return bool(compat.is_writeable_array(zeros((1,), space)))
+
+
+def on_processor(x: Array) -> bool:
+    """Whether x is in the memory of a processor, rather than of an accelerator.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        assert arrays.on_processor(np.ones(3))
+    """
+    if compat.is_torch_array(x):
+        return bool(x.device.type == "cpu")
+    return not (compat.is_cupy_array(x) or compat.is_jax_array(x))
 
 
 def write(x: Array, index: Any, value: Array) -> Array:
@@ -147,23 +237,58 @@ def scalar(x: Array) -> float:
     return float(x)
 
 
-def norm(x: Array) -> float:
-    """The Euclidean norm (Frobenius for a block), correct even if the squares overflow or underflow."""
+def norm(x: Array, space: Space | None = None) -> float:
+    """The Euclidean norm (Frobenius for a block), correct even if the squares overflow or underflow.
+
+    Args:
+        space: the space of x, if x may be a shard: the norm is then that of the whole.
+    """
+    return safe_norm(scalar(quick_norm(x, space)), x, space)
+
+
+def quick_norm(x: Array, space: Space | None = None) -> Array:
+    """The norm of x as an array () on the device, for `safe_norm`: its squares may overflow or underflow."""
     xp = namespace(x)
     with np.errstate(over="ignore", under="ignore"):
-        plain = float(xp.linalg.vector_norm(x))
+        own = xp.linalg.vector_norm(x)
+        return xp.sqrt(total(own * own, space)) if is_sharded(space) else own
+
+
+def safe_norm(quick: float, x: Array, space: Space | None = None) -> float:
+    """The norm of x, from that of `quick_norm` on the host: correct even if that one is not.
+
+    It transfers numbers only if `quick` is near the limits of the data type. If x is not finite, neither is
+    the norm.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        x = np.full(4, 1e30, dtype=np.float32)
+        print(arrays.safe_norm(arrays.scalar(arrays.quick_norm(x)), x))
+    """
+    xp = namespace(x)
     limits = xp.finfo(x.dtype)
-    if math.sqrt(limits.smallest_normal) * 1e4 < plain < math.sqrt(limits.max) * 1e-4:
-        return plain
-    largest = float(xp.max(xp.abs(x))) if x.shape[0] else 0.0
-    if largest == 0 or not math.isfinite(largest):
-        return largest
-    return largest * float(xp.linalg.vector_norm(x / largest))
+    if math.sqrt(limits.smallest_normal) * 1e4 < quick < math.sqrt(limits.max) * 1e-4:
+        return quick
+    zero = xp.zeros((), dtype=x.dtype, device=device_of(x))
+    # Over shards, the sum of the largest numbers takes the place of the largest one.
+    unit = total(xp.max(xp.abs(x)) if math.prod(x.shape) else zero, space)
+    with np.errstate(invalid="ignore"):  # infinity over infinity
+        scaled = quick_norm(x / xp.where(unit > 0, unit, zero + 1), space)
+    largest, length = (float(one) for one in to_host_at_once(unit, scaled))
+    return largest * length if 0 < largest < math.inf else largest
 
 
-def is_finite(x: Array) -> bool:
-    """Whether all numbers are finite. A finite sum shows it; otherwise each number is tested."""
+def is_finite(x: Array, space: Space | None = None) -> bool:
+    """Whether all numbers are finite. A finite sum shows it; otherwise each number is tested.
+
+    Args:
+        space: the space of x, if x may be a shard: the answer is then the same in every process.
+    """
     xp = namespace(x)
     with np.errstate(over="ignore", invalid="ignore"):
-        total = float(xp.sum(x))
-    return math.isfinite(total) or bool(xp.all(xp.isfinite(x)))
+        if math.isfinite(scalar(total(xp.sum(x), space))):
+            return True
+    bad = xp.astype(xp.logical_not(xp.all(xp.isfinite(x))), x.dtype)
+    return scalar(total(bad, space)) == 0

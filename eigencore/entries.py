@@ -77,6 +77,9 @@ class SolverEntry(Entry):
         warm_start: whether it uses a block of start vectors, so that a good one saves products.
         partial: whether it yields snapshots as it proceeds; otherwise it yields one, at the end.
         on_device: whether it works on the operator's device; otherwise it works on the host.
+        refuses_non_finite: whether it raises NotFiniteError when a product is not finite, before it changes
+            what its last snapshot refers to. The core then doesn't test its products, each of which would
+            take a transfer to the host.
 
     Example:
         from eigencore import SolverEntry, hookimpl
@@ -90,6 +93,7 @@ class SolverEntry(Entry):
     warm_start: bool = True
     partial: bool = True
     on_device: bool = True
+    refuses_non_finite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from eigencore.space import CachingOperator as CachingOperator
 from eigencore.space import LinearOperator as LinearOperator
 from eigencore.space import MinibatchOperator as MinibatchOperator
 from eigencore.space import NotedOperator as NotedOperator
+from eigencore.space import ShardedSpace as ShardedSpace
 from eigencore.space import Space as Space
 
 if TYPE_CHECKING:

@@ -63,12 +63,16 @@ class Request:
         for name, plain in (("k", int), ("tol", float), ("seed", int)):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
-    def check_size(self, n: int) -> None:
+    def check_size(self, n: int, rows: int | None = None) -> None:
         """Checks the request against an operator of n rows.
 
+        Args:
+            rows: the rows of a vector, if it is a shard; None: n.
+
         Raises:
-            UsageError: k is larger than n, or `start` does not have n rows.
+            UsageError: k is larger than n, or `start` has another number of rows.
         """
+        rows = n if rows is None else rows
         if self.k > n:
             raise UsageError(
                 f"k is {self.k}, but the operator has only {n} eigenvalues", hint=f"Ask for k <= {n}."
@@ -76,10 +80,11 @@ class Request:
         if self.start is None:
             return
         shape = tuple(self.start.shape) if hasattr(self.start, "shape") else None
-        if shape is None or len(shape) not in (1, 2) or shape[0] != n:
+        if shape is None or len(shape) not in (1, 2) or shape[0] != rows:
             given = f"is of type {type(self.start).__name__}" if shape is None else f"has shape {shape}"
             raise UsageError(
-                f"start {given}; expected an array of shape ({n},), or ({n}, b) with one vector per column"
+                f"start {given}; expected an array of shape ({rows},), or ({rows}, b) with one vector per "
+                "column"
             )
 
     def order(self, values: Floats) -> npt.NDArray[np.int64]:

@@ -43,6 +43,27 @@ class LinearOperator(Space, Protocol):
 
 
 @runtime_checkable
+class ShardedSpace(Space, Protocol):
+    """A space whose vectors are cut into shards, one in each of several processes that run the same program.
+
+    The `shape` of an operator is that of the whole: n rows. Its vectors (n,) and blocks (n, b) are arrays of
+    fewer rows, those of this process. Dot products and norms are sums over the processes, and every process
+    takes the same decisions, because it sees the same sums. A space without these two methods is not cut.
+
+    A limit on time must not end the solve in one process alone: limit the products instead.
+    """
+
+    def sum(self, x: Array, /) -> Array:
+        """The sum of x, a small array of any shape, over the processes: the same bits in each of them."""
+
+    def shard(self, x: Floats, /) -> Floats:
+        """The rows of this process, from a host array (n, ...). Random vectors are drawn whole, then cut.
+
+        So the numbers are the same however many processes there are.
+        """
+
+
+@runtime_checkable
 class MinibatchOperator(LinearOperator, Protocol):
     """An operator that is a mean over data and can be estimated from a random sample of the batches."""
 

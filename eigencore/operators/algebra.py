@@ -110,7 +110,7 @@ def project(A: LinearOperator, V: Array) -> LinearOperator:
     V = _like(A, V, "V", 2)
 
     def outside(X: Array) -> Array:
-        return X - V @ (V.T @ X)
+        return X - V @ arrays.total(V.T @ X, A)
 
     return _derived(A, lambda X, product: outside(product(A)(outside(X))))
 
@@ -123,7 +123,7 @@ def restrict(A: LinearOperator, where: slice | Sequence[int]) -> LinearOperator:
         where: a slice, a sequence of distinct indices, or a boolean mask.
 
     Raises:
-        UsageError: there are no indices, or some are out of range or repeated.
+        UsageError: there are no indices, or some are out of range or repeated; or the vectors are shards.
 
     Example:
         import numpy as np
@@ -134,6 +134,8 @@ def restrict(A: LinearOperator, where: slice | Sequence[int]) -> LinearOperator:
         print(block.matmat(np.eye(2)))
     """
     n = A.shape[0]
+    if arrays.is_sharded(A):
+        raise UsageError("an operator on shards can't be restricted")
     try:
         chosen = np.atleast_1d(np.arange(n)[where])
     except IndexError:
@@ -187,6 +189,7 @@ def _derived(
         dtype=A.dtype,
         device=A.device,
         matmat=lambda V: apply(V, lambda operator: operator.matmat),
+        space=A,
         notes=lambda: tuple(dict.fromkeys(note for operator in (A, *also) for note in notes_of(operator))),
         release=lambda needed: release(A, *also, needed=needed),
     )
@@ -206,8 +209,9 @@ def _refuse_unless_compatible(A: LinearOperator, B: LinearOperator) -> None:
 
 def _like(A: LinearOperator, x: Array, name: str, ndim: int) -> Array:
     """x in the library, data type and device of A. Raises UsageError if its shape does not fit."""
-    if len(x.shape) != ndim or x.shape[0] != A.shape[0]:
-        expected = f"({A.shape[0]},)" if ndim == 1 else f"({A.shape[0]}, k)"
+    rows = arrays.local_rows(A)
+    if len(x.shape) != ndim or x.shape[0] != rows:
+        expected = f"({rows},)" if ndim == 1 else f"({rows}, k)"
         raise UsageError(f"{name} has shape {tuple(x.shape)}; expected {expected}")
     if getattr(x, "requires_grad", False):
         x = x.detach()

@@ -14,7 +14,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.interfaces import LinearOperator, NotedOperator
-from eigencore.space import Array
+from eigencore.space import Array, Space
 
 
 class FunctionOperator:
@@ -28,6 +28,7 @@ class FunctionOperator:
         notes: returns facts about the products, as in `interfaces.NotedOperator`.
         release: frees what `matvec` and `matmat` keep between products, as `CachingOperator.release` does;
             None: they keep nothing.
+        space: a space of shards that the vectors belong to (see `ShardedSpace`), or any other space.
 
     Example:
         import array_api_compat.numpy as xp
@@ -48,10 +49,13 @@ class FunctionOperator:
         matmat: Callable[[Array], Array] | None = None,
         notes: Callable[[], tuple[str, ...]] = tuple,
         release: Callable[[int | None], None] | None = None,
+        space: Space | None = None,
     ):
         self._matvec, self._matmat, self._notes, self._release = matvec, matmat, notes, release
         self.shape = (n, n)
         self.xp, self.dtype, self.device = xp, dtype, device
+        if arrays.is_sharded(space):
+            self.sum, self.shard = space.sum, space.shard
 
     def matvec(self, v: Array, /) -> Array:
         return self._matvec(v)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from eigencore import arrays
 from eigencore.errors import Culprit, EigencoreError, OperatorError, blame
 from eigencore.interfaces import LinearOperator, MinibatchOperator
 from eigencore.operators.caching import release
@@ -52,6 +53,8 @@ class CountingOperator:
         self._A, self._before, self._after, self._failed = A, before, after, failed
         self._after_sample = after_sample or after
         self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
+        if arrays.is_sharded(A):
+            self.sum, self.shard = A.sum, A.shard
         self.matvecs = 0.0
 
     def matvec(self, v: Array, /) -> Array:
@@ -117,6 +120,7 @@ class CountingMinibatchOperator(CountingOperator):
             dtype=sample.dtype,
             device=sample.device,
             matmat=lambda V: apply(sample.matmat, V.shape[1], V),
+            space=sample,
         )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.randomness import generator
+from eigencore.errors import NotFiniteError
 from eigencore.request import Request, precision_floor
 from eigencore.results import Certificate
 
@@ -68,14 +68,14 @@ def certificate_bytes(operator: LinearOperator, level: str, k: int) -> int:
     return 4 * products_needed(level, k) * operator.shape[0] * itemsize
 
 
-def ungraded(claim: Claim, request: Request, eps: float, why: str) -> Grade:
+def ungraded(operator: LinearOperator, claim: Claim, request: Request, why: str) -> Grade:
     """A grade that relies on the solver's estimates alone; `why` gives the reason for that."""
-    floor = precision_floor(eps, claim.norm)
+    floor = precision_floor(arrays.eps(operator), claim.norm)
     thresholds = request.thresholds(claim.values, floor)
     decided = _floor_decides(claim.estimates, request.tol * np.abs(claim.values), thresholds)
     certificate = Certificate(
         level="none",
-        orthogonality=_orthogonality(_gram(claim.vectors)),
+        orthogonality=_orthogonality(arrays.to_host(_gram(operator, claim.vectors))),
         floor=floor,
         floor_decided=decided,
         not_proved=f"{NOTHING_PROVED} ({why})",
@@ -104,7 +104,7 @@ def certify(
     needed = products_needed(level, k)
     if level == "none" or needed > allowance:
         why = "certify is none" if level == "none" else "the budget left no products for a certificate"
-        return ungraded(claim, request, eps, why)
+        return ungraded(operator, claim, request, why)
     measure = bool(np.any(request.thresholds(claim.values, static) < MAY_DECIDE * eps * claim.norm))
     if _is_full(level, k):
         room = needed + 1 <= allowance
@@ -147,9 +147,9 @@ def _full(
     AV = operator.matmat(claim.vectors)
     spent += k
     R = AV - claim.vectors * arrays.from_host(claim.values, operator)
-    gram = _gram(claim.vectors)
+    gram, squares = _gram_and_squares(operator, claim.vectors, R)
     lengths = np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
-    residuals = np.array([arrays.norm(R[:, i]) for i in range(k)]) / lengths
+    residuals = squares.column_norms / lengths
     measured, passed = floor is not None, claim.estimates <= request.thresholds(claim.values, static)
     floor = static if floor is None else floor
     # An estimate and the exact norm differ by rounding, so a pair may meet its threshold by only one of them.
@@ -166,7 +166,7 @@ def _full(
             level="full",
             matvecs=spent,
             exact=True,
-            bound=_spectral_norm(R) / _smallest_singular_value(gram),
+            bound=squares.spectral_norm / _smallest_singular_value(gram),
             confidence=1.0,
             orthogonality=_orthogonality(gram),
             floor=floor,
@@ -201,9 +201,9 @@ def _sketch(
     combined = claim.vectors @ arrays.from_host(weights, operator)
     expected = claim.vectors @ arrays.from_host(claim.values[:, None] * weights, operator)
     residual = operator.matmat(combined) - expected
-    gram = _gram(claim.vectors)
+    gram, squares = _gram_and_squares(operator, claim.vectors, residual)
 
-    size = math.sqrt(sum(arrays.norm(residual[:, i]) ** 2 for i in range(SKETCHES)))
+    size = float(np.linalg.norm(squares.column_norms))
     allowed = unit * math.sqrt(k * _chi2_quantile(CONFIDENCE)) + static * float(np.linalg.norm(weights))
     if size > allowed:
         if spent + k > allowance:
@@ -211,7 +211,7 @@ def _sketch(
         room, known = spent + k + 1 <= allowance, floor if measure else None
         grade = _full(operator, claim, request, static, measure=room, room=room, spent=spent, floor=known)
         return replace(grade, certificate=replace(grade.certificate, contradicted=True))
-    bound = _spectral_norm(residual) / math.sqrt(_chi2_quantile(1 - CONFIDENCE))
+    bound = squares.spectral_norm / math.sqrt(_chi2_quantile(1 - CONFIDENCE))
     return Grade(
         claim.estimates,
         claim.estimates <= thresholds,
@@ -231,7 +231,7 @@ def _sketch(
 def _weights(estimates: Floats, seed: int) -> tuple[Floats, float]:
     """Gaussian weights (k, s) divided by the estimates, in units of the largest estimate; and that unit."""
     unit = float(np.max(estimates)) or 1.0
-    drawn = generator(seed, "certificate").standard_normal((len(estimates), SKETCHES))
+    drawn = arrays.generator(seed, "certificate").standard_normal((len(estimates), SKETCHES))
     return drawn * (unit / np.where(estimates > 0, estimates, unit))[:, None], unit
 
 
@@ -260,7 +260,10 @@ def _measured_floor(operator: LinearOperator, claim: Claim, static: float, Av: A
     at most LARGEST_FLOOR ||A||.
     """
     s, v = 3.3, claim.vectors[:, 0]
-    return max(static, min(3 * arrays.norm(operator.matvec(v * s) / s - Av), LARGEST_FLOOR * claim.norm))
+    error = arrays.norm(operator.matvec(v * s) / s - Av, operator)
+    if not math.isfinite(error):
+        raise NotFiniteError("a product is not finite")
+    return max(static, min(3 * error, LARGEST_FLOOR * claim.norm))
 
 
 def _is_full(level: str, k: int) -> bool:
@@ -273,8 +276,43 @@ def _chi2_quantile(probability: float) -> float:
     return float(chdtri(SKETCHES, 1 - probability))
 
 
-def _gram(V: Array) -> Floats:
-    return arrays.to_host(V.T @ V)
+@dataclass(frozen=True)
+class _Squares:
+    """R'R (b, b) of a block R of residuals, in units of `unit` squared."""
+
+    unit: float
+    gram: Floats
+
+    @property
+    def column_norms(self) -> Floats:
+        return np.asarray(self.unit * np.sqrt(np.maximum(np.diag(self.gram), 0.0)))
+
+    @property
+    def spectral_norm(self) -> float:
+        return self.unit * math.sqrt(max(float(np.linalg.eigvalsh(self.gram)[-1]), 0.0))
+
+
+def _gram_and_squares(operator: LinearOperator, V: Array, R: Array) -> tuple[Floats, _Squares]:
+    """V'V and R'R, in one transfer to the host.
+
+    Raises:
+        NotFiniteError: R is not finite.
+    """
+    xp = operator.xp
+    zero = arrays.zeros((), operator)
+    # In units of its largest number (of the sum of the largest ones of all shards), R'R does not overflow.
+    largest = arrays.total(xp.max(xp.abs(R)) if R.shape[0] else zero, operator)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = R / xp.where(largest > 0, largest, zero + 1)
+        parts = _gram(operator, V), _gram(operator, scaled), largest
+    gram, squares, unit = arrays.to_host_at_once(*parts)
+    if not (math.isfinite(unit) and np.all(np.isfinite(squares))):
+        raise NotFiniteError("a product is not finite")
+    return gram, _Squares(float(unit), squares)
+
+
+def _gram(operator: LinearOperator, V: Array) -> Array:
+    return arrays.total(V.T @ V, operator)
 
 
 def _orthogonality(gram: Floats) -> float:
@@ -284,11 +322,6 @@ def _orthogonality(gram: Floats) -> float:
 def _smallest_singular_value(gram: Floats) -> float:
     """The smallest singular value of V, from V'V: Kahan's bound is divided by it if V is not orthonormal."""
     return math.sqrt(max(float(np.linalg.eigvalsh(gram)[0]), np.finfo(float).tiny))
-
-
-def _spectral_norm(R: Array) -> float:
-    unit = max(arrays.norm(R[:, i]) for i in range(R.shape[1])) or 1.0
-    return unit * math.sqrt(max(float(np.linalg.eigvalsh(_gram(R / unit))[-1]), 0.0))
 
 
 def _floor_decides(residuals: Floats, relative: Floats, thresholds: Floats) -> bool:

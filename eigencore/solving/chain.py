@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
+from eigencore.errors import NotFiniteError
 from eigencore.solving.recurrence import BISECTIONS, ROUNDING
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         x = self._outside(self._outside(self.start))
-        self._v, self._before = x / arrays.norm(x), None
+        self._v, self._before = x / arrays.norm(x, self.operator), None
         for end in self.ends:
             end.total = 1.0 * self._v
 
@@ -91,14 +92,26 @@ class Chain:
         return ROUNDING * arrays.eps(self.operator) * self.norm
 
     def step(self) -> None:
-        """Makes one product, and examines each end."""
-        w = self._outside(self.operator.matvec(self._v))
-        alpha = arrays.scalar(self._v @ w)
-        w = w - alpha * self._v
-        if self._before is not None:
-            w = w - self.betas[-1] * self._before
-        w = self._outside(w)
-        beta, before = arrays.norm(w), self.betas[-1] if self.betas else 0.0
+        """Makes one product, and examines each end.
+
+        Raises:
+            NotFiniteError: the product is not finite.
+        """
+        w, before = self.operator.matvec(self._v), self.betas[-1] if self.betas else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are not finite show in beta
+            w = self._outside(w)
+            along = arrays.total(self._v @ w, self.operator)
+            w = w - along * self._v
+            if self._before is not None:
+                w = w - before * self._before
+            w = self._outside(w)
+        # The only transfer to the host in a step.
+        alpha, quick = (
+            float(one) for one in arrays.to_host_at_once(along, arrays.quick_norm(w, self.operator))
+        )
+        beta = arrays.safe_norm(quick, w, self.operator)
+        if not math.isfinite(beta):
+            raise NotFiniteError("a product is not finite")
         self.alphas.append(alpha)
         self.betas.append(beta)
         self.norm = max(self.norm, abs(alpha), beta)
@@ -129,7 +142,7 @@ class Chain:
 
     def missed(self) -> Array:
         """Directions (n, b) of norm 1 with a large part along missed eigenvectors, one for each such end."""
-        columns = [end.total / arrays.norm(end.total) for end in self.ends if end.found]
+        columns = [end.total / arrays.norm(end.total, self.operator) for end in self.ends if end.found]
         return self.operator.xp.stack(columns, axis=1)
 
     def smallest_excluded(self, end: ChainEnd) -> float:
@@ -156,4 +169,4 @@ class Chain:
 
     def _outside(self, x: Array) -> Array:
         """x less its part in the span of V."""
-        return x - self.V @ (self.V.T @ x)
+        return x - self.V @ arrays.total(self.V.T @ x, self.operator)

@@ -24,7 +24,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot
-from eigencore.randomness import generator
 from eigencore.request import Request
 from eigencore.results import Certificate
 from eigencore.solving.chain import Chain, ChainEnd
@@ -196,6 +195,15 @@ class CompletenessSearch:
         self._recurrence = Recurrence(bound)
         self._remaining = eta if bound else 2 * eta
 
+    def begin_again(self, *, from_pairs: bool) -> None:
+        """Forgets what chains have shown, because the pairs will change.
+
+        Args:
+            from_pairs: whether the solver starts again from the pairs, which no recurrence can tell about.
+        """
+        self._magnitude, self._missed, self._exhausting = -math.inf, False, False
+        self._recurrence.running = self._recurrence.running and not from_pairs
+
     def add(self, snapshot: Snapshot) -> None:
         """Takes the evidence of the next snapshot into account."""
         evidence = snapshot.evidence
@@ -273,7 +281,9 @@ class CompletenessSearch:
         if products <= 0 or self._stopped():
             return True, None
         n, k = self.operator.shape[0], len(snapshot.values)
-        x = arrays.random_normal(generator(self.request.seed, "chain", self.chains), (n,), self.operator)
+        x = arrays.random_normal(
+            arrays.generator(self.request.seed, "chain", self.chains), (n,), self.operator
+        )
         self.chains, self._remaining = self.chains + 1, self._remaining / 2
         asked = {
             hidden.end.sign: ChainEnd(hidden.end.sign, _threshold_in_complement(snapshot, hidden))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import Culprit, EigencoreError, PluginError, UsageError, blame, described
-from eigencore.interfaces import LinearOperator, Snapshot, Solver
+from eigencore.errors import Culprit, EigencoreError, NotFiniteError, blame, described
+from eigencore.interfaces import LinearOperator, Snapshot
 from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
 from eigencore.operators.counting import counting
@@ -29,6 +29,7 @@ from eigencore.solving.callback import ProgressCallback
 from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
 from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.product_checks import ProductChecks
+from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.snapshots import Pace, refuse_malformed, vectors_of
 from eigencore.solving.start import ResumableState
 
@@ -47,38 +48,6 @@ STATUS = {
     Ending.RETURNED: Status.BREAKDOWN,
     Ending.FAILED: Status.BREAKDOWN,
 }
-
-
-@dataclass(frozen=True)
-class SelectedSolver:
-    """A solver with its resolved options. `once`: it yields a single snapshot, at the end."""
-
-    name: str
-    solver: Solver
-    options: Any
-    once: bool = False
-
-    def options_as_dict(self) -> dict[str, Any]:
-        return dict(vars(self.options))
-
-    def start(
-        self, operator: LinearOperator, request: Request, state: Any = None
-    ) -> Generator[Snapshot, Array | None, None]:
-        """The solver's snapshots; the solver is called when the first one is requested.
-
-        Raises:
-            TypeError: the solver returned something else than a generator.
-        """
-        snapshots = self.solver(operator, request, self.options, state=state)
-        if not isinstance(snapshots, Generator):
-            raise TypeError(f"it returned a {type(snapshots).__name__}; expected a generator")
-        yield from snapshots
-
-    def failure(self, error: BaseException) -> BaseException:
-        """The error for an exception of the solver. Only the caller is responsible for an invalid request."""
-        if isinstance(error, UsageError) or not isinstance(error, Exception | SystemExit):
-            return error
-        return blame(error, Culprit.SOLVER, PluginError, f"the solver {self.name} failed")
 
 
 @dataclass
@@ -111,7 +80,7 @@ class Job:
     def __post_init__(self) -> None:
         self.claim = self._no_pairs()
         self._report = ProgressCallback(self.progress)
-        self._checks = ProductChecks(self.operator)
+        self._checks = ProductChecks(self.operator, refused_by_solver=self.selected.refuses_non_finite)
 
     def run(self, resumed: ResumableState | None) -> EigenResult:
         """Runs the solve. There is a result even if the solve fails; `error` then holds the reason."""
@@ -122,14 +91,17 @@ class Job:
             after_sample=self._after_sample,
             failed=_halt,
         )
+        chained = counting(
+            self.operator, before=self.budget.before_product, after=self._after_own_product, failed=_halt
+        )
         fresh = counting(
-            self.operator, before=self.budget.before_certificate, after=self._checks.after, failed=_halt
+            self.operator, before=self.budget.before_certificate, after=self._checks.after_own, failed=_halt
         )
         chains = 0 if resumed is None else resumed.chains
         self._checks.norm = 0.0 if resumed is None else resumed.norm
         if self.complete is not None:
             self.search = CompletenessSearch(
-                counted,
+                chained,
                 self.request,
                 self.complete,
                 start_bound=self.start_bound if resumed is None else 0.0,
@@ -144,6 +116,8 @@ class Job:
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's estimates were too low: continue once, at a quarter of the tolerance.
                 stricter = replace(self.request, tol=self.request.tol / 4)
+                if self.search is not None:
+                    self.search.begin_again(from_pairs=self.selected.once)
                 if self.selected.once:
                     self._close(snapshots)
                     snapshots = self.selected.start(counted, replace(stricter, start=self.claim.vectors))
@@ -154,8 +128,9 @@ class Job:
             state = self._state(chains)
         finally:
             self._close(snapshots)
-        result = self._result(ending, grade, counted.matvecs + fresh.matvecs, fresh.matvecs, state)
-        # The search and the snapshot's functions refer to the counted operator, and that to this job: without
+        matvecs = counted.matvecs + chained.matvecs + fresh.matvecs
+        result = self._result(ending, grade, matvecs, fresh.matvecs, state)
+        # The search and the snapshot's functions refer to counted operators, and these to this job: without
         # these cycles, the operator and its graphs are freed as soon as the caller lets go of them.
         self.last = self.search = None
         return result
@@ -163,6 +138,10 @@ class Job:
     def _after_product(self, V: Array, AV: Array) -> None:
         self.budget.after_product()
         self._checks.after(V, AV)
+
+    def _after_own_product(self, V: Array, AV: Array) -> None:
+        self.budget.after_product()
+        self._checks.after_own(V, AV)
 
     def _after_sample(self, V: Array, AV: Array) -> None:
         self.budget.after_product(sample=True)
@@ -177,6 +156,8 @@ class Job:
             ending = self._consume(snapshots, request)
         except Halt as halt:
             ending, self.error = halt.ending or ending, halt.error
+        except NotFiniteError as error:
+            self.error = self._checks.diagnosis() or self.selected.failure(error)
         except BaseException as error:  # also one that nothing may catch: `solve` raises it
             self.error = self.selected.failure(error)
         if self.last is not before:
@@ -185,6 +166,8 @@ class Job:
             return ending, self._grade(ending, fresh)
         except Halt as halt:
             ending, self.error = halt.ending or Ending.FAILED, halt.error
+        except NotFiniteError as error:
+            ending, self.error = Ending.FAILED, self._checks.diagnosis() or error
         except (Exception, SystemExit) as error:
             ending = Ending.FAILED
             self.error = blame(error, Culprit.CERTIFICATE, EigencoreError, "the certificate failed")
@@ -204,7 +187,7 @@ class Job:
             self.error = self.error or self.selected.failure(error)
 
     def _consume(self, snapshots: Generator[Snapshot, Array | None, None], request: Request) -> Ending:
-        eps, n = arrays.eps(self.operator), self.operator.shape[0]
+        eps, rows = arrays.eps(self.operator), arrays.local_rows(self.operator)
         capped = self.budget.max_matvecs is not None
         pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.budget.spent)
         missed: Array | None = None
@@ -226,7 +209,7 @@ class Job:
             if complete and bool(np.all(passed)):
                 if self.search is None:
                     return Ending.PASSED
-                ended, missed = self.search.examine(snapshot, partial(vectors_of, snapshot, n))
+                ended, missed = self.search.examine(snapshot, partial(vectors_of, snapshot, rows))
                 if ended:
                     return Ending.PASSED
             elif not self.selected.once and pace.stalled(self.budget.spent, len(passed), worst):
@@ -259,7 +242,8 @@ class Job:
         self._report(row)
 
     def _no_pairs(self) -> Claim:
-        return Claim(np.zeros(0), arrays.zeros((self.operator.shape[0], 0), self.operator), np.zeros(0), 0.0)
+        rows = arrays.local_rows(self.operator)
+        return Claim(np.zeros(0), arrays.zeros((rows, 0), self.operator), np.zeros(0), 0.0)
 
     def _claimed(self) -> Claim:
         """The last snapshot's pairs, in the request's order. Its vectors are formed while they are valid."""
@@ -267,8 +251,8 @@ class Job:
         if self.last is None or len(self.last.values) == 0:
             return self._no_pairs()
         try:
-            vectors = arrays.trimmed(vectors_of(self.last, self.operator.shape[0]))
-            if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors)):
+            vectors = arrays.trimmed(vectors_of(self.last, arrays.local_rows(self.operator)))
+            if not (np.all(np.isfinite(self.last.values)) and arrays.is_finite(vectors, self.operator)):
                 return self._no_pairs()
             self.formed = vectors
             order = self.request.order(self.last.values)
@@ -299,9 +283,9 @@ class Job:
             self.error = error.error if isinstance(error, Halt) else self.selected.failure(error)
 
     def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
-        claim, eps = self.claim, arrays.eps(self.operator)
+        claim = self.claim
         if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
-            return ungraded(claim, self.request, eps, self._why_no_certificate(ending))
+            return ungraded(self.operator, claim, self.request, self._why_no_certificate(ending))
         release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
         return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
 

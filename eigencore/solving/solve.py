@@ -21,7 +21,8 @@ from eigencore.results import EigenResult
 from eigencore.solving.budget import Budget
 from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
-from eigencore.solving.loop import Job, Progress, SelectedSolver
+from eigencore.solving.loop import Job, Progress
+from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.start import ResumableState, start_vector
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def solve(
     """
     operator = _operator_of(op)
     request = Request(k, which, tol, seed, _as_start(start, operator))
-    request.check_size(operator.shape[0])
+    request.check_size(operator.shape[0], arrays.local_rows(operator))
     selected = _select(solver, options, request, operator)
     _refuse_bad_limits(max_matvecs, max_seconds, certify)
     _refuse_bad_probability(complete)
@@ -142,7 +143,13 @@ def _select(
     require(entry, frozenset(offered), "this operator")
     resolved = resolve_options(entry, options)
     own = SimpleNamespace() if resolved is None else resolved
-    return SelectedSolver(entry.name, load(entry), own, once=not entry.partial)
+    return SelectedSolver(
+        entry.name,
+        load(entry),
+        own,
+        once=not entry.partial,
+        refuses_non_finite=entry.refuses_non_finite,
+    )
 
 
 def _finding(which: str) -> str:
@@ -160,9 +167,9 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
         block = operator.xp.asarray(start, dtype=operator.dtype, device=operator.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"start is a {type(start).__name__}; expected an array of numbers") from error
-    if not arrays.is_finite(block):
+    if not arrays.is_finite(block, operator):
         raise UsageError("start contains NaN or infinity")
-    if block.ndim in (1, 2) and not bool(operator.xp.any(block != 0)):
+    if block.ndim in (1, 2) and arrays.norm(block, operator) == 0:
         raise UsageError("start is all zeros; expected a nonzero vector")
     return block
 

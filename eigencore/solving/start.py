@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
-from eigencore.randomness import generator
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -54,11 +53,11 @@ def start_vector(request: Request, operator: LinearOperator, *, mixed: bool) -> 
         given = given[:, 0]
     if given is not None and (given.ndim == 2 or not mixed):
         return given, 0.0
-    x = arrays.random_normal(generator(request.seed, "start"), (n,), operator)
-    x = x / arrays.norm(x)
+    x = arrays.random_normal(arrays.generator(request.seed, "start"), (n,), operator)
+    x = x / arrays.norm(x, operator)
     if given is None:
         return x, 1.0
     # A known vector added to a random one makes a small part along an eigenvector less probable.
-    both = given / arrays.norm(given) + RANDOM_PART * x
-    length = arrays.norm(both)
+    both = given / arrays.norm(given, operator) + RANDOM_PART * x
+    length = arrays.norm(both, operator)
     return both / length, RANDOM_PART / length

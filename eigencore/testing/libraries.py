@@ -1,7 +1,14 @@
-"""The array libraries that plugins are tested on: NumPy, array-api-strict and PyTorch, in two precisions."""
+"""The array libraries that plugins are tested on, in two precisions.
+
+NumPy, array-api-strict, PyTorch and JAX are known by name; any other library of the array API is given by the
+module with its functions and a data type, such as ("jax.numpy", "float32").
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,12 +23,17 @@ _NAMESPACES = {
     "numpy": ("numpy", "array_api_compat.numpy"),
     "strict": ("array_api_strict", "array_api_strict"),
     "torch": ("torch", "array_api_compat.torch"),
+    "jax": ("jax", "jax.numpy"),
 }
 
 
 @dataclass(frozen=True)
 class Library:
     """An array library in one precision, such as "torch-float32"; imported on first use.
+
+    Attributes:
+        name: one of the known names, or the module with the library's functions.
+        precision: the name of a floating-point data type of the library.
 
     Example:
         import numpy as np
@@ -38,7 +50,7 @@ class Library:
 
     @property
     def xp(self) -> Any:
-        return import_module(_NAMESPACES[self.name][1])
+        return import_module(_NAMESPACES[self.name][1] if self.name in _NAMESPACES else self.name)
 
     @property
     def dtype(self) -> Any:
@@ -53,28 +65,57 @@ class Library:
         return self.xp.asarray(x, dtype=self.dtype)
 
 
-def library(name: str) -> Library:
-    """The library with the given name, such as "strict-float32".
+def library(name: str | tuple[str, str]) -> Library:
+    """The library with the given name, such as "strict-float32", or of the given module and data type.
 
     Raises:
-        ValueError: no library has this name, or it is not installed.
+        ValueError: no library has this name, it is not installed, or it does not compute in this data type.
 
     Example:
         from eigencore.testing.libraries import library
 
         assert library("numpy-float64").eps < 1e-15
+        assert str(library(("array_api_compat.numpy", "float32"))) == "array_api_compat.numpy-float32"
     """
+    if isinstance(name, tuple):
+        return _of_module(*name)
     found = {str(one): one for one in installed()}
     if name not in found:
         raise ValueError(f"no array library named {name!r} is installed; available: {', '.join(found)}")
     return found[name]
 
 
+def _of_module(module: str, precision: str) -> Library:
+    own = Library(module, precision)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # JAX warns where it computes in another precision
+            dtype, found = own.dtype, own.xp.zeros(1, dtype=own.dtype).dtype
+    except ImportError as error:
+        raise ValueError(f"the array library {module} can't be imported: {error}") from error
+    except AttributeError as error:
+        raise ValueError(f"{module} is no array library with the data type {precision}: {error}") from error
+    if found != dtype:
+        raise ValueError(f"{module} computes in {found} instead of {precision}")
+    return own
+
+
 def installed() -> tuple[Library, ...]:
-    """Every library that is installed, in both precisions; none of them is imported."""
+    """Every known library that is installed, in both precisions; none of them is imported.
+
+    JAX computes in float64 only if that is turned on, and then in both.
+    """
     return tuple(
         Library(name, precision)
         for name, (module, _) in _NAMESPACES.items()
         if find_spec(module)
         for precision in ("float64", "float32")
+        if name != "jax" or precision == "float32" or _jax_has_float64()
     )
+
+
+def _jax_has_float64() -> bool:
+    jax = sys.modules.get("jax")
+    if jax is not None:
+        return bool(jax.config.jax_enable_x64)
+    return os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "t", "yes", "y", "on")

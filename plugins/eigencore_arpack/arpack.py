@@ -31,7 +31,6 @@ from eigencore import arrays
 from eigencore.errors import OptionError, UsageError
 from eigencore.interfaces import Evidence, Snapshot
 from eigencore.options import option
-from eigencore.randomness import generator
 from eigencore.request import precision_floor
 from eigencore_arpack.products import ArpackProduct, HostProduct
 from eigencore_arpack.refinement import RitzBasis
@@ -116,7 +115,7 @@ def _eigsh(
     """Runs ARPACK. Returns the pairs that converged, the bounds of their residuals, and notes."""
     import scipy.sparse.linalg as sla
 
-    n, rng = product.operator.shape[0], generator(request.seed, "arpack")
+    n, rng = product.operator.shape[0], arrays.generator(request.seed, "arpack")
     apply = ArpackProduct(product, request)
     notes: tuple[str, ...] = ()
     # After a breakdown, newer versions of SciPy draw from `rng`, older ones from their own generator.

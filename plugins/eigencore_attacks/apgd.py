@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore.randomness import generator
 from eigencore_attacks.active_samples import ActiveSamples
 from eigencore_attacks.losses import LOSSES, LossName
 from eigencore_attacks.norm_ball import Norm, NormBall
@@ -83,7 +82,7 @@ def apgd(
         print(result.accuracy)
     """
     loss, ball = LOSSES[options.loss], NormBall(eps, options.norm, classifier.bounds)
-    rng = generator(seed, "apgd")
+    rng = arrays.generator(seed, "apgd")
     active = ActiveSamples(classifier, x, y)
     for _ in range(options.restarts):
         start = ball.random_perturbations(rng, x.shape)

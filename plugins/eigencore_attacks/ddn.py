@@ -25,7 +25,6 @@ import numpy as np
 from eigencore import arrays
 from eigencore.options import option
 from eigencore.problems.sharing import clip_to_bounds
-from eigencore.randomness import generator
 from eigencore_attacks.losses import LogOdds
 from eigencore_attacks.norm_ball import l2_norms, unit_rows
 
@@ -82,7 +81,7 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
         result = eigencore.attack(bound, "ddn", images=50)
         print(result.distance)
     """
-    xp, loss, rng = classifier.xp, LogOdds(), generator(seed, "ddn")
+    xp, loss, rng = classifier.xp, LogOdds(), arrays.generator(seed, "ddn")
     bounds, unit, largest = classifier.bounds, 1.0, xp.full_like(x[:, :1], math.inf)
     if bounds is not None:
         low, high = bounds

@@ -21,7 +21,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore.randomness import generator
 from eigencore_attacks.active_samples import ActiveSamples
 from eigencore_attacks.losses import LOSSES, LossName
 from eigencore_attacks.norm_ball import Norm, NormBall
@@ -100,7 +99,7 @@ def pgd(
         print(result.accuracy)
     """
     ball = NormBall(eps, options.norm, classifier.bounds)
-    rng = generator(seed, "pgd")
+    rng = arrays.generator(seed, "pgd")
     starts = (ball.random_perturbations(rng, x.shape) for _ in range(options.restarts))
     return maximise(classifier, LOSSES[options.loss], ball, x, y, starts, step_sizes(options))
 

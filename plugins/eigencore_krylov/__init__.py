@@ -15,5 +15,6 @@ def eigen_solvers() -> list[SolverEntry]:
             load="eigencore_krylov.lanczos:lanczos",
             options="eigencore_krylov.lanczos:LanczosOptions",
             needs=frozenset({Capability.PRODUCTS}),
+            refuses_non_finite=True,
         )
     ]

@@ -87,12 +87,10 @@ class RitzPairs:
 
     def snapshot(self, basis: Basis, evidence: Evidence) -> Snapshot:
         """Returns the wanted pairs as a Snapshot."""
-        rows, size = basis.rows, basis.size
-        rotation = arrays.from_host(self.rotation[:, self.wanted], basis.operator)
         return Snapshot(
             values=self.values[self.wanted],
             residuals=self.residuals,
-            vectors=lambda: rows[:size, :].T @ rotation,
+            vectors=basis.combine(self.rotation[:, self.wanted]),
             norm=basis.norm,
             evidence=evidence,
             restarts=basis.restarts,

@@ -89,11 +89,11 @@ def basis_of(state: Any, operator: LinearOperator, m: int) -> Basis:
     """
     if not isinstance(state, LanczosState):
         raise UsageError(f"the state is a {type(state).__name__}; lanczos can't resume from it")
-    n, k = state.vectors.shape
-    if operator.shape[0] != n or operator.dtype != state.vectors.dtype:
+    n, (width, k) = operator.shape[0], state.vectors.shape
+    if arrays.local_rows(operator) != width or operator.dtype != state.vectors.dtype:
         raise UsageError("this state comes from an operator of another size or data type")
     j, p = state.couplings.shape
-    rows = arrays.zeros((max(min(n, m + p), j + p), n), operator)
+    rows = arrays.zeros((max(min(n, m + p), j + p), width), operator)
     for start, part in ((0, state.vectors.T), (k, state.others), (j, state.pending)):
         if part is not None:
             part = operator.xp.asarray(part, device=operator.device)

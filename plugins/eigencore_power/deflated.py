@@ -27,7 +27,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore.randomness import generator
 from eigencore_power.blocks import (
     Block,
     RitzDecomposition,
@@ -181,7 +180,7 @@ def next_start(operator: LinearOperator, found: Block, starts: Array | None, see
     if starts is not None and starts.ndim == 1:
         starts = starts[:, None]
     column = starts[:, m : m + 1] if starts is not None and starts.shape[1] > m else None
-    x = start_block(operator, column, 1, generator(seed, "power start", m))
+    x = start_block(operator, column, 1, arrays.generator(seed, "power start", m))
     return unit_in_complement(operator, found, x, seed)
 
 
@@ -197,7 +196,7 @@ def unit_in_complement(operator: LinearOperator, found: Block, x: Array, seed: i
     x, _ = orthonormalise(operator, x, least=0.0)
     if x.shape[0]:
         return x
-    return fill_with_random(operator, found.X, m + 1, generator(seed, "power step", m))[m:, :]
+    return fill_with_random(operator, found.X, m + 1, arrays.generator(seed, "power step", m))[m:, :]
 
 
 def stalled(operator: LinearOperator, ritz: RitzDecomposition, m: int, worst_ratios: list[float]) -> bool:

@@ -34,7 +34,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore.randomness import generator
 from eigencore.request import precision_floor
 from eigencore_power.blocks import (
     Block,
@@ -154,7 +153,7 @@ def followed(request: Request, values: Floats) -> npt.NDArray[np.int64]:
 def begin(operator: LinearOperator, request: Request, state: LobpcgState | None) -> LobpcgState:
     """Returns the first state, from the start block, or from a state for another k or another end."""
     given = request.start if state is None else state.block.X[: state.k, :].T
-    rng = generator(request.seed, "lobpcg start")
+    rng = arrays.generator(request.seed, "lobpcg start")
     block, scale = multiply(operator, start_block(operator, given, request.k, rng))
     span = locally_optimal_update(operator, (block,), partial(followed, request))
     return LobpcgState(span, scale, request.k, request.which, longest_product(operator, block))
@@ -178,7 +177,7 @@ def extend(operator: LinearOperator, request: Request, at: LobpcgState, W: Array
     """
     span, n, step = at.block, operator.shape[0], at.step + 1
     if W.shape[0] == 0:
-        rng = generator(request.seed, "lobpcg step", step)
+        rng = arrays.generator(request.seed, "lobpcg step", step)
         W = fill_with_random(operator, span.X, span.width + 1, rng)[span.width :, :]
     fresh, _ = multiply(operator, W[: min(W.shape[0], n - span.width), :], at.scale)
     return replace(

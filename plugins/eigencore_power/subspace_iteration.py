@@ -12,7 +12,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore.randomness import generator
 from eigencore.request import Request, precision_floor
 from eigencore_power.blocks import (
     Block,
@@ -58,7 +57,7 @@ def start(operator: LinearOperator, request: Request, given: Array | None) -> It
 
     The first columns of `given` are used; random vectors complete the block.
     """
-    X = start_block(operator, given, request.k, generator(request.seed, "power start"))
+    X = start_block(operator, given, request.k, arrays.generator(request.seed, "power start"))
     return at_rest(*multiply(operator, X))
 
 
@@ -79,7 +78,7 @@ def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> It
     X, T = _step(operator, at, beta)
     b, step = at.block.width, at.step + 1
     T = np.pad(T, ((0, b - len(T)), (0, 0)))
-    X = fill_with_random(operator, X, b, generator(seed, "power step", step))
+    X = fill_with_random(operator, X, b, arrays.generator(seed, "power step", step))
     return Iterate(multiply(operator, X, at.scale)[0], at.scale, at.block.X, T, step)
 
 

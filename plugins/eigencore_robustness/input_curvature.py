@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.randomness import generator
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats, Space
@@ -54,7 +53,7 @@ def largest_eigenvalues(
         seed: seed of the start vectors.
     """
     (samples, d), xp = shape, space.xp
-    v = _normalised(arrays.random_normal(generator(seed, "input curvature"), shape, space))[0]
+    v = _normalised(arrays.random_normal(arrays.generator(seed, "input curvature"), shape, space))[0]
     basis, alphas, betas = [v], [], []
     size = np.zeros(samples)
     rounding = 10 * arrays.eps(space) * d**0.5

@@ -12,7 +12,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
-from eigencore.randomness import generator
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def loss_increases(
     """
     at_weights = bound.loss()
     step = float(np.sqrt(2 * MODEL_INCREASE / np.max(np.abs(eigen.values))))
-    layout, rng = bound.layout(params), generator(seed, "random directions")
+    layout, rng = bound.layout(params), arrays.generator(seed, "random directions")
     xp = arrays.namespace(eigen.vectors)
 
     def increase(direction: Array) -> float:

@@ -64,6 +64,14 @@ def test_a_broken_solver_raises_no_error_of_its_own(specimen: SolverSpecimen) ->
         assert not [name for name, broken in caught(specimen).items() if "raises_nothing" in broken]
 
 
+def test_a_solver_that_refuses_nothing_is_caught() -> None:
+    entry = SolverEntry(name="block_krylov", summary="", load="", refuses_non_finite=True)
+    name = "refuses_products_that_are_not_finite"
+    (check,) = (one for one in solver_checks(block_krylov, entry=entry) if one.name == name)
+    with pytest.raises(AssertionError, match="NaN"):
+        check()
+
+
 def test_every_law_catches_a_solver() -> None:
     found = {name for specimen in SPECIMENS for name in caught(specimen)}
     found |= {law for specimen in SPECIMENS for broken in caught(specimen).values() for law in broken}

@@ -52,8 +52,8 @@ def test_copies_share_no_memory(operator):
     assert arrays.to_host(array)[1] == 1
 
 
-def test_arrays_are_writeable_unless_their_library_forbids_it(operator):
-    assert arrays.writeable(operator)
+def test_arrays_are_writeable_unless_their_library_forbids_it(operator, array_library):
+    assert arrays.writeable(operator) == (array_library.name != "jax")
     assert not arrays.writeable(read_only_operator(np.eye(4)))
 
 
@@ -104,6 +104,22 @@ def test_a_round_trip_preserves_half_precision():
     np.testing.assert_array_equal(arrays.to_host(array), [1.0, -2.5, 0.0])
     assert arrays.norm(array) == pytest.approx(math.sqrt(7.25), rel=arrays.eps(operator))
     assert arrays.eps(operator) == 2**-7
+
+
+def test_several_arrays_are_transferred_at_once(operator, monkeypatch):
+    calls = []
+    to_host = arrays.to_host
+    monkeypatch.setattr(arrays, "to_host", lambda x: (calls.append(x), to_host(x))[1])
+    given = [np.array(2.0), np.arange(6.0).reshape(2, 3), np.zeros((0, 2)), np.array([5.0])]
+    found = arrays.to_host_at_once(*(arrays.from_host(x, operator) for x in given))
+    assert len(calls) == 1
+    for one, expected in zip(found, given, strict=True):
+        assert one.shape == expected.shape
+        np.testing.assert_array_equal(one, expected)
+
+
+def test_arrays_on_a_processor_are_recognised(operator):
+    assert arrays.on_processor(arrays.zeros((2,), operator)) == arrays.writeable(operator)
 
 
 # -- norms -------------------------------------------------------------------------------------------------

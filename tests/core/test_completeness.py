@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from eigencore import Request, Snapshot, solve
+from eigencore import Request, Snapshot, arrays, solve
 from eigencore.interfaces import Evidence
 from eigencore.operators import as_operator
-from eigencore.randomness import generator
+from eigencore.results import Certificate
 from eigencore.solving.chain import Chain, ChainEnd
 from eigencore.solving.completeness import (
+    CompletenessSearch,
     End,
     HiddenAt,
     _threshold_in_complement,
@@ -149,7 +150,7 @@ MATRIX = (VECTORS * SPECTRUM) @ VECTORS.T
 
 def chain(known: list[int], ends: dict[int, float], seed: int = 0, eta: float = 0.01) -> Chain:
     """A chain in the complement of the eigenvectors with these indices, not begun."""
-    x = generator(seed, "test").standard_normal(N)
+    x = arrays.generator(seed, "test").standard_normal(N)
     asked = tuple(ChainEnd(sign, t) for sign, t in ends.items())
     bound = smallest_part(N - len(known), eta)
     return Chain(as_operator(MATRIX), VECTORS[:, known], x, asked, bound, 9.0)
@@ -362,3 +363,37 @@ def test_torch_float32_gets_the_same_verdict():
     result = solve(operator, 3)
     assert result.complete
     assert result.values == pytest.approx([10, 10, 7], rel=2e-3)
+
+
+# -- after a contradiction ---------------------------------------------------------------------------------
+
+
+def test_the_search_begins_again_once_the_pairs_were_contradicted():
+    """Otherwise its products would be used up, and nothing be known of the complement of the new pairs."""
+    spectrum, spent = np.concatenate([[9.0, 8, 7], np.linspace(-2, 2, 297)]), [20.0]
+    V = np.eye(300)[:, :3]
+    snapshot = Snapshot(spectrum[:3], np.zeros(3), lambda: V, 9.0)
+
+    def product(v):
+        spent[0] += 1
+        return spectrum * v
+
+    search = CompletenessSearch(
+        as_operator(product, n=300, dtype=np.float64),
+        Request(3),
+        0.99,
+        start_bound=0.0,
+        refused=lambda: False,
+        spent=lambda: spent[0],
+        after_product=lambda: None,
+    )
+
+    def complete():
+        assert search.examine(snapshot, lambda: V) == (True, None)
+        return search.certified(Certificate("none"), converged=True).complete
+
+    assert complete()
+    spent[0] += 30
+    assert not complete()
+    search.begin_again(from_pairs=False)
+    assert complete()

@@ -247,7 +247,9 @@ def test_a_failure_in_the_certificate_keeps_all_pairs(tmp_path, certify, fail, k
 def test_a_failure_of_the_certificates_own_arithmetic_is_named_too(monkeypatch):
     from eigencore.solving import certificate
 
-    monkeypatch.setattr(certificate, "_spectral_norm", lambda R: raises(MemoryError("no room for R"))())
+    monkeypatch.setattr(
+        certificate, "_gram_and_squares", lambda *given: raises(MemoryError("no room for R"))()
+    )
     with pytest.raises(EigencoreError, match="the certificate failed: MemoryError: no room for R") as caught:
         solve(np.diag(SPECTRUM), 4)
     assert caught.value.culprit is Culprit.CERTIFICATE

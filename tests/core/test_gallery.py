@@ -10,7 +10,6 @@ import pytest
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator
 from eigencore.operators import as_operator
-from eigencore.randomness import generator
 from eigencore.testing.gallery import HOST, TEN, Case, cases, filled, hessian
 from eigencore.testing.libraries import Library
 from eigencore.testing.solvers.answer_laws import power_cost
@@ -156,7 +155,7 @@ def test_the_limit_is_that_of_the_matrix_itself() -> None:
     """Compared with an independent run: a dense basis of the Krylov space, orthogonalised in one step."""
     case = Case("independent", hessian(60, TEN[:4]), 3, tol=1e-6)
     A = dense(case.operator())
-    x = generator(5, "start").standard_normal(case.n)
+    x = arrays.generator(5, "start").standard_normal(case.n)
     for m in itertools.count(case.k):
         K = np.linalg.qr(np.stack([np.linalg.matrix_power(A / case.norm, i) @ x for i in range(m)], axis=1))[
             0

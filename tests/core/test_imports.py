@@ -34,7 +34,6 @@ TOP = {
     "request",
     "results",
     "arrays",
-    "randomness",
     "objectives",
 }
 LAYERS = [

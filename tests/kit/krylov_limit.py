@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.randomness import generator
 from eigencore.request import Request, precision_floor
 from eigencore.testing.gallery import HOST, Case
 
@@ -54,7 +53,7 @@ def _start(case: Case, seed: int) -> Floats:
     x = case.start
     if x is None:
         operator = case.operator(HOST)
-        drawn = arrays.random_normal(generator(seed, "start"), (case.n,), operator)
+        drawn = arrays.random_normal(arrays.generator(seed, "start"), (case.n,), operator)
         x = operator.to_eigenbasis(drawn)
     return np.asarray(x / np.linalg.norm(x))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eigencore import arrays
 from eigencore.errors import ProblemError, UsageError
-from eigencore.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def draw_minibatch(weights: Sequence[float], step: int, seed: int, batches: int)
     total = sum(weights)
     if not total:
         raise ProblemError("data is empty, or every batch has weight zero")
-    rng = generator(seed, "minibatch", step)
+    rng = arrays.generator(seed, "minibatch", step)
     drawn = rng.choice(len(weights), size=batches, p=np.array(weights) / total)
     return weight_minibatch(Counter(drawn.tolist()), weights)
 

@@ -46,7 +46,7 @@ IF_FIXED: tuple[Law[AttackSubject], ...] = (
 def attack_checks(
     attack: str | Attack,
     *,
-    libraries: Iterable[str] = ("numpy-float64",),
+    libraries: Iterable[str | tuple[str, str]] = ("numpy-float64",),
     entry: AttackEntry | None = None,
     known_failures: Mapping[str, str] | None = None,
     **options: Any,
@@ -58,7 +58,8 @@ def attack_checks(
 
     Args:
         attack: a registered name, or an Attack that is not registered.
-        libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`).
+        libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`), or as a
+            module and a data type, such as ("jax.numpy", "float32").
         entry: what the attack declares; None: its registered entry, or an AttackEntry with a fixed eps
             and both norms.
         known_failures: name of a check or NAME/LIBRARY, with * for any text -> why the check fails.

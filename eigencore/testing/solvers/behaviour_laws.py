@@ -150,6 +150,26 @@ def non_finite_products_are_reported(subject: SolverSubject) -> None:
     demand(raised == expected, f"the fourth product was NaN; expected {expected}, but {raised} was raised")
 
 
+def refuses_products_that_are_not_finite(subject: SolverSubject) -> None:
+    """The solver itself raises NotFiniteError at a product of NaN, and its last snapshot stays valid."""
+    operator = FailingOperator(DECAY, subject.library, last=HALF_WAY, error=None)
+    raised, latest, before = "nothing", None, np.zeros(0)
+    try:
+        for latest in subject.snapshots(DECAY, operator):
+            demand(operator.products <= HALF_WAY, "it yielded a snapshot after a product of NaN")
+            before = arrays.to_host(latest.vectors())
+    except Exception as error:
+        raised = type(error).__name__
+    expected = NotFiniteError.__name__
+    demand(
+        raised == expected, f"a product was NaN; expected {expected} of the solver, but {raised} was raised"
+    )
+    demand(latest is not None, "it yielded no snapshot")
+    if latest is not None:
+        same = np.array_equal(arrays.to_host(latest.vectors()), before)
+        demand(same, "a product of NaN changed the vectors of the snapshot before it")
+
+
 def is_correct_under_a_certificate(subject: SolverSubject) -> None:
     """The laws of an answer also hold with a certificate."""
     for case in (DECAY, ENDS):

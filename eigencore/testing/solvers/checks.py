@@ -1,8 +1,8 @@
 """Selects the conformance checks that apply to a solver.
 
-The fields `which`, `warm_start` and `partial` of the solver's entry decide which checks apply. There are two
-kinds of check. One solves a case of the gallery and applies every law of `answer_laws` to the answer; it has
-the name of the case. The other is a law of `behaviour_laws` and has its name.
+The fields `which`, `warm_start`, `partial` and `refuses_non_finite` of the solver's entry decide which checks
+apply. There are two kinds of check. One solves a case of the gallery and applies every law of `answer_laws`
+to the answer; it has the name of the case. The other is a law of `behaviour_laws` and has its name.
 """
 
 from __future__ import annotations
@@ -55,13 +55,14 @@ IF_WARM: tuple[Law[SolverSubject], ...] = (
     laws.starts_from_vector_or_block,
     laws.warm_start_saves_products,
 )
+IF_REFUSING: tuple[Law[SolverSubject], ...] = (laws.refuses_products_that_are_not_finite,)
 IF_LARGEST: tuple[Law[SolverSubject], ...] = (laws.values_shift_with_the_matrix,)
 
 
 def solver_checks(
     solver: str | Solver,
     *,
-    libraries: Iterable[str] = ("numpy-float64",),
+    libraries: Iterable[str | tuple[str, str]] = ("numpy-float64",),
     entry: SolverEntry | None = None,
     solves_everything: bool = False,
     known_failures: Mapping[str, str] | None = None,
@@ -74,7 +75,8 @@ def solver_checks(
 
     Args:
         solver: a registered name, or a Solver that is not registered.
-        libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`).
+        libraries: the array libraries, such as "strict-float32" (see `eigencore.testing.libraries`), or as a
+            module and a data type, such as ("jax.numpy", "float32").
         entry: what the solver declares; None: its registered entry, or a default SolverEntry.
         solves_everything: whether every case must converge, not only those that power iteration solves.
         known_failures: name of a check or NAME/LIBRARY, with * for any text -> why the check fails.
@@ -114,6 +116,7 @@ def _checks(subject: SolverSubject, solves_everything: bool) -> Iterator[Check[S
     applicable = ALWAYS
     applicable += IF_PARTIAL if subject.entry.partial else ()
     applicable += IF_WARM if subject.entry.warm_start else ()
+    applicable += IF_REFUSING if subject.entry.refuses_non_finite else ()
     applicable += IF_LARGEST if "LA" in subject.entry.which else ()
     yield from checks_of(subject, applicable)
 

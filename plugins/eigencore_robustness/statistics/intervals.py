@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy import stats
 
+from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.randomness import generator
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -79,7 +79,7 @@ def bootstrap_interval(
     estimate = float(statistic(np.arange(n)))
     if known < MINIMUM:
         return Interval(estimate, None, None, n, left_out, TOO_FEW)
-    low, high = _bca(statistic, n, estimate, generator(seed, "bootstrap"), resamples)
+    low, high = _bca(statistic, n, estimate, arrays.generator(seed, "bootstrap"), resamples)
     if np.isnan(low):
         return Interval(estimate, None, None, n, left_out, UNSTABLE)
     return Interval(estimate, low, high, n, left_out)

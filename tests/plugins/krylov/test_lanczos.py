@@ -412,3 +412,23 @@ def test_a_restart_is_the_same_where_arrays_are_read_only(monkeypatch: pytest.Mo
     assert set(written) == {1, 2}
     assert ours.history[-1].restarts == theirs.history[-1].restarts > 0
     np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-12)
+
+
+def test_shapes_are_constant_where_arrays_are_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a compiler compiles each product once, and not for every size of the basis."""
+    shapes: dict[str, set[tuple[int, ...]]] = {"to": set(), "from": set()}
+    to_host, from_host = arrays.to_host, arrays.from_host
+    monkeypatch.setattr(arrays, "to_host", lambda x: (shapes["to"].add(x.shape), to_host(x))[1])
+    monkeypatch.setattr(
+        arrays, "from_host", lambda x, space: (shapes["from"].add(x.shape), from_host(x, space))[1]
+    )
+    options = {"basis": 8, "tol": 1e-8, "complete": None, "certify": "none"}
+    result = solve(read_only_operator(A), 3, **options)
+    assert result.history[-1].restarts > 0
+    rows = 8 + 1
+    # The start vector; the couplings of an expansion, the rotation of a restart, and that of the answer, ...
+    assert {(N,), (rows,), (rows, rows), (rows, 3)} <= shapes["from"]
+    # ... and the vectors that the state holds besides.
+    assert len(shapes["from"]) <= 5
+    # The overlaps, local ones and the norm; the first products are compared; the Gram matrix of the answer.
+    assert {(rows + 2,)} <= shapes["to"] <= {(rows + 2,), (rows + 1,), (1,), (6,), (3, 3)}

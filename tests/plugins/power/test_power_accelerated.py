@@ -12,7 +12,6 @@ import pytest
 from eigencore import arrays, solve
 from eigencore.errors import OptionError, UsageError
 from eigencore.options import resolve
-from eigencore.randomness import generator
 from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
@@ -68,7 +67,7 @@ def test_the_error_falls_by_the_factor_of_the_theory(beta: float) -> None:
 
 def paper_products(spectrum: Any, beta: float, tol: float, seed: int) -> int:
     """Products of the recurrence of the paper from the start of `solve`, until the residual of w passes."""
-    w = generator(seed, "start").standard_normal(len(spectrum))
+    w = arrays.generator(seed, "start").standard_normal(len(spectrum))
     w, before = w / np.linalg.norm(w), np.zeros(len(spectrum))
     for products in range(1, 1000):
         Aw = spectrum * w
