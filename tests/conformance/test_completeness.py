@@ -8,13 +8,13 @@ probability 1 %. All seeds are fixed, so that the counts are the same in every r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
 import pytest
 
 from eigencore.entries import Capability, SolverEntry
 from eigencore.registry import registry
+from kit.effort import cases_to_try, some_of
 from kit.hard_matrices import hard_solves
 from kit.planted import SPECTRA, STARTS, planted_cases
 
@@ -49,9 +49,9 @@ def planted(entry: SolverEntry, cases: int) -> tuple[int, list[str]]:
     )
 
 
-def hard(entry: SolverEntry, largest: int, every: int = 1) -> tuple[int, list[str]]:
-    solves = islice(hard_solves(entry.which, largest=largest), 0, None, every)
-    return count(solves, lambda case: case.solve(entry.name, max_matvecs=CAP))
+def hard(entry: SolverEntry, largest: int, share: float) -> tuple[int, list[str]]:
+    solves = hard_solves(entry.which, largest=largest)
+    return count(some_of(solves, share), lambda case: case.solve(entry.name, max_matvecs=CAP))
 
 
 def judge(complete: int, wrong: list[str], least: int) -> None:
@@ -71,7 +71,7 @@ def test_lanczos_misses_few_planted_eigenvalues() -> None:
 
 
 def test_lanczos_misses_no_eigenvalue_of_small_hard_matrices() -> None:
-    complete, wrong = hard(lanczos(), largest=80, every=7)
+    complete, wrong = hard(lanczos(), largest=80, share=0.14)
     judge(complete, wrong, least=250)
     assert not wrong
 
@@ -79,15 +79,16 @@ def test_lanczos_misses_no_eigenvalue_of_small_hard_matrices() -> None:
 @pytest.mark.slow
 @all_solvers
 def test_at_most_one_in_a_hundred_planted_eigenvalues_is_missed(entry: SolverEntry) -> None:
-    """Of 2,000 answers that are called complete, at most 30 may be wrong."""
-    complete, wrong = planted(entry, 2400)
-    judge(complete, wrong, least=2000)
+    """Of 2,000 answers that are called complete, at most 30 may be wrong: EIGEN_EFFORT=3 tries that many."""
+    complete, wrong = planted(entry, cases_to_try(800))
+    judge(complete, wrong, least=cases_to_try(667))
     assert len(wrong) <= 30 * complete / 2000
 
 
 @pytest.mark.slow
 @all_solvers
 def test_hard_matrices_give_right_answers_or_incomplete_ones(entry: SolverEntry) -> None:
-    complete, wrong = hard(entry, largest=1000 if entry.name in FAST else 150)
-    assert complete >= 500
+    """EIGEN_EFFORT=5 tries all of them."""
+    complete, wrong = hard(entry, largest=1000 if entry.name in FAST else 150, share=0.2)
+    assert complete >= cases_to_try(100)
     assert len(wrong) <= complete / 100, "\n".join(wrong)

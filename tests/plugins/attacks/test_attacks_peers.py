@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 
 PROBLEMS = ["demo:digits", "demo:mnist", "demo:mnist-robust"]
 EPS = (0.02, 0.05, 0.1, 0.2, 0.3)
-IMAGES = {"demo:digits": 360, "demo:mnist": 200, "demo:mnist-robust": 200}
+IMAGES = {"demo:digits": 200, "demo:mnist": 100, "demo:mnist-robust": 100}
+FEW = 60
 POINT = 0.01
 PGD = {"40 steps": (40, 0.0625), "40 long steps": (40, 0.25), "100 steps": (100, 0.025)}
 
@@ -90,8 +91,8 @@ def test_twice_the_steps_change_the_accuracy_by_half_a_point_at_most(name: str) 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_perturbations_stay_in_the_ball_and_within_the_bounds(kind: str, norm: str, name: str) -> None:
     eps = 0.1 if norm == "Linf" else 0.3
-    found = attack(bound(name), kind, eps=eps, norm=norm, images=IMAGES[name])
-    images = theirs(name)[1]
+    found = attack(bound(name), kind, eps=eps, norm=norm, images=FEW)
+    images = theirs(name)[1][:FEW]
     change = (found.inputs.double() - images.double()).flatten(1)
     assert (
         float(torch.linalg.vector_norm(change, dim=1, ord=np.inf if norm == "Linf" else 2).max())
