@@ -24,8 +24,9 @@ from eigencore.testing.gallery import Case
 # The spectra belong to the tests of eigencore and are not installed.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from kit.spectra import large_cases
 from krylov_limit import right
+
+from kit.spectra import large_cases
 
 MOST = 2000
 
