@@ -1,11 +1,11 @@
-"""Claim: to show that no eigenvalue was missed costs power iterations 5 % of their products, ARPACK 35 %.
+"""Claim: to show that no eigenvalue was missed takes few products, compared with those of the solver.
 
     python benchmarks/completeness_cost.py [--solvers deflated_power accel_power lobpcg arpack] [--seeds 2]
 
 The result is the number of products with complete=0.99 divided by that with complete=None, both without a
 certificate and from the same seed: the geometric mean over the prescribed spectra of tests/kit that the
-solver solves within 2,000 products, over all of them and for each k. Time is not measured, so the numbers are
-the same on every machine.
+solver solves within 2,000 products, over all of them and for each k. Beside it is the median of the products
+added, and of those with complete=None. Time is not measured, so the numbers are the same on every machine.
 """
 
 from __future__ import annotations
@@ -69,11 +69,17 @@ def measure(solver: str, seeds: int) -> None:
             wrong += complete.complete is True and not right(case, complete.values)
             wrong_alone += not right(case, alone.values)
     every = [ratio for group in ratios.values() for ratio in group]
+    sums = [sum(map(sum, products.values())), sum(np.dot(ratios[k], products[k]) for k in ratios)]
     print(f"{solver}: {mean(every):.3f} (worst {max(every):.2f}, {len(every)} runs; {slow} took too long)")
+    print(f"  sum of all products {sums[1] / sums[0]:.3f}")
     print(f"  not shown complete {not_shown}; wrong although complete {wrong}; wrong alone {wrong_alone}")
     for k, group in sorted(ratios.items()):
-        typical = np.median(products[k])
-        print(f"  k = {k:2}: {mean(group):.3f} (worst {max(group):.2f}, {len(group)} runs of {typical:.0f})")
+        before = np.array(products[k])
+        added = np.median((np.array(group) - 1) * before)
+        print(
+            f"  k = {k:2}: {mean(group):.3f} (worst {max(group):.2f}, {len(group)} runs; "
+            f"{added:.0f} products added to {np.median(before):.0f})"
+        )
     sys.stdout.flush()
 
 
