@@ -26,9 +26,9 @@ import numpy as np
 from networks import one_batch
 
 from eigencore import bind, solve
+from eigencore.arrays import generator
 from eigencore.operators import FunctionOperator
 from eigencore.problems import find_problem
-from eigencore.randomness import generator
 from eigencore.request import Request
 from eigencore.results import Step
 from eigencore_power.accelerated import accel_power
