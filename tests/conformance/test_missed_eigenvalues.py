@@ -1,4 +1,4 @@
-"""Problems on which solvers used to miss eigenvalues without a word: every solver is now right, or says so."""
+"""Problems on which solvers missed eigenvalues without a word: every solver is right, or says so."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_bulk_at_one_value_does_not_hide_the_top(solver: str, k: int, n: int, 
 
 
 def test_copies_that_shift_the_answer_little_are_found() -> None:
-    """Each copy alone shifts the answer by less than twice the tolerance; all together, by many tolerances."""
+    """Each copy alone shifts the answer by less than twice the tolerance; all together, by far more."""
     rng = np.random.default_rng(0)
     for copies, k in ((2, 10), (2, 20), (4, 20)):
         top = np.repeat(10 * (1 - 0.0015 * np.arange(60)), copies)[:200]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore_robustness.statistics.added_information import Finding, added_information, classify, holm
 from eigencore_robustness.statistics.calibration import calibration, calibration_gain
@@ -152,7 +153,7 @@ def test_bca_is_scipys_on_the_same_resamples():
             vectorized=False,
             n_resamples=500,
             batch=BATCH // N,
-            random_state=np.random.default_rng(seed),
+            random_state=arrays.generator(seed, "bootstrap"),
         ).confidence_interval
 
     def rho(x, y):
