@@ -42,9 +42,14 @@ def main() -> int:
 
 def main_command(readme: str) -> str:
     """The last command in the README's first shell block, as typed where the environment is active."""
+    return first_block(readme).rpartition(" && ")[2].removeprefix(".venv/bin/")
+
+
+def first_block(readme: str) -> str:
+    """The README's first shell block: commands that make an environment, and the main command."""
     block = re.search(r"```sh\n(.*?)```", readme, re.DOTALL)
     assert block, "README.md has no block of shell commands"
-    return block[1].strip().rpartition(" && ")[2].removeprefix(".venv/bin/")
+    return block[1].strip()
 
 
 def record(run: Run, command: str) -> Console:

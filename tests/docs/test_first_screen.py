@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import runpy
-import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import eigencore
-from eigencore.cli import main
+from eigencore.cli.print_run import print_run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -69,12 +72,35 @@ def test_the_page_is_written_between_its_marks() -> None:
         assert SCRIPT.with_screen(once, "what it  \nprints") == once
 
 
+def test_the_recording_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    run = eigencore.analyze("demo:quadratic", k=2)
+    print_run(run)
+    command, text = SCRIPT.record(run, "eigen analyze").export_text().split("\n", 1)
+    assert command.rstrip() == "$ eigen analyze"
+    assert shape(text) == shape(capsys.readouterr().out)
+    assert eigenvalues(text) == pytest.approx(run.eigen.values, rel=1e-4)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the checkout, like a clone. It is deleted afterwards, because PyTorch is large."""
+    left_out = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    copy = tmp_path / "eigencore"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *left_out))
+    yield copy
+    shutil.rmtree(copy)
+
+
 @pytest.mark.slow
-def test_the_command_prints_it(tmp_path: Path) -> None:
-    command = SCRIPT.main_command(README)
-    assert main([*shlex.split(command)[1:], "--out", str(tmp_path)]) == 0
-    run = eigencore.load(tmp_path)
-    text = SCRIPT.record(run, command).export_text()
-    assert shape(text) == shape(shown())
-    assert eigenvalues(shown()) == pytest.approx(run.eigen.values, rel=1e-4)
-    assert len(eigenvalues(shown())) == 5
+def test_the_readmes_line_prints_it_from_a_fresh_environment(checkout: Path) -> None:
+    line = SCRIPT.first_block(README)
+    fresh = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    fresh["PIP_COMPILE"] = "0"  # compiling PyTorch would take longer than everything else
+    ran = subprocess.run(
+        ["bash", "-euc", line], cwd=checkout, env=fresh, capture_output=True, text=True, timeout=1200
+    )
+    assert ran.returncode == 0, ran.stderr
+    printed, expected = ran.stdout[ran.stdout.index("demo:digits") :], shown().split("\n", 1)[1]
+    assert shape(printed) == shape(expected)
+    assert eigenvalues(printed) == pytest.approx(eigenvalues(expected), rel=1e-4)
+    assert len(eigenvalues(printed)) == 5

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,30 +55,6 @@ def test_the_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     assert matrix.startswith("[100.  99.  98.] ")
     assert "all 3 pairs converged" in matrix
     assert [path.name for path in tmp_path.iterdir()] == ["readme.py"]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the checkout, like a clone. It is deleted afterwards, because PyTorch is large."""
-    left_out = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
-    copy = tmp_path / "eigencore"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *left_out))
-    yield copy
-    shutil.rmtree(copy)
-
-
-@pytest.mark.slow
-def test_the_main_command_runs_in_a_fresh_environment(checkout: Path) -> None:
-    fresh = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    fresh["PIP_COMPILE"] = "0"  # compiling PyTorch would take longer than everything else
-    ran = subprocess.run(
-        ["bash", "-euc", MAIN], cwd=checkout, env=fresh, capture_output=True, text=True, timeout=1200
-    )
-    assert ran.returncode == 0, ran.stderr
-    screen = ran.stdout[ran.stdout.index("demo:digits") :]
-    assert re.search(r"^torch \S+ cpu float32, evaluation mode · hessian · accel_power", screen, re.MULTILINE)
-    assert len(re.findall(r"^ +\d +\d+\.\d+ .* yes$", screen, re.MULTILINE)) == 5
-    assert "certificate (99 %)" in screen
 
 
 def test_continuous_integration_runs_the_test_command() -> None:

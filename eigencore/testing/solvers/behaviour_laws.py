@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Long enough for a restart of most methods, short enough to be stopped at every product.
 DECAY = Case("decay", 0.8 ** np.arange(100.0), 4)
 ENDS = Case("ends", filled(100, [10.0, 8.0, 7.0, -6.0, -5.5]), 3)
-WIDE = Case("wide", filled(2000, [10.0, 8.0, 6.0, 5.0]), 4)
+WIDE = Case("wide", filled(2000, [10.0, 8.0, 6.0, 5.0, 4.0]), 4)
 PRODUCTS = 60
 HALF_WAY = 6  # snapshots
 
