@@ -15,12 +15,12 @@ from eigencore.errors import NotFiniteError, UsageError
 from eigencore.operators import CountingOperator, as_operator
 from eigencore.operators.algebra import add, congruence, multiply, project, restrict, shift
 from eigencore.results import EigenResult
-from eigencore.testing.libraries import Library
+from eigencore.testing.libraries import Library, installed
 
 N = 90
 SIZES = (40, 50)
 SPECTRUM = np.concatenate([[50.0, 41, 41, -33, 20, 11, -9], np.linspace(-3, 3, N - 7)])
-LIBRARIES = [Library("numpy", "float64"), Library("numpy", "float32"), Library("torch", "float64")]
+LIBRARIES = [one for one in installed() if str(one) in ("numpy-float64", "numpy-float32", "torch-float64")]
 
 
 def matrix(spectrum: np.ndarray = SPECTRUM) -> np.ndarray:
