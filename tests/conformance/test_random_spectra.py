@@ -20,7 +20,7 @@ from kit.spectra import large_cases, random_cases
 
 pytestmark = pytest.mark.slow
 
-SPECTRA = cases_to_try(250)
+SPECTRA = cases_to_try(200)
 CAP = 600
 SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power", "lobpcg")
 
@@ -74,7 +74,7 @@ def test_at_most_one_in_a_hundred_complete_answers_misses_an_eigenvalue() -> Non
     assert len(missed) <= len(complete) / 100, "\n".join([f"{len(missed)} of {len(complete)}", *missed])
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(cases_to_try(5)))
 def test_lanczos_misses_no_eigenvalue_on_the_gallery(seed: int) -> None:
     wrong = []
     for turn, case in enumerate(cases()):
@@ -87,11 +87,9 @@ def test_lanczos_misses_no_eigenvalue_on_the_gallery(seed: int) -> None:
 
 
 def test_lanczos_rarely_misses_an_eigenvalue_on_large_spectra() -> None:
-    """It excludes repeated eigenvalues at 90 %, so that one run in some hundreds may miss one; it breaks no
-    other law.
-    """
+    """Of a hundred answers, one may miss an eigenvalue; no other law is broken."""
     runs, missed, wrong = 0, [], []
-    for seed in range(cases_to_try(4)):
+    for seed in range(cases_to_try(2)):
         for turn, case in enumerate(large_cases()):
             answer = subject("lanczos", turn + seed).solve(case, certify="sketch", seed=seed)
             runs += 1
