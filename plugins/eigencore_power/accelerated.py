@@ -27,13 +27,7 @@ from typing import TYPE_CHECKING, Any
 from eigencore.interfaces import Snapshot
 from eigencore_power.blocks import Block
 from eigencore_power.converged import begin_from
-from eigencore_power.momentum import (
-    damping_lower_bound,
-    edge_below_ties,
-    given_edge,
-    momentum_note,
-    residuals_needed,
-)
+from eigencore_power.momentum import damped_edge, damping_lower_bound, momentum_note, residuals_needed
 from eigencore_power.options import AccelPowerOptions
 from eigencore_power.stochastic import stochastic_power
 from eigencore_power.subspace_iteration import Iterate, advance, ritz_pairs, snapshot, start, with_missed
@@ -110,10 +104,7 @@ def full_power(
     while True:
         ritz = ritz_pairs(operator, at.block, previous, residuals_needed(request.k))
         bound = max(bound, damping_lower_bound(operator, ritz, request.k))
-        if options.momentum == "auto":
-            edge = edge_below_ties(ritz, request.k, bound)
-        else:
-            edge = given_edge(options.momentum, at.scale)
+        edge = damped_edge(options.momentum, ritz, request.k, bound, at.scale)
         wanted = abs(float(ritz.values[request.k - 1]))
         notes = momentum_note(options.momentum, edge * at.scale, wanted * at.scale), memory_note(request.k)
         state = AccelPowerState(at, bound, edge)

@@ -1,16 +1,20 @@
-"""The state of a solve whose pairs have all converged, which is the same for every method of this package."""
+"""Convergence, the same for every method of this package: the test of residuals, and the state after it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from eigencore.errors import UsageError
+import numpy as np
+
+from eigencore import arrays
+from eigencore.request import precision_floor
+from eigencore_power.validation import check_vectors
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
-    from eigencore.space import Array
+    from eigencore.space import Array, Floats
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,20 @@ class ConvergedState:
     """
 
     vectors: Array
+
+
+def threshold_ratios(
+    operator: LinearOperator, request: Request, values: Floats, residuals: Floats, norm: float
+) -> Floats:
+    """Returns the residuals (m,), each divided by its threshold; a pair has converged at 1 or less.
+
+    Args:
+        values: the Ritz values (m,).
+        norm: a lower bound of ||A||.
+    """
+    thresholds = request.thresholds(values, precision_floor(arrays.eps(operator), norm))
+    # A threshold of zero belongs to a zero operator, whose residuals are zero.
+    return residuals / np.where(thresholds > 0, thresholds, 1.0)
 
 
 def state_after(state: Any, vectors: Array, converged: bool) -> Any:
@@ -36,7 +54,5 @@ def begin_from(operator: LinearOperator, request: Request, state: Any) -> tuple[
     """
     if not isinstance(state, ConvergedState):
         return request, state
-    X = state.vectors
-    if X.shape[0] != operator.shape[0] or X.dtype != operator.dtype:
-        raise UsageError("this state comes from an operator of another size or data type")
-    return replace(request, start=operator.xp.asarray(X, device=operator.device)), None
+    check_vectors(operator, state.vectors)
+    return replace(request, start=operator.xp.asarray(state.vectors, device=operator.device)), None

@@ -34,7 +34,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore.request import precision_floor
 from eigencore_power.blocks import (
     Block,
     fill_with_random,
@@ -44,7 +43,7 @@ from eigencore_power.blocks import (
     start_block,
 )
 from eigencore_power.constants import OTHER_END_PERIOD
-from eigencore_power.converged import begin_from, state_after
+from eigencore_power.converged import begin_from, state_after, threshold_ratios
 from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
@@ -204,9 +203,7 @@ def estimate_pairs(operator: LinearOperator, request: Request, at: LobpcgState) 
     order = followed(request, values)
     values, residuals = values[order], residuals[order]
     norm = max(at.norm, float(np.max(np.abs(values))))
-    thresholds = request.thresholds(values, precision_floor(arrays.eps(operator), norm))
-    # A threshold of zero belongs to a zero operator, whose residuals are zero.
-    ratios = residuals / np.where(thresholds > 0, thresholds, 1.0)
+    ratios = threshold_ratios(operator, request, values, residuals, norm)
     return RitzEstimates(order, values, residuals, ratios, norm)
 
 

@@ -83,9 +83,17 @@ def edge_below_ties(ritz: RitzDecomposition, k: int, bound: float) -> float:
     return bound
 
 
-def given_edge(momentum: float, scale: float) -> float:
-    """Returns the edge 2 sqrt(beta) of a given momentum beta, in units of the scale."""
-    return 2 * math.sqrt(momentum) / scale
+def damped_edge(
+    momentum: Literal["auto"] | float, ritz: RitzDecomposition, k: int, bound: float, scale: float
+) -> float:
+    """Returns the end of the damped range in units of the scale: 2 sqrt(beta) if the momentum beta is given.
+
+    Args:
+        momentum: as in the options.
+        ritz, k, bound: as for `edge_below_ties`.
+        scale: the scale of the Ritz pairs.
+    """
+    return edge_below_ties(ritz, k, bound) if momentum == "auto" else 2 * math.sqrt(momentum) / scale
 
 
 def momentum_note(momentum: Literal["auto"] | float, edge: float, wanted: float) -> str:

@@ -31,13 +31,7 @@ from eigencore.interfaces import MinibatchOperator, Snapshot
 from eigencore.operators import FunctionOperator
 from eigencore_power.blocks import Block, RitzDecomposition
 from eigencore_power.minibatch_noise import NoisyMomentum, best_momentum, measure_noise
-from eigencore_power.momentum import (
-    damping_lower_bound,
-    edge_below_ties,
-    given_edge,
-    momentum_note,
-    residuals_needed,
-)
+from eigencore_power.momentum import damped_edge, damping_lower_bound, momentum_note, residuals_needed
 from eigencore_power.options import AccelPowerOptions
 from eigencore_power.subspace_iteration import Iterate, advance, ritz_pairs, snapshot, start, with_missed
 from eigencore_power.validation import check_state
@@ -212,10 +206,7 @@ def choose_momentum(
 ) -> EpochMomentum:
     """Returns the momentum of the next epoch: the given one, or the best one under the measured noise."""
     k, scale = request.k, at.iterate.scale
-    if options.momentum == "auto":
-        edge = edge_below_ties(ritz, k, at.bound)
-    else:
-        edge = given_edge(options.momentum, scale)
+    edge = damped_edge(options.momentum, ritz, k, at.bound, scale)
     wanted, noise = max(float(ritz.singular_values[k - 1]), at.bound), at.noise
     # Without variance reduction, the noise stays the same however small the error has become.
     if not options.variance_reduction and wanted > 0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore.request import Request, precision_floor
+from eigencore.request import Request
 from eigencore_power.blocks import (
     Block,
     RitzDecomposition,
@@ -26,7 +26,7 @@ from eigencore_power.blocks import (
     ritz_block,
     start_block,
 )
-from eigencore_power.converged import state_after
+from eigencore_power.converged import state_after, threshold_ratios
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -148,7 +148,5 @@ def snapshot(
 
 def residual_ratios(operator: LinearOperator, request: Request, ritz: RitzDecomposition) -> Floats:
     """Returns the known residuals, each divided by its threshold; a pair has converged at 1 or less."""
-    floor = precision_floor(arrays.eps(operator), abs(float(ritz.values[0])))
-    thresholds = request.thresholds(ritz.values[: len(ritz.residuals)], floor)
-    # A threshold of zero belongs to a zero operator, whose residuals are zero.
-    return ritz.residuals / np.where(thresholds > 0, thresholds, 1.0)
+    known = ritz.values[: len(ritz.residuals)]
+    return threshold_ratios(operator, request, known, ritz.residuals, abs(float(ritz.values[0])))

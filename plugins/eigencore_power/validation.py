@@ -36,8 +36,16 @@ def check_state(operator: LinearOperator, state: Any, kind: type[Any]) -> None:
         raise UsageError(
             f"the state is a {type(state).__name__}, from another solver or method; expected {kind.__name__}"
         )
-    X: Array = state.block.X
-    if X.shape[1] != operator.shape[0] or X.dtype != operator.dtype:
+    check_vectors(operator, state.block.X.T)
+
+
+def check_vectors(operator: LinearOperator, V: Array) -> None:
+    """Checks that the vectors (n, b) of a state fit the operator.
+
+    Raises:
+        UsageError: they have another length or data type.
+    """
+    if V.shape[0] != operator.shape[0] or V.dtype != operator.dtype:
         raise UsageError("this state comes from an operator of another size or data type")
 
 
