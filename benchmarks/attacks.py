@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from records import cpu_seconds, machine, save, spread
+from records import machine, save, seconds_of, spread
 
 import eigencore
 from eigencore.interfaces import Bound
@@ -98,7 +98,7 @@ def strength(at: Network) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def measure(name: str, left: Callable[[float], float]) -> None:
-        seconds, accuracies = cpu_seconds(lambda: [left(eps) for eps in EPS])
+        seconds, accuracies = seconds_of(lambda: [left(eps) for eps in EPS])
         found[name] = {
             "accuracy": [round(accuracy, 4) for accuracy in accuracies],
             "milliseconds": round(1e3 * seconds / at.count / len(EPS), 3),
@@ -118,10 +118,10 @@ def nearness(at: Network) -> dict[str, Any]:
     rows = {}
     correct = None
     for name, steps in (("ddn", 100), ("ddn, 1000 steps", 1000)):
-        seconds, found = cpu_seconds(partial(ours, at, "ddn", None, steps=steps))
+        seconds, found = seconds_of(partial(ours, at, "ddn", None, steps=steps))
         correct = found.correct
         rows[name] = _near(found.distance[correct], found.success[correct], seconds / at.count)
-    seconds, (_, moved, broken) = cpu_seconds(partial(theirs, at, their_ddn(), None))
+    seconds, (_, moved, broken) = seconds_of(partial(theirs, at, their_ddn(), None))
     far = torch.linalg.vector_norm((moved - at.images).flatten(1), dim=1).double().numpy()
     rows["foolbox DDN, 100 steps"] = _near(far[correct], broken.numpy()[correct], seconds / at.count)
     for name, row in rows.items():
@@ -154,7 +154,7 @@ def cost(at: Network, rounds: int) -> dict[str, Any]:
         one(), other()
     for _ in range(rounds):
         for name, (one, other) in pairs.items():
-            ratios[name].append(cpu_seconds(one)[0] / cpu_seconds(other)[0])
+            ratios[name].append(seconds_of(one)[0] / seconds_of(other)[0])
     for name, found in ratios.items():
         print(f"  {name:32} {spread(found)} times foolbox's", flush=True)
     return {name: spread(found) for name, found in ratios.items()}

@@ -26,7 +26,7 @@ SIZES = (16, 32, 64, 128, 256, 512)
 def measure(problem: Problem, rounds: int) -> dict[str, Any]:
     unit = gradient(problem)
     x, y = one_batch(problem)
-    v = torch.randn(unit().shape, generator=torch.Generator().manual_seed(1))
+    v = torch.randn(unit().shape, generator=torch.Generator().manual_seed(1)).to(unit().device)
     products = {}
     for size in [*(size for size in SIZES if size < len(x)), len(x)]:
         data = list(zip(x.split(size), y.split(size), strict=True))

@@ -30,7 +30,7 @@ class Judge:
         self._tol = tol
         n = self._operator.shape[0]
         product = LinearOperator(
-            (n, n), lambda v: self._operator.matvec(torch.from_numpy(v.ravel())).numpy(), dtype=np.float64
+            (n, n), lambda v: self._operator.matvec(self._on_device(v)).cpu().numpy(), dtype=np.float64
         )
         start, basis = np.random.default_rng(0).standard_normal(n), min(3 * k, n)
         values = eigsh(product, k, which="LM", tol=1e-4, ncv=basis, v0=start, return_eigenvectors=False)
@@ -38,9 +38,9 @@ class Judge:
 
     def grade(self, answer: Answer) -> dict[str, object]:
         """Largest relative residual, number of different vectors, error of the values, and a verdict."""
-        vectors = answer.vectors.detach().double()
+        vectors = answer.vectors.detach().double().to(self._operator.device)
         vectors = vectors / torch.linalg.vector_norm(vectors, dim=0)
-        values = torch.as_tensor(answer.values, dtype=torch.float64)
+        values = self._on_device(np.array(answer.values))
         lengths = torch.linalg.vector_norm(self._operator.matmat(vectors) - vectors * values, dim=0)
         residual = float((lengths / values.abs()).max())
         # If vectors are repeated, their span has a lower dimension, and some singular values are near zero.
@@ -53,6 +53,9 @@ class Judge:
             "error": float(f"{off:.2g}"),
             "verdict": self._verdict(residual, different, off),
         }
+
+    def _on_device(self, x: np.ndarray) -> Tensor:
+        return torch.from_numpy(x.astype(np.float64).ravel()).to(self._operator.device)
 
     def _verdict(self, residual: float, different: int, off: float) -> str:
         if different < len(self.values):

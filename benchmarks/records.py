@@ -1,4 +1,8 @@
-"""What the benchmarks share: CPU time, spread, versions, a JSON file, the program around a measurement."""
+"""What the benchmarks share: time, spread, versions, a JSON file, the program around a measurement.
+
+On a processor, times are CPU times of one process and thread. On a GPU, they are wall-clock times, from an
+idle device to an idle device.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,11 +29,29 @@ LIBRARIES = ("eigencore", "torch", "numpy", "scipy")
 PEERS = ("hessian-eigenthings", "PyHessian", "curvlinops-for-pytorch")
 
 
-def cpu_seconds(call: Callable[[], T]) -> tuple[float, T]:
-    """The CPU time of this process that a call takes, and the value that the call returns."""
-    began = time.process_time()
+def seconds_of(call: Callable[[], T], device: str = "cpu") -> tuple[float, T]:
+    """The time that a call takes on a device, as in the text of the module, and what it returns."""
+    began = now(device)
     result = call()
-    return time.process_time() - began, result
+    return now(device) - began, result
+
+
+def now(device: str) -> float:
+    """The clock of a device, in seconds; it waits until a GPU has finished."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def placed(problem: Problem, device: str) -> Problem:
+    """The problem with its model and its data on the device."""
+    batches = [(x.to(device), y.to(device)) for x, y in problem.data]
+    return replace(problem, model=problem.model.to(device), data=batches)
+
+
+def on_gpu(problem: Problem) -> bool:
+    return bool(next(problem.model.parameters()).is_cuda)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -55,17 +78,18 @@ def gradient(problem: Problem) -> Callable[[], Tensor]:
 def cost_in_gradients(
     calls: Mapping[Name, Callable[[], object]], unit: Callable[[], Tensor], rounds: int
 ) -> tuple[dict[Name, dict[str, float]], dict[str, float]]:
-    """The CPU time of each call in gradients, and that of a gradient in seconds: spreads over the rounds.
+    """The time of each call in gradients, and that of a gradient in seconds: spreads over the rounds.
 
     The time of a call is divided by the mean of those of the gradients immediately before and after it.
     """
+    device = unit().device.type
     ratios: dict[Name, list[float]] = {name: [] for name in calls}
-    gradients = [cpu_seconds(unit)[0]]
+    gradients = [seconds_of(unit, device)[0]]
     for _ in range(rounds):
         for name, call in calls.items():
-            seconds = cpu_seconds(call)[0]
+            seconds = seconds_of(call, device)[0]
             gc.collect()
-            gradients.append(cpu_seconds(unit)[0])
+            gradients.append(seconds_of(unit, device)[0])
             ratios[name].append(2 * seconds / (gradients[-2] + gradients[-1]))
     return {name: spread(values) for name, values in ratios.items()}, spread(gradients)
 
@@ -86,17 +110,19 @@ def measure_networks(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--networks", nargs="+", choices=networks, default=list(default or networks))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     results: dict[str, Any] = {}
     for key in arguments.networks:
-        problem = networks[key]()
+        problem = placed(networks[key](), arguments.device)
         results[problem.name] = result = measure(problem, arguments.rounds)
         print(f"{problem.name}: {problem.description}")
         for row, value in list(result.values())[-1].items():
             print(f"  {row:40} {value}", flush=True)
-    print(save(name, {**machine(peers), "rounds": arguments.rounds, "networks": results}))
+    record = {**machine(peers, arguments.device), "rounds": arguments.rounds, "networks": results}
+    print(save(name, record, arguments.device))
 
 
 def keep_freed_memory() -> None:
@@ -109,16 +135,24 @@ def keep_freed_memory() -> None:
     torch.empty(2**25 - 2**13, dtype=torch.uint8)
 
 
-def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
+def machine(peers: Sequence[str] = (), device: str = "cpu") -> dict[str, Any]:
     """The properties of the environment that a measurement depends on."""
     return {
-        "versions": {name: metadata.version(name) for name in (*LIBRARIES, *peers)},
+        "versions": {name: metadata.version(name) for name in (*LIBRARIES, *peers) if _installed(name)},
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "dtype": "float32",
-        "device": "cpu",
+        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:
@@ -130,8 +164,8 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def save(name: str, record: dict[str, Any]) -> Path:
-    path = RESULTS / f"{name}.json"
+def save(name: str, record: dict[str, Any], device: str = "cpu") -> Path:
+    path = RESULTS / (f"{name}.json" if device == "cpu" else f"{name}-gpu.json")
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
 

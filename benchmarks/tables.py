@@ -53,14 +53,15 @@ def top10(record: Any) -> str:
     """A table for each network, and the ratio of the costs of the fastest peer and of `lanczos`."""
     parts = []
     for name, network in record["networks"].items():
-        rows = [["", "products", "gradients", "CPU seconds", "largest relative residual", ""]]
+        clock = "CPU seconds" if record["device"] == "cpu" else "seconds"
+        rows = [["", "products", "gradients", clock, "largest relative residual", ""]]
         for contestant, row in network["contestants"].items():
             rows.append(
                 [
                     contestant,
                     f"{row['products']:.0f}" if "products" in row else "",
                     _range(row["gradients"], 0),
-                    f"{row['seconds']['median']:.1f}",
+                    f"{row['seconds']['median']:.{1 if record['device'] == 'cpu' else 2}f}",
                     f"{row['residual']:.1e}" if "residual" in row else "",
                     row["verdict"],
                 ]
@@ -140,7 +141,7 @@ def _described(record: Any) -> str:
     lines = []
     for name, network in record["networks"].items():
         milliseconds = 1e3 * network["gradient_seconds"]["median"]
-        lines.append(f"- {name}: {network['description']}; a gradient takes {milliseconds:.0f} ms")
+        lines.append(f"- {name}: {network['description']}; a gradient takes {milliseconds:.3g} ms")
     return "\n".join(lines)
 
 
@@ -177,7 +178,8 @@ def filled(page: str, name: str) -> str:
 
 def _machine(record: Any) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    return f"{record['processor']}, {record['threads']} thread, {record['dtype']}; {versions}."
+    card = "" if record["device"] == "cpu" else f"{record['device']}; "
+    return f"{card}{record['processor']}, {record['threads']} thread, {record['dtype']}; {versions}."
 
 
 def main() -> None:
