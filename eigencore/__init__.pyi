@@ -3,6 +3,7 @@ from .entries import AnalysisEntry as AnalysisEntry
 from .entries import AttackEntry as AttackEntry
 from .entries import BackendEntry as BackendEntry
 from .entries import CommandEntry as CommandEntry
+from .entries import KindEntry as KindEntry
 from .entries import ProblemEntry as ProblemEntry
 from .entries import SolverEntry as SolverEntry
 from .errors import EigencoreError as EigencoreError

@@ -34,7 +34,7 @@ class Entry:
 
     Attributes:
         name: the name that users give, as in `--solver NAME` and `--set NAME.OPTION=VALUE`; unique across all
-            kinds of entries.
+            entries, except that a kind of operator is unique within its backend.
         summary: one line for the listings.
         load: import string "module:attribute" of the implementation.
         options: import string of its options, a frozen dataclass (see `eigencore.options`).
@@ -59,13 +59,38 @@ class ProblemEntry(Entry):
 class BackendEntry(Entry):
     """A backend. `load` names an `interfaces.Backend`.
 
+    Its kinds of operator are entries of their own, see KindEntry.
+
     Attributes:
-        kinds: the kinds of operator that the backend provides.
         checkpoints: whether the backend can load a problem's checkpoint.
     """
 
-    kinds: tuple[str, ...]
     checkpoints: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindEntry(Entry):
+    """A kind of operator on a backend. `load` names an `interfaces.Kind`.
+
+    Attributes:
+        backend: the name of the backend, which may be that of another package.
+        semidefinite: whether the operator is positive semidefinite for every problem.
+        over_weights: whether its vectors are directions in the selected weights; otherwise no parameters can
+            be selected.
+
+    Example:
+        from eigencore import KindEntry, hookimpl
+
+        @hookimpl
+        def eigen_kinds():
+            return [
+                KindEntry(backend="torch", name="mine", summary="my matrix", load="my_package.kind:operator")
+            ]
+    """
+
+    backend: str
+    semidefinite: bool = False
+    over_weights: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,12 @@ def eigen_problems() -> list[interfaces.ProblemEntry]:  # type: ignore[empty-bod
 
 @hookspec
 def eigen_backends() -> list[interfaces.BackendEntry]:  # type: ignore[empty-body]
-    """Backends; each entry lists the kinds of operator that it provides."""
+    """Backends."""
+
+
+@hookspec
+def eigen_kinds() -> list[interfaces.KindEntry]:  # type: ignore[empty-body]
+    """Kinds of operator, each on a backend, which may be that of another package."""
 
 
 @hookspec

@@ -20,6 +20,7 @@ from eigencore.entries import BackendEntry as BackendEntry
 from eigencore.entries import Capability as Capability
 from eigencore.entries import CommandEntry as CommandEntry
 from eigencore.entries import Entry as Entry
+from eigencore.entries import KindEntry as KindEntry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
 from eigencore.space import Array as Array
@@ -279,8 +280,8 @@ class Bound(Protocol):
         Without "float64", analyses and conformance laws use the problem's own precision and give a warning.
         """
 
-    def operator(self, kind: str = "hessian", params: Params = None) -> LinearOperator:
-        """The operator of the given kind, over the parameters that `params` selects."""
+    def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
+        """The operator of the given kind, over the parameters that `params` selects: `operator_of_kind`."""
 
     def classifier(self, dtype: str | None = None) -> Classifier:
         """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given.
@@ -311,6 +312,16 @@ class Bound(Protocol):
 
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The parameters that make up a direction, in the order of the flat vector (WEIGHT_LOSS)."""
+
+
+class Kind(Protocol):
+    """Makes an operator of one kind from a problem that is bound to the backend of its KindEntry.
+
+    `bound` is of the backend's own class, which the backend documents, and so is `layout`: the selected
+    parameters, or None for a kind that is not over the weights.
+    """
+
+    def __call__(self, bound: Any, layout: Any, options: Any, /) -> LinearOperator: ...
 
 
 class Backend(Protocol):

@@ -34,9 +34,9 @@ from eigencore.problems import (
     bind,
     check_keywords,
     find_factory,
+    find_kind,
     hint_why_no_classifier,
     make_problem,
-    refuse_unknown_kind,
     why_no_classifier,
 )
 from eigencore.registry import registry, require, resolve_options
@@ -139,7 +139,7 @@ def analyze(
     request = Request(k, which, tol, seed)
     folder = None if out is None else check_folder(out)
     setup = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
-    operator = setup.bound.operator(kind, params)
+    operator = setup.bound.operator(kind, params, **setup.kind_options)
     if folder is not None:
         make_folder(folder)
     problem_digest, findings = None if folder is None else digest(setup.problem), Findings()
@@ -244,7 +244,7 @@ class _Setup:
     """The objects that `analyze` works with.
 
     Attributes:
-        solver_options: the options of the solver, as given.
+        solver_options, kind_options: the options of the solver and of the kind of operator, as given.
         attack_options: the options of attacks, by name, as given.
         options: the resolved options of everything but the solver, by entry.
         skipped: why analyses that run by default do not run on this problem, by name.
@@ -255,6 +255,7 @@ class _Setup:
     bound: Bound
     analyses: tuple[Planned, ...]
     solver_options: Mapping[str, Any]
+    kind_options: Mapping[str, Any]
     attack_options: Options
     options: Mapping[str, Any]
     skipped: Mapping[str, str]
@@ -308,7 +309,8 @@ def _prepare(
     selected = None if analyses is None else find_analyses(analyses)
     found, keywords = _find(problem, options.get("problem", {}))
     backend_entry = backend_of(found, backend)
-    refuse_unknown_kind(backend_entry, kind)
+    kind_entry = find_kind(backend_entry, kind)
+    kind_options = {} if kind_entry is None else options.get(kind_entry.name, {})
     backend_options = {} if backend_entry is None else options.get(backend_entry.name, {})
     bound = bind(found, backend=backend, device=device, dtype=dtype, **backend_options)
 
@@ -324,6 +326,8 @@ def _prepare(
     }
     if backend_entry is not None:
         resolved[backend_entry.name] = resolve_options(backend_entry, backend_options)
+    if kind_entry is not None:
+        resolved[kind_entry.name] = resolve_options(kind_entry, kind_options)
     used = {"problem", solver_name, *resolved, *(one.entry.name for one in planned)}
     _refuse_unused_options(options, used, skipped)
     return _Setup(
@@ -332,6 +336,7 @@ def _prepare(
         bound=bound,
         analyses=planned,
         solver_options=solver_options,
+        kind_options=kind_options,
         attack_options=attacks,
         options=resolved,
         skipped=skipped,

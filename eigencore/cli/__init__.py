@@ -21,6 +21,7 @@ _FILES = {
     "plugins": ("listings", "list the installed plugins and their status"),
     "problems": ("listings", "list the registered problems"),
     "backends": ("listings", "list the backends, which turn models into operators"),
+    "kinds": ("listings", "list the kinds of operator and their options"),
     "solvers": ("listings", "list the eigensolvers and their options"),
     "attacks": ("listings", "list the adversarial attacks and their options"),
     "analyses": ("listings", "list the analyses and their options"),

@@ -20,6 +20,7 @@ from eigencore.entries import (
     DEFAULT_SOLVER,
     AnalysisEntry,
     BackendEntry,
+    KindEntry,
     ProblemEntry,
     SolverEntry,
 )
@@ -41,7 +42,7 @@ def _options(
         if not (equals and entry and option):
             raise UsageError(
                 f"--set {text}; expected ENTRY.OPTION=VALUE, as in accel_power.momentum=auto",
-                hint="`eigen solvers NAME` and `eigen backends NAME` list the options.",
+                hint="`eigen solvers NAME`, `eigen backends NAME` and the like list the options.",
             )
         options.setdefault(entry, {})[option] = value
     return options
@@ -89,7 +90,8 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     default=DEFAULT_KIND,
     show_default=True,
     metavar="NAME",
-    help="Kind of operator; see `eigen backends NAME`.",
+    shell_complete=names(KindEntry),
+    help="Kind of operator; see `eigen kinds`.",
 )
 @click.option(
     "--params",

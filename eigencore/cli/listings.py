@@ -1,4 +1,4 @@
-"""eigen plugins, problems, backends, solvers, attacks, analyses: lists of entries, and their options."""
+"""eigen plugins, problems, backends, kinds, solvers, attacks, analyses: entries and their options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import click
 from eigencore.cli.completion import names
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.page import Page, page
-from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
+from eigencore.entries import (
+    AnalysisEntry,
+    AttackEntry,
+    BackendEntry,
+    Entry,
+    KindEntry,
+    ProblemEntry,
+    SolverEntry,
+)
 from eigencore.errors import UnknownNameError
 from eigencore.options import OptionSpec, describe, describe_keywords
 from eigencore.registry import (
@@ -51,6 +59,27 @@ backends = _listing(
 solvers = _listing("solvers", SolverEntry, "List the eigensolvers, or the options of one.")
 attacks = _listing("attacks", AttackEntry, "List the adversarial attacks, or the options of one.")
 analyses = _listing("analyses", AnalysisEntry, "List the analyses, or the options of one.")
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=names(KindEntry))
+@json_flag
+@verbose_flag
+def kinds(name: str | None, as_json: bool) -> int:
+    """List the kinds of operator of all backends, or the options of one.
+
+    NAME is that of a kind, such as hessian, or BACKEND:KIND.
+    """
+    found = registry().entries(KindEntry)
+    if name is None:
+        _print_all("kinds", found, as_json)
+        return 0
+    named = [one.entry for one in found if name in (one.entry.name, f"{one.entry.backend}:{one.entry.name}")]
+    if not named:
+        raise UnknownNameError("kind of operator", name, {one.entry.name for one in found})
+    for entry in named:
+        _print_one(entry, as_json)
+    return 0
 
 
 @click.command()
@@ -116,8 +145,13 @@ def _print_all(plural: str, found: Sequence[Registered[Any]], as_json: bool) -> 
         print(json.dumps({plural: entries}))
         return
     if found:
-        rows = [(item.entry.name, item.entry.summary, item.plugin.name) for item in found]
-        page().table(("name", "summary", "plugin"), rows)
+        columns = ["name", "summary", "plugin"]
+        rows = [[item.entry.name, item.entry.summary, item.plugin.name] for item in found]
+        if plural == "kinds":
+            columns.insert(1, "backend")
+            for row, item in zip(rows, found, strict=True):
+                row.insert(1, item.entry.backend)
+        page().table(columns, rows)
     else:
         print(f"no {plural} are installed")
     failed = [record.name for record in registry().records if record.status == "broken"]
@@ -170,6 +204,8 @@ def _entry_as_json(entry: Entry) -> dict[str, Any]:
         if field.name not in _IMPORT_STRINGS:
             value = getattr(entry, field.name)
             fields[field.name] = sorted(value) if isinstance(value, frozenset) else value
+    if isinstance(entry, BackendEntry):
+        fields["kinds"] = sorted({one.entry.name for one in registry().kinds(entry.name)})
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 

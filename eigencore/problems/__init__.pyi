@@ -2,10 +2,10 @@ from .binding import OperatorBound as OperatorBound
 from .binding import backend_of as backend_of
 from .binding import bind as bind
 from .binding import bound_of as bound_of
+from .binding import find_kind as find_kind
 from .binding import hint_why_no_classifier as hint_why_no_classifier
 from .binding import is_bound as is_bound
 from .binding import operator as operator
-from .binding import refuse_unknown_kind as refuse_unknown_kind
 from .binding import why_no_classifier as why_no_classifier
 from .lookup import as_problem as as_problem
 from .lookup import check_keywords as check_keywords

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
-from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability
-from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
+from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability, KindEntry
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
 from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
@@ -83,6 +83,7 @@ def operator(
     backend: str | None = None,
     kind: str = DEFAULT_KIND,
     params: Params = None,
+    kind_options: Mapping[str, Any] | None = None,
     **bind_keywords: Any,
 ) -> LinearOperator:
     """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
@@ -92,9 +93,10 @@ def operator(
         data: batches that can be iterated over repeatedly.
         loss: a function of the model's outputs and the targets.
         backend: as for `bind`.
-        kind: the kind of operator, such as "hessian"; `eigen backends NAME` lists the kinds of a backend.
+        kind: the kind of operator, such as "hessian"; `eigen kinds` lists the kinds of every backend.
         params: the parameters, by a glob of their names, by several globs as "A,B" or by a list of globs;
             None: all trainable parameters.
+        kind_options: options of the kind, such as {"damping": 1e-3}; `eigen kinds NAME` lists them.
         **bind_keywords: further keywords of `bind`.
 
     Raises:
@@ -111,8 +113,9 @@ def operator(
         print(eigencore.solve(hessian, k=2).values)
     """
     problem = Problem(model=model, data=data, loss=loss)
-    refuse_unknown_kind(backend_of(problem, backend), kind)
-    return bind(problem, backend=backend, **bind_keywords).operator(kind, params)
+    find_kind(backend_of(problem, backend), kind)
+    bound = bind(problem, backend=backend, **bind_keywords)
+    return bound.operator(kind, params, **(kind_options or {}))
 
 
 def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | None:
@@ -148,14 +151,14 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
     return entry
 
 
-def refuse_unknown_kind(entry: BackendEntry | None, kind: str) -> None:
-    """Checks that a backend provides a kind of operator; a problem without a backend has only one kind.
+def find_kind(entry: BackendEntry | None, kind: str) -> KindEntry | None:
+    """The entry of a kind of operator on a backend; None for a problem without a backend, which has only one.
 
     Raises:
-        UnknownNameError: the backend does not provide it.
+        UnknownNameError: the backend does not provide the kind.
+        UsageError: several plugins provide it.
     """
-    if entry is not None and kind not in entry.kinds:
-        raise UnknownNameError(f"kind of operator on the backend {entry.name}", kind, entry.kinds)
+    return None if entry is None else registry().find_kind(entry.name, kind)
 
 
 def why_no_classifier(bound: Bound) -> EigencoreError | None:
@@ -203,8 +206,8 @@ class OperatorBound:
     def precisions(self) -> tuple[str, ...]:
         return (str(self._operator.dtype).rpartition(".")[2],)
 
-    def operator(self, kind: str = DEFAULT_KIND, params: Params = None) -> LinearOperator:
-        unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None)
+    def operator(self, kind: str = DEFAULT_KIND, params: Params = None, **options: Any) -> LinearOperator:
+        unusable = ["kind"] * (kind != DEFAULT_KIND) + ["params"] * (params is not None) + [*options]
         _refuse_for_operator(self._problem, unusable)
         return self._operator
 

@@ -15,7 +15,7 @@ import warnings
 from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eigencore.entries import Entry
+from eigencore.entries import Entry, KindEntry
 from eigencore.errors import (
     CapabilityError,
     EigencoreError,
@@ -94,7 +94,9 @@ class Registry:
             print(registry().find(SolverEntry, "lanczos").which)
         """
         bare, _, distribution = name.partition("@")
-        named = [one for one in self.registered if one.entry.name == bare]
+        named = [
+            one for one in self.registered if one.entry.name == bare and not isinstance(one.entry, KindEntry)
+        ]
         found = [one for one in self.entries(kind) if one.entry.name == bare]
         if distribution:
             found = [one for one in found if normalised(one.plugin.distribution) == normalised(distribution)]
@@ -103,6 +105,37 @@ class Registry:
             raise self._unknown(kind, name)
         if len(named) > 1:
             raise _ambiguous(name, named, choices=[] if distribution else [one.full_name for one in found])
+        return found[0].entry
+
+    def kinds(self, backend: str) -> tuple[Registered[KindEntry], ...]:
+        """The kinds of operator on a backend, whichever plugins register them."""
+        return tuple(one for one in self.entries(KindEntry) if one.entry.backend == backend)
+
+    def find_kind(self, backend: str, name: str) -> KindEntry:
+        """The kind of operator with the given name on a backend.
+
+        Args:
+            backend: the name of the backend.
+            name: the name of the kind, or "name@distribution" if several plugins register it.
+
+        Raises:
+            UnknownNameError: there is no such kind on this backend.
+            UsageError: several plugins register a kind of that name on this backend.
+
+        Example:
+            from eigencore.registry import registry
+
+            print(registry().find_kind("torch", "hessian").summary)
+        """
+        bare, _, distribution = name.partition("@")
+        found = [one for one in self.kinds(backend) if one.entry.name == bare]
+        if distribution:
+            found = [one for one in found if normalised(one.plugin.distribution) == normalised(distribution)]
+        if not found:
+            known = [one.entry.name for one in self.kinds(backend)]
+            raise UnknownNameError(f"kind of operator on the backend {backend}", name, known)
+        if len(found) > 1:
+            raise _ambiguous(name, [*found], choices=[one.full_name for one in found])
         return found[0].entry
 
     def _unknown(self, kind: type[Entry], name: str) -> UnknownNameError:

@@ -22,6 +22,7 @@ from eigencore.entries import (
     Capability,
     CommandEntry,
     Entry,
+    KindEntry,
     ProblemEntry,
     SolverEntry,
 )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 HOOKS: dict[str, type[Entry]] = {
     "eigen_problems": ProblemEntry,
     "eigen_backends": BackendEntry,
+    "eigen_kinds": KindEntry,
     "eigen_solvers": SolverEntry,
     "eigen_attacks": AttackEntry,
     "eigen_analyses": AnalysisEntry,
@@ -91,12 +93,21 @@ def entries_of(plugin: object) -> list[Entry]:
             if implementation.hookwrapper or implementation.wrapper:
                 raise PluginError(f"{hook} is a wrapper; hooks are called separately and can't be wrapped")
             entries += _checked(hook, kind, implementation.function())
-    for name, times in Counter(entry.name for entry in entries).items():
+    _refuse_repeated_names(entries)
+    return entries
+
+
+def _refuse_repeated_names(entries: list[Entry]) -> None:
+    kinds = [entry for entry in entries if isinstance(entry, KindEntry)]
+    for (backend, name), times in Counter((one.backend, one.name) for one in kinds).items():
+        if times > 1:
+            raise PluginError(f"it registers {times} kinds of operator named {name!r} on {backend}")
+    names = [entry.name for entry in entries if not isinstance(entry, KindEntry)]
+    for name, times in Counter([*names, *{one.name for one in kinds}]).items():
         if times > 1:
             raise PluginError(
                 f"it registers {times} entries named {name!r}; names must be unique across all kinds"
             )
-    return entries
 
 
 def one_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eigencore.entries import BackendEntry, ProblemEntry
+from eigencore.entries import BackendEntry, KindEntry, ProblemEntry
 from eigencore.hookspecs import hookimpl
 
 
@@ -13,8 +13,28 @@ def eigen_backends() -> list[BackendEntry]:
             name="numpy",
             summary="NumPy: the loss Hessian of a two-layer classifier, with analytic derivatives",
             load="eigencore_numpy.backend:bind",
-            kinds=("hessian",),
         )
+    ]
+
+
+@hookimpl
+def eigen_kinds() -> list[KindEntry]:
+    return [
+        KindEntry(
+            backend="numpy",
+            name="hessian",
+            summary="the Hessian of the loss",
+            load="eigencore_numpy.kinds:hessian",
+            options="eigencore_numpy.kinds:CurvatureOptions",
+        ),
+        KindEntry(
+            backend="numpy",
+            name="ggn",
+            summary="the generalised Gauss-Newton matrix: the Hessian of the loss for a linearised network",
+            load="eigencore_numpy.kinds:ggn",
+            options="eigencore_numpy.kinds:CurvatureOptions",
+            semidefinite=True,
+        ),
     ]
 
 

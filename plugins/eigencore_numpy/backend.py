@@ -9,31 +9,30 @@ import numpy as np
 
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import Objective, Parameter, Params, Problem
+from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.problems.sharing import (
     DTYPES,
     check_bounds,
     check_call,
     check_cpu,
     check_dtype,
-    check_kind,
     check_objective,
     check_reduction,
+    operator_of_kind,
 )
 from eigencore_numpy.classifier import TwoLayerClassifier
 from eigencore_numpy.data import Samples, as_labelled_rows, gather
-from eigencore_numpy.hessian import TwoLayerHessian
-from eigencore_numpy.layout import select
+from eigencore_numpy.layout import TwoLayerLayout
+from eigencore_numpy.layout import select as select_weights
 from eigencore_numpy.network import ACTIVATIONS, PARAMETERS, Numbers, Pass, TwoLayer
 from eigencore_numpy.probe import probe
-
-KINDS = ("hessian",)
 
 
 class NumpyBound:
     """A problem bound to NumPy; see `eigencore.interfaces.Bound`.
 
-    Weights and data are copied, so later changes to the originals have no effect.
+    Weights and data are copied, so later changes to the originals have no effect. A kind of operator uses the
+    attributes `objective`, `samples` and `sample_weights`, and the network in its layout.
     """
 
     capabilities = frozenset(Capability)
@@ -41,7 +40,7 @@ class NumpyBound:
 
     def __init__(self, problem: Problem, network: TwoLayer):
         self._problem, self._network = problem, network
-        self._loss: Objective = problem.loss
+        self.objective: Objective = problem.loss
         self._data = gather(problem.data, network)
 
     @property
@@ -49,19 +48,23 @@ class NumpyBound:
         """The library with its version, the device and the data type."""
         return f"numpy {'.'.join(np.__version__.split('.')[:2])} cpu {self._network.dtype}"
 
-    def operator(self, kind: str = "hessian", params: Params = None) -> TwoLayerHessian:
-        """The Hessian of the loss over all data, with respect to the parameters that match `params`.
+    def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
+        """The operator of the loss over all data, with respect to the parameters that match `params`.
 
         Args:
+            kind: "hessian", "ggn", or a kind that another package registers.
             params: one or several globs of parameter names; None selects all parameters.
+            **options: options of the kind.
 
         Raises:
             UnknownNameError: there is no such kind of operator, or no parameter matches.
             ProblemError: a derivative that the objective returns is wrong; this is checked at the first call.
         """
-        check_kind(kind, KINDS)
-        layout = select(self._network, params)
-        return TwoLayerHessian(layout, self._loss, self._probed_data, self._sample_weights)
+        return operator_of_kind(self, "numpy", kind, params, self.select, options)
+
+    def select(self, params: Params = None) -> TwoLayerLayout:
+        """The parameters that match `params`, with the network that they belong to."""
+        return select_weights(self._network, params)
 
     def classifier(self, dtype: str | None = None) -> TwoLayerClassifier:
         """The network as a classifier of the validation data, or of the data if there are none.
@@ -71,7 +74,7 @@ class NumpyBound:
             ProblemError: the bounds do not fit the inputs.
         """
         chosen = self._network.dtype if dtype is None else _dtype(dtype)
-        network, samples = self._network.astype(chosen), self._samples.astype(chosen)
+        network, samples = self._network.astype(chosen), self._held_out.astype(chosen)
         return TwoLayerClassifier(network, samples, self._problem.bounds)
 
     def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
@@ -83,10 +86,10 @@ class NumpyBound:
         """
         network = self._network
         if direction is not None:
-            step = select(network, params).unflatten(direction)
+            step = self.select(params).unflatten(direction)
             network = network.map(lambda name, weights: weights + getattr(step, name))
-        values = self._loss.value(network.logits(self._data.x), self._data.y)
-        return float(np.sum(self._sample_weights * values, dtype=np.float64))
+        values = self.objective.value(network.logits(self._data.x), self._data.y)
+        return float(np.sum(self.sample_weights * values, dtype=np.float64))
 
     def sample_curvature(
         self,
@@ -107,27 +110,28 @@ class NumpyBound:
             UsageError: direction, inputs or labels have another shape, or the data type is not available.
         """
         network = self._network if dtype is None else self._network.astype(_dtype(dtype))
-        v = select(network, params).unflatten(direction)
+        v = select_weights(network, params).unflatten(direction)
         return Pass(network, objective, *as_labelled_rows(network, x, y)).weight_curvature(v)
 
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """The name, position and norm of each parameter that matches `params`."""
-        return select(self._network, params).parameters()
+        return self.select(params).parameters()
 
     @property
-    def _sample_weights(self) -> Numbers:
+    def sample_weights(self) -> Numbers:
         """The weight of each sample in the loss (N,)."""
         N = len(self._data.x)
         return np.full(N, 1 if self._problem.reduction == "sum" else 1 / N, self._network.dtype)
 
     @cached_property
-    def _probed_data(self) -> Samples:
+    def samples(self) -> Samples:
         """The data, after the derivatives of the objective have been checked on some of them."""
-        probe(self._network, self._loss, self._data)
+        probe(self._network, self.objective, self._data)
         return self._data
 
     @cached_property
-    def _samples(self) -> Samples:
+    def _held_out(self) -> Samples:
+        """The validation data, or the data if there are none."""
         if self._problem.validation is None:
             return self._data
         return gather(self._problem.validation, self._network, "validation")

@@ -133,6 +133,13 @@ class Pass:
         delta = RB * self._df + self._B * self._ddf * Ra
         return self._as_network(delta.T @ self._x, delta.sum(0), Rg.T @ self._f + self._g.T @ Rf, Rg.sum(0))
 
+    def gauss_newton_product(self, v: TwoLayer) -> TwoLayer:
+        """The Gauss-Newton matrix of the sum over the samples, times v."""
+        _, _, Rz = self._derivatives_along(v)
+        Rg = self._logit_product(Rz)
+        delta = (Rg @ self._net.W2) * self._df
+        return self._as_network(delta.T @ self._x, delta.sum(0), Rg.T @ self._f, Rg.sum(0))
+
     def weight_curvature(self, v: TwoLayer) -> Numbers:
         """v' H_s v (b,) for each sample s: its second derivative along v, by forward-over-forward."""
         Ra, Rf, Rz = self._derivatives_along(v)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.options import option
-from eigencore.problems.sharing import check_bounds, check_call, check_kind, check_reduction
+from eigencore.problems.sharing import check_bounds, check_call, check_reduction, operator_of_kind
 from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_layers, check_problem, check_weights
@@ -27,9 +27,8 @@ from eigencore_torch.evaluation.modes import check_batch_norm, describe_mode, ex
 from eigencore_torch.evaluation.precision import Precision
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import memory_budget
-from eigencore_torch.hessian import HessianOperator
 from eigencore_torch.models.number_types import computing_type
-from eigencore_torch.models.params import select
+from eigencore_torch.models.params import Layout, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.reductions.reduction import Reduction
@@ -37,8 +36,6 @@ from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
-
-KINDS = ("hessian",)
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,8 @@ class TorchOptions:
 class TorchBound:
     """A problem bound to PyTorch, at the weights that its model or checkpoint had at the time of binding.
 
+    Kinds of operator are made from `risk`, `memory`, `problem` and `select` (see `eigencore_torch.kinds`).
+
     Example:
         import eigencore
         import torch
@@ -105,7 +104,7 @@ class TorchBound:
     """
 
     def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
-        self._problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
+        self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
         self._setting = Setting(self._device, options.precision, options.batch_norm)
         self._mode = self._setting.description
@@ -132,22 +131,30 @@ class TorchBound:
         place = f"torch {version} {self._device} {dtype}{rounding}"
         return ", ".join(filter(None, (place, self._placed.note, self._mode, self._reduction_note)))
 
-    def operator(self, kind: str = "hessian", params: Params = None) -> LinearOperator:
-        """The Hessian (n, n) of the loss over all data, over n trainable weights.
+    def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
+        """The operator (n, n) of the loss over all data, over n trainable weights, such as its Hessian.
 
         Args:
+            kind: "hessian", or another one of the kinds that `eigen kinds` lists for this backend.
             params: one or several globs of parameter names, as "A,B" or as a list; None selects all trainable
                 parameters.
+            **options: options of the kind.
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
-        check_kind(kind, KINDS)
-        layout = select(self._loss.model, params)
-        memory = memory_budget(self._options.memory, self._device)
-        return HessianOperator(self._risk, layout, memory)
+        return operator_of_kind(self, "torch", kind, params, self.select, options)
+
+    def select(self, params: Params = None) -> Layout:
+        """The selected parameters, and their positions in the vectors of an operator."""
+        return select(self._loss.model, params)
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the graphs of an operator which are kept for later products may take."""
+        return memory_budget(self._options.memory, self._device)
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
@@ -165,7 +172,7 @@ class TorchBound:
         model = self._model_in(dtype)
         weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
         return TorchClassifier(
-            model, classification, self._samples(model), self._problem.bounds, weights, self._setting
+            model, classification, self._samples(model), self.problem.bounds, weights, self._setting
         )
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
@@ -181,7 +188,7 @@ class TorchBound:
         shift: AbstractContextManager[None] = nullcontext()
         if direction is not None:
             shift = shifted_weights(select(self._loss.model, params), direction)
-        risk = self._risk
+        risk = self.risk
         with risk.session(), shift:
             return risk.value()
 
@@ -265,16 +272,21 @@ class TorchBound:
             return error
 
     def _samples(self, model: nn.Module) -> Batches:
-        name = "data" if self._problem.validation is None else "validation"
-        return Batches(getattr(self._problem, name), self._device, computing_type(model), name)
+        name = "data" if self.problem.validation is None else "validation"
+        return Batches(getattr(self.problem, name), self._device, computing_type(model), name)
 
     @property
     def _reduction_note(self) -> str:
-        risk: Risk | None = self.__dict__.get("_risk")  # not computed for a description
+        risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
         return "" if risk is None else risk.reduction.note
 
     @cached_property
-    def _risk(self) -> Risk:
+    def risk(self) -> Risk:
+        """The loss over all data, as a sum over the batches; the problem is checked at the first use.
+
+        Raises:
+            ProblemError: a check failed.
+        """
         data, unchanged = self._batches.data, self._weights.check_unchanged
         with (
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
@@ -287,7 +299,7 @@ class TorchBound:
 
     def _checked_reduction(self) -> Reduction:
         """The reduction, after the problem has been checked if the option `check` is on."""
-        declared, microbatch = _declared_reduction(self._problem), self._options.microbatch
+        declared, microbatch = _declared_reduction(self.problem), self._options.microbatch
         inference = ReductionInference(self._loss, declared, microbatch)
         if self._options.check:
             if declared is not None and microbatch is not None:

@@ -53,7 +53,7 @@ class GradientGraph:
         )
 
 
-def graph_bytes(build: Callable[[], GradientGraph], layout: Layout) -> int:
+def graph_bytes(build: Callable[[], object], layout: Layout) -> int:
     """The bytes of the graph that `build` creates: each storage counts once, those of the weights do not."""
     weights = {p.untyped_storage().data_ptr() for p in layout.parameters}
     sizes: dict[int, int] = {}

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 
@@ -26,12 +27,14 @@ class Term:
 
     Attributes:
         last: whether this is the last part of its batch.
+        start: the number of samples of the batch before this part.
     """
 
     index: int
     batch: Batch
     weight: float
     last: bool
+    start: int = 0
 
 
 class Risk:
@@ -74,7 +77,7 @@ class Risk:
 
     def parts(self, term: Term, most: int) -> Iterator[Term]:
         """A term in parts of at most `most` samples, whose weighted sum it is if `can_split` says so."""
-        return self._split(term.batch, term.index, most)
+        return self._split(term.batch, term.index, most, term.start)
 
     def can_split(self, index: int) -> bool:
         """Whether the loss of batch number `index` is the weighted sum of the losses of its parts.
@@ -112,13 +115,14 @@ class Risk:
         """w_b of each batch, from one pass over the data without the model."""
         return tuple(self.reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
 
-    def _split(self, batch: Batch, index: int, most: int | None) -> Iterator[Term]:
+    def _split(self, batch: Batch, index: int, most: int | None, start: int = 0) -> Iterator[Term]:
         parts = split_batch(batch, index, most)
         weights = self.reduction.part_weights(parts, index)
         self._refuse_inconsistent_weights(batch, index, weights)
-        counted = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight]
-        for place, (part, weight) in enumerate(counted, start=1):
-            yield Term(index, part, weight, last=place == len(counted))
+        starts = accumulate((sample_count(part) or 0 for part in parts), initial=start)
+        counted = [one for one in zip(parts, weights, starts, strict=False) if one[1]]
+        for place, (part, weight, first) in enumerate(counted, start=1):
+            yield Term(index, part, weight, last=place == len(counted), start=first)
 
     def _refuse_inconsistent_weights(self, batch: Batch, index: int, weights: list[float]) -> None:
         if len(weights) == 1 or self.reduction.rule == "sum":

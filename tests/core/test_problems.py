@@ -18,7 +18,7 @@ from eigencore.errors import (
 )
 from eigencore.interfaces import MinibatchOperator, Problem
 from eigencore.operators import FunctionOperator, as_operator
-from eigencore.problems import as_problem, backend_of, bind, find_problem, refuse_unknown_kind
+from eigencore.problems import as_problem, backend_of, bind, find_kind, find_problem
 
 FILE = """
 import sys
@@ -267,8 +267,13 @@ import numpy as np
 
 @hookimpl
 def eigen_backends():
-    return [BackendEntry(name="toy", summary="a toy", load="plugged_toy:bind", options="plugged_toy:Options",
-                         kinds=("hessian", "ggn"))]
+    return [BackendEntry(name="toy", summary="a toy", load="plugged_toy:bind",
+                         options="plugged_toy:Options")]
+
+@hookimpl
+def eigen_kinds():
+    return [KindEntry(backend="toy", name=name, summary=name, load="plugged_toy:kind")
+            for name in ("hessian", "ggn")]
 
 @dataclass(frozen=True)
 class Options:
@@ -325,7 +330,7 @@ def test_options_and_names_of_backends_are_validated(plug):
     with pytest.raises(UnknownNameError, match="Did you mean toy"):
         bind(MODEL, backend="toi")
     with pytest.raises(UnknownNameError, match=r"unknown kind of operator on the backend toy: .*\n.*hessian"):
-        refuse_unknown_kind(backend_of(MODEL, "toy"), "hesian")
+        find_kind(backend_of(MODEL, "toy"), "hesian")
 
 
 def test_a_backend_that_cannot_be_loaded_is_a_failed_plugin(plug):

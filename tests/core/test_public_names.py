@@ -17,7 +17,8 @@ NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "load", "operator", "save", "solve"),
     *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status"),
     *("LinearOperator", "Problem", "Request", "Snapshot"),
-    *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "ProblemEntry", "SolverEntry"),
+    *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),
+    *("ProblemEntry", "SolverEntry"),
     *("EigencoreError", "Interrupted"),
 }
 

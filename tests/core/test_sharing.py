@@ -23,7 +23,6 @@ from eigencore.problems.sharing import (
     check_bounds,
     check_cpu,
     check_dtype,
-    check_kind,
     check_objective,
     check_reduction,
     check_reiterable,
@@ -198,7 +197,6 @@ def test_patterns_distinguish_capital_letters():
 
 
 def test_available_values_are_accepted():
-    check_kind("hessian", ("hessian", "ggn"))
     for device in (None, "cpu"):
         check_cpu(device, "mine")
     for dtype in ("float32", "float64"):
@@ -216,11 +214,6 @@ class WithoutProducts:
 @pytest.mark.parametrize(
     ("check", "error", "message"),
     [
-        (
-            lambda: check_kind("hesian", ["hessian"]),
-            UnknownNameError,
-            r"unknown kind of operator: 'hesian'\nDid you mean hessian",
-        ),
         (lambda: check_dtype("half"), UsageError, "dtype is 'half'; expected float32 or float64"),
         (
             lambda: check_cpu("cuda", "mine"),
@@ -231,7 +224,7 @@ class WithoutProducts:
         (lambda: check_objective(print), ProblemError, "without value, grad, hvp; expected an Objective"),
         (lambda: check_objective(WithoutProducts()), ProblemError, "a WithoutProducts without hvp; expected"),
     ],
-    ids=["kind", "dtype", "device", "reduction", "function", "incomplete objective"],
+    ids=["dtype", "device", "reduction", "function", "incomplete objective"],
 )
 def test_other_values_are_refused(check, error, message):
     with pytest.raises(error, match=message) as caught:

@@ -40,9 +40,11 @@ class BackendSpecimen:
 
 
 def with_attributes(original: T, **changed: Any) -> T:
-    """A copy of an object in which some attributes are replaced."""
-    attributes = {name: getattr(original, name) for name in dir(original) if not name.startswith("_")}
-    return cast(T, SimpleNamespace(**(attributes | changed)))
+    """An object with the public attributes of another one, read when they are used; some are replaced."""
+    names = [name for name in dir(original) if not name.startswith("_") and name not in changed]
+    lazy = {name: property(lambda self, name=name: getattr(original, name)) for name in names}
+    kind = type(type(original).__name__, (SimpleNamespace,), lazy)
+    return cast(T, kind(**changed))
 
 
 def float32_only(bound: Bound) -> Bound:

@@ -130,7 +130,7 @@ BROKEN = {
     ),
     "an entry of another kind": (
         "SolverEntry(",
-        "BackendEntry(kinds=(), ",
+        "BackendEntry(",
         "eigen_solvers returned a list with a BackendEntry",
     ),
     "a name that can't be": (

@@ -3,6 +3,7 @@
 A plugin must not import another plugin, so logic that several backends need lives here. The functions work
 on names, sizes and arrays, and import no framework.
 
+- `kinds`: the operator of a kind that is registered for a backend.
 - `minibatches`: random batches, weighted so that they estimate a sum over all batches without bias.
 - `parameters`: the parameters that a pattern selects, and their positions in a flat vector.
 - `derivatives`: comparing derivatives with central differences.

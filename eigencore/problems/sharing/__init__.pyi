@@ -4,7 +4,6 @@ from .arguments import REDUCTIONS as REDUCTIONS
 from .arguments import check_call as check_call
 from .arguments import check_cpu as check_cpu
 from .arguments import check_dtype as check_dtype
-from .arguments import check_kind as check_kind
 from .arguments import check_objective as check_objective
 from .arguments import check_reduction as check_reduction
 from .arguments import check_reiterable as check_reiterable
@@ -21,6 +20,8 @@ from .derivatives import DIFFERENCES as DIFFERENCES
 from .derivatives import DerivativeGaps as DerivativeGaps
 from .derivatives import Differences as Differences
 from .derivatives import derivative_gaps as derivative_gaps
+from .kinds import CurvatureOptions as CurvatureOptions
+from .kinds import operator_of_kind as operator_of_kind
 from .minibatches import Minibatch as Minibatch
 from .minibatches import draw_minibatch as draw_minibatch
 from .minibatches import weight_minibatch as weight_minibatch

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from eigencore.errors import ProblemError, UnknownNameError, UsageError
+from eigencore.errors import ProblemError, UsageError
 
 DTYPES = ("float32", "float64")
 REDUCTIONS = ("infer", "mean", "sum")
 CALLS = ("loss(model(x), y)", "loss(model, batch)")
-
-
-def check_kind(kind: str, available: Collection[str]) -> None:
-    """Raises UnknownNameError if the backend does not offer this kind of operator."""
-    if kind not in available:
-        raise UnknownNameError("kind of operator", kind, available)
 
 
 def check_dtype(name: str) -> None:

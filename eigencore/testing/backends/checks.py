@@ -14,8 +14,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eigencore.entries import Capability
-from eigencore.interfaces import Backend, Problem
+from eigencore.entries import DEFAULT_KIND, Capability
+from eigencore.interfaces import Backend, MinibatchOperator, Problem
 from eigencore.problems import find_problem
 from eigencore.testing.backends import classifier_laws, operator_laws, weight_laws
 from eigencore.testing.backends.subject import BackendSubject
@@ -85,6 +85,13 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
     ),
 )
 
+# The laws over the weights that hold for every kind of operator over them.
+OVER_WEIGHTS: tuple[Law[BackendSubject], ...] = (
+    weight_laws.layout_covers_the_vector,
+    weight_laws.parameters_are_blocks_of_the_whole,
+    weight_laws.several_globs_select_their_parameters,
+)
+
 
 def backend_checks(
     problem: str | Problem | Callable[[], Problem],
@@ -92,11 +99,12 @@ def backend_checks(
     backend: str | Backend | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    kind: str = DEFAULT_KIND,
     wrong_loss: Any = None,
     known_failures: Mapping[str, str] | None = None,
     **options: Any,
 ) -> list[Check[BackendSubject]]:
-    """The checks that apply to a backend, on a problem that is bound here, once.
+    """The checks that apply to a backend or one of its kinds, on a problem that is bound here, once.
 
     Known failures are run as well. Such a check is reported as skipped, with its reason, while it fails, and
     as failed once it passes.
@@ -105,6 +113,8 @@ def backend_checks(
         problem: a registered name, a Problem, or a function that returns one.
         backend: a registered name, or a Backend that is not registered; None: the problem's own.
         device, dtype: where and in which precision the problem is bound.
+        kind: the kind of operator. For other kinds than the Hessian, the laws that compare it with the loss
+            and the laws of the classifier are left out, and a semidefinite kind has one more law.
         wrong_loss: a loss for the same model and data that is differentiated wrongly without an error, such
             as one with a detached factor. The backend has to refuse it; None leaves this check out.
         known_failures: name of a check or NAME/WHERE, with * for any text -> why the check fails.
@@ -129,7 +139,7 @@ def backend_checks(
         problem = problem()
     if problem.operator is not None:
         raise ValueError("the problem is an operator and needs no backend; expected one with a model")
-    subject = BackendSubject(backend, problem, device, dtype, options, wrong_loss)
+    subject = BackendSubject(backend, problem, device, dtype, options, wrong_loss, kind)
     if subject.exact_dtype is None:
         warnings.warn(
             f"{subject.where} has no float64: derivatives are compared with finite differences in its own "
@@ -137,8 +147,19 @@ def backend_checks(
             stacklevel=2,
         )
     laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
+    if kind != DEFAULT_KIND:
+        laws = _laws_of_kind(subject, laws)
     laws += [operator_laws.wrong_derivatives_are_refused] * (wrong_loss is not None)
     return with_known_failures(checks_of(subject, laws), known_failures, "this backend")
+
+
+def _laws_of_kind(subject: BackendSubject, laws: list[Law[BackendSubject]]) -> list[Law[BackendSubject]]:
+    """Those of the given laws that hold for an operator of another kind than the Hessian."""
+    about_the_kind = IF_OFFERED[0][1] + (OVER_WEIGHTS if subject.kind_entry.over_weights else ())
+    own = [law for law in laws if law in about_the_kind]
+    if isinstance(subject.operator, MinibatchOperator):
+        own.append(operator_laws.minibatches_are_unbiased)
+    return own + [operator_laws.products_are_semidefinite] * subject.kind_entry.semidefinite
 
 
 check_backend = runner_of(

@@ -12,13 +12,14 @@ from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator
 from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
-from eigencore.testing.backends.subject import BackendSubject, direction, numbers
+from eigencore.testing.backends.subject import BackendSubject, direction
 from eigencore.testing.checks import demand
 from eigencore.testing.side_effects import refuse_global_randomness, refuse_printing
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
+SHIFTED_STEPS = 10
 DRAWS, SIGMAS = 100, 5.0  # the number of minibatches, and the largest deviation in standard errors
 
 
@@ -57,6 +58,23 @@ def products_are_symmetric(subject: BackendSubject) -> None:
         one, other = arrays.scalar(u @ Av), arrays.scalar(v @ Au)
         size = arrays.norm(u) * arrays.norm(Av) + arrays.norm(v) * arrays.norm(Au)
         demand(abs(one - other) <= ROUNDING * eps * size, f"u'Av is {one:.6g}, but v'Au is {other:.6g}")
+
+
+def products_are_semidefinite(subject: BackendSubject) -> None:
+    """v'Av is not negative, for random vectors and for those that A has the least of."""
+    A, eps = subject.operator, arrays.eps(subject.operator)
+    v = direction(A, 13)
+    size = arrays.norm(A.matvec(direction(A, 14))) * A.shape[0] ** 0.5  # about the Frobenius norm
+    for _ in range(SHIFTED_STEPS):
+        Av = A.matvec(v)
+        curvature = arrays.scalar(v @ Av)
+        demand(
+            curvature >= -ROUNDING * eps * size,
+            f"v'Av is {curvature:.6g}, but the kind is declared positive semidefinite",
+        )
+        # Power iteration with a shift: towards the smallest eigenvalue.
+        v = size * v - Av
+        v = v / arrays.norm(v)
 
 
 def block_products_equal_single_products(subject: BackendSubject) -> None:
@@ -103,19 +121,19 @@ def minibatches_are_unbiased(subject: BackendSubject) -> None:
 
 def results_are_reproducible(subject: BackendSubject) -> None:
     """Computing all results a second time gives the same values."""
-    _agree(numbers(subject.bound), numbers(subject.bound), subject, "two computations")
+    _agree(subject.numbers(subject.bound), subject.numbers(subject.bound), subject, "two computations")
 
 
 def two_binds_agree(subject: BackendSubject) -> None:
     """A problem that is bound twice gives the same numbers."""
-    _agree(numbers(subject.bound), numbers(subject.bind()), subject, "two binds")
+    _agree(subject.numbers(subject.bound), subject.numbers(subject.bind()), subject, "two binds")
 
 
 def agrees_with_float64(subject: BackendSubject) -> None:
     """Results agree with those in float64 to half of the digits of their own precision."""
     if subject.exact_dtype is None:
         raise unittest.SkipTest("the backend has no float64 to compare with")
-    own, exact = numbers(subject.bound), numbers(subject.exact)
+    own, exact = subject.numbers(subject.bound), subject.numbers(subject.exact)
     demand(own.keys() == exact.keys(), f"it offers {list(own)}, but {list(exact)} in float64")
     for name, expected in exact.items():
         error, size = np.linalg.norm(own[name] - expected), np.linalg.norm(expected)
@@ -130,8 +148,10 @@ def invalid_requests_are_refused(subject: BackendSubject) -> None:
     """An unknown kind or parameter raises, and so does everything outside the offered capabilities."""
     demand_error(lambda: subject.bound.operator("no-such-kind"), UsageError)
     v = direction(subject.operator, 11)
-    if subject.offers(Capability.WEIGHT_LOSS):
-        demand_error(lambda: subject.bound.operator(params="no/such/parameter"), UnknownNameError)
+    if not subject.kind_entry.over_weights:
+        demand_error(lambda: subject.bound.operator(subject.kind, "*"), UsageError)
+    elif subject.offers(Capability.WEIGHT_LOSS):
+        demand_error(lambda: subject.bound.operator(subject.kind, "no/such/parameter"), UnknownNameError)
         demand_error(lambda: subject.bound.layout("no/such/parameter"), UnknownNameError)
         demand_error(lambda: subject.bound.loss(v, "no/such/parameter"), UnknownNameError)
     else:
@@ -149,18 +169,18 @@ def wrong_derivatives_are_refused(subject: BackendSubject) -> None:
     one direction does (see `eigencore.problems.sharing.derivative_gaps`).
     """
     v = direction(subject.operator, 12)
-    demand_error(lambda: subject.bind(loss=subject.wrong_loss).operator().matvec(v), ProblemError)
+    demand_error(lambda: subject.bind(loss=subject.wrong_loss).operator(subject.kind).matvec(v), ProblemError)
 
 
 def global_random_state_is_unchanged(subject: BackendSubject) -> None:
     """Binding and computing leave the shared random generators as they were."""
-    numbers(subject.bound)  # the first time, reading the data may import modules that draw numbers
-    refuse_global_randomness(lambda: numbers(subject.bind()))
+    subject.numbers(subject.bound)  # the first time, reading the data may import modules that draw numbers
+    refuse_global_randomness(lambda: subject.numbers(subject.bind()))
 
 
 def prints_nothing(subject: BackendSubject) -> None:
     """Binding and computing print nothing."""
-    refuse_printing(lambda: numbers(subject.bind()))
+    refuse_printing(lambda: subject.numbers(subject.bind()))
 
 
 def _agree(one: dict[str, Floats], other: dict[str, Floats], subject: BackendSubject, what: str) -> None:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.entries import Capability
+from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, Capability, KindEntry
 from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
 from eigencore.objectives import DLR, CrossEntropy, Margin
 from eigencore.problems import bind
+from eigencore.registry import registry
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -35,10 +36,20 @@ class BackendSubject:
     dtype: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     wrong_loss: Any = None
+    kind: str = DEFAULT_KIND
 
     @property
     def where(self) -> str:
-        return self.bound.description.replace(" ", "-")
+        kind = "" if self.kind == DEFAULT_KIND else f"{self.kind}-"
+        return kind + self.bound.description.replace(" ", "-")
+
+    @cached_property
+    def kind_entry(self) -> KindEntry:
+        """The entry of the kind; for a backend that is not registered, that of a kind over the weights."""
+        backend = self.backend or self.problem.backend or DEFAULT_BACKEND
+        if isinstance(backend, str):
+            return registry().find_kind(backend, self.kind)
+        return KindEntry(backend="", name=self.kind, summary="", load="")
 
     def bind(self, *, dtype: str | None = None, **changed: Any) -> Bound:
         """Binds the problem again, with other fields of the problem or in another precision."""
@@ -63,7 +74,11 @@ class BackendSubject:
 
     @cached_property
     def operator(self) -> LinearOperator:
-        return self.bound.operator()
+        return self.bound.operator(self.kind)
+
+    def numbers(self, bound: Bound) -> dict[str, Floats]:
+        """One result of each sort that a bound problem offers, on the host, for the same arguments."""
+        return _numbers(bound, bound.operator(self.kind), self.kind_entry.over_weights)
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -115,10 +130,9 @@ def loss_in_logits(bound: Bound) -> tuple[Objective, float]:
     )
 
 
-def numbers(bound: Bound) -> dict[str, Floats]:
-    """One result of each kind that a bound problem offers, on the host; the arguments are always the same."""
+def _numbers(bound: Bound, operator: LinearOperator, over_weights: bool) -> dict[str, Floats]:
     calls: dict[str, Callable[[], Array | float]] = {}
-    offered, operator = bound.capabilities, bound.operator()
+    offered = bound.capabilities if over_weights else bound.capabilities - {Capability.WEIGHT_LOSS}
     v = direction(operator, 1)
     calls["product"] = lambda: operator.matvec(v)
     if Capability.WEIGHT_LOSS in offered:

@@ -78,7 +78,7 @@ def parameters_are_blocks_of_the_whole(subject: BackendSubject) -> None:
     bound, eps = subject.bound, arrays.eps(subject.operator)
     for name, where, norm in bound.layout()[:PARAMETERS]:
         params = glob.escape(name)
-        A = bound.operator(params=params)
+        A = bound.operator(subject.kind, params)
         (own,) = bound.layout(params)
         length = where.stop - where.start
         demand(A.shape[0] == length, f"{name} has {length} weights, but its operator has {A.shape[0]} rows")
@@ -107,7 +107,7 @@ def several_globs_select_their_parameters(subject: BackendSubject) -> None:
     for params in (globs, ",".join(globs)):
         found = [one.name for one in subject.bound.layout(params)]
         demand(found == names, f"the layout of {params} has {found}; expected {names}")
-        n = subject.bound.operator(params=params).shape[0]
+        n = subject.bound.operator(subject.kind, params).shape[0]
         demand(n == sum(sizes), f"the operator over {params} has {n} rows; expected {sum(sizes)}")
 
 

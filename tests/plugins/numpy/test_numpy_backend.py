@@ -184,7 +184,9 @@ def test_samples_are_the_validation_data_if_the_problem_has_any(small):
 
 def test_unknown_names_are_reported_with_the_nearest_ones(small):
     bound = bind(small())
-    with pytest.raises(UnknownNameError, match="unknown kind of operator: 'hesian'") as caught:
+    with pytest.raises(
+        UnknownNameError, match="unknown kind of operator on the backend numpy: 'hesian'"
+    ) as caught:
         bound.operator("hesian")
     assert "hessian" in caught.value.hint
     x, y = bound.classifier().samples()

@@ -83,7 +83,7 @@ def test_it_imports_neither_torch_nor_another_plugin():
     code = (
         "import sys, eigencore_numpy.digits, eigencore_numpy.backend;"
         "bound = eigencore_numpy.backend.bind(eigencore_numpy.digits.make()); bound.operator();"
-        "print(*{'torch', 'eigencore_demo', 'eigencore_torch'} & set(sys.modules))"
+        "print(*{'torch', 'eigencore_demo.digits', 'eigencore_torch.backend'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []

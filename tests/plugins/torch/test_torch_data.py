@@ -57,7 +57,7 @@ def test_a_loss_near_zero_keeps_its_reduction(dtype, small):
             parameter.mul_(3)
     confident = [(x, problem.model(x).argmax(1)) for x, _ in problem.data]
     easy = small(dtype=dtype, model=problem.model, data=confident)
-    assert bind(easy, TorchOptions())._risk.reduction.rule == "mean"
+    assert bind(easy, TorchOptions()).risk.reduction.rule == "mean"
 
 
 WEIGHTS = torch.tensor([1.0, 2, 5], dtype=torch.float64)

@@ -31,7 +31,7 @@ def test_there_are_examples():
         "backend.bind",
         "backend.TorchBound",
         "classifier.TorchClassifier",
-        "hessian.HessianOperator",
+        "risk_operator.RiskOperator",
     } <= {example.id for example in EXAMPLES}
 
 

@@ -15,9 +15,9 @@ from eigencore.errors import OptionError
 from eigencore.operators import release
 from eigencore.operators.algebra import add, multiply, shift
 from eigencore.operators.counting import counting
-from eigencore_torch import hessian
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.gradient_graph import GradientGraph, graph_bytes, memory_budget
+from eigencore_torch.kinds import risk_operator
 
 
 def forward_sizes(problem):
@@ -170,7 +170,7 @@ def test_wrapped_operators_release_their_graphs(small):
 
 
 def test_graphs_are_released_for_a_need_only_if_memory_is_short(small, monkeypatch):
-    monkeypatch.setattr(hessian, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(risk_operator, "free_memory", lambda device: 1000)
     problem = small()
     operator = bind(problem, TorchOptions()).operator()
     first = operator.matvec(vector())
@@ -190,7 +190,7 @@ def test_after_a_shortage_graphs_take_half_of_what_is_free_besides(small, monkey
     operator = bind(small(), TorchOptions()).operator()
     operator.matvec(vector())
     free = iter([999, 1000 + 2 * samples * operator._bytes_per_sample])  # before and after the release
-    monkeypatch.setattr(hessian, "free_memory", lambda device: next(free))
+    monkeypatch.setattr(risk_operator, "free_memory", lambda device: next(free))
     operator.release(needed=1000)
     operator.matvec(vector())
     assert len(operator._kept) == kept

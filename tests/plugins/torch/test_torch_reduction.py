@@ -148,7 +148,7 @@ def test_measured_weights_are_exact_in_float64(zero_head):
     data = [(x.double(), y) for x, y in samples()]
     problem = Problem(network(zero_head).double(), data, nn.CrossEntropyLoss(CLASSES.double()))
     check(problem, close=1e-12)
-    risk = bind(problem, TorchOptions())._risk
+    risk = bind(problem, TorchOptions()).risk
     found = torch.tensor(risk.batch_weights, dtype=torch.float64)
     exact = torch.stack([CLASSES.double()[y].sum() for _, y in data])
     torch.testing.assert_close(found / found[0], exact / exact[0], rtol=1e-12, atol=0)
@@ -261,7 +261,7 @@ def test_samples_without_a_gradient():
     data[1][1][-5:] = (data[1][1][-5:] + 1) % 3
     data[0][1][-1:] = (data[0][1][-1:] + 1) % 3
     problem = Problem(model, data, hinge)
-    assert bind(problem, TorchOptions())._risk.reduction.rule == "mean"
+    assert bind(problem, TorchOptions()).risk.reduction.rule == "mean"
     assert NOTE not in description(problem)
 
 
@@ -284,7 +284,7 @@ def test_a_confident_network(loss, scale):
     data = [(x, model(x).argmax(1)) for x, _ in samples()]
     # In small parts, a network that is confident enough has no losses at all.
     for microbatch in (None, 7) if scale == 3 else (None,):
-        found = bind(Problem(model, data, loss), TorchOptions(microbatch=microbatch))._risk.reduction
+        found = bind(Problem(model, data, loss), TorchOptions(microbatch=microbatch)).risk.reduction
         assert (found.rule, found.note) == (loss.reduction, "")
 
 
@@ -427,7 +427,7 @@ def test_weights_are_not_measured_without_checks():
     assert "torch.check" in refused(problem, "mean with weights", check=False)
     for reduction in ("mean", "sum"):
         plain = replace(problem, loss=nn.CrossEntropyLoss(reduction=reduction))
-        assert bind(plain, TorchOptions(check=False))._risk.reduction.rule == reduction
+        assert bind(plain, TorchOptions(check=False)).risk.reduction.rule == reduction
 
 
 def test_batches_that_can_not_be_joined_need_a_weight():

@@ -1,4 +1,4 @@
-"""The example plugin: hooks that register a solver, a backend, a problem, an analysis and a command.
+"""The example plugin: hooks that register a solver, a backend, kinds of operator, a problem, and so on.
 
 eigencore imports this module to list the entries, so the module imports nothing heavy. The modules that the
 entries name are imported only when they are used.
@@ -11,6 +11,7 @@ from eigencore.entries import (
     BackendEntry,
     Capability,
     CommandEntry,
+    KindEntry,
     ProblemEntry,
     SolverEntry,
 )
@@ -36,8 +37,28 @@ def eigen_backends() -> list[BackendEntry]:
             name="softmax",
             summary="softmax regression in NumPy, with analytic derivatives",
             load="eigencore_example_plugin.backend:bind",
-            kinds=("hessian",),
         )
+    ]
+
+
+@hookimpl
+def eigen_kinds() -> list[KindEntry]:
+    return [
+        KindEntry(
+            backend="softmax",
+            name="hessian",
+            summary="the Hessian of the loss",
+            load="eigencore_example_plugin.backend:hessian",
+        ),
+        # A kind on a backend of another package.
+        KindEntry(
+            backend="torch",
+            name="uncoupled",
+            summary="the Hessian without the blocks that couple two parameters",
+            load="eigencore_example_plugin.uncoupled:uncoupled",
+            options="eigencore_torch.kinds:CurvatureOptions",
+            extra="torch",
+        ),
     ]
 
 

@@ -9,18 +9,18 @@ import array_api_compat.numpy as xp
 import numpy as np
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError
-from eigencore.interfaces import Objective, Parameter, Params, Problem
+from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import (
     DTYPES,
     bounds_of_rows,
     check_cpu,
     check_dtype,
-    check_kind,
     check_objective,
+    operator_of_kind,
 )
 
-from eigencore_example_plugin.softmax import Numbers, SoftmaxRegression, layout
+from eigencore_example_plugin.softmax import Numbers, SoftmaxLayout, SoftmaxRegression, layout
 
 Samples = tuple[Numbers, Numbers]
 
@@ -73,10 +73,17 @@ class SoftmaxBound:
         """The library with its version, the device and the data type."""
         return f"numpy {np.__version__} cpu {self._model.W.dtype}"
 
-    def operator(self, kind: str = "hessian", params: Params = None) -> FunctionOperator:
-        """The Hessian of the loss over all data, with respect to the parameters that match `params`."""
-        check_kind(kind, ("hessian",))
-        selected, logits = layout(self._model, params), self._model.logits(self._x)
+    def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
+        """The operator of a kind that is registered for this backend, over the selected parameters."""
+        return operator_of_kind(self, "softmax", kind, params, self.select, options)
+
+    def select(self, params: Params = None) -> SoftmaxLayout:
+        """The parameters that match `params`."""
+        return layout(self._model, params)
+
+    def hessian(self, selected: SoftmaxLayout) -> FunctionOperator:
+        """The Hessian of the loss over all data, with respect to the selected parameters."""
+        logits = self._model.logits(self._x)
 
         def product(v: Numbers) -> Numbers:
             change = selected.unflatten(v).logits(self._x)
@@ -117,6 +124,11 @@ class SoftmaxBound:
         model = self._model.astype(dtype or self._model.W.dtype)
         data = self._problem.data if self._problem.validation is None else self._problem.validation
         return SoftmaxClassifier(model, gather(data, model), self._problem.bounds)
+
+
+def hessian(bound: SoftmaxBound, selected: SoftmaxLayout, options: None) -> LinearOperator:
+    """The kind `hessian`; see `eigencore.interfaces.Kind`."""
+    return bound.hessian(selected)
 
 
 class SoftmaxClassifier:

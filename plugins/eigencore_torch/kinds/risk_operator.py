@@ -1,11 +1,11 @@
-"""The Hessian of a risk over the parameters of a layout, by double backward (Pearlmutter 1994)."""
+"""An operator that is a weighted sum of matrices, one for each term of a risk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import array_api_compat.torch as xp
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator
-from eigencore.problems.sharing import Minibatch, draw_minibatch
+from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
-from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
+from eigencore_torch.gradient_graph import free_memory, graph_bytes
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import (
@@ -26,50 +26,91 @@ from eigencore_torch.user_errors import (
     second_derivative_hint,
 )
 
+
+class TermGraph(Protocol):
+    """The autograd graph of a term of the risk, with which its matrix is multiplied."""
+
+    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
+        """The matrix of the term's batch loss times the flat vector v (n,).
+
+        Args:
+            v: a direction in the selected weights.
+            keep: whether the graph is used again.
+
+        Returns:
+            One piece per parameter of the layout; None stands for zeros.
+        """
+
+
 # Graphs with their weights in the sum, and whether each is used again afterwards.
-_WeightedGraphs: TypeAlias = Iterator[tuple[GradientGraph, float, bool]]
+_WeightedGraphs: TypeAlias = Iterator[tuple[TermGraph, float, bool]]
 
 
 @dataclass(frozen=True)
 class _KeptGraph:
-    """The gradient graph of a term, without the term's data."""
+    """The graph of a term, without the term's data."""
 
     index: int
     last: bool
     weight: float
-    graph: GradientGraph
+    graph: TermGraph
 
 
-class HessianOperator:
-    """The Hessian as a symmetric operator on flat vectors (n,), where n is the number of selected weights.
+class RiskOperator:
+    """D (sum_t w_t A_t / divisor + c I) D + d I, symmetric, on flat vectors (n,) in the selected weights.
 
-    A product is one pass over all batches. During the first product, the gradient graphs of the first batches
-    are kept for later products, as many as fit into the memory budget. They are freed with the operator, or
-    by `release`.
+    A_t is the matrix of a term of the risk, such as its Hessian, and w_t its weight. D is a diagonal matrix,
+    by default the identity; c and d are the options `weight_decay` and `damping`.
+
+    A product is one pass over all batches. During the first product, the graphs of the first batches are kept
+    for later products, as many as fit into the memory budget. They are freed with the operator, or by
+    `release`.
 
     If the device runs out of memory, the kept graphs are dropped and the product is tried again without any,
     then with batches split into ever smaller parts, down to single samples. `notes` then says so.
 
     Args:
         risk: the loss over all data.
-        layout: the parameters that the Hessian is taken over.
+        layout: the parameters that the operator is over.
         memory: the memory budget for kept graphs in bytes; 0 keeps none.
+        graph: makes the graph of a term, inside a session of the risk.
+        options: what is added to the sum.
+        scale: the diagonal (n,) of D; None for the identity.
 
     Example:
-        import eigencore
         import torch
+        import eigencore
+        from eigencore.problems.sharing import CurvatureOptions
+        from eigencore_torch.kinds import GradientGraph, RiskOperator
 
         model = torch.nn.Linear(4, 3)
         data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
         problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
-        hessian = eigencore.bind(problem, backend="torch").operator()
-        product = hessian.matvec(torch.ones(15))
+        bound = eigencore.bind(problem, backend="torch")
+        layout = bound.select("weight")
+        hessian = RiskOperator(
+            bound.risk,
+            layout,
+            bound.memory,
+            lambda term: GradientGraph(bound.risk.loss(term.batch, term.index), layout),
+            CurvatureOptions(),
+        )
+        product = hessian.matvec(torch.ones(12))
     """
 
     xp = xp
 
-    def __init__(self, risk: Risk, layout: Layout, memory: int):
-        self._risk, self._layout = risk, layout
+    def __init__(
+        self,
+        risk: Risk,
+        layout: Layout,
+        memory: int,
+        graph: Callable[[Term], TermGraph],
+        options: CurvatureOptions,
+        scale: Tensor | None = None,
+    ):
+        self._risk, self._layout, self._graph_of = risk, layout, graph
+        self._options, self._scale = options, scale
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
         self._kept: list[_KeptGraph] = []  # of the first terms
@@ -82,13 +123,13 @@ class HessianOperator:
         self.notes: tuple[str, ...] = ()
 
     def matvec(self, v: Tensor, /) -> Tensor:
-        """H v (n,) for v (n,); raises the same errors as `matmat`."""
+        """A v (n,) for v (n,); raises the same errors as `matmat`."""
         return self.matmat(v[:, None])[:, 0]
 
     def matmat(self, V: Tensor, /) -> Tensor:
-        """H V (n, b) for V (n, b).
+        """A V (n, b) for V (n, b).
 
-        The gradient of a batch without a kept graph is computed once for all columns.
+        The graph of a batch that is not kept is computed once for all columns.
 
         Raises:
             UsageError: V has another shape.
@@ -97,11 +138,11 @@ class HessianOperator:
         return self._multiply(V, self._graphs, self._checked_divisor)
 
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
-        """The Hessian of some batches, drawn with replacement by weight, and their share of the total weight.
+        """The operator of some batches, drawn with replacement by weight, and their share of the weights.
 
-        Its mean over all draws is the Hessian over all data. Kept graphs are used but none are added, so that
-        a product costs at most its share of a full product. That does not include reading the data: data that
-        are not a list are iterated up to the last batch drawn, and once completely at the first call.
+        Its mean over all draws is the operator over all data. Kept graphs are used but none are added, so
+        that a product costs at most its share of a full product. That does not include reading the data: data
+        that are not a list are iterated up to the last batch drawn, and once completely at the first call.
 
         Args:
             step, seed: determine the draw.
@@ -166,14 +207,23 @@ class HessianOperator:
         with self._risk.session():
             while True:
                 try:
-                    with explain_errors("the Hessian product failed", hint=second_derivative_hint):
-                        return self._weighted_sum(V, graphs(), divisor)
+                    with explain_errors("the product failed", hint=second_derivative_hint):
+                        return self._scaled_sum(V, graphs(), divisor)
                 except ProblemError as error:
                     if not is_out_of_memory(error):
                         raise
                     release_memory(error, self.device)
                     if not self._use_less_memory():
                         raise self._out_of_memory(error) from error
+
+    def _scaled_sum(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
+        scale = None if self._scale is None else self._scale[:, None]
+        inner = V if scale is None else scale * V
+        out = self._weighted_sum(inner, graphs, divisor)
+        if self._options.weight_decay:
+            out = out + self._options.weight_decay * inner
+        out = out if scale is None else scale * out
+        return out + self._options.damping * V if self._options.damping else out
 
     def _weighted_sum(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
         total_weight = 0.0
@@ -235,7 +285,7 @@ class HessianOperator:
             yield graph, term.weight, True
         self._all_kept = self._memory_left > 0
 
-    def _unkept_graphs(self, term: Term) -> Iterator[tuple[GradientGraph, float]]:
+    def _unkept_graphs(self, term: Term) -> Iterator[tuple[TermGraph, float]]:
         """The graph of a term with its weight, or of its parts if memory ran out before."""
         parts = [term] if self._microbatch is None else self._risk.parts(term, self._microbatch)
         return ((self._graph(part), part.weight) for part in parts)
@@ -250,9 +300,9 @@ class HessianOperator:
                 complete[one.index].append(one)
         return complete
 
-    def _graph(self, term: Term) -> GradientGraph:
+    def _graph(self, term: Term) -> TermGraph:
         self._latest = term.index, sample_count(term.batch) or 0
-        return GradientGraph(self._risk.loss(term.batch, term.index), self._layout)
+        return self._graph_of(term)
 
     def _reserve_memory(self, term: Term) -> bool:
         """Whether this term's graph fits into the memory left, which is reduced by its estimated size.

@@ -1,0 +1,55 @@
+"""The kind `ggn`: the generalised Gauss-Newton matrix J'HJ, with the Hessian H of the loss over the outputs.
+
+It is the Hessian of the loss if the model is replaced by its linearisation at the weights, and positive
+semidefinite if the loss is convex in the outputs (Schraudolph, Neural Computation 14 (2002) 1723-1738).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eigencore.problems.sharing import CurvatureOptions
+from eigencore_torch.kinds.output_graph import OutputLoss, OutputMatrix, gradients_in_outputs, output_graphs
+from eigencore_torch.kinds.risk_operator import RiskOperator
+from eigencore_torch.models.params import Layout
+
+if TYPE_CHECKING:
+    from eigencore_torch.backend import TorchBound
+
+
+def ggn(
+    bound: TorchBound, layout: Layout, options: CurvatureOptions, scale: Tensor | None = None
+) -> RiskOperator:
+    """The generalised Gauss-Newton matrix of the loss over all data; see `eigencore.interfaces.Kind`.
+
+    Args:
+        scale: the diagonal (n,) of D, for D J'HJ D; None: the identity.
+
+    Raises:
+        ProblemError: in a product, the loss depends on the weights other than through the model's outputs.
+    """
+    graphs = output_graphs(bound.risk, layout, hessian_in_outputs, "ggn")
+    return RiskOperator(bound.risk, layout, bound.memory, graphs, options, scale)
+
+
+def hessian_in_outputs(loss: OutputLoss) -> OutputMatrix:
+    """The Hessian of a batch loss over the outputs, by double backward: exact for every loss."""
+    gradients = gradients_in_outputs(loss, create_graph=True)
+    active = [i for i, g in enumerate(gradients) if g.requires_grad]
+
+    def multiply(directions: Sequence[Tensor]) -> Sequence[Tensor]:
+        if not active:  # the loss is linear in the outputs
+            return [torch.zeros_like(z) for z in directions]
+        return torch.autograd.grad(
+            [gradients[i] for i in active],
+            loss.outputs,
+            [directions[i] for i in active],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+
+    return multiply

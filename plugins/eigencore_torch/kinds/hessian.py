@@ -1,0 +1,34 @@
+"""The kind `hessian`: the Hessian of the loss, by double backward (Pearlmutter 1994)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from eigencore.problems.sharing import CurvatureOptions
+from eigencore_torch.gradient_graph import GradientGraph
+from eigencore_torch.kinds.risk_operator import RiskOperator
+from eigencore_torch.models.params import Layout
+
+if TYPE_CHECKING:
+    from eigencore_torch.backend import TorchBound
+
+
+def hessian(
+    bound: TorchBound, layout: Layout, options: CurvatureOptions, scale: Tensor | None = None
+) -> RiskOperator:
+    """The Hessian of the loss over all data; see `eigencore.interfaces.Kind`.
+
+    Args:
+        scale: the diagonal (n,) of D, for D H D; None: the identity.
+    """
+    risk = bound.risk
+    return RiskOperator(
+        risk,
+        layout,
+        bound.memory,
+        lambda term: GradientGraph(risk.loss(term.batch, term.index), layout),
+        options,
+        scale,
+    )

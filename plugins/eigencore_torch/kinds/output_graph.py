@@ -1,0 +1,196 @@
+"""J'CJ for the outputs of a model: J is their Jacobian over the weights, C a matrix over the outputs.
+
+The product J v of a vector takes a backward pass through the graph of the backward pass: J'u is linear in u,
+and the derivative of (J'u)'v with respect to u is J v.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from eigencore.errors import ProblemError
+from eigencore.problems.sharing import CALLS
+from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.classifiers.outputs import logits_in
+from eigencore_torch.models.params import Layout
+from eigencore_torch.risk import Risk, Term
+
+# The part of the gradient that may bypass the outputs, relative to the gradient: rounding errors.
+BYPASS_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class OutputLoss:
+    """The loss of a batch and the outputs of the model that it is computed from, with their autograd graph.
+
+    Attributes:
+        outputs: the tensors of the outputs that depend on the weights.
+        value: the loss ().
+        targets: y of a batch (x, y); None for other batches.
+        term: the term of the risk.
+    """
+
+    outputs: tuple[Tensor, ...]
+    value: Tensor
+    targets: Any
+    term: Term
+
+
+# Multiplies a matrix over the outputs of a batch by a direction: one tensor for each output, in and out.
+OutputMatrix: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+class OutputGraph:
+    """The graph of a term of the risk with which J'CJ is multiplied; see `TermGraph`."""
+
+    def __init__(self, loss: OutputLoss, layout: Layout, matrix: OutputMatrix):
+        self._outputs, self._layout, self._matrix = loss.outputs, layout, matrix
+        self._directions = [torch.zeros_like(z, requires_grad=True) for z in loss.outputs]
+        pulled: Sequence[Tensor | None] = ()
+        if self._outputs:
+            pulled = torch.autograd.grad(
+                self._outputs, layout.parameters, self._directions, create_graph=True, allow_unused=True
+            )
+        self._active = [i for i, g in enumerate(pulled) if g is not None and g.requires_grad]
+        self._pulled = [pulled[i] for i in self._active]
+
+    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
+        """J'CJ v for the flat vector v (n,), one piece per parameter; None stands for zeros."""
+        if not self._active:
+            return [None] * len(self._layout.parameters)
+        pieces = self._layout.split(v)
+        along = torch.autograd.grad(
+            self._pulled,
+            self._directions,
+            [pieces[i] for i in self._active],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        return torch.autograd.grad(
+            self._outputs,
+            self._layout.parameters,
+            list(self._matrix(along)),
+            retain_graph=keep,
+            allow_unused=True,
+        )
+
+
+def output_graphs(
+    risk: Risk, layout: Layout, matrix: Callable[[OutputLoss], OutputMatrix], kind: str
+) -> Callable[[Term], OutputGraph]:
+    """A function that makes the graph of a term, for `RiskOperator`.
+
+    The first time, it checks that the loss depends on the weights through the outputs alone: J'CJ has no part
+    for a penalty in the loss.
+
+    Args:
+        risk: the loss over all data.
+        layout: the selected parameters.
+        matrix: returns C for a batch.
+        kind: the name of the kind, for messages.
+    """
+    checked = False
+
+    def make(term: Term) -> OutputGraph:
+        nonlocal checked
+        loss = evaluate(risk.loss, term, kind)
+        if not checked:
+            _check_boundary(loss, layout, kind)
+            checked = True
+        return OutputGraph(loss, layout, matrix(loss))
+
+    return make
+
+
+def evaluate(loss: BatchLoss, term: Term, kind: str) -> OutputLoss:
+    """Computes the loss of a term, and collects the outputs of the model in it.
+
+    If what the model returns has `logits`, these are the outputs. A loss(model, batch) may call the model
+    several times.
+
+    Raises:
+        ProblemError: the loss depends on the weights, but no output of the model does.
+    """
+    found: list[Any] = []
+    targets: list[Any] = []
+
+    def inspect(outputs: Any, y: Any) -> None:
+        found.append(outputs)
+        targets.append(y)
+
+    hook = loss.model.register_forward_hook(lambda module, inputs, outputs: found.append(outputs))
+    try:
+        value = loss(term.batch, term.index, inspect)
+    finally:
+        hook.remove()
+    if targets:  # a pair: the model was called by this package, with or without hooks
+        found = found[-1:]
+    outputs = tuple(dict.fromkeys(z for one in found for z in _tensors(logits_in(one))))
+    if value.requires_grad and not outputs:
+        raise ProblemError(
+            f"the kind {kind} needs the outputs of the model, but the loss of batch {term.index} does not "
+            "depend on what the model's forward() returns",
+            hint=f"Give batches (x, y) and a loss for {CALLS[0]}, or let the loss call the model itself.",
+        )
+    return OutputLoss(outputs, value, targets[0] if targets else None, term)
+
+
+def gradients_in_outputs(loss: OutputLoss, *, create_graph: bool = False) -> list[Tensor]:
+    """The gradient of the loss over each output; zeros where the loss does not depend on it."""
+    if not loss.outputs or not loss.value.requires_grad:
+        return [torch.zeros_like(z) for z in loss.outputs]
+    return list(
+        torch.autograd.grad(
+            loss.value, loss.outputs, create_graph=create_graph, retain_graph=True, materialize_grads=True
+        )
+    )
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """The tensors in the outputs of a model that depend on weights."""
+    leaves = list(outputs.values()) if isinstance(outputs, Mapping) else [outputs]
+    return [
+        leaf
+        for leaf in pytree.tree_leaves(leaves)
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.requires_grad
+    ]
+
+
+def _check_boundary(loss: OutputLoss, layout: Layout, kind: str) -> None:
+    """Checks that no output depends on another one, and that the gradient passes through the outputs.
+
+    Raises:
+        ProblemError: the matrix J'CJ would not be that of this loss.
+    """
+    if not loss.outputs or not loss.value.requires_grad:
+        return
+    for i, z in enumerate(loss.outputs):
+        others = [other for j, other in enumerate(loss.outputs) if j != i]
+        if others and any(
+            g is not None for g in torch.autograd.grad(z.sum(), others, retain_graph=True, allow_unused=True)
+        ):
+            raise ProblemError(
+                f"the kind {kind} needs the outputs that the loss is computed from, but one of the "
+                f"{len(loss.outputs)} tensors that the model returns is computed from another",
+                hint="Let forward() return only the tensors that the loss uses, or a mapping with `logits`.",
+            )
+
+    def gradient(*given: Any) -> Tensor:
+        pieces = torch.autograd.grad(*given, retain_graph=True, allow_unused=True, materialize_grads=True)
+        return torch.cat([piece.reshape(-1).to(layout.dtype) for piece in pieces])
+
+    whole = gradient(loss.value, layout.parameters)
+    through = gradient(loss.outputs, layout.parameters, gradients_in_outputs(loss))
+    bypass, size = (float(torch.linalg.vector_norm(x)) for x in (whole - through, whole))
+    if bypass > BYPASS_TOLERANCE * size:
+        raise ProblemError(
+            f"the kind {kind} needs a loss that depends on the weights through the outputs of the model "
+            f"alone, but {min(1.0, bypass / size):.0%} of its gradient does not pass through them",
+            hint="Leave penalties out of the loss; weight decay can be added with the option weight_decay.",
+        )
