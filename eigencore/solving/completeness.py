@@ -210,6 +210,16 @@ class CompletenessSearch:
         self._recurrence.add(evidence, ROUNDING * self._rounding_unit(snapshot))
         self._restarted = self._restarted or evidence is None or len(evidence.dropped) > 0
 
+    def rely_on_recurrence(self, snapshot: Snapshot) -> None:
+        """Takes what the recurrence excludes as the result, if the solve ended before a search began.
+
+        No eigenvalue at all, repeated or not, lies beyond the last hiding place, whether or not the pairs
+        have converged. The probability is the same at any product: all that may fail is that the start vector
+        has too small a part along one eigenvector.
+        """
+        if not self._hidden:
+            self._hidden = self._hiding_places(snapshot)
+
     def certified(self, certificate: Certificate, *, converged: bool) -> Certificate:
         """The certificate with what the search has shown.
 
@@ -241,8 +251,7 @@ class CompletenessSearch:
             if it is to go on as it is.
         """
         n, values = self.operator.shape[0], snapshot.values
-        resolution = RESOLUTION * self._rounding_unit(snapshot)
-        ends = ends_of(self.request, values, resolution)
+        ends = self._ends(snapshot)
         evidence = snapshot.evidence
         if len(values) == n or (evidence is not None and len(evidence.ritz) == n):
             self._hidden = tuple(HiddenAt(end, np.zeros((0, 2))) for end in ends)
@@ -254,9 +263,7 @@ class CompletenessSearch:
         if self._missed and self.spent() < self._wait:
             return self._stopped(), None
         spent = self.spent() - self._began
-        self._hidden = tuple(
-            HiddenAt(end, self._recurrence.open_beyond(end.threshold, end.sign, resolution)) for end in ends
-        )
+        self._hidden = self._hiding_places(snapshot)
         if all(hidden.nowhere for hidden in self._hidden):
             return True, None
         near = self._recurrence.running and any(hidden.near_kth for hidden in self._hidden)
@@ -273,6 +280,16 @@ class CompletenessSearch:
         undecided = ended and not all(hidden.nowhere for hidden in self._hidden)
         self._exhausting = undecided and exhaustible and not self._stopped()
         return ended and not self._exhausting, missed
+
+    def _ends(self, snapshot: Snapshot) -> tuple[End, ...]:
+        return ends_of(self.request, snapshot.values, self._resolution(snapshot))
+
+    def _hiding_places(self, snapshot: Snapshot) -> tuple[HiddenAt, ...]:
+        """What the recurrence leaves open at each end."""
+        resolution, open_beyond = self._resolution(snapshot), self._recurrence.open_beyond
+        return tuple(
+            HiddenAt(end, open_beyond(end.threshold, end.sign, resolution)) for end in self._ends(snapshot)
+        )
 
     def _follow_chain(
         self, snapshot: Snapshot, vectors: Callable[[], Array], products: float
@@ -307,6 +324,9 @@ class CompletenessSearch:
         # What the chain took to find it, the solver may take as well.
         self._wait = self.spent() + len(chain.alphas)
         return (False, chain.missed()) if chain.found else (True, None)
+
+    def _resolution(self, snapshot: Snapshot) -> float:
+        return RESOLUTION * self._rounding_unit(snapshot)
 
     def _rounding_unit(self, snapshot: Snapshot) -> float:
         """The rounding unit times ||A||, and above 0 for a zero matrix."""

@@ -303,6 +303,8 @@ class Job:
         k, converged = self.request.k, int(np.sum(grade.converged))
         certificate = replace(grade.certificate, matvecs=certifying)
         if self.search is not None:
+            if self.error is None and self.last is not None and len(self.claim.values):
+                self.search.rely_on_recurrence(self.last)
             certificate = self.search.certified(certificate, converged=converged == k)
         open_questions = not_proved(self.request, certificate, self.operator.shape[0])
         certificate = replace(certificate, not_proved=open_questions)
