@@ -24,7 +24,15 @@ from describing import described, escaped, fenced, prose
 import eigencore
 from eigencore import errors, hookspecs, interfaces, objectives, options, results
 from eigencore.cli import OWN, main
-from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
+from eigencore.entries import (
+    AnalysisEntry,
+    AttackEntry,
+    BackendEntry,
+    Entry,
+    KindEntry,
+    ProblemEntry,
+    SolverEntry,
+)
 from eigencore.pipeline import RunInterrupted
 from eigencore.problems import find_problem
 from eigencore.registry import catalogue as registry
@@ -56,12 +64,13 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
     ),
     "Backends": (
         *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),
+        interfaces.Kind,
         *(interfaces.Classifier, interfaces.Objective),
     ),
     "Objectives": (objectives.CrossEntropy, objectives.Margin, objectives.DLR),
     "Attacks and analyses": (interfaces.Attack, interfaces.Analysis, interfaces.AnalysisContext),
     "Entries": (
-        *(Entry, ProblemEntry, BackendEntry, SolverEntry, AttackEntry, AnalysisEntry),
+        *(Entry, ProblemEntry, BackendEntry, KindEntry, SolverEntry, AttackEntry, AnalysisEntry),
         interfaces.CommandEntry,
     ),
     "Options": (options.option,),
@@ -69,6 +78,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
 LISTINGS = {
     "Solvers": SolverEntry,
     "Backends": BackendEntry,
+    "Kinds of operator": KindEntry,
     "Problems": ProblemEntry,
     "Attacks": AttackEntry,
     "Analyses": AnalysisEntry,

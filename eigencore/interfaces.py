@@ -166,6 +166,7 @@ class Problem:
         weight: batch -> float, the weight of a batch whose loss is a mean over something else than samples,
             such as tokens.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
+        optimizer: the optimizer that trains the model, for kinds of operator that depend on its state.
         operator: a matrix, or anything that `as_operator` accepts; model, data and loss are then omitted.
         spectrum: the exact eigenvalues (n,), if they are known.
         backend: the name of the backend that this problem is written for, if any.
@@ -190,6 +191,7 @@ class Problem:
     reduction: str = "infer"
     weight: Callable[[Any], float] | None = None
     checkpoint: str | Path | None = None
+    optimizer: Any = None
     operator: Any = None
     spectrum: Floats | None = None
     backend: str | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analyses import Findings, Planned, Selected, find_analyses, impossible, plan, run_analyses
+from eigencore.analyses import Findings, Planned, find_analyses, impossible, plan, run_analyses
 from eigencore.attacks.attack import attack
 from eigencore.entries import (
     DEFAULT_K,
@@ -317,7 +317,8 @@ def _prepare(
     name = found.name or "this problem"
     if entry is not None:
         require(entry, bound.capabilities, name)
-    planned = _planned(selected, bound, options, name)
+    with hint_why_no_classifier(bound):
+        planned = plan(selected, bound.capabilities, options, name)
     skipped = {} if selected is not None or found.operator is not None else _skipped(bound, name)
     resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
     attacks = {name: options[name] for name in options if planned and _is_attack(name)}
@@ -341,11 +342,6 @@ def _prepare(
         options=resolved,
         skipped=skipped,
     )
-
-
-def _planned(selected: Selected | None, bound: Bound, options: Options, name: str) -> tuple[Planned, ...]:
-    with hint_why_no_classifier(bound):
-        return plan(selected, bound.capabilities, options, name)
 
 
 def _skipped(bound: Bound, name: str) -> dict[str, str]:
@@ -388,9 +384,8 @@ def _refuse_unknown_entries(options: Options, solver: str) -> None:
                 hint='Give options by the name of their entry: options={"accel_power": {"momentum": 0.5}}.',
             )
     known = {"problem", solver, *(one.entry.name for one in registry().entries(Entry))}
-    for name in options:
-        if name not in known:
-            raise UnknownNameError("entry", name, known)
+    for name in options.keys() - known:
+        raise UnknownNameError("entry", name, known)
 
 
 def _refuse_unused_options(options: Options, used: set[str], skipped: Mapping[str, str]) -> None:

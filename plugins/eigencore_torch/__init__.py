@@ -23,21 +23,65 @@ def eigen_backends() -> list[BackendEntry]:
 @hookimpl
 def eigen_kinds() -> list[KindEntry]:
     return [
-        KindEntry(
-            backend="torch",
-            name="hessian",
-            summary="the Hessian of the loss",
-            load="eigencore_torch.kinds.hessian:hessian",
-            options="eigencore_torch.kinds:CurvatureOptions",
-            extra="torch",
-        ),
-        KindEntry(
-            backend="torch",
-            name="ggn",
-            summary="the generalised Gauss-Newton matrix: the Hessian of the loss for a linearised model",
-            load="eigencore_torch.kinds.gauss_newton:ggn",
-            options="eigencore_torch.kinds:CurvatureOptions",
+        _kind("hessian", "the Hessian of the loss", "hessian:hessian"),
+        _kind(
+            "ggn",
+            "the generalised Gauss-Newton matrix: the Hessian of the loss for a linearised model",
+            "gauss_newton:ggn",
             semidefinite=True,
-            extra="torch",
+        ),
+        _kind(
+            "fisher",
+            "the Fisher information matrix of the model's own labels, exact or by Monte Carlo",
+            "fisher:fisher",
+            options="fisher:FisherOptions",
+            semidefinite=True,
+        ),
+        _kind(
+            "empirical_fisher",
+            "the sum over the samples of the outer products of their gradients",
+            "empirical_fisher:empirical_fisher",
+            semidefinite=True,
+        ),
+        _kind(
+            "scaled",
+            "D H D with D = |w| or the norms of parameters: invariant when weights are rescaled",
+            "scaled:scaled",
+            options="scaled:ScaledOptions",
+        ),
+        _kind(
+            "preconditioned",
+            "P^-1/2 H P^-1/2 with the preconditioner P of the optimizer: SGD, RMSprop, Adam or AdamW",
+            "preconditioned:preconditioned",
+            options="preconditioned:PreconditionedOptions",
+        ),
+        _kind(
+            "input_hessian",
+            "the Hessian of each sample's loss over its input, block-diagonal",
+            "input_hessian:input_hessian",
+            options="input_hessian:InputHessianOptions",
+            over_weights=False,
         ),
     ]
+
+
+def _kind(
+    name: str,
+    summary: str,
+    load: str,
+    *,
+    options: str | None = None,
+    semidefinite: bool = False,
+    over_weights: bool = True,
+) -> KindEntry:
+    kinds = "eigencore_torch.kinds"
+    return KindEntry(
+        backend="torch",
+        name=name,
+        summary=summary,
+        load=f"{kinds}.{load}",
+        options=f"{kinds}:CurvatureOptions" if options is None else f"{kinds}.{options}",
+        semidefinite=semidefinite,
+        over_weights=over_weights,
+        extra="torch",
+    )

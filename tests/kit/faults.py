@@ -42,9 +42,13 @@ class BackendSpecimen:
 def with_attributes(original: T, **changed: Any) -> T:
     """An object with the public attributes of another one, read when they are used; some are replaced."""
     names = [name for name in dir(original) if not name.startswith("_") and name not in changed]
-    lazy = {name: property(lambda self, name=name: getattr(original, name)) for name in names}
+    lazy = {name: property(_reading(original, name)) for name in names}
     kind = type(type(original).__name__, (SimpleNamespace,), lazy)
     return cast(T, kind(**changed))
+
+
+def _reading(original: object, name: str) -> Callable[[object], Any]:
+    return lambda self: getattr(original, name)
 
 
 def float32_only(bound: Bound) -> Bound:

@@ -57,8 +57,8 @@ class OutputGraph:
             pulled = torch.autograd.grad(
                 self._outputs, layout.parameters, self._directions, create_graph=True, allow_unused=True
             )
-        self._active = [i for i, g in enumerate(pulled) if g is not None and g.requires_grad]
-        self._pulled = [pulled[i] for i in self._active]
+        active = [(i, g) for i, g in enumerate(pulled) if g is not None and g.requires_grad]
+        self._active, self._pulled = [i for i, _ in active], [g for _, g in active]
 
     def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
         """J'CJ v for the flat vector v (n,), one piece per parameter; None stands for zeros."""
@@ -181,12 +181,15 @@ def _check_boundary(loss: OutputLoss, layout: Layout, kind: str) -> None:
                 hint="Let forward() return only the tensors that the loss uses, or a mapping with `logits`.",
             )
 
-    def gradient(*given: Any) -> Tensor:
-        pieces = torch.autograd.grad(*given, retain_graph=True, allow_unused=True, materialize_grads=True)
+    def flat(pieces: Sequence[Tensor]) -> Tensor:
         return torch.cat([piece.reshape(-1).to(layout.dtype) for piece in pieces])
 
-    whole = gradient(loss.value, layout.parameters)
-    through = gradient(loss.outputs, layout.parameters, gradients_in_outputs(loss))
+    parameters = layout.parameters
+    whole = flat(torch.autograd.grad(loss.value, parameters, retain_graph=True, materialize_grads=True))
+    slopes = gradients_in_outputs(loss)
+    through = flat(
+        torch.autograd.grad(loss.outputs, parameters, slopes, retain_graph=True, materialize_grads=True)
+    )
     bypass, size = (float(torch.linalg.vector_norm(x)) for x in (whole - through, whole))
     if bypass > BYPASS_TOLERANCE * size:
         raise ProblemError(

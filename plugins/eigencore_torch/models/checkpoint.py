@@ -46,7 +46,7 @@ def load(model: nn.Module, file: str | Path) -> str:
             hint=f"Give a file written by torch.save; relative paths are resolved from {Path.cwd()}.",
         )
     known = model.state_dict(keep_vars=True)
-    found = _choose(_read(path), known, path)
+    found = _choose(read(path), known, path)
     with explain_errors(f"{path} can't be loaded into the model"):
         weights = {name: found.values[entry] for name, entry in found.entries.items()}
         for name in filter(weights.__contains__, known):
@@ -59,7 +59,12 @@ def load(model: nn.Module, file: str | Path) -> str:
     return f"weights of {path.name}{place}{ignored}"
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """What a file by torch.save contains, without running any code in it.
+
+    Raises:
+        ProblemError: the file can't be read, or contains Python objects.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # failures are reported below
