@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -71,6 +73,22 @@ class MinibatchOperator(LinearOperator, Protocol):
         """An unbiased estimate of the operator from `batches` random batches, and their share of the data.
 
         The same step and seed select the same batches. The share is in (0, 1].
+        """
+
+
+@runtime_checkable
+class BlockedOperator(LinearOperator, Protocol):
+    """An operator over parameters that multiplies several diagonal blocks in one pass over the data."""
+
+    def block_products(self, blocks: Sequence[Sequence[slice]], Vs: Sequence[Array], /) -> list[Array]:
+        """A_bb V_b for each block b: A restricted to the rows and columns of b.
+
+        Args:
+            blocks: the slices of a vector that belong to each block, each that of a whole parameter.
+            Vs: the vectors (n_b, c_b) of each block, whose rows are those of its slices, one after another.
+
+        Returns:
+            The products (n_b, c_b) of each block, for which the cost is at most that of c_b products.
         """
 
 

@@ -7,7 +7,7 @@ computed again first. The memory that a graph uses is measured on a graph that i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -48,6 +48,28 @@ class GradientGraph:
             self._gradients,
             self._layout.parameters,
             grad_outputs=[pieces[i] for i in self._active],
+            retain_graph=keep,
+            allow_unused=True,
+        )
+
+    def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
+        """A diagonal block of the Hessian times a direction: only the operations between its parameters run.
+
+        Args:
+            pieces: the direction in each parameter of the block, by its position in the layout.
+            keep: whether the graph is used again.
+
+        Returns:
+            One piece per parameter of the block, in the order of `pieces`.
+        """
+        active = dict(zip(self._active, self._gradients, strict=True))
+        chosen = [i for i in pieces if i in active]
+        if not chosen:
+            return [None] * len(pieces)
+        return torch.autograd.grad(
+            [active[i] for i in chosen],
+            [self._layout.parameters[i] for i in pieces],
+            grad_outputs=[pieces[i] for i in chosen],
             retain_graph=keep,
             allow_unused=True,
         )

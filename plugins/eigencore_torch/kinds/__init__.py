@@ -36,7 +36,7 @@ from eigencore_torch.kinds.output_graph import OutputLoss as OutputLoss
 from eigencore_torch.kinds.output_graph import OutputMatrix as OutputMatrix
 from eigencore_torch.kinds.output_graph import output_graphs as output_graphs
 from eigencore_torch.kinds.risk_operator import RiskOperator as RiskOperator
-from eigencore_torch.kinds.risk_operator import TermGraph as TermGraph
+from eigencore_torch.kinds.term_graph import TermGraph as TermGraph
 from eigencore_torch.models.params import Layout as Layout
 from eigencore_torch.risk import Risk as Risk
 from eigencore_torch.risk import Term as Term

@@ -80,6 +80,27 @@ class OutputGraph:
             allow_unused=True,
         )
 
+    def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
+        """A diagonal block of J'CJ times a direction; see `GradientGraph.block_product`."""
+        active = dict(zip(self._active, self._pulled, strict=True))
+        chosen = [i for i in pieces if i in active]
+        if not chosen:
+            return [None] * len(pieces)
+        along = torch.autograd.grad(
+            [active[i] for i in chosen],
+            self._directions,
+            [pieces[i] for i in chosen],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        return torch.autograd.grad(
+            self._outputs,
+            [self._layout.parameters[i] for i in pieces],
+            list(self._matrix(along)),
+            retain_graph=keep,
+            allow_unused=True,
+        )
+
 
 def output_graphs(
     risk: Risk, layout: Layout, matrix: Callable[[OutputLoss], OutputMatrix], kind: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import array_api_compat.torch as xp
 import torch
@@ -17,6 +17,7 @@ from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import free_memory, graph_bytes
+from eigencore_torch.kinds.term_graph import TermGraph
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import (
@@ -26,21 +27,7 @@ from eigencore_torch.user_errors import (
     second_derivative_hint,
 )
 
-
-class TermGraph(Protocol):
-    """The autograd graph of a term of the risk, with which its matrix is multiplied."""
-
-    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
-        """The matrix of the term's batch loss times the flat vector v (n,).
-
-        Args:
-            v: a direction in the selected weights.
-            keep: whether the graph is used again.
-
-        Returns:
-            One piece per parameter of the layout; None stands for zeros.
-        """
-
+T = TypeVar("T")
 
 # Graphs with their weights in the sum, and whether each is used again afterwards.
 _WeightedGraphs: TypeAlias = Iterator[tuple[TermGraph, float, bool]]
@@ -54,6 +41,20 @@ class _KeptGraph:
     last: bool
     weight: float
     graph: TermGraph
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Vectors V (n_b, c) of a diagonal block, the parameters that it covers, and its part (n_b, 1) of D."""
+
+    positions: list[int]
+    layout: Layout
+    V: Tensor
+    scale: Tensor | None
+
+
+def _times(scale: Tensor | None, V: Tensor) -> Tensor:
+    return V if scale is None else scale * V
 
 
 class RiskOperator:
@@ -137,6 +138,16 @@ class RiskOperator:
         """
         return self._multiply(V, self._graphs, self._checked_divisor)
 
+    def block_products(self, blocks: Sequence[Sequence[slice]], Vs: Sequence[Tensor], /) -> list[Tensor]:
+        """A_bb V_b (n_b, c_b) for each block b of whole parameters, in one pass over the data.
+
+        Raises:
+            UsageError: a block is not one of whole parameters, or V_b has another shape.
+            ProblemError: as for `matmat`.
+        """
+        parts = [self._block(slices, V) for slices, V in zip(blocks, Vs, strict=True)]
+        return self._retried(lambda: self._block_sums(parts, self._graphs(), self._checked_divisor))
+
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
         """The operator of some batches, drawn with replacement by weight, and their share of the weights.
 
@@ -204,11 +215,18 @@ class RiskOperator:
         """The weighted sum of the graphs' products with V, over the divisor for their total weight."""
         if V.ndim != 2 or V.shape[0] != self.shape[0]:
             raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
+        scale = None if self._scale is None else self._scale[:, None]
+        return self._regularised(
+            V, scale, self._retried(lambda: self._weighted_sum(_times(scale, V), graphs(), divisor))
+        )
+
+    def _retried(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns in a session; if memory runs out, it is tried again with less."""
         with self._risk.session():
             while True:
                 try:
                     with explain_errors("the product failed", hint=second_derivative_hint):
-                        return self._scaled_sum(V, graphs(), divisor)
+                        return compute()
                 except ProblemError as error:
                     if not is_out_of_memory(error):
                         raise
@@ -216,14 +234,12 @@ class RiskOperator:
                     if not self._use_less_memory():
                         raise self._out_of_memory(error) from error
 
-    def _scaled_sum(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
-        scale = None if self._scale is None else self._scale[:, None]
-        inner = V if scale is None else scale * V
-        out = self._weighted_sum(inner, graphs, divisor)
+    def _regularised(self, V: Tensor, scale: Tensor | None, product: Tensor) -> Tensor:
+        """D (A D V + c D V) + d V, from the product A D V."""
         if self._options.weight_decay:
-            out = out + self._options.weight_decay * inner
-        out = out if scale is None else scale * out
-        return out + self._options.damping * V if self._options.damping else out
+            product = product + self._options.weight_decay * _times(scale, V)
+        product = _times(scale, product)
+        return product + self._options.damping * V if self._options.damping else product
 
     def _weighted_sum(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
         total_weight = 0.0
@@ -235,6 +251,40 @@ class RiskOperator:
                 self._layout.add(out[j], pieces, weight)
         out /= divisor(total_weight)
         return out.T
+
+    def _block(self, slices: Sequence[slice], V: Tensor) -> _Block:
+        starts = {where.start: i for i, where in enumerate(self._layout.slices)}
+        positions = [starts.get(where.start) for where in slices]
+        for where, i in zip(slices, positions, strict=True):
+            if i is None or self._layout.slices[i] != where:
+                raise UsageError(f"the block has the slice {where}, which is not that of a parameter")
+        known = [i for i in positions if i is not None]
+        layout = self._layout.part(known)
+        if V.ndim != 2 or V.shape[0] != layout.n:
+            raise UsageError(f"the vectors of a block have shape {tuple(V.shape)}; expected ({layout.n}, b)")
+        scale = None
+        if self._scale is not None:
+            scale = torch.cat([self._scale[where] for where in slices])[:, None]
+        return _Block(known, layout, V, scale)
+
+    def _block_sums(
+        self, blocks: Sequence[_Block], graphs: _WeightedGraphs, divisor: Callable[[float], float]
+    ) -> list[Tensor]:
+        inner = [_times(block.scale, block.V).detach() for block in blocks]
+        sums = [torch.zeros_like(V.T) for V in inner]
+        columns = [(b, j) for b, V in enumerate(inner) for j in range(V.shape[1])]
+        total_weight = 0.0
+        for graph, weight, kept in graphs:
+            total_weight += weight
+            for b, j in columns:
+                pieces = dict(zip(blocks[b].positions, blocks[b].layout.split(inner[b][:, j]), strict=True))
+                keep = kept or (b, j) != columns[-1]
+                blocks[b].layout.add(sums[b][j], graph.block_product(pieces, keep=keep), weight)
+        found = [sum_.T / divisor(total_weight) for sum_ in sums]
+        return [
+            self._regularised(block.V, block.scale, product)
+            for block, product in zip(blocks, found, strict=True)
+        ]
 
     def _use_less_memory(self) -> bool:
         """Drops the kept graphs, or else halves the samples in a graph; False if neither is possible."""

@@ -46,6 +46,10 @@ class Layout:
         """The device of the parameters."""
         return self.parameters[0].device
 
+    def part(self, positions: Sequence[int]) -> Layout:
+        """The layout of the parameters at some positions alone."""
+        return Layout(tuple(self.names[i] for i in positions), tuple(self.parameters[i] for i in positions))
+
     def split(self, v: torch.Tensor) -> list[torch.Tensor]:
         """A flat vector (n,) as one tensor per parameter, with that parameter's shape and data type."""
         return [
