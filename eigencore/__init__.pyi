@@ -1,3 +1,4 @@
+from .analyses.layer_blocks import layers as layers
 from .attacks.attack import attack as attack
 from .entries import AnalysisEntry as AnalysisEntry
 from .entries import AttackEntry as AttackEntry

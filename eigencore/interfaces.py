@@ -24,6 +24,7 @@ from eigencore.entries import KindEntry as KindEntry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
 from eigencore.space import Array as Array
+from eigencore.space import BlockedOperator as BlockedOperator
 from eigencore.space import CachingOperator as CachingOperator
 from eigencore.space import LinearOperator as LinearOperator
 from eigencore.space import MinibatchOperator as MinibatchOperator

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eigencore.entries import DEFAULT_KIND, Capability
-from eigencore.interfaces import Backend, MinibatchOperator, Problem
+from eigencore.interfaces import Backend, BlockedOperator, MinibatchOperator, Problem
 from eigencore.problems import find_problem
 from eigencore.testing.backends import classifier_laws, operator_laws, weight_laws
 from eigencore.testing.backends.subject import BackendSubject
@@ -149,6 +149,8 @@ def backend_checks(
     laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
     if kind != DEFAULT_KIND:
         laws = _laws_of_kind(subject, laws)
+    if isinstance(subject.operator, BlockedOperator):
+        laws.append(weight_laws.block_products_are_those_of_the_blocks)
     laws += [operator_laws.wrong_derivatives_are_refused] * (wrong_loss is not None)
     return with_known_failures(checks_of(subject, laws), known_failures, "this backend")
 

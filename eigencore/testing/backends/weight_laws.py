@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
+from eigencore.analyses.layer_blocks import embedded
 from eigencore.interfaces import LinearOperator
 from eigencore.objectives import CrossEntropy
-from eigencore.space import Array
+from eigencore.space import Array, BlockedOperator
 from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_well_formed
 from eigencore.testing.backends.differences import check_second_derivative, skip_unless_any
 from eigencore.testing.backends.subject import BackendSubject, direction, loss_in_logits
@@ -97,6 +98,23 @@ def parameters_are_blocks_of_the_whole(subject: BackendSubject) -> None:
             math.isclose(one, other, rel_tol=ROUNDING * eps),
             f"the loss along a direction in {name} is {one} on its own and {other} in the whole vector",
         )
+
+
+def block_products_are_those_of_the_blocks(subject: BackendSubject) -> None:
+    """The products of several diagonal blocks at once are those of the operators over their parameters."""
+    A, bound = subject.operator, subject.bound
+    assert isinstance(A, BlockedOperator)
+    first, *others = bound.layout()[:PARAMETERS]
+    groups = [[first], others[::-1]] if others else [[first]]
+    blocks = [[one.where for one in group] for group in groups]
+    sizes = [sum(where.stop - where.start for where in block) for block in blocks]
+    Vs = [A.xp.stack([direction(A, 30 + i + j)[:n] for j in range(2)], axis=1) for i, n in enumerate(sizes)]
+    found = A.block_products(blocks, Vs)
+    for block, V, product in zip(blocks, Vs, found, strict=True):
+        expected = A.matmat(embedded(A, block, V))
+        expected = A.xp.concat([expected[where, :] for where in block])
+        what = "the products of a diagonal block, together with others and on its own"
+        demand_close(arrays.to_host(product), arrays.to_host(expected), arrays.eps(A), what)
 
 
 def several_globs_select_their_parameters(subject: BackendSubject) -> None:

@@ -1,4 +1,4 @@
-"""What a kind of operator defines for each term of the risk: the graph with which its matrix is multiplied."""
+"""What a kind of operator defines for a term of the risk: the graph with which its matrix is multiplied."""
 
 from __future__ import annotations
 

@@ -1,0 +1,343 @@
+"""The function `layers`: the diagonal blocks of an operator over parameters, and what they miss of the whole.
+
+The eigenpairs of all blocks are computed in lockstep: each step takes one pass over the data, in which every
+block is multiplied by a vector of its own.
+
+Let v be the first eigenvector of the whole operator A, with the part v_i in block i. Then lambda_1 is the sum
+of the couplings v_i'A_ij v_j, and the block-diagonal view has those with i = j.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.analyses.block_estimates import Estimate, trace_and_norm
+from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
+from eigencore.errors import EigencoreError, Interrupted, UsageError
+from eigencore.problems import bind, bound_of
+from eigencore.results import EigenResult, Table
+from eigencore.solving import interruption
+from eigencore.solving.lockstep import in_lockstep
+from eigencore.solving.solve import solve
+from eigencore.space import BlockedOperator
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Bound, LinearOperator, Parameter, Params, Solver
+    from eigencore.space import Array, Floats
+
+# "parameter", "module", or the parameters of each group, in the form of `params`.
+By: TypeAlias = "str | Mapping[str, Params]"
+COLUMNS = 16  # the largest number of vectors in a block product with the whole operator
+
+
+@dataclass(frozen=True)
+class LayerBlock:
+    """A diagonal block of the operator.
+
+    Attributes:
+        name: the parameter, module or group.
+        parameters: the names of its parameters.
+        n: the number of its weights.
+        weight_norm: the norm of its weights.
+        eigen: its top eigenpairs; vectors (n, k) have the block's weights in the order of its parameters.
+        trace, frobenius: estimates of its trace and of its Frobenius norm; None if there were no probes.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    n: int
+    weight_norm: float
+    eigen: EigenResult
+    trace: Estimate | None
+    frobenius: Estimate | None
+
+
+@dataclass(frozen=True)
+class LayersResult:
+    """The diagonal blocks of an operator, and how they are coupled along its first eigenvector.
+
+    Attributes:
+        blocks: the blocks, in the order of the parameters.
+        whole: the top eigenpairs of the whole operator; None if they were not requested.
+        couplings: v_i'A_ij v_j (B, B) along the first eigenvector v of the whole operator, whose sum is its
+            eigenvalue; None without a converged eigenvector.
+        passes: the number of passes over the data for the blocks.
+
+    Example:
+        import eigencore
+
+        result = eigencore.layers("demo:digits-numpy")
+        print(result.verdict)
+        print(result.values[:, 0], result.couplings.round(3))
+    """
+
+    blocks: tuple[LayerBlock, ...]
+    whole: EigenResult | None
+    couplings: Floats | None = field(repr=False)
+    passes: int
+
+    @property
+    def values(self) -> Floats:
+        """The eigenvalues (B, k) of the blocks; NaN where a block has fewer."""
+        found = np.full((len(self.blocks), max(block.eigen.k for block in self.blocks)), np.nan)
+        for row, block in zip(found, self.blocks, strict=True):
+            row[: len(block.eigen.values)] = block.eigen.values
+        return found
+
+    @property
+    def unconverged(self) -> tuple[str, ...]:
+        """The names of the blocks of which an eigenpair has not converged."""
+        return tuple(
+            block.name
+            for block in self.blocks
+            if len(block.eigen.values) < block.eigen.k or not block.eigen.converged.all()
+        )
+
+    @cached_property
+    def table(self) -> Table:
+        """A row for each block: its size, eigenvalues, trace, norms, and its coupling with itself."""
+        k = self.values.shape[1]
+        names = ["eigenvalue"] if k == 1 else [f"eigenvalue {i + 1}" for i in range(k)]
+        columns = ["block", "weights", *names]
+        probed = self.blocks[0].trace is not None
+        columns += ["trace", "+-", "Frobenius norm", "+-"] * probed + ["norm of weights"]
+        columns += ["own part of lambda_1", "with the others"] * (self.couplings is not None)
+        rows = []
+        for i, (block, values) in enumerate(zip(self.blocks, self.values, strict=True)):
+            row: list[Any] = [block.name, block.n, *values.tolist()]
+            for estimate in (block.trace, block.frobenius):
+                row += [] if estimate is None else [estimate.value, estimate.half_width]
+            row.append(block.weight_norm)
+            if self.couplings is not None:
+                own = float(self.couplings[i, i])
+                row += [own, float(self.couplings[i].sum()) - own]
+            rows.append(tuple(row))
+        return Table(tuple(columns), tuple(rows))
+
+    @property
+    def verdict(self) -> str:
+        """What the block-diagonal view misses, in a few sentences."""
+        finite = np.nan_to_num(self.values[:, 0])
+        largest = int(np.argmax(np.abs(finite)))
+        first = f"The largest eigenvalue of a block is {finite[largest]:.4g}, in {self.blocks[largest].name}"
+        text = f"{first}."
+        if self.whole is not None and len(self.whole.values):
+            text = f"{first}; that of the whole operator is {self.whole.values[0]:.4g}."
+        if self.couplings is not None:
+            whole = float(self.couplings.sum())
+            inside = float(np.trace(self.couplings))
+            text += (
+                f" Along its eigenvector, {inside:.4g} is within the blocks and {whole - inside:.4g} is "
+                f"coupling between them ({100 * (1 - inside / whole):.0f} %)."
+            )
+        if self.unconverged:
+            text += f" Not converged: {', '.join(self.unconverged)}."
+        return text
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas DataFrame with one row per block.
+
+        Raises:
+            EigencoreError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ModuleNotFoundError as error:
+            raise EigencoreError("pandas is not installed", hint="Run: pip install pandas") from error
+        return DataFrame(self.table.rows, columns=self.table.columns).set_index("block")
+
+
+def layers(
+    problem: Any,
+    k: int = 1,
+    *,
+    kind: str = DEFAULT_KIND,
+    by: By = "parameter",
+    params: Params = None,
+    which: str = "LM",
+    tol: float = 1e-3,
+    complete: float | None = 0.99,
+    seed: int = 0,
+    certify: str = "sketch",
+    solver: str | Solver = DEFAULT_SOLVER,
+    probes: int = 8,
+    whole: bool = True,
+    kind_options: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+    **bind_keywords: Any,
+) -> LayersResult:
+    """Top eigenvalues, trace and norm of every diagonal block of an operator, and what the blocks miss.
+
+    Args:
+        problem: as for `solve`, or a bound problem; it has parameters.
+        k: the number of eigenpairs of each block, fewer if it has fewer weights.
+        kind: the kind of operator.
+        by: the blocks: one for each "parameter", for each "module", or for each group of a mapping from its
+            name to its parameters, in the form of `params`.
+        params: the parameters that the blocks divide; None: all trainable parameters.
+        which, tol, complete, seed, certify, solver: as for `solve`, for every block and the whole operator.
+        probes: random vectors for the trace and the norm of each block; 0: these are left out. They are exact
+            for a block with no more weights than probes.
+        whole: whether to compute the k top eigenpairs of the whole operator, and the couplings of the blocks.
+        kind_options: options of the kind.
+        progress: called with lines of text.
+        **bind_keywords: keywords of `bind`, if the problem is not bound yet.
+
+    Raises:
+        UsageError: an argument is invalid, or the groups overlap.
+        CapabilityError: the problem has no parameters.
+        EigencoreError: as for `solve`.
+        Interrupted: Ctrl-C was pressed; `.result` is the LayersResult so far.
+
+    Example:
+        import eigencore
+
+        result = eigencore.layers("demo:digits-numpy", by={"first": "W1,b1", "second": "W2,b2"})
+        print(result.table.columns, result.table.rows)
+    """
+    if probes < 0:
+        raise UsageError(f"probes is {probes}; expected at least 0")
+    say = progress or (lambda line: None)
+    bound: Bound = bind(problem, **bind_keywords) if bind_keywords else bound_of(problem)
+    operator = bound.operator(kind, params, **(kind_options or {}))
+    groups = _groups(bound, params, by)
+    with interruption() as flag:
+        passes = _Passes(operator, [[one.where for one in group] for group in groups.values()])
+
+        def stop_if_pressed(step: Any) -> None:
+            if flag.pressed:
+                raise KeyboardInterrupt
+
+        def top(block: LinearOperator) -> EigenResult:
+            try:
+                return solve(
+                    block,
+                    min(k, block.shape[0]),
+                    solver=solver,
+                    which=which,
+                    tol=tol,
+                    complete=complete,
+                    seed=seed,
+                    certify=certify,
+                    progress=stop_if_pressed,
+                )
+            except KeyboardInterrupt as error:
+                partial: EigenResult = error.partial  # type: ignore[attr-defined]
+                return partial
+
+        say(f"layers: eigenpairs of {len(groups)} blocks")
+        found = in_lockstep([top] * len(groups), passes.sizes, operator, passes.products)
+        estimates: Sequence[tuple[Estimate | None, Estimate | None]] = [(None, None)] * len(groups)
+        if probes and not flag.pressed:
+            say(f"layers: traces and norms from {probes} random vectors")
+            estimates = trace_and_norm(passes.products, passes.sizes, operator, found, probes, seed)
+        blocks = tuple(
+            LayerBlock(
+                name=name,
+                parameters=tuple(one.name for one in group),
+                n=size,
+                weight_norm=math.hypot(*(one.norm for one in group)),
+                eigen=eigen,
+                trace=trace,
+                frobenius=frobenius,
+            )
+            for (name, group), size, eigen, (trace, frobenius) in zip(
+                groups.items(), passes.sizes, found, estimates, strict=True
+            )
+        )
+        result = LayersResult(blocks, None, None, passes.count)
+        if whole and not flag.pressed:
+            say("layers: eigenpairs of the whole operator, and the couplings")
+            eigen = top(operator)
+            couplings = _couplings(operator, eigen, passes.blocks) if eigen.converged[:1].all() else None
+            result = LayersResult(blocks, eigen, couplings, passes.count)
+    if flag.pressed:
+        raise Interrupted(result)
+    return result
+
+
+class _Passes:
+    """Products with the diagonal blocks of an operator, all those of a step in one pass over the data."""
+
+    def __init__(self, operator: LinearOperator, blocks: Sequence[Sequence[slice]]):
+        self._operator, self.blocks = operator, blocks
+        self.sizes = [sum(where.stop - where.start for where in block) for block in blocks]
+        self.count = 0
+
+    def products(self, wanted: Mapping[int, Array]) -> Mapping[int, Array]:
+        self.count += 1
+        blocks, Vs = [self.blocks[i] for i in wanted], list(wanted.values())
+        if isinstance(self._operator, BlockedOperator):
+            found = self._operator.block_products(blocks, Vs)
+        else:
+            found = [self._restricted(block, V) for block, V in zip(blocks, Vs, strict=True)]
+        return dict(zip(wanted, found, strict=True))
+
+    def _restricted(self, block: Sequence[slice], V: Array) -> Array:
+        product = self._operator.matmat(embedded(self._operator, block, V))
+        return self._operator.xp.concat([product[where, :] for where in block])
+
+
+def embedded(operator: LinearOperator, block: Sequence[slice], V: Array) -> Array:
+    """Vectors (n_b, c) of a block as vectors (n, c) of the operator, zero outside the block."""
+    whole, start = arrays.zeros((operator.shape[0], V.shape[1]), operator), 0
+    for where in block:
+        stop = start + where.stop - where.start
+        whole = arrays.write(whole, (where, ...), V[start:stop, :])
+        start = stop
+    return whole
+
+
+def _groups(bound: Bound, params: Params, by: By) -> dict[str, list[Parameter]]:
+    """The parameters of each block, by its name."""
+    layout = bound.layout(params)
+    if isinstance(by, Mapping):
+        positions = {one.name: one for one in layout}
+        groups = {
+            str(name): [positions[one.name] for one in bound.layout(own) if one.name in positions]
+            for name, own in by.items()
+        }
+        taken: dict[str, str] = {}
+        for name, group in groups.items():
+            if not group:
+                raise UsageError(f"the group {name} has no parameters among those that params selects")
+            for one in group:
+                if taken.setdefault(one.name, name) != name:
+                    raise UsageError(f"{one.name} is in the groups {taken[one.name]} and {name}")
+        if not groups:
+            raise UsageError("by is an empty mapping; expected at least one group of parameters")
+        return groups
+    if by == "parameter":
+        return {one.name: [one] for one in layout}
+    if by == "module":
+        modules: dict[str, list[Parameter]] = {}
+        for one in layout:
+            modules.setdefault(one.name.rpartition(".")[0] or one.name, []).append(one)
+        return modules
+    raise UsageError(
+        f"by is {by!r}; expected 'parameter', 'module', or a mapping from names to parameters",
+        hint="For example by={'first': 'conv1.*', 'rest': 'conv2.*,head.*'}.",
+    )
+
+
+def _couplings(operator: LinearOperator, eigen: EigenResult, blocks: Sequence[Sequence[slice]]) -> Floats:
+    """v_i'A_ij v_j (B, B) for the parts v_i of the first eigenvector in the blocks."""
+    v, xp = eigen.vectors[:, :1], operator.xp
+    found = []
+    for start in range(0, len(blocks), COLUMNS):
+        parts = [
+            embedded(operator, block, xp.concat([v[where, :] for where in block]))
+            for block in blocks[start : start + COLUMNS]
+        ]
+        AV = operator.matmat(xp.concat(parts, axis=1))
+        sums = [sum(xp.sum(v[where, :] * AV[where, :], axis=0) for where in block) for block in blocks]
+        found.append(arrays.to_host(xp.stack(sums)))
+    whole = np.concatenate(found, axis=1)
+    return (whole + whole.T) / 2
