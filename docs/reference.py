@@ -22,7 +22,7 @@ from unittest.mock import patch
 from describing import described, escaped, fenced, prose
 
 import eigencore
-from eigencore import errors, hookspecs, interfaces, objectives, options, results
+from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results
 from eigencore.cli import OWN, main
 from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.pipeline import RunInterrupted
@@ -45,6 +45,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
         results.AnalysisFailure,
     ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
+    "Operators": (operators.MatrixLike, operators.FunctionOperator),
     "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
 }
 PLUGINS: dict[str, tuple[Any, ...]] = {
@@ -97,8 +98,9 @@ def python() -> Iterator[str]:
     yield (
         "These names are imported from `eigencore` and are stable within a minor version. The page also "
         "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
-        "`find_problem` of `eigencore.problems`, and `RunInterrupted` of `eigencore.pipeline`. [Another "
-        "page](interfaces.md) describes what plugins implement."
+        "`find_problem` of `eigencore.problems`, `MatrixLike` and `FunctionOperator` of "
+        "`eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another page](interfaces.md) "
+        "describes what plugins implement."
     )
     for title, things in PYTHON.items():
         yield f"## {title}"

@@ -1,6 +1,7 @@
 """Linear operators made from anything that multiplies vectors.
 
-An operator is any object that implements `interfaces.LinearOperator`; no base class is required.
+An operator is any object that implements `interfaces.LinearOperator`; no base class is required. Those made
+here are also `MatrixLike`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.interfaces import LinearOperator, NotedOperator
+from eigencore.operators.matrix_like import MatrixLike
 from eigencore.space import Array, Space
 
 
-class FunctionOperator:
+class FunctionOperator(MatrixLike):
     """A symmetric operator defined by a function of a vector.
 
     Args:
@@ -35,7 +37,7 @@ class FunctionOperator:
         from eigencore.operators import FunctionOperator
 
         A = FunctionOperator(lambda v: 2 * v, 3, xp=xp, dtype=xp.float64)
-        print(A.matvec(xp.ones(3)))
+        print(A @ xp.ones(3))
     """
 
     def __init__(

@@ -48,7 +48,7 @@ def bind(
 
         bound = eigencore.bind("demo:digits-numpy")
         hessian = bound.operator()
-        print(bound.description, hessian.matvec(np.ones(hessian.shape[0])).shape)
+        print(bound.description, (hessian @ np.ones(hessian.shape[0])).shape)
     """
     problem = find_problem(problem) if isinstance(problem, str) else as_problem(problem)
     entry = backend_of(problem, backend)
@@ -87,6 +87,9 @@ def operator(
 ) -> LinearOperator:
     """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
 
+    Operators of the bundled backends have `A @ v` and `A.to_scipy()`, as all `eigencore.operators.MatrixLike`
+    have; those of other backends have at least `matvec` and `matmat`.
+
     Args:
         model: the model, in the form that the backend expects; a torch.nn.Module for "torch".
         data: batches that can be iterated over repeatedly.
@@ -108,7 +111,7 @@ def operator(
         model = torch.nn.Linear(4, 3)
         data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
         hessian = eigencore.operator(model, data, torch.nn.CrossEntropyLoss())
-        print(eigencore.solve(hessian, k=2).values)
+        print(eigencore.solve(hessian, k=2).values, hessian @ torch.ones(15))
     """
     problem = Problem(model=model, data=data, loss=loss)
     refuse_unknown_kind(backend_of(problem, backend), kind)
@@ -195,7 +198,9 @@ class OperatorBound:
 
     @property
     def description(self) -> str:
-        library = self._operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+        from eigencore import arrays
+
+        library = arrays.library(self._operator.xp)
         dtype = str(self._operator.dtype).rpartition(".")[2]
         return f"{library} {metadata.version(library)} {self._operator.device} {dtype}"
 

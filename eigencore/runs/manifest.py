@@ -100,7 +100,7 @@ def _sha256(data: bytes | memoryview) -> bytes:
 
 def environment(operator: LinearOperator) -> dict[str, Any]:
     """The versions, plugins, device, data type and number of threads of a run."""
-    library = operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    library = arrays.library(operator.xp)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return {
         "versions": {

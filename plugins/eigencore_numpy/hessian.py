@@ -6,14 +6,14 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from eigencore.interfaces import LinearOperator, Objective
-from eigencore.operators import FunctionOperator
+from eigencore.operators import FunctionOperator, MatrixLike
 from eigencore.problems.sharing import draw_minibatch
 from eigencore_numpy.data import Samples
 from eigencore_numpy.layout import TwoLayerLayout
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
 
-class TwoLayerHessian:
+class TwoLayerHessian(MatrixLike):
     """A symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
     All samples pass through the network once, when the operator is created; every product reuses the result.

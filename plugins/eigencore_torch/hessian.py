@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
-from eigencore.operators import FunctionOperator
+from eigencore.operators import FunctionOperator, MatrixLike
 from eigencore.problems.sharing import Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
@@ -40,7 +40,7 @@ class _KeptGraph:
     graph: GradientGraph
 
 
-class HessianOperator:
+class HessianOperator(MatrixLike):
     """The Hessian as a symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
     A product is one pass over all batches. During the first product, the gradient graphs of the first batches

@@ -18,7 +18,7 @@ import pytest
 
 import eigencore
 from eigencore import arrays, options, problems, registry
-from eigencore.operators import CountingOperator, FunctionOperator, algebra
+from eigencore.operators import CountingOperator, FunctionOperator, MatrixLike, algebra
 from eigencore.registry import catalogue
 
 BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencore")
@@ -45,6 +45,8 @@ CALLED = {
     "Registry.find": registry.Registry.find,
     "CountingOperator": CountingOperator,
     "FunctionOperator": FunctionOperator,
+    "MatrixLike": MatrixLike,
+    "MatrixLike.to_scipy": MatrixLike.to_scipy,
     "arrays.from_host": arrays.from_host,
     "options.option": options.option,
     "options.resolve": options.resolve,

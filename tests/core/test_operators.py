@@ -454,3 +454,100 @@ def test_an_operator_that_keeps_nothing_is_left_alone():
 
     assert not isinstance(Plain(), CachingOperator)
     release(Plain(), counting(Plain()), as_operator(np.eye(2)), needed=10)
+
+
+# -- products by @, and SciPy ------------------------------------------------------------------------------
+
+
+def every_way(A) -> dict[str, tuple[object, np.ndarray]]:
+    """Operators of each kind that is made from A, and their matrices."""
+    matrix = host(A)
+    signs = np.where(np.arange(N) % 3 == 0, -1.0, 1.0)
+    return {
+        "array": (A, matrix),
+        "counted": (counting(A), matrix),
+        "sum": (add(A, A), 2 * matrix),
+        "multiple": (multiply(A, -2), -2 * matrix),
+        "shift": (shift(A, 3), matrix + 3 * np.eye(N)),
+        "congruence": (congruence(A, signs), signs[:, None] * matrix * signs),
+        "restriction": (restrict(A, slice(2, 9)), matrix[2:9, 2:9]),
+    }
+
+
+def test_every_operator_multiplies_vectors_and_blocks_by_at(A):
+    for name, (operator, matrix) in every_way(A).items():
+        V = arrays.from_host(np.random.default_rng(3).standard_normal((len(matrix), 4)), operator)
+        for x in (V, V[:, 0]):
+            product = operator @ x
+            assert product.dtype == operator.dtype, name
+            expected = matrix @ arrays.to_host(x)
+            np.testing.assert_allclose(arrays.to_host(product), expected, atol=200 * arrays.eps(operator))
+
+
+def test_every_operator_is_an_operator_of_scipy(A):
+    for name, (operator, matrix) in every_way(A).items():
+        converted = operator.to_scipy()
+        assert isinstance(converted, sparse_linalg.LinearOperator), name
+        assert converted.dtype == (np.float64 if arrays.eps(operator) < 1e-15 else np.float32)
+        V = np.random.default_rng(3).standard_normal((len(matrix), 4)).astype(converted.dtype)
+        tolerance = {"atol": 200 * arrays.eps(operator)}
+        for product in (converted, converted.T, converted.H):
+            for x in (V, V[:, 0], V[:, :1]):
+                assert (product @ x).dtype == converted.dtype
+                np.testing.assert_allclose(product @ x, matrix @ x, **tolerance)
+        top = sparse_linalg.eigsh(converted, k=1, which="LA", return_eigenvectors=False)
+        np.testing.assert_allclose(top[0], np.linalg.eigvalsh(matrix)[-1], rtol=1e-4)
+
+
+def test_to_scipy_and_back_is_the_same_operator(A):
+    assert_is(as_operator(A.to_scipy()), host(A))
+
+
+def test_minibatches_are_multiplied_by_at():
+    for batched in (Batches(), counting(Batches())):
+        sample, _ = batched.minibatch(1, 0)
+        np.testing.assert_allclose(sample @ np.eye(N), symmetric(1))
+        np.testing.assert_allclose(sample.to_scipy() @ np.ones(N), symmetric(1) @ np.ones(N))
+
+
+def test_a_bfloat16_operator_gives_scipy_float32():
+    torch = pytest.importorskip("torch")
+    operator = as_operator(torch.eye(3, dtype=torch.bfloat16), dtype=torch.bfloat16).to_scipy()
+    product = operator @ np.array([1.0, 2.0, 3.0], dtype=np.float32)
+    assert product.dtype == np.float32
+    np.testing.assert_array_equal(product, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("V", "words"),
+    [
+        (np.ones(N + 1), f"V has shape ({N + 1},); expected ({N},) or ({N}, b)"),
+        (np.ones((1, N)), f"V has shape (1, {N})"),
+        (np.ones((N, 1, 1)), f"V has shape ({N}, 1, 1)"),
+        (np.float64(2.0), "V has shape ()"),
+    ],
+)
+def test_arrays_of_another_shape_are_not_multiplied(V, words):
+    with pytest.raises(UsageError) as raised:
+        as_operator(symmetric()) @ V
+    assert words in str(raised.value)
+
+
+def test_arrays_of_another_library_are_not_multiplied():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UsageError, match=r"arrays of numpy can't multiply an array of torch[^A]*A\.to_scipy"):
+        as_operator(symmetric()) @ torch.ones(N, dtype=torch.float64)
+    with pytest.raises(UsageError, match="arrays of torch can't multiply an array of numpy"):
+        as_operator(torch.eye(N)) @ np.ones(N)
+
+
+def test_what_is_not_an_array_is_not_multiplied():
+    operator = as_operator(symmetric())
+    for other in (operator, [1.0] * N, 2.0, None):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            operator @ other
+
+
+def test_complex_vectors_of_scipy_are_refused():
+    with pytest.raises(UsageError, match="the vector is complex"):
+        as_operator(symmetric()).to_scipy() @ np.full(N, 1j)

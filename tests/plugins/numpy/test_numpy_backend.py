@@ -33,6 +33,16 @@ def test_analyze_finds_the_eigenvalues_of_the_dense_hessian(small):
     np.testing.assert_allclose(run.eigen.values, largest, rtol=1e-7)
 
 
+def test_it_multiplies_by_at_and_in_scipy(small):
+    operator = bind(small(dtype=np.float32)).operator()
+    V = np.random.default_rng(0).standard_normal((operator.shape[0], 3)).astype(np.float32)
+    np.testing.assert_array_equal(operator @ V, operator.matmat(V))
+    assert (operator.to_scipy() @ V).dtype == np.float32
+    np.testing.assert_array_equal(operator.to_scipy() @ V, operator @ V)
+    sample, _ = operator.minibatch(0, 0)
+    np.testing.assert_array_equal(sample @ V[:, 0], sample.matvec(V[:, 0]))
+
+
 def test_the_operator_does_not_depend_on_the_batches(small, all_samples):
     problem = small()
     np.testing.assert_allclose(
