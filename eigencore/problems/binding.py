@@ -188,7 +188,7 @@ class OperatorBound:
         from eigencore.operators import as_operator
 
         self._problem = problem
-        self._operator = as_operator(problem.operator)
+        self._operator: LinearOperator = as_operator(problem.operator)
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -82,6 +82,24 @@ ROWS = [
         lambda: eigencore.as_operator(abs, n=2, dtype="float16"),
     ),
     Row(
+        "a function like a list",
+        UsageError,
+        ("like is a list", "an array or an operator"),
+        lambda: eigencore.as_operator(abs, n=2, like=[1.0]),
+    ),
+    Row(
+        "a function like an array of whole numbers",
+        UsageError,
+        ("dtype is int64", "real floating type of numpy"),
+        lambda: eigencore.as_operator(abs, n=2, like=np.ones(2, np.int64)),
+    ),
+    Row(
+        "a matrix like another one",
+        UsageError,
+        ("like can't be used: A is an array",),
+        lambda: eigencore.as_operator(np.eye(2), like=np.eye(2)),
+    ),
+    Row(
         "a matrix with an unknown dtype",
         UsageError,
         ("word",),

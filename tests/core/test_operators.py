@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 from scipy.sparse import linalg as sparse_linalg
 
+import eigencore
 from eigencore import arrays
 from eigencore.errors import OperatorError, UsageError
 from eigencore.interfaces import CachingOperator, MinibatchOperator
@@ -126,6 +127,93 @@ def test_tensors_and_functions_of_tensors():
     product = operator.matvec(torch.ones(N))
     assert (product.dtype, product.requires_grad) == (torch.float32, False)
     assert_is(operator, symmetric())
+
+
+def test_a_function_works_in_the_space_of_an_array_or_an_operator(array_library):
+    A = array_library.array(symmetric())
+    for like in (A, A[0, :0], as_operator(A)):
+        operator = as_operator(lambda v: A @ v, n=N, like=like)
+        assert (operator.xp, operator.dtype) == (array_library.xp, array_library.dtype)
+        assert operator.device == arrays.device_of(A)
+        assert_is(operator, symmetric())
+
+
+def test_an_object_with_at_works_in_the_space_of_an_array(array_library):
+    A = array_library.array(symmetric())
+    operator = as_operator(Multiplies(A), like=A)
+    assert (operator.xp, operator.dtype) == (array_library.xp, array_library.dtype)
+    assert_is(operator, symmetric())
+
+
+def test_the_dtype_may_differ_from_that_of_like(array_library):
+    for dtype in ("float32", array_library.xp.float32):
+        like = array_library.xp.ones(1, dtype=array_library.xp.float64)
+        operator = as_operator(lambda v: 2 * v, n=3, dtype=dtype, like=like)
+        assert operator.dtype == array_library.xp.float32
+        assert_is(operator, 2 * np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("A", "like", "dtype", "words"),
+    [
+        (abs, [1.0], None, "like is a list; expected an array or an operator"),
+        (abs, np.float64, None, "like is a type; expected"),
+        (abs, np.ones(1, int), None, "dtype is int64; expected a real floating type of numpy"),
+        (abs, np.ones(1), "complex128", "dtype is complex128; expected a real"),
+        (abs, np.ones(1), "float", "dtype is float; expected a real"),
+        (abs, np.ones(1), 3, "dtype is 3; expected a real"),
+        (np.eye(3), np.ones(1), None, "like can't be used: A is an array"),
+        (as_operator(np.eye(3)), np.ones(1), None, "like can't be used: A is an operator"),
+    ],
+)
+def test_a_wrong_like_is_refused(A, like, dtype, words):
+    with pytest.raises(UsageError) as raised:
+        as_operator(A, n=3, dtype=dtype, like=like)
+    assert words in str(raised.value)
+
+
+def test_a_type_of_another_library_than_like_is_refused():
+    torch = pytest.importorskip("torch")
+    for dtype in (np.float64, "no type", int, torch.int64):
+        with pytest.raises(UsageError, match="expected a real floating type of torch"):
+            as_operator(abs, n=3, dtype=dtype, like=torch.ones(1))
+
+
+def test_operators_of_pytorch_in_the_manner_of_curvlinops():
+    """They have `shape`, `dtype`, `device` and `@`; some only declare a data type."""
+    torch = pytest.importorskip("torch")
+    A = torch.tensor(symmetric())
+
+    class Curvature(Multiplies):
+        dtype, device = torch.float64, torch.device("cpu")
+
+    class Declared(Multiplies):
+        @property
+        def dtype(self):
+            raise NotImplementedError
+
+        device = dtype
+
+    for operator in (as_operator(Curvature(A)), as_operator(Declared(A), like=A)):
+        assert (operator.dtype, operator.device) == (torch.float64, torch.device("cpu"))
+        assert_is(operator, symmetric())
+    assert as_operator(Declared(symmetric())).dtype == np.float64
+
+
+def test_an_operator_of_curvlinops():
+    torch = pytest.importorskip("torch")
+    curvlinops = pytest.importorskip("curvlinops")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)).double()
+    data = [(torch.randn(n, 4).double(), torch.randint(2, (n,))) for n in (7, 4)]
+    given = curvlinops.HessianLinearOperator(
+        model, torch.nn.CrossEntropyLoss(), list(model.parameters()), data
+    )
+    operator = as_operator(given)
+    n = sum(p.numel() for p in model.parameters())
+    assert_is(operator, arrays.to_host(given @ torch.eye(n).double()))
+    own = eigencore.operator(model, data, torch.nn.CrossEntropyLoss())
+    np.testing.assert_allclose(dense(operator), dense(own), atol=1e-12)
 
 
 def test_an_operator_is_returned_unchanged():
