@@ -26,7 +26,7 @@ from eigencore import errors, hookspecs, interfaces, objectives, operators, opti
 from eigencore.cli import OWN, main
 from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.pipeline import RunInterrupted
-from eigencore.problems import find_problem
+from eigencore.problems import find_problem, read_matrix
 from eigencore.registry import catalogue as registry
 from eigencore.runs import result_json
 
@@ -38,6 +38,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     "Functions": (
         *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
+        read_matrix,
     ),
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
@@ -98,7 +99,7 @@ def python() -> Iterator[str]:
     yield (
         "These names are imported from `eigencore` and are stable within a minor version. The page also "
         "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
-        "`find_problem` of `eigencore.problems`, `MatrixLike` and `FunctionOperator` of "
+        "`find_problem` and `read_matrix` of `eigencore.problems`, `MatrixLike` and `FunctionOperator` of "
         "`eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another page](interfaces.md) "
         "describes what plugins implement."
     )

@@ -168,8 +168,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 def analyze(as_json: bool, **arguments: Any) -> int:
     """Compute the top eigenpairs of PROBLEM with a certificate, and run the analyses.
 
-    PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY or module:FACTORY.
-    FACTORY is a function that returns an eigencore.Problem, a tuple (model, data, loss), or a matrix.
+    PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY, module:FACTORY, or
+    a symmetric matrix in a file .npy, .npz or .mtx. FACTORY is a function that returns an eigencore.Problem,
+    a tuple (model, data, loss), or a matrix.
 
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge; 4 a plugin failed; 130
     interrupted.

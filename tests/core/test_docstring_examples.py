@@ -35,7 +35,7 @@ CALLED = {
         name: getattr(algebra, name)
         for name in ("add", "congruence", "multiply", "project", "restrict", "shift")
     },
-    **{name: getattr(problems, name) for name in ("as_problem", "find_problem")},
+    **{name: getattr(problems, name) for name in ("as_problem", "find_problem", "read_matrix")},
     **{
         f"registry.{name}": getattr(registry, name)
         for name in ("disable", "load", "load_options", "missing_packages", "registry", "require")
