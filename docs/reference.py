@@ -22,7 +22,7 @@ from unittest.mock import patch
 from describing import described, escaped, fenced, prose
 
 import eigencore
-from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results
+from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results, tabular
 from eigencore.cli import OWN, main
 from eigencore.entries import AnalysisEntry, AttackEntry, BackendEntry, Entry, ProblemEntry, SolverEntry
 from eigencore.pipeline import RunInterrupted
@@ -43,7 +43,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
         *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
-        results.AnalysisFailure,
+        *(results.AnalysisFailure, tabular.Tabular),
     ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
     "Operators": (operators.MatrixLike, operators.FunctionOperator),
@@ -99,6 +99,7 @@ def python() -> Iterator[str]:
     yield (
         "These names are imported from `eigencore` and are stable within a minor version. The page also "
         "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
+        "`Tabular` of `eigencore.tabular`, from which results inherit `to_pandas`, "
         "`find_problem` and `read_matrix` of `eigencore.problems`, `MatrixLike` and `FunctionOperator` of "
         "`eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another page](interfaces.md) "
         "describes what plugins implement."
