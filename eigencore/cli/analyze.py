@@ -94,8 +94,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 )
 @click.option(
     "--params",
-    metavar="GLOB,GLOB",
-    help="Restrict the operator to the parameters whose names match one of the globs.",
+    metavar="A,B",
+    help="Restrict the operator to the parameters whose names match one of the globs, or the regular "
+    "expression in re:EXPRESSION.",
 )
 @click.option(
     "--which",

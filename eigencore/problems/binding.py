@@ -96,12 +96,13 @@ def operator(
         loss: a function of the model's outputs and the targets.
         backend: as for `bind`.
         kind: the kind of operator, such as "hessian"; `eigen backends NAME` lists the kinds of a backend.
-        params: the parameters, by a glob of their names, by several globs as "A,B" or by a list of globs;
-            None: all trainable parameters.
+        params: the parameters, by a glob of their names, a regular expression after "re:", a function that
+            takes a name and returns True or False, several globs as "A,B", or a list of these; None: all
+            trainable parameters.
         **bind_keywords: further keywords of `bind`.
 
     Raises:
-        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches a glob.
+        UnknownNameError: the backend does not provide this kind of operator, or no parameter matches.
         UsageError, ProblemError, PluginError: as for `bind`.
 
     Example:

@@ -53,7 +53,7 @@ class NumpyBound:
         """The Hessian of the loss over all data, with respect to the parameters that match `params`.
 
         Args:
-            params: one or several globs of parameter names; None selects all parameters.
+            params: patterns of parameter names, as in `interfaces.Bound`; None selects all parameters.
 
         Raises:
             UnknownNameError: there is no such kind of operator, or no parameter matches.

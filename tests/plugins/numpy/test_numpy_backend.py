@@ -15,6 +15,8 @@ from eigencore.objectives import CrossEntropy, Margin
 from eigencore_numpy.backend import bind
 from eigencore_numpy.network import TwoLayer
 
+D, H = 6, 5  # the inputs and the hidden units of the small problem
+
 
 def product(problem, **keywords):
     operator = bind(problem, **keywords).operator()
@@ -57,6 +59,23 @@ def test_the_reduction_is_that_of_the_problem(reduction, factor, small):
     problem = small(reduction=reduction)
     np.testing.assert_allclose(product(problem), factor * product(small()), rtol=0, atol=1e-12)
     assert bind(problem).loss() == pytest.approx(factor * bind(small()).loss(), rel=1e-14)
+
+
+def is_first_layer(name):
+    return name.endswith("1")
+
+
+def test_params_of_every_kind_select_the_same_block_and_are_recorded(small, tmp_path):
+    problem, runs = small(), {}
+    texts = {"*1": "*1", "re:1$": "re:1$", is_first_layer: f"{__name__}.is_first_layer"}
+    for params, text in {**texts, ("W1", is_first_layer): f"W1, {__name__}.is_first_layer"}.items():
+        run = eigencore.analyze(problem, k=2, params=params, analyses="none", out=tmp_path / str(len(runs)))
+        again = eigencore.load(run.folder)
+        assert again.manifest["operator"]["params"] == text
+        runs[text] = run.eigen
+        assert run.eigen.n == D * H + H
+        np.testing.assert_array_equal(run.eigen.values, runs["*1"].values)
+    assert again.manifest["arguments"]["params"] == ["W1", f"<{__name__}.is_first_layer>"]
 
 
 def test_the_loss_is_the_mean_of_the_objective(small, all_samples):

@@ -25,7 +25,10 @@ def test_several_globs_select_their_union_in_the_models_order(small, hessian):
     whole, problem = hessian(small()), small()
     where = torch.cat([torch.arange(28), torch.arange(56, 59)])
     expected = whole[where][:, where]
-    for params in ("2.bias,0.weight", ["2.bias", "0.weight"], ("0.we*", "2.bias", "0.weight")):
+    for params in (
+        *("2.bias,0.weight", ["2.bias", "0.weight"], ("0.we*", "2.bias", "0.weight")),
+        *("re:^(0.weight|2.bias)$", "0.weight,re:^2.b", lambda name: name in ("2.bias", "0.weight")),
+    ):
         torch.testing.assert_close(hessian(problem, params), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(hessian(problem, "2.*, *.bias, 0.*"), whole, rtol=0, atol=1e-12)
     bound, params = bind(problem, TorchOptions()), ["2.bias", "0.weight"]
@@ -49,12 +52,18 @@ def test_each_of_several_globs_must_select_something(small):
     bound = bind(problem, TorchOptions())
     with pytest.raises(UnknownNameError, match=r"unknown parameter: '1\.\*'"):
         bound.operator(params=["0.*", "1.*"])
-    with pytest.raises(UsageError, match="expected a glob of parameter names, or a list of globs") as caught:
+    with pytest.raises(
+        UsageError, match="expected a pattern of parameter names, or a list of patterns"
+    ) as caught:
         bound.operator(params=list(problem.model.parameters()))
     assert "params=[" in caught.value.hint
     problem.model[0].requires_grad_(False)
     with pytest.raises(UsageError, match=r"only frozen parameters match '0\.\*'"):
         bound.operator(params="2.*,0.*")
+    with pytest.raises(UsageError, match=r"only frozen parameters match 're:\^0'"):
+        bound.operator(params="re:^0")
+    with pytest.raises(UsageError, match=r"only frozen parameters match .*<lambda>"):
+        bound.operator(params=lambda name: name.startswith("0"))
     assert bound.layout("*.weight")[0].name == "2.weight"
 
 
