@@ -46,7 +46,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
         *(results.AnalysisFailure, tabular.Tabular),
     ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
-    "Operators": (operators.MatrixLike, operators.FunctionOperator),
+    "Operators": (operators.MatrixLike, operators.WeightOperator, operators.FunctionOperator),
     "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
 }
 PLUGINS: dict[str, tuple[Any, ...]] = {
@@ -100,9 +100,9 @@ def python() -> Iterator[str]:
         "These names are imported from `eigencore` and are stable within a minor version. The page also "
         "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
         "`Tabular` of `eigencore.tabular`, from which results inherit `to_pandas`, "
-        "`find_problem` and `read_matrix` of `eigencore.problems`, `MatrixLike` and `FunctionOperator` of "
-        "`eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another page](interfaces.md) "
-        "describes what plugins implement."
+        "`find_problem` and `read_matrix` of `eigencore.problems`, `MatrixLike`, `WeightOperator` and "
+        "`FunctionOperator` of `eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another "
+        "page](interfaces.md) describes what plugins implement."
     )
     for title, things in PYTHON.items():
         yield f"## {title}"

@@ -6,14 +6,14 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from eigencore.interfaces import LinearOperator, Objective
-from eigencore.operators import FunctionOperator, MatrixLike
+from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import draw_minibatch
 from eigencore_numpy.data import Samples
 from eigencore_numpy.layout import TwoLayerLayout
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
 
-class TwoLayerHessian(MatrixLike):
+class TwoLayerHessian(WeightOperator):
     """A symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
     All samples pass through the network once, when the operator is created; every product reuses the result.
@@ -33,6 +33,11 @@ class TwoLayerHessian(MatrixLike):
         self.shape = (layout.n, layout.n)
         self.dtype = layout.network.dtype
         self._pass = Pass(layout.network, objective, samples.x, samples.y, sample_weights)
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each selected parameter by its name, in the order of the flat vector."""
+        return {name: getattr(self._layout.network, name).shape for name in self._layout.slices}
 
     def matvec(self, v: Numbers, /) -> Numbers:
         """H v, for a vector v (n,)."""

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
-from eigencore.operators import FunctionOperator, MatrixLike
+from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
-from eigencore_torch.models.params import Layout
+from eigencore_torch.models.params import Layout, LayoutOperator
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import (
     explain_errors,
@@ -40,7 +40,7 @@ class _KeptGraph:
     graph: GradientGraph
 
 
-class HessianOperator(MatrixLike):
+class HessianOperator(LayoutOperator):
     """The Hessian as a symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
     A product is one pass over all batches. During the first product, the gradient graphs of the first batches

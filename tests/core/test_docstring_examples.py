@@ -18,7 +18,7 @@ import pytest
 
 import eigencore
 from eigencore import arrays, options, problems, registry
-from eigencore.operators import CountingOperator, FunctionOperator, MatrixLike, algebra
+from eigencore.operators import CountingOperator, FunctionOperator, MatrixLike, WeightOperator, algebra
 from eigencore.registry import catalogue
 
 BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencore")
@@ -46,6 +46,7 @@ CALLED = {
     "CountingOperator": CountingOperator,
     "FunctionOperator": FunctionOperator,
     "MatrixLike": MatrixLike,
+    "WeightOperator": WeightOperator,
     "MatrixLike.to_scipy": MatrixLike.to_scipy,
     "arrays.from_host": arrays.from_host,
     "options.option": options.option,

@@ -13,7 +13,7 @@ import eigencore
 from eigencore import arrays
 from eigencore.errors import OperatorError, UsageError
 from eigencore.interfaces import CachingOperator, MinibatchOperator
-from eigencore.operators import FunctionOperator, as_operator, release
+from eigencore.operators import FunctionOperator, WeightOperator, as_operator, release
 from eigencore.operators.algebra import add, congruence, multiply, project, restrict, shift
 from eigencore.operators.counting import counting
 
@@ -639,3 +639,96 @@ def test_what_is_not_an_array_is_not_multiplied():
 def test_complex_vectors_of_scipy_are_refused():
     with pytest.raises(UsageError, match="the vector is complex"):
         as_operator(symmetric()).to_scipy() @ np.full(N, 1j)
+
+
+# -- vectors in the shapes of parameters -------------------------------------------------------------------
+
+SHAPES = {"head.weight": (2, 3), "scale": (), "head.bias": (5,)}
+
+
+class OverWeights(WeightOperator):
+    def __init__(self, like):
+        self.shape, self.parameter_shapes = (N, N), SHAPES
+        self.xp, self.dtype, self.device = like.xp, like.dtype, like.device
+
+    def matvec(self, v):
+        return 2 * v
+
+    matmat = matvec
+
+
+@pytest.mark.parametrize("columns", [(), (1,), (4,)], ids=str)
+def test_vectors_in_the_shapes_of_parameters_and_back(A, columns):
+    operator = OverWeights(A)
+    v = arrays.from_host(np.random.default_rng(0).standard_normal((N, *columns)), operator)
+    pieces = operator.unflatten(v)
+    assert {name: tuple(piece.shape) for name, piece in pieces.items()} == {
+        name: (*shape, *columns) for name, shape in SHAPES.items()
+    }
+    flat = [arrays.to_host(piece).reshape(-1, *columns) for piece in pieces.values()]
+    np.testing.assert_array_equal(np.concatenate(flat), arrays.to_host(v))
+    again = operator.flatten(dict(reversed(pieces.items())))
+    assert again.dtype == operator.dtype
+    np.testing.assert_array_equal(arrays.to_host(again), arrays.to_host(v))
+    np.testing.assert_array_equal(arrays.to_host(operator @ again), 2 * arrays.to_host(v))
+
+
+def test_arrays_of_other_libraries_are_taken_apart_in_theirs_and_put_together_in_that_of_the_operator(A):
+    operator, v = OverWeights(A), np.arange(N, dtype=np.float32)
+    pieces = operator.unflatten(v)
+    assert all(type(piece) is np.ndarray and piece.dtype == np.float32 for piece in pieces.values())
+    assert np.shares_memory(pieces["head.weight"], v)
+    vector = operator.flatten(pieces)
+    assert arrays.library(arrays.namespace(vector)) == arrays.library(operator.xp)
+    assert vector.dtype == operator.dtype
+    np.testing.assert_array_equal(arrays.to_host(vector), v)
+
+
+@pytest.mark.parametrize(
+    ("v", "words"),
+    [
+        (np.ones(N + 1), f"v has shape ({N + 1},); expected an array ({N},) or ({N}, k)"),
+        (np.ones((1, N)), f"v has shape (1, {N})"),
+        (np.ones((N, 1, 1)), f"v has shape ({N}, 1, 1)"),
+        ([1.0] * N, "v is a list; expected an array"),
+        (None, "v is a NoneType"),
+    ],
+)
+def test_what_is_no_vector_of_the_operator_is_not_taken_apart(v, words):
+    with pytest.raises(UsageError) as raised:
+        OverWeights(as_operator(symmetric())).unflatten(v)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"haed.bias": np.ones(5)}, "unknown parameter of the operator: 'haed.bias'\nDid you mean head.bias"),
+        ({3: np.ones(5)}, "unknown parameter of the operator: '3'"),
+        ({"scale": None}, "scale is a NoneType; expected an array (), or (k,) for a block"),
+        (
+            {"head.bias": np.ones(4)},
+            "head.bias has shape (4,); expected an array (5,), or (5, k) for a block",
+        ),
+        (
+            {"head.weight": np.ones((3, 2))},
+            "head.weight has shape (3, 2); expected an array (2, 3), or (2, 3, k)",
+        ),
+        ({"head.weight": np.ones(6)}, "head.weight has shape (6,)"),
+        ({"head.bias": np.ones((5, 2, 2))}, "head.bias has shape (5, 2, 2)"),
+        ({"head.bias": np.ones((5, 2))}, "the arrays differ in the number of columns"),
+        ({"head.bias": [1.0] * 5}, "head.bias is a list"),
+    ],
+)
+def test_what_does_not_fit_the_parameters_is_not_put_together(changed, words):
+    pieces = {name: np.ones(shape) for name, shape in SHAPES.items()}
+    with pytest.raises(UsageError) as raised:
+        OverWeights(as_operator(symmetric())).flatten({**pieces, **changed})
+    assert words in str(raised.value)
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(
+        UsageError, match=r"arrays are missing for head.weight, scale; expected one for each of the 3"
+    ):
+        OverWeights(as_operator(symmetric())).flatten({"head.bias": np.ones(5)})

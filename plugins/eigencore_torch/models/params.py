@@ -11,6 +11,7 @@ from torch import nn
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Params
+from eigencore.operators import WeightOperator
 from eigencore.problems.sharing import flat_slices, matching_names, params_text, patterns_of, select_names
 from eigencore_torch.data.batches import type_name
 from eigencore_torch.models.number_types import is_computed_with
@@ -61,6 +62,19 @@ class Layout:
         for piece, where in zip(pieces, self.slices, strict=True):
             if piece is not None:
                 out[where].add_(piece.reshape(-1).to(out.dtype), alpha=weight)
+
+
+class LayoutOperator(WeightOperator):
+    """The base class of operators over the parameters of a layout, which is their attribute `_layout`."""
+
+    _layout: Layout
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter by its name, in the order of the flat vector."""
+        return {
+            name: tuple(p.shape) for name, p in zip(self._layout.names, self._layout.parameters, strict=True)
+        }
 
 
 def select(model: nn.Module, params: Params = None) -> Layout:

@@ -61,6 +61,19 @@ def test_the_reduction_is_that_of_the_problem(reduction, factor, small):
     assert bind(problem).loss() == pytest.approx(factor * bind(small()).loss(), rel=1e-14)
 
 
+@pytest.mark.parametrize("params", [None, "?1", ["b2", "W1"]])
+def test_vectors_in_the_shapes_of_parameters(small, params):
+    problem = small()
+    bound = bind(problem)
+    operator = bound.operator(params=params)
+    v = 1e-2 * np.random.default_rng(0).standard_normal(operator.shape[0])
+    pieces = operator.unflatten(v)
+    assert list(pieces) == [one.name for one in bound.layout(params)]
+    moved = {name: getattr(problem.model, name) + piece for name, piece in pieces.items()}
+    assert bind(replace(problem, model=replace(problem.model, **moved))).loss() == bound.loss(v, params)
+    np.testing.assert_array_equal(operator.flatten(pieces), v)
+
+
 def is_first_layer(name):
     return name.endswith("1")
 

@@ -47,6 +47,51 @@ def test_several_globs_select_their_union_in_the_models_order(small, hessian):
     assert by_function.shape == (31, 31)
 
 
+@pytest.mark.parametrize("params", [None, "*.bias", "re:weight"])
+def test_vectors_in_the_shapes_of_parameters(small, device, params):
+    """The Hessian moves the gradients, which PyTorch gives by parameter, in the direction of the pieces."""
+    problem = small()
+    bound = bind(problem, TorchOptions(), device=device)
+    operator = bound.operator(params=params)
+    v = torch.randn(operator.shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pieces = operator.unflatten(v.to(device))
+    weights = dict(problem.model.named_parameters())
+    assert {name: piece.shape for name, piece in pieces.items()} == {
+        one.name: weights[one.name].shape for one in bound.layout(params)
+    }
+    assert torch.equal(operator.flatten(pieces).cpu(), v)
+    V = torch.stack([v, -v], dim=1)
+    assert torch.equal(operator.flatten(operator.unflatten(V)).cpu(), V)
+
+    x, y = (torch.cat(parts) for parts in zip(*problem.data, strict=True))
+    chosen = [weights[name] for name in pieces]
+    gradients = torch.autograd.grad(problem.loss(problem.model(x), y), chosen, create_graph=True)
+    along = sum((g * piece.cpu()).sum() for g, piece in zip(gradients, pieces.values(), strict=True))
+    products = dict(zip(pieces, torch.autograd.grad(along, chosen), strict=True))
+    for name, piece in operator.unflatten(operator @ v.to(device)).items():
+        torch.testing.assert_close(piece.cpu(), products[name], rtol=0, atol=1e-12)
+
+
+def test_weights_and_gradients_are_put_together_to_a_vector_without_a_graph(small):
+    problem = small(dtype=torch.float32)
+    operator = bind(problem, TorchOptions()).operator()
+    weights = dict(problem.model.named_parameters())
+    vector = operator.flatten(weights)
+    assert (vector.dtype, vector.requires_grad) == (torch.float32, False)
+    assert torch.equal(vector, torch.cat([p.detach().reshape(-1) for p in weights.values()]))
+    vector.zero_()
+    assert all(p.any() for p in weights.values())
+
+
+def test_a_tied_parameter_is_there_once(small):
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    tied[2].weight = tied[0].weight
+    operator = eigencore.operator(tied, [(torch.randn(9, 4), torch.randint(4, (9,)))], nn.CrossEntropyLoss())
+    pieces = operator.unflatten(torch.arange(24.0))
+    assert list(pieces) == ["0.weight", "0.bias", "2.bias"]
+    assert torch.equal(operator.flatten(dict(tied.named_parameters()))[16:20], tied[0].bias)
+
+
 def test_each_of_several_globs_must_select_something(small):
     problem = small()
     bound = bind(problem, TorchOptions())
