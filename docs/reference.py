@@ -22,7 +22,7 @@ from unittest.mock import patch
 from describing import described, escaped, fenced, prose
 
 import eigencore
-from eigencore import errors, hookspecs, interfaces, objectives, options, results
+from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results, tabular
 from eigencore.cli import OWN, main
 from eigencore.entries import (
     AnalysisEntry,
@@ -34,7 +34,7 @@ from eigencore.entries import (
     SolverEntry,
 )
 from eigencore.pipeline import RunInterrupted
-from eigencore.problems import find_problem
+from eigencore.problems import find_problem, read_matrix
 from eigencore.registry import catalogue as registry
 from eigencore.runs import result_json
 
@@ -46,13 +46,15 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     "Functions": (
         *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
+        read_matrix,
     ),
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
         *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
-        results.AnalysisFailure,
+        *(results.AnalysisFailure, tabular.Tabular),
     ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
+    "Operators": (operators.MatrixLike, operators.WeightOperator, operators.FunctionOperator),
     "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
 }
 PLUGINS: dict[str, tuple[Any, ...]] = {
@@ -107,7 +109,9 @@ def python() -> Iterator[str]:
     yield (
         "These names are imported from `eigencore` and are stable within a minor version. The page also "
         "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
-        "`find_problem` of `eigencore.problems`, and `RunInterrupted` of `eigencore.pipeline`. [Another "
+        "`Tabular` of `eigencore.tabular`, from which results inherit `to_pandas`, "
+        "`find_problem` and `read_matrix` of `eigencore.problems`, `MatrixLike`, `WeightOperator` and "
+        "`FunctionOperator` of `eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another "
         "page](interfaces.md) describes what plugins implement."
     )
     for title, things in PYTHON.items():

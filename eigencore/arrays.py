@@ -34,6 +34,12 @@ def namespace(*arrays: Array) -> Any:
     return compat.array_namespace(*arrays)
 
 
+def library(xp: Any) -> str:
+    """The name of the array library of a namespace, such as "numpy", "torch" or "jax"."""
+    name: str = xp.__name__
+    return name.removeprefix("array_api_compat.").partition(".")[0]
+
+
 def is_array(x: object) -> bool:
     """Whether x is an array of a library that follows the array API."""
     return compat.is_array_api_obj(x)

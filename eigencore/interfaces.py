@@ -258,16 +258,19 @@ class Parameter(NamedTuple):
     norm: float
 
 
-# A glob of parameter names, several globs as "A,B" or as a list, or None for all trainable parameters.
-Params: TypeAlias = str | Sequence[str] | None
+# A glob of parameter names, a regular expression after "re:", or a function that takes a name.
+Pattern: TypeAlias = str | Callable[[str], bool]
+# A pattern, several globs as "A,B", a list of patterns, or None for all trainable parameters.
+Params: TypeAlias = Pattern | Sequence[Pattern] | None
 
 
 class Bound(Protocol):
     """A problem on a backend. Every call leaves model, gradients, buffers and random state unchanged.
 
     A method whose capability is not offered raises CapabilityError. `params` selects the parameters of
-    a direction by globs of their names, one or several: "head.*", "embed.weight,head.*" or a list of globs.
-    None selects all trainable parameters.
+    a direction by patterns of their names: "head.*", "embed.weight,head.*", "re:bias$", a function such as
+    `lambda name: "norm" not in name`, or a list of these. None selects all trainable parameters.
+    `eigencore.problems.sharing.select_names` does so.
     """
 
     @property

@@ -107,8 +107,7 @@ def analyze(
         k, solver, which, tol, complete, seed, max_matvecs, max_seconds, certify: as for `solve`.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
-        params: the parameters that the operator acts on: a glob of their names, several globs as "A,B" or as
-            a list; None: all trainable parameters.
+        params: the parameters that the operator acts on, as for `operator`; None: all trainable parameters.
         analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
             analyses whose needs the problem meets.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under

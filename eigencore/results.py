@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from eigencore.errors import Culprit, EigencoreError
+from eigencore.errors import Culprit
+from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
     import os
@@ -120,7 +121,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class EigenResult:
+class EigenResult(Tabular):
     """Eigenpairs with their certificate, in the order of the request.
 
     Fewer than k pairs are returned if a solve ended before there were k.
@@ -185,6 +186,11 @@ class EigenResult:
         """Whether these are the wanted eigenvalues and none was missed (see `Certificate.complete`)."""
         return self.certificate.complete
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Each eigenvalue, its residual and whether it converged: the columns of `to_pandas` and `--csv`."""
+        return {"eigenvalue": self.values, "residual": self.residuals, "converged": self.converged}
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.
 
@@ -206,7 +212,7 @@ class EigenResult:
 
 
 @dataclass(frozen=True)
-class AttackResult:
+class AttackResult(Tabular):
     """The adversarial inputs that an attack found, each evaluated by the core.
 
     Attributes:
@@ -248,6 +254,16 @@ class AttackResult:
         """The adversarial accuracy: the fraction of samples that are still classified as their labels."""
         return 1.0 - float(self.success.mean())
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Each sample's label, correctness, success and distance: the columns of `to_pandas`."""
+        return {
+            "label": self.labels,
+            "correct": self.correct,
+            "success": self.success,
+            "distance": self.distance,
+        }
+
 
 @dataclass(frozen=True)
 class Table:
@@ -275,7 +291,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class AnalysisResult:
+class AnalysisResult(Tabular):
     """The findings of an analysis, each stated once; the screen, the JSON and the report are made from them.
 
     Attributes:
@@ -306,18 +322,6 @@ class AnalysisResult:
     columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
     figures: tuple[Figure, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    def to_pandas(self) -> Any:
-        """The columns as a pandas DataFrame with one row per sample.
-
-        Raises:
-            EigencoreError: pandas is not installed.
-        """
-        try:
-            from pandas import DataFrame
-        except ModuleNotFoundError as error:
-            raise EigencoreError("pandas is not installed", hint="Run: pip install pandas") from error
-        return DataFrame(dict(self.columns))
 
 
 @dataclass(frozen=True)

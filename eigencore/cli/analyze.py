@@ -12,6 +12,7 @@ import click
 
 from eigencore.cli.completion import folders, lists_of, names
 from eigencore.cli.failures import INTERRUPTED, json_flag, verbose, verbose_flag
+from eigencore.cli.output import check_csv, csv_option, print_result
 from eigencore.entries import (
     DEFAULT_BACKEND,
     DEFAULT_K,
@@ -95,8 +96,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 )
 @click.option(
     "--params",
-    metavar="GLOB,GLOB",
-    help="Restrict the operator to the parameters whose names match one of the globs.",
+    metavar="A,B",
+    help="Restrict the operator to the parameters whose names match one of the globs, or the regular "
+    "expression in re:EXPRESSION.",
 )
 @click.option(
     "--which",
@@ -165,13 +167,15 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     help="Save the run in this folder; `eigen show DIR` prints it. A finished run in it is only replaced by "
     "a finished one.",
 )
+@csv_option
 @json_flag
 @verbose_flag
-def analyze(as_json: bool, **arguments: Any) -> int:
+def analyze(as_json: bool, csv: str | None, **arguments: Any) -> int:
     """Compute the top eigenpairs of PROBLEM with a certificate, and run the analyses.
 
-    PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY or module:FACTORY.
-    FACTORY is a function that returns an eigencore.Problem, a tuple (model, data, loss), or a matrix.
+    PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY, module:FACTORY, or
+    a symmetric matrix in a file .npy, .npz or .mtx. FACTORY is a function that returns an eigencore.Problem,
+    a tuple (model, data, loss), or a matrix.
 
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge; 4 a plugin failed; 130
     interrupted.
@@ -179,6 +183,7 @@ def analyze(as_json: bool, **arguments: Any) -> int:
     from eigencore import pipeline
     from eigencore.cli.progress import progress
 
+    check_csv(csv, as_json)
     code = None
     out = arguments["out"]
     replaces = out and os.path.exists(os.path.join(out, "result.json"))
@@ -188,14 +193,7 @@ def analyze(as_json: bool, **arguments: Any) -> int:
             run = pipeline.analyze(**arguments, progress=draw)
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
-    if as_json:
-        from eigencore.runs import to_json
-
-        sys.stdout.write(to_json(run))
-    else:
-        from eigencore.cli.print_run import print_run
-
-        print_run(run)
+    print_result(run, as_json, csv)
     if verbose():
         for failure in run.failed.values():
             click.echo(failure.traceback, err=True, nl=False)

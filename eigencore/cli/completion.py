@@ -39,6 +39,11 @@ def lists_of(kind: type[Entry]) -> Complete:
     return complete
 
 
+def files(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leaves the completion of a file to the shell."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def folders(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Leaves the completion of a folder to the shell."""
     return [CompletionItem(incomplete, type="dir")]

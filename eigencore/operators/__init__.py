@@ -1,6 +1,8 @@
 """Symmetric linear operators, in any array library.
 
 - `conversion`: `as_operator` makes an operator from anything that multiplies vectors.
+- `matrix_like`: products by `@`, and use with SciPy, for the class of an operator.
+- `weights`: vectors in the shapes of parameters, for the class of an operator over weights.
 - `counting`: operators that count their products.
 - `caching`: freeing the intermediate results that an operator keeps between products.
 - `algebra`: sums, multiples, shifts, congruences, projections and restrictions.

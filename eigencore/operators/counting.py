@@ -10,12 +10,13 @@ from eigencore.errors import Culprit, EigencoreError, OperatorError, blame
 from eigencore.interfaces import LinearOperator, MinibatchOperator
 from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator, notes_of
+from eigencore.operators.matrix_like import MatrixLike
 from eigencore.space import Array
 
 T = TypeVar("T")
 
 
-class CountingOperator:
+class CountingOperator(MatrixLike):
     """An operator that counts its products, in units of one product over the full data.
 
     Args:

@@ -1,6 +1,8 @@
 """Problems: a model with its data and loss, or an operator that is given directly.
 
-- `lookup`: finds a Problem by the name of a registered problem, or of a factory in a file or a module.
+- `lookup`: finds a Problem by the name of a registered problem, of a factory in a file or a module, or of the
+  file of a matrix.
+- `matrix_files`: symmetric matrices in files.
 - `binding`: binds a Problem to a backend, which provides its operators.
 - `sharing`: what backends have in common.
 """

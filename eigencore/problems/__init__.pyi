@@ -12,3 +12,4 @@ from .lookup import check_keywords as check_keywords
 from .lookup import find_factory as find_factory
 from .lookup import find_problem as find_problem
 from .lookup import make_problem as make_problem
+from .matrix_files import read_matrix as read_matrix

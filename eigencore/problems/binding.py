@@ -48,7 +48,7 @@ def bind(
 
         bound = eigencore.bind("demo:digits-numpy")
         hessian = bound.operator()
-        print(bound.description, hessian.matvec(np.ones(hessian.shape[0])).shape)
+        print(bound.description, (hessian @ np.ones(hessian.shape[0])).shape)
     """
     problem = find_problem(problem) if isinstance(problem, str) else as_problem(problem)
     entry = backend_of(problem, backend)
@@ -88,19 +88,23 @@ def operator(
 ) -> LinearOperator:
     """The operator of a model's loss over its data; short for `bind(Problem(...)).operator(kind, params)`.
 
+    Operators of the bundled backends have `A @ v` and `A.to_scipy()`, as all `eigencore.operators.MatrixLike`
+    have; those of other backends have at least `matvec` and `matmat`.
+
     Args:
         model: the model, in the form that the backend expects; a torch.nn.Module for "torch".
         data: batches that can be iterated over repeatedly.
         loss: a function of the model's outputs and the targets.
         backend: as for `bind`.
         kind: the kind of operator, such as "hessian"; `eigen kinds` lists the kinds of every backend.
-        params: the parameters, by a glob of their names, by several globs as "A,B" or by a list of globs;
-            None: all trainable parameters.
+        params: the parameters, by a glob of their names, a regular expression after "re:", a function that
+            takes a name and returns True or False, several globs as "A,B", or a list of these; None: all
+            trainable parameters.
         kind_options: options of the kind, such as {"damping": 1e-3}; `eigen kinds NAME` lists them.
         **bind_keywords: further keywords of `bind`.
 
     Raises:
-        UnknownNameError: the backend does not provide the kind of operator, or no parameter matches a glob.
+        UnknownNameError: the backend does not provide this kind of operator, or no parameter matches.
         UsageError, ProblemError, PluginError: as for `bind`.
 
     Example:
@@ -110,7 +114,7 @@ def operator(
         model = torch.nn.Linear(4, 3)
         data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
         hessian = eigencore.operator(model, data, torch.nn.CrossEntropyLoss())
-        print(eigencore.solve(hessian, k=2).values)
+        print(eigencore.solve(hessian, k=2).values, hessian @ torch.ones(15))
     """
     problem = Problem(model=model, data=data, loss=loss)
     find_kind(backend_of(problem, backend), kind)
@@ -188,7 +192,7 @@ class OperatorBound:
         from eigencore.operators import as_operator
 
         self._problem = problem
-        self._operator = as_operator(problem.operator)
+        self._operator: LinearOperator = as_operator(problem.operator)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -198,7 +202,9 @@ class OperatorBound:
 
     @property
     def description(self) -> str:
-        library = self._operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+        from eigencore import arrays
+
+        library = arrays.library(self._operator.xp)
         dtype = str(self._operator.dtype).rpartition(".")[2]
         return f"{library} {metadata.version(library)} {self._operator.device} {dtype}"
 

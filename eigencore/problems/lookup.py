@@ -1,4 +1,4 @@
-"""Finds a Problem by its name: the name of a registered problem, or of a factory in a file or a module."""
+"""Finds a Problem by its name: that of a registered problem, of a factory, or of the file of a matrix."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from eigencore.entries import ProblemEntry
 from eigencore.errors import EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Problem
 from eigencore.options import OptionSpec, check, describe_keywords
+from eigencore.problems import matrix_files
 from eigencore.registry import load, registry
 
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
@@ -30,8 +31,9 @@ def find_problem(name: str, keywords: Mapping[str, object] = NO_KEYWORDS) -> Pro
     """The problem with the given name.
 
     Args:
-        name: a registered name; "path/file.py:factory"; or "module:factory" for an installed module. A module
-            of the working directory is named by its file.
+        name: a registered name; "path/file.py:factory"; "module:factory" for an installed module, while a
+            module of the working directory is named by its file; or the file of a matrix (see `read_matrix`),
+            "matrix.npy", "matrix.npz", "arrays.npz:name" or "matrix.mtx".
         keywords: keywords of the factory; a string is parsed according to the factory's annotations. The
             keyword `checkpoint`, a file of weights, is passed to the backend if the factory does not take it.
 
@@ -133,6 +135,9 @@ def find_factory(name: str) -> Callable[..., Any]:
     place, _, attribute = name.rpartition(":")
     if place.endswith(".py"):
         return _attribute(_import_file(Path(place)), attribute, place)
+    for file, array in ((name, ""), (place, attribute)):
+        if Path(file).suffix.lower() in matrix_files.SUFFIXES:
+            return lambda: matrix_files.read_matrix(file, array)
     if Path(name).suffix in (".py", *_WEIGHTS):
         raise _without_factory(Path(name))
     registered = {one.entry.name for one in registry().entries(ProblemEntry)}

@@ -10,3 +10,4 @@ from .catalogue import resolve_options as resolve_options
 from .discovery import PluginRecord as PluginRecord
 from .discovery import missing_packages as missing_packages
 from .wording import entry_kind as entry_kind
+from .wording import qualified_name as qualified_name

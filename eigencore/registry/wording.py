@@ -21,6 +21,19 @@ def entry_kind(entry: Entry | type[Entry]) -> str:
     return kind.__name__.removesuffix("Entry").lower() or "entry"
 
 
+def qualified_name(value: object) -> str:
+    """The module and name of a function or class, or of the type of any other value.
+
+    Example:
+        from eigencore.registry import qualified_name
+
+        print(qualified_name(len), qualified_name(3))  # builtins.len builtins.int
+    """
+    named = value if hasattr(value, "__qualname__") else type(value)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if module else named.__qualname__
+
+
 def with_article(noun: str) -> str:
     """A noun with its indefinite article: "a solver", "an attack"."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"

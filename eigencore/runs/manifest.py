@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.entries import DEFAULT_KIND
-from eigencore.registry import registry
+from eigencore.problems.sharing import params_text
+from eigencore.registry import qualified_name, registry
 from eigencore.runs.result_json import plain
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def about(
         "backend": backend,
         "operator": {
             "kind": kind,
-            "params": params if params is None or isinstance(params, str) else ", ".join(params),
+            "params": params_text(params),
             "n": eigen.n,
             "dtype": eigen.dtype,
             "device": eigen.device,
@@ -54,12 +55,12 @@ def about(
 
 
 def arguments_as_data(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `analyze` as plain data; a problem or solver without a name becomes its type."""
+    """The arguments of `analyze` as plain data; a problem that is not given by name becomes its type."""
     arguments = {name: value for name, value in given.items() if name not in ("out", "progress")}
     for name in ("problem", "solver"):
         value = arguments[name]
         if not isinstance(value, str):
-            arguments[name] = f"<{type(value).__module__}.{type(value).__qualname__}>"
+            arguments[name] = f"<{qualified_name(value)}>"
     return {name: plain(value) for name, value in arguments.items()}
 
 
@@ -100,7 +101,7 @@ def _sha256(data: bytes | memoryview) -> bytes:
 
 def environment(operator: LinearOperator) -> dict[str, Any]:
     """The versions, plugins, device, data type and number of threads of a run."""
-    library = operator.xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    library = arrays.library(operator.xp)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return {
         "versions": {

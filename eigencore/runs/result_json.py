@@ -21,6 +21,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ResultError
+from eigencore.registry import qualified_name
 from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def plain(value: Any) -> Any:
     """The value as plain data that JSON can hold.
 
     Options and arguments may be anything, so this covers more than msgspec's encoder: keys become text,
-    and an object that JSON cannot hold becomes the name of its type.
+    and an object that JSON cannot hold becomes its name if it is a function, or the name of its type.
     """
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, Enum)):
         return value
@@ -197,7 +198,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in (value if isinstance(value, Sequence) else sorted(value, key=str))]
     if isinstance(value, PurePath):
         return str(value)
-    return f"<{type(value).__module__}.{type(value).__qualname__}>"
+    return f"<{qualified_name(value)}>"
 
 
 def host(x: Any) -> Any:

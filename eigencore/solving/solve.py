@@ -120,7 +120,8 @@ def solve(
 def _operator_of(op: Any) -> LinearOperator:
     if isinstance(op, Problem | str | tuple) or is_bound(op):
         return bound_of(op).operator()
-    return as_operator(op)
+    operator: LinearOperator = as_operator(op)
+    return operator
 
 
 def _select(

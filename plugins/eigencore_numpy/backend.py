@@ -53,7 +53,7 @@ class NumpyBound:
 
         Args:
             kind: "hessian", "ggn", or a kind that another package registers.
-            params: one or several globs of parameter names; None selects all parameters.
+            params: patterns of parameter names, as in `interfaces.Bound`; None selects all parameters.
             **options: options of the kind.
 
         Raises:

@@ -9,7 +9,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from eigencore.interfaces import LinearOperator
-from eigencore.operators import FunctionOperator
+from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, draw_minibatch
 from eigencore_numpy.layout import TwoLayerLayout
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
@@ -34,7 +34,7 @@ def ggn(bound: NumpyBound, layout: TwoLayerLayout, options: CurvatureOptions) ->
     return TwoLayerOperator(bound, layout, Pass.gauss_newton_product, options)
 
 
-class TwoLayerOperator:
+class TwoLayerOperator(WeightOperator):
     """A symmetric operator on flat vectors (n,), where n is the number of selected weights.
 
     All samples pass through the network once, when the operator is created; every product reuses the result.
@@ -58,6 +58,11 @@ class TwoLayerOperator:
         self.shape = (layout.n, layout.n)
         self.dtype = layout.network.dtype
         self._pass = self._pass_of(self._samples.x, self._samples.y, self._sample_weights)
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each selected parameter by its name, in the order of the flat vector."""
+        return {name: getattr(self._layout.network, name).shape for name in self._layout.slices}
 
     def matvec(self, v: Numbers, /) -> Numbers:
         """H v, for a vector v (n,)."""

@@ -57,11 +57,10 @@ class TwoLayerLayout:
 
 
 def select(network: TwoLayer, params: Params = None) -> TwoLayerLayout:
-    """The parameters whose names match a glob or one of several globs; None selects all of them.
+    """The parameters whose names match one of the patterns `params`; None selects all of them.
 
     Raises:
-        UnknownNameError: no parameter matches a glob; the hint suggests the nearest names.
-        UsageError: `params` is neither text nor a list of texts.
+        UnknownNameError, UsageError: as for `eigencore.problems.sharing.select_names`.
     """
     names = select_names(PARAMETERS, params)
     slices = flat_slices(getattr(network, name).size for name in names)

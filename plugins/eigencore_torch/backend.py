@@ -136,7 +136,7 @@ class TorchBound:
 
         Args:
             kind: "hessian", or another one of the kinds that `eigen kinds` lists for this backend.
-            params: one or several globs of parameter names, as "A,B" or as a list; None selects all trainable
+            params: patterns of parameter names, as in `interfaces.Bound`; None selects all trainable
                 parameters.
             **options: options of the kind.
 
@@ -179,7 +179,7 @@ class TorchBound:
         """The loss over all data at weights + direction (n,).
 
         Args:
-            params: globs of the parameter names that the direction is over; None: all trainable parameters.
+            params: patterns of the parameters that the direction is over; None: all trainable parameters.
 
         Raises:
             UnknownNameError, UsageError: no parameter matches, or the direction is not a vector over them.
@@ -208,7 +208,7 @@ class TorchBound:
         Args:
             x: inputs (b, d) of any floating-point type.
             y: labels (b,).
-            params: globs of the parameter names that the direction is over; None: all trainable parameters.
+            params: patterns of the parameters that the direction is over; None: all trainable parameters.
             dtype: "float32" or "float64" to compute in that type; None: in the type of the operator.
 
         Raises:

@@ -198,14 +198,47 @@ ROWS = [
     Row(
         "a number for params",
         UsageError,
-        ("params is 3; expected a glob", "params=['head.*'"),
+        ("params is 3; expected a pattern", "params=['head.*'"),
         lambda: eigencore.analyze("demo:digits-numpy", params=3),  # type: ignore[arg-type]
     ),
     Row(
         "an empty list for params",
         UsageError,
-        ("params is []; expected a glob", "params=['head.*'"),
+        ("params is []; expected a pattern", "params=['head.*'"),
         lambda: eigencore.analyze("demo:digits-numpy", params=[]),
+    ),
+    made(
+        "sound",
+        "the regular expression '^head[', which is invalid",
+        "unterminated character set at position 5",
+        error=UsageError,
+        flags=("--params", "re:^head["),
+        keywords={"params": "re:^head["},
+    ),
+    made(
+        "sound",
+        "unknown parameter: 're:haed'",
+        error=UnknownNameError,
+        flags=("--params", "head.*,re:haed"),
+        keywords={"params": ["head.*", "re:haed"]},
+    ),
+    Row(
+        "a function for params that returns no bool",
+        UsageError,
+        ("the function builtins.len returns 2 for the parameter 'W1'", "expected True or False"),
+        lambda: eigencore.analyze("demo:digits-numpy", params=len),  # type: ignore[arg-type]
+    ),
+    Row(
+        "a function for params that fails",
+        UsageError,
+        ("the function builtins.abs fails for the parameter 'W1': TypeError: bad operand",),
+        lambda: eigencore.analyze("demo:digits-numpy", params=abs),  # type: ignore[arg-type]
+    ),
+    Row(
+        "a function for params that selects nothing",
+        UsageError,
+        ("selects none of the 4 parameters", "W1, b1, W2, ..."),
+        lambda: eigencore.analyze("demo:digits-numpy", params=str.isspace),
     ),
     made("sound", "'[]'", error=UnknownNameError, flags=("--params", "[]"), keywords={"params": "[]"}),
     made("sound", "''", error=UnknownNameError, flags=("--params", ""), keywords={"params": ""}),

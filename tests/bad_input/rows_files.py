@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import scipy.sparse
 from rows import NO_ANALYSES, Row, made, nothing
 
 import eigencore
 from eigencore.errors import (
     EigencoreError,
+    NotFiniteError,
+    NotSymmetricError,
     OptionError,
     ProblemError,
     UnknownNameError,
@@ -114,6 +120,34 @@ def _whole_model() -> object:
     return find_factory("made.py:network")()
 
 
+HEADER = b"%%%%MatrixMarket matrix coordinate %s\n"
+
+
+def matrix_file(
+    name: str, *words: str, write: bytes, error: type[EigencoreError] = UsageError, problem: str = ""
+) -> Row:
+    """A file of these bytes, given as the problem."""
+    return named(
+        problem or name, *words, error=error, prepare=lambda folder: (folder / name).write_bytes(write)
+    )
+
+
+def array_file(
+    file: str, *words: str, of: Callable[[], Any], error: type[EigencoreError] = UsageError, name: str = ""
+) -> Row:
+    """A file with one array or sparse matrix, or with several arrays by name."""
+    made = of()
+    with io.BytesIO() as written:
+        if scipy.sparse.issparse(made):
+            scipy.sparse.save_npz(written, made)
+        elif isinstance(made, dict):
+            np.savez(written, **made)
+        else:
+            (np.save if file.endswith(".npy") else np.savez)(written, made)
+        content = written.getvalue()
+    return matrix_file(file, *words, write=content, error=error, problem=f"{file}{name}")
+
+
 made_of = partial(made, file="matrices.py")
 
 ROWS = [
@@ -150,6 +184,84 @@ ROWS = [
     ),
     named("weights.pt", "a file of weights", "--set problem.checkpoint=weights.pt"),
     named("json:dumpz", "unknown factory in json: ", "dumps", error=UnknownNameError),
+    # -- matrices
+    named("nowhere.npy", "there is no file nowhere.npy", "Relative paths start at"),
+    named("folder.npz", "folder.npz is a folder", prepare=lambda folder: (folder / "folder.npz").mkdir()),
+    named(f"{LONG}.mtx", "no file xxx", given="a name of a matrix too long for a file"),
+    *(
+        matrix_file(f"bytes.{suffix}", "can't be read", words, error=ProblemError, write=content)
+        for suffix, content, words in (
+            ("npy", b"", "EOF"),
+            ("npz", b"", "No data left in file"),
+            ("mtx", b"", "Missing banner"),
+        )
+    ),
+    matrix_file("text.npy", "the magic string is not correct", error=ProblemError, write=b"1 2\n2 1\n"),
+    matrix_file("text.npz", "can't be read", error=ProblemError, write=b"PK\x03\x04 a picture"),
+    matrix_file("text.mtx", "Missing banner", "scipy.io.mmwrite", error=ProblemError, write=b"1 2\n2 1\n"),
+    matrix_file(
+        "cut.mtx", "Truncated file", error=ProblemError, write=HEADER % b"real general" + b"2 2 3\n1 1 1\n"
+    ),
+    matrix_file(
+        "skew.mtx",
+        "not symmetric",
+        error=NotSymmetricError,
+        write=HEADER % b"real skew-symmetric" + b"2 2 1\n2 1 3\n",
+    ),
+    matrix_file("none.mtx", "none.mtx is empty", write=HEADER % b"real general" + b"0 0 0\n"),
+    matrix_file(
+        "complex.mtx", "complex.mtx is complex", write=HEADER % b"complex general" + b"2 2 1\n1 1 1 2\n"
+    ),
+    matrix_file("wide.mtx", "shape (2, 3)", "A.T @ A", write=HEADER % b"real general" + b"2 3 1\n1 1 1\n"),
+    array_file("empty.npy", "empty.npy is empty", of=lambda: np.zeros((0, 0))),
+    array_file("wide.npy", "shape (2, 3); expected a square matrix", "A.T @ A", of=lambda: np.ones((2, 3))),
+    array_file("flat.npy", "shape (4,)", of=lambda: np.ones(4)),
+    array_file("complex.npy", "complex.npy is complex", of=lambda: np.eye(2) * 1j),
+    array_file("objects.npy", "Python objects", "A.astype(float)", of=lambda: np.array([[None]])),
+    array_file("words.npy", "contains <U1; expected real numbers", of=lambda: np.array([["a"]])),
+    array_file("records.npy", "expected real numbers", of=lambda: np.zeros((2, 2), "f8,i4")),
+    array_file(
+        "infinite.npy",
+        "NaN or infinity in 3 of its entries",
+        error=NotFiniteError,
+        of=lambda: np.array([[np.nan, np.inf], [-np.inf, 1.0]]),
+    ),
+    array_file(
+        "asymmetric.npy",
+        "(0, 1) and (1, 0) are 2 and 3",
+        "a relative asymmetry of 2.5e-01",
+        "(A + A.T) / 2",
+        error=NotSymmetricError,
+        of=lambda: np.array([[4.0, 2.0], [3.0, 1.0]]),
+    ),
+    array_file("objects.npz", "Python objects", of=lambda: np.array([[None]])),
+    array_file("two.npz", "two.npz holds 2 arrays", "two.npz:NAME", "b, a", of=lambda: {"b": 1, "a": 2}),
+    array_file("no.npz", "no.npz holds 0 arrays; expected one", of=dict),
+    array_file(
+        "mis.npz",
+        "unknown array in mis.npz: 'frist'",
+        "first",
+        name=":frist",
+        error=UnknownNameError,
+        of=lambda: {"first": 1, "b": 2},
+    ),
+    array_file(
+        "named.npy", "holds a single matrix; expected no name after it", name=":x", of=lambda: np.eye(2)
+    ),
+    array_file(
+        "sparse.npz",
+        "sparse.npz is not symmetric",
+        "(0, 2) and (2, 0) are 0 and 1",
+        error=NotSymmetricError,
+        of=lambda: scipy.sparse.csr_array(([1.0], ([2], [0])), shape=(3, 3)),
+    ),
+    array_file(
+        "sparse-nan.npz",
+        "NaN or infinity in 1 of",
+        error=NotFiniteError,
+        of=lambda: scipy.sparse.csr_array([[np.nan]]),
+    ),
+    array_file("sparse-complex.npz", "is complex", of=lambda: scipy.sparse.csr_array([[1j]])),
     # -- factories
     made_of("returns_none", "of type NoneType: None", "expected a Problem"),
     named(

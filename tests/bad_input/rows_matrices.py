@@ -11,7 +11,13 @@ import numpy as np
 from rows import Row, made
 
 import eigencore
-from eigencore.errors import NotFiniteError, NotSymmetricError, OperatorError, UsageError
+from eigencore.errors import (
+    NotFiniteError,
+    NotSymmetricError,
+    OperatorError,
+    UnknownNameError,
+    UsageError,
+)
 from eigencore.problems import find_factory
 
 matrix: Callable[..., Row] = partial(
@@ -28,6 +34,10 @@ def solved(row: Row) -> Row:
         command=None,
         python=lambda: eigencore.solve(find_factory(name)(), k=1),
     )
+
+
+def digits() -> Any:
+    return eigencore.bind("demo:digits-numpy").operator()
 
 
 def eigenvalue(value: float) -> Any:
@@ -80,6 +90,54 @@ ROWS = [
         UsageError,
         ("float16", "float32 or float64"),
         lambda: eigencore.as_operator(abs, n=2, dtype="float16"),
+    ),
+    Row(
+        "a vector of another length",
+        UsageError,
+        ("V has shape (4,); expected (3,) or (3, b)",),
+        lambda: eigencore.as_operator(np.eye(3)) @ np.ones(4),
+    ),
+    Row(
+        "a complex vector, through SciPy",
+        UsageError,
+        ("the vector is complex",),
+        lambda: eigencore.as_operator(np.eye(3)).to_scipy() @ np.full(3, 1j),
+    ),
+    Row(
+        "a vector of another length, taken apart",
+        UsageError,
+        ("v has shape (4,); expected an array (4810,) or (4810, k)",),
+        lambda: digits().unflatten(np.ones(4)),
+    ),
+    Row(
+        "arrays of misspelt parameters",
+        UnknownNameError,
+        ("unknown parameter of the operator: 'w1'", "W1"),
+        lambda: digits().flatten({"w1": np.ones(3)}),
+    ),
+    Row(
+        "arrays for some parameters only",
+        UsageError,
+        ("arrays are missing for W1, W2, b2", "each of the 4 parameters"),
+        lambda: digits().flatten({"b1": np.ones(64)}),
+    ),
+    Row(
+        "a function like a list",
+        UsageError,
+        ("like is a list", "an array or an operator"),
+        lambda: eigencore.as_operator(abs, n=2, like=[1.0]),
+    ),
+    Row(
+        "a function like an array of whole numbers",
+        UsageError,
+        ("dtype is int64", "real floating type of numpy"),
+        lambda: eigencore.as_operator(abs, n=2, like=np.ones(2, np.int64)),
+    ),
+    Row(
+        "a matrix like another one",
+        UsageError,
+        ("like can't be used: A is an array",),
+        lambda: eigencore.as_operator(np.eye(2), like=np.eye(2)),
     ),
     Row(
         "a matrix with an unknown dtype",

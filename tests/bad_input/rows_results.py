@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import QUADRATIC, Row
+from rows import QUADRATIC, Row, nothing
 
 import eigencore
 from eigencore.errors import EigencoreError, ResultError, UsageError
@@ -99,6 +99,20 @@ class Trap:
 
 
 ROWS = [
+    *(
+        Row(given, UsageError, words, command=(*QUADRATIC, *flags), prepare=prepare)
+        for given, words, flags, prepare in (
+            ("a table in no folder", ("there is no folder nowhere",), ("--csv", "nowhere/a.csv"), nothing),
+            ("a table in place of a folder", ("--csv is 'here'",), ("--csv", "here"), put("here/mine.txt")),
+            ("a table without a name", ("--csv is ''", "or - for stdout"), ("--csv", ""), nothing),
+            (
+                "a table below a file",
+                ("there is no folder mine.txt",),
+                ("--csv", "mine.txt/a"),
+                put("mine.txt"),
+            ),
+        )
+    ),
     # -- folders that a run can't be saved in
     saved_in("file", "file is a file", prepare=put("file")),
     saved_in("file/below", "file is a file", prepare=put("file")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pty
@@ -336,6 +337,52 @@ def test_the_json_is_one_object_and_equals_the_file(run, folder):
     assert len(result["eigenvalues"]) == len(result["exact"]) == 5
     assert run("show", "new/run", "--json") == (0, out, "")
     assert eigencore.load("new/run").eigen.values.tolist() == result["eigenvalues"]
+
+
+def read_csv(text: str) -> dict[str, list[str]]:
+    header, *rows = list(csv.reader(text.splitlines()))
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def assert_is_table_of(table: dict[str, list[str]], eigen) -> None:
+    assert list(table) == ["eigenvalue", "residual", "converged"]
+    assert list(map(float, table["eigenvalue"])) == eigen.values.tolist()  # all digits
+    assert list(map(float, table["residual"])) == eigen.residuals.tolist()
+    assert table["converged"] == [str(one) for one in eigen.converged.tolist()]
+
+
+def test_the_eigenvalues_as_csv_in_a_file(run, folder):
+    code, out, err = run(*QUADRATIC, "--csv", "table.csv", "--out", "run")
+    assert (code, err) == (0, "")
+    assert "eigenvalue" in out.splitlines()[3]  # the text is printed as well
+    written = (folder / "table.csv").read_bytes()
+    assert_is_table_of(read_csv(written.decode()), eigencore.load("run").eigen)
+    assert run("show", "run", "--csv", "again.csv") == (0, out, "")
+    assert (folder / "again.csv").read_bytes() == written
+    code, as_json, _ = run("show", "run", "--json", "--csv", "again.csv")
+    assert (code, json.loads(as_json)["status"]) == (0, "converged")
+
+
+def test_the_eigenvalues_as_csv_on_stdout(run):
+    code, out, err = run(*QUADRATIC, "--csv", "-", "--max-matvecs", "9", "--out", "run")
+    assert (code, err) == (3, "")
+    eigen = eigencore.load("run").eigen
+    assert not eigen.converged.all()
+    assert_is_table_of(read_csv(out), eigen)
+    assert run("show", "run", "--csv", "-") == (0, out, "")
+
+
+def test_csv_and_json_do_not_share_stdout(run):
+    code, out, err = run(*QUADRATIC, "--csv", "-", "--json")
+    assert (code, err) == (2, "")
+    assert "--csv - and --json both print on stdout" in json.loads(out)["error"]["message"]
+
+
+def test_a_table_that_can_not_be_written_at_the_end_is_reported(run, folder, monkeypatch):
+    monkeypatch.setattr("eigencore.cli.analyze.check_csv", lambda *given: None)
+    code, out, err = run(*QUADRATIC, "--csv", "nowhere/table.csv")
+    assert (code, "certificate" in out) == (1, True)
+    assert "the table can't be written to nowhere/table.csv: " in err
 
 
 def test_show_prints_what_analyze_printed(run):

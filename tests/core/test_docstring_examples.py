@@ -18,7 +18,7 @@ import pytest
 
 import eigencore
 from eigencore import arrays, options, problems, registry
-from eigencore.operators import CountingOperator, FunctionOperator, algebra
+from eigencore.operators import CountingOperator, FunctionOperator, MatrixLike, WeightOperator, algebra
 from eigencore.registry import catalogue
 
 BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencore")
@@ -35,7 +35,7 @@ CALLED = {
         name: getattr(algebra, name)
         for name in ("add", "congruence", "multiply", "project", "restrict", "shift")
     },
-    **{name: getattr(problems, name) for name in ("as_problem", "find_problem")},
+    **{name: getattr(problems, name) for name in ("as_problem", "find_problem", "read_matrix")},
     **{
         f"registry.{name}": getattr(registry, name)
         for name in ("disable", "load", "load_options", "missing_packages", "registry", "require")
@@ -45,6 +45,9 @@ CALLED = {
     "Registry.find": registry.Registry.find,
     "CountingOperator": CountingOperator,
     "FunctionOperator": FunctionOperator,
+    "MatrixLike": MatrixLike,
+    "WeightOperator": WeightOperator,
+    "MatrixLike.to_scipy": MatrixLike.to_scipy,
     "arrays.from_host": arrays.from_host,
     "options.option": options.option,
     "options.resolve": options.resolve,

@@ -33,6 +33,7 @@ TOP = {
     "options",
     "request",
     "results",
+    "tabular",
     "arrays",
     "objectives",
 }

@@ -9,10 +9,11 @@ import pytest
 import scipy.sparse
 from scipy.sparse import linalg as sparse_linalg
 
+import eigencore
 from eigencore import arrays
 from eigencore.errors import OperatorError, UsageError
 from eigencore.interfaces import CachingOperator, MinibatchOperator
-from eigencore.operators import FunctionOperator, as_operator, release
+from eigencore.operators import FunctionOperator, WeightOperator, as_operator, release
 from eigencore.operators.algebra import add, congruence, multiply, project, restrict, shift
 from eigencore.operators.counting import counting
 
@@ -126,6 +127,93 @@ def test_tensors_and_functions_of_tensors():
     product = operator.matvec(torch.ones(N))
     assert (product.dtype, product.requires_grad) == (torch.float32, False)
     assert_is(operator, symmetric())
+
+
+def test_a_function_works_in_the_space_of_an_array_or_an_operator(array_library):
+    A = array_library.array(symmetric())
+    for like in (A, A[0, :0], as_operator(A)):
+        operator = as_operator(lambda v: A @ v, n=N, like=like)
+        assert (operator.xp, operator.dtype) == (array_library.xp, array_library.dtype)
+        assert operator.device == arrays.device_of(A)
+        assert_is(operator, symmetric())
+
+
+def test_an_object_with_at_works_in_the_space_of_an_array(array_library):
+    A = array_library.array(symmetric())
+    operator = as_operator(Multiplies(A), like=A)
+    assert (operator.xp, operator.dtype) == (array_library.xp, array_library.dtype)
+    assert_is(operator, symmetric())
+
+
+def test_the_dtype_may_differ_from_that_of_like(array_library):
+    for dtype in ("float32", array_library.xp.float32):
+        like = array_library.xp.ones(1, dtype=array_library.xp.float64)
+        operator = as_operator(lambda v: 2 * v, n=3, dtype=dtype, like=like)
+        assert operator.dtype == array_library.xp.float32
+        assert_is(operator, 2 * np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("A", "like", "dtype", "words"),
+    [
+        (abs, [1.0], None, "like is a list; expected an array or an operator"),
+        (abs, np.float64, None, "like is a type; expected"),
+        (abs, np.ones(1, int), None, "dtype is int64; expected a real floating type of numpy"),
+        (abs, np.ones(1), "complex128", "dtype is complex128; expected a real"),
+        (abs, np.ones(1), "float", "dtype is float; expected a real"),
+        (abs, np.ones(1), 3, "dtype is 3; expected a real"),
+        (np.eye(3), np.ones(1), None, "like can't be used: A is an array"),
+        (as_operator(np.eye(3)), np.ones(1), None, "like can't be used: A is an operator"),
+    ],
+)
+def test_a_wrong_like_is_refused(A, like, dtype, words):
+    with pytest.raises(UsageError) as raised:
+        as_operator(A, n=3, dtype=dtype, like=like)
+    assert words in str(raised.value)
+
+
+def test_a_type_of_another_library_than_like_is_refused():
+    torch = pytest.importorskip("torch")
+    for dtype in (np.float64, "no type", int, torch.int64):
+        with pytest.raises(UsageError, match="expected a real floating type of torch"):
+            as_operator(abs, n=3, dtype=dtype, like=torch.ones(1))
+
+
+def test_operators_of_pytorch_in_the_manner_of_curvlinops():
+    """They have `shape`, `dtype`, `device` and `@`; some only declare a data type."""
+    torch = pytest.importorskip("torch")
+    A = torch.tensor(symmetric())
+
+    class Curvature(Multiplies):
+        dtype, device = torch.float64, torch.device("cpu")
+
+    class Declared(Multiplies):
+        @property
+        def dtype(self):
+            raise NotImplementedError
+
+        device = dtype
+
+    for operator in (as_operator(Curvature(A)), as_operator(Declared(A), like=A)):
+        assert (operator.dtype, operator.device) == (torch.float64, torch.device("cpu"))
+        assert_is(operator, symmetric())
+    assert as_operator(Declared(symmetric())).dtype == np.float64
+
+
+def test_an_operator_of_curvlinops():
+    torch = pytest.importorskip("torch")
+    curvlinops = pytest.importorskip("curvlinops")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)).double()
+    data = [(torch.randn(n, 4).double(), torch.randint(2, (n,))) for n in (7, 4)]
+    given = curvlinops.HessianLinearOperator(
+        model, torch.nn.CrossEntropyLoss(), list(model.parameters()), data
+    )
+    operator = as_operator(given)
+    n = sum(p.numel() for p in model.parameters())
+    assert_is(operator, arrays.to_host(given @ torch.eye(n).double()))
+    own = eigencore.operator(model, data, torch.nn.CrossEntropyLoss())
+    np.testing.assert_allclose(dense(operator), dense(own), atol=1e-12)
 
 
 def test_an_operator_is_returned_unchanged():
@@ -454,3 +542,193 @@ def test_an_operator_that_keeps_nothing_is_left_alone():
 
     assert not isinstance(Plain(), CachingOperator)
     release(Plain(), counting(Plain()), as_operator(np.eye(2)), needed=10)
+
+
+# -- products by @, and SciPy ------------------------------------------------------------------------------
+
+
+def every_way(A) -> dict[str, tuple[object, np.ndarray]]:
+    """Operators of each kind that is made from A, and their matrices."""
+    matrix = host(A)
+    signs = np.where(np.arange(N) % 3 == 0, -1.0, 1.0)
+    return {
+        "array": (A, matrix),
+        "counted": (counting(A), matrix),
+        "sum": (add(A, A), 2 * matrix),
+        "multiple": (multiply(A, -2), -2 * matrix),
+        "shift": (shift(A, 3), matrix + 3 * np.eye(N)),
+        "congruence": (congruence(A, signs), signs[:, None] * matrix * signs),
+        "restriction": (restrict(A, slice(2, 9)), matrix[2:9, 2:9]),
+    }
+
+
+def test_every_operator_multiplies_vectors_and_blocks_by_at(A):
+    for name, (operator, matrix) in every_way(A).items():
+        V = arrays.from_host(np.random.default_rng(3).standard_normal((len(matrix), 4)), operator)
+        for x in (V, V[:, 0]):
+            product = operator @ x
+            assert product.dtype == operator.dtype, name
+            expected = matrix @ arrays.to_host(x)
+            np.testing.assert_allclose(arrays.to_host(product), expected, atol=200 * arrays.eps(operator))
+
+
+def test_every_operator_is_an_operator_of_scipy(A):
+    for name, (operator, matrix) in every_way(A).items():
+        converted = operator.to_scipy()
+        assert isinstance(converted, sparse_linalg.LinearOperator), name
+        assert converted.dtype == (np.float64 if arrays.eps(operator) < 1e-15 else np.float32)
+        V = np.random.default_rng(3).standard_normal((len(matrix), 4)).astype(converted.dtype)
+        tolerance = {"atol": 200 * arrays.eps(operator)}
+        for product in (converted, converted.T, converted.H):
+            for x in (V, V[:, 0], V[:, :1]):
+                assert (product @ x).dtype == converted.dtype
+                np.testing.assert_allclose(product @ x, matrix @ x, **tolerance)
+        top = sparse_linalg.eigsh(converted, k=1, which="LA", return_eigenvectors=False)
+        np.testing.assert_allclose(top[0], np.linalg.eigvalsh(matrix)[-1], rtol=1e-4)
+
+
+def test_to_scipy_and_back_is_the_same_operator(A):
+    assert_is(as_operator(A.to_scipy()), host(A))
+
+
+def test_minibatches_are_multiplied_by_at():
+    for batched in (Batches(), counting(Batches())):
+        sample, _ = batched.minibatch(1, 0)
+        np.testing.assert_allclose(sample @ np.eye(N), symmetric(1))
+        np.testing.assert_allclose(sample.to_scipy() @ np.ones(N), symmetric(1) @ np.ones(N))
+
+
+def test_a_bfloat16_operator_gives_scipy_float32():
+    torch = pytest.importorskip("torch")
+    operator = as_operator(torch.eye(3, dtype=torch.bfloat16), dtype=torch.bfloat16).to_scipy()
+    product = operator @ np.array([1.0, 2.0, 3.0], dtype=np.float32)
+    assert product.dtype == np.float32
+    np.testing.assert_array_equal(product, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("V", "words"),
+    [
+        (np.ones(N + 1), f"V has shape ({N + 1},); expected ({N},) or ({N}, b)"),
+        (np.ones((1, N)), f"V has shape (1, {N})"),
+        (np.ones((N, 1, 1)), f"V has shape ({N}, 1, 1)"),
+        (np.float64(2.0), "V has shape ()"),
+    ],
+)
+def test_arrays_of_another_shape_are_not_multiplied(V, words):
+    with pytest.raises(UsageError) as raised:
+        as_operator(symmetric()) @ V
+    assert words in str(raised.value)
+
+
+def test_arrays_of_another_library_are_not_multiplied():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UsageError, match=r"arrays of numpy can't multiply an array of torch[^A]*A\.to_scipy"):
+        as_operator(symmetric()) @ torch.ones(N, dtype=torch.float64)
+    with pytest.raises(UsageError, match="arrays of torch can't multiply an array of numpy"):
+        as_operator(torch.eye(N)) @ np.ones(N)
+
+
+def test_what_is_not_an_array_is_not_multiplied():
+    operator = as_operator(symmetric())
+    for other in (operator, [1.0] * N, 2.0, None):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            operator @ other
+
+
+def test_complex_vectors_of_scipy_are_refused():
+    with pytest.raises(UsageError, match="the vector is complex"):
+        as_operator(symmetric()).to_scipy() @ np.full(N, 1j)
+
+
+# -- vectors in the shapes of parameters -------------------------------------------------------------------
+
+SHAPES = {"head.weight": (2, 3), "scale": (), "head.bias": (5,)}
+
+
+class OverWeights(WeightOperator):
+    def __init__(self, like):
+        self.shape, self.parameter_shapes = (N, N), SHAPES
+        self.xp, self.dtype, self.device = like.xp, like.dtype, like.device
+
+    def matvec(self, v):
+        return 2 * v
+
+    matmat = matvec
+
+
+@pytest.mark.parametrize("columns", [(), (1,), (4,)], ids=str)
+def test_vectors_in_the_shapes_of_parameters_and_back(A, columns):
+    operator = OverWeights(A)
+    v = arrays.from_host(np.random.default_rng(0).standard_normal((N, *columns)), operator)
+    pieces = operator.unflatten(v)
+    assert {name: tuple(piece.shape) for name, piece in pieces.items()} == {
+        name: (*shape, *columns) for name, shape in SHAPES.items()
+    }
+    flat = [arrays.to_host(piece).reshape(-1, *columns) for piece in pieces.values()]
+    np.testing.assert_array_equal(np.concatenate(flat), arrays.to_host(v))
+    again = operator.flatten(dict(reversed(pieces.items())))
+    assert again.dtype == operator.dtype
+    np.testing.assert_array_equal(arrays.to_host(again), arrays.to_host(v))
+    np.testing.assert_array_equal(arrays.to_host(operator @ again), 2 * arrays.to_host(v))
+
+
+def test_arrays_of_other_libraries_are_taken_apart_in_theirs_and_put_together_in_that_of_the_operator(A):
+    operator, v = OverWeights(A), np.arange(N, dtype=np.float32)
+    pieces = operator.unflatten(v)
+    assert all(type(piece) is np.ndarray and piece.dtype == np.float32 for piece in pieces.values())
+    assert np.shares_memory(pieces["head.weight"], v)
+    vector = operator.flatten(pieces)
+    assert arrays.library(arrays.namespace(vector)) == arrays.library(operator.xp)
+    assert vector.dtype == operator.dtype
+    np.testing.assert_array_equal(arrays.to_host(vector), v)
+
+
+@pytest.mark.parametrize(
+    ("v", "words"),
+    [
+        (np.ones(N + 1), f"v has shape ({N + 1},); expected an array ({N},) or ({N}, k)"),
+        (np.ones((1, N)), f"v has shape (1, {N})"),
+        (np.ones((N, 1, 1)), f"v has shape ({N}, 1, 1)"),
+        ([1.0] * N, "v is a list; expected an array"),
+        (None, "v is a NoneType"),
+    ],
+)
+def test_what_is_no_vector_of_the_operator_is_not_taken_apart(v, words):
+    with pytest.raises(UsageError) as raised:
+        OverWeights(as_operator(symmetric())).unflatten(v)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"haed.bias": np.ones(5)}, "unknown parameter of the operator: 'haed.bias'\nDid you mean head.bias"),
+        ({3: np.ones(5)}, "unknown parameter of the operator: '3'"),
+        ({"scale": None}, "scale is a NoneType; expected an array (), or (k,) for a block"),
+        (
+            {"head.bias": np.ones(4)},
+            "head.bias has shape (4,); expected an array (5,), or (5, k) for a block",
+        ),
+        (
+            {"head.weight": np.ones((3, 2))},
+            "head.weight has shape (3, 2); expected an array (2, 3), or (2, 3, k)",
+        ),
+        ({"head.weight": np.ones(6)}, "head.weight has shape (6,)"),
+        ({"head.bias": np.ones((5, 2, 2))}, "head.bias has shape (5, 2, 2)"),
+        ({"head.bias": np.ones((5, 2))}, "the arrays differ in the number of columns"),
+        ({"head.bias": [1.0] * 5}, "head.bias is a list"),
+    ],
+)
+def test_what_does_not_fit_the_parameters_is_not_put_together(changed, words):
+    pieces = {name: np.ones(shape) for name, shape in SHAPES.items()}
+    with pytest.raises(UsageError) as raised:
+        OverWeights(as_operator(symmetric())).flatten({**pieces, **changed})
+    assert words in str(raised.value)
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(
+        UsageError, match=r"arrays are missing for head.weight, scale; expected one for each of the 3"
+    ):
+        OverWeights(as_operator(symmetric())).flatten({"head.bias": np.ones(5)})

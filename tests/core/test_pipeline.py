@@ -205,7 +205,7 @@ def test_a_solver_may_be_a_callable():
 
     run = analyze(counted()[0], 2, solver=dense)
     assert np.allclose(run.eigen.values, [40, 25])
-    assert run.manifest["arguments"]["solver"] == "<builtins.function>"
+    assert run.manifest["arguments"]["solver"] == f"<{dense.__module__}.{dense.__qualname__}>"
 
 
 # -- analyses ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import sys
 import weakref
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, is_dataclass, replace
@@ -16,7 +17,7 @@ import pytest
 
 import eigencore
 from eigencore import arrays, pipeline
-from eigencore.errors import Interrupted
+from eigencore.errors import EigencoreError, Interrupted
 from eigencore.operators import as_operator
 from eigencore.results import AnalysisResult, AttackResult, EigenResult, Figure, Run, Status, Table
 from eigencore.testing.libraries import Library, installed
@@ -44,6 +45,36 @@ def solved(library: Library, name: str = "lanczos", k: int = 5, **options: Any) 
     diagonal = library.array(SPECTRUM)[:, None]
     operator = as_operator(lambda v: diagonal[:, 0] * v, n=N, dtype=library.dtype)
     return eigencore.solve(operator, k, solver=name.partition("-")[0], **{**SOLVERS[name], **options})
+
+
+def test_eigenpairs_as_a_data_frame():
+    pandas = pytest.importorskip("pandas")
+    for result in (solved(LIBRARIES[0], k=3), solved(LIBRARIES[-1], k=5, max_matvecs=7)):
+        frame = result.to_pandas()
+        assert isinstance(frame, pandas.DataFrame)
+        assert list(frame.columns) == ["eigenvalue", "residual", "converged"]
+        assert len(frame) == len(result.values) > 0
+        np.testing.assert_array_equal(frame.eigenvalue, result.values)
+        np.testing.assert_array_equal(frame.residual, result.residuals)
+        np.testing.assert_array_equal(frame.converged, result.converged)
+        assert frame.converged.dtype == bool
+
+
+def test_an_attack_as_a_data_frame():
+    pytest.importorskip("pandas")
+    bound = eigencore.bind("demo:digits-numpy")
+    result = eigencore.attack(bound, "fgsm", eps=0.1, images=30)
+    frame = result.to_pandas()
+    assert list(frame.columns) == ["label", "correct", "success", "distance"]
+    np.testing.assert_array_equal(frame.label, result.labels)
+    assert 1 - frame.success.mean() == pytest.approx(result.accuracy)
+    np.testing.assert_array_equal(np.isinf(frame.distance), ~frame.success)
+
+
+def test_without_pandas_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(EigencoreError, match=r"pandas is not installed\nRun: pip install pandas"):
+        solved(LIBRARIES[0], k=1).to_pandas()
 
 
 def bytes_held(*roots: Any) -> int:

@@ -237,6 +237,9 @@ def test_the_algebra_of_operators_keeps_the_shards() -> None:
         first = solve(derived, 1, which="LA", tol=1e-8)
         with pytest.raises(UsageError, match="shards"):
             restrict(operator, [1, 2])
+        with pytest.raises(UsageError, match="shards"):
+            derived.to_scipy()
+        np.testing.assert_array_equal(derived @ first.vectors, derived.matmat(first.vectors))
         return (
             first,
             solve(project(derived, first.vectors), 2, which="LA"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -33,6 +34,7 @@ from eigencore.problems.sharing import (
     flat_slices,
     handwritten_digits,
     matching_names,
+    params_text,
     requires_extras,
     select_names,
     split_batches,
@@ -144,9 +146,18 @@ def test_slices_cover_the_flat_vector_without_overlap(sizes):
         (" *.bias , layer.* ", NAMES[1:3]),
         (["head.weight", "layer.*", "*.weight"], NAMES),
         (("layer.0.bias",), NAMES[2:3]),
+        ("re:layer", NAMES[1:3]),
+        ("re:^(head|embed)[.]", [NAMES[0], NAMES[3]]),
+        ("re:.{5,5}[.]0.bias", NAMES[2:3]),
+        ("head.*, re:b.{1,2}s$", NAMES[2:]),
+        (["re:bias$", "head.*"], NAMES[2:]),
+        (" re:bias", NAMES[2:3]),
+        (lambda name: name.startswith("head"), NAMES[3:]),
+        (lambda name: np.char.endswith(name, "bias")[()], NAMES[2:3]),
+        (["layer.0.bias", "head.weight".__eq__], NAMES[2:]),
     ],
 )
-def test_globs_select_names_in_their_order_and_once(pattern, selected):
+def test_patterns_select_names_in_their_order_and_once(pattern, selected):
     assert select_names(iter(NAMES), pattern) == selected
 
 
@@ -166,9 +177,57 @@ def test_every_glob_must_match_a_name(params):
 
 
 @pytest.mark.parametrize("params", [[], (), 3, [1], {"head.*"}, np.ones(2), ["head.*", None]])
-def test_params_that_are_no_globs_are_refused(params):
-    with pytest.raises(UsageError, match="expected a glob of parameter names"):
+def test_params_that_are_no_patterns_are_refused(params):
+    with pytest.raises(UsageError, match="expected a pattern of parameter names"):
         select_names(NAMES, params)
+
+
+def raises(name):
+    raise KeyError(name)
+
+
+class Chooser:
+    def __call__(self, name):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (
+            "re:a(b",
+            "the regular expression 'a(b', which is invalid: missing ), unterminated subpattern at po",
+        ),
+        ("re:a(b", "at position 1"),
+        (["head.*", "re:[z-a]"], "bad character range z-a at position 1"),
+        ("re:*", "nothing to repeat at position 0"),
+        (raises, "raises fails for the parameter 'embed.weight': KeyError: 'embed.weight'"),
+        (
+            re.compile("head").search,
+            "search returns None for the parameter 'embed.weight'; expected True or Fa",
+        ),
+        (len, "the function builtins.len returns 12 for the parameter 'embed.weight'"),
+        (str, "builtins.str returns 'embed.weight' for"),
+        (lambda name: np.array([True]), "returns array([ True]) for the parameter"),
+        (lambda name: False, "<lambda> selects none of the 4 parameters"),
+        (lambda name: False, "each of their names: embed.weight, layer.0.weight, layer.0.bias, ..."),
+        (Chooser(), "Chooser selects none of the 4"),
+        (["head.*", Chooser()], "Chooser selects none of the 4"),
+        ("re:haed", "unknown parameter: 're:haed'"),
+    ],
+)
+def test_invalid_expressions_and_functions_are_refused(params, words):
+    with pytest.raises(UsageError) as raised:
+        select_names(NAMES, params)
+    assert words in str(raised.value)
+
+
+def test_params_as_text():
+    assert params_text(None) is None
+    assert params_text("head.*,re:a,b") == "head.*,re:a,b"
+    assert params_text(("head.*", raises)) == f"head.*, {__name__}.raises"
+    assert params_text(Chooser()) == f"{__name__}.Chooser"
+    assert params_text(lambda name: True) == f"{__name__}.test_params_as_text.<locals>.<lambda>"
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ SPECIMENS = (
     BackendSpecimen(ignores_the_direction_of_the_loss, "loss_is_evaluated_at_the_weights"),
     BackendSpecimen(doubles_the_product, "products_match_differences_of_the_loss"),
     BackendSpecimen(doubles_blocks_of_parameters, "parameters_are_blocks_of_the_whole"),
-    BackendSpecimen(uses_only_the_first_of_several_globs, "several_globs_select_their_parameters"),
+    BackendSpecimen(uses_only_the_first_of_several_globs, "several_patterns_select_their_parameters"),
     BackendSpecimen(keeps_an_extra_dimension, "sample_curvature_is_well_formed"),
     BackendSpecimen(
         ignores_the_precision_of_curvatures, "sample_curvature_has_the_requested_precision", "float32"

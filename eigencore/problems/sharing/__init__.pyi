@@ -26,6 +26,7 @@ from .minibatches import Minibatch as Minibatch
 from .minibatches import draw_minibatch as draw_minibatch
 from .minibatches import weight_minibatch as weight_minibatch
 from .parameters import flat_slices as flat_slices
-from .parameters import globs_of as globs_of
 from .parameters import matching_names as matching_names
+from .parameters import params_text as params_text
+from .parameters import patterns_of as patterns_of
 from .parameters import select_names as select_names

@@ -46,7 +46,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
             weight_laws.loss_is_evaluated_at_the_weights,
             weight_laws.products_match_differences_of_the_loss,
             weight_laws.parameters_are_blocks_of_the_whole,
-            weight_laws.several_globs_select_their_parameters,
+            weight_laws.several_patterns_select_their_parameters,
         ),
     ),
     (
@@ -89,7 +89,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
 OVER_WEIGHTS: tuple[Law[BackendSubject], ...] = (
     weight_laws.layout_covers_the_vector,
     weight_laws.parameters_are_blocks_of_the_whole,
-    weight_laws.several_globs_select_their_parameters,
+    weight_laws.several_patterns_select_their_parameters,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,12 +118,13 @@ def block_products_are_those_of_the_blocks(subject: BackendSubject) -> None:
         demand_close(arrays.to_host(product), arrays.to_host(expected), arrays.eps(A), what)
 
 
-def several_globs_select_their_parameters(subject: BackendSubject) -> None:
-    """Globs in a list or separated by commas select every parameter that one of them matches, once."""
+def several_patterns_select_their_parameters(subject: BackendSubject) -> None:
+    """Patterns of every kind select every parameter that one of them matches, once and in its order."""
     chosen = [one for one in subject.bound.layout() if "," not in one.name][-2:]
     names, sizes = [one.name for one in chosen], [one.where.stop - one.where.start for one in chosen]
     globs = [glob.escape(name) for name in (*reversed(names), *names)]
-    for params in (globs, ",".join(globs)):
+    regex = "re:^(" + "|".join(map(re.escape, names)) + ")$"
+    for params in (globs, ",".join(globs), regex, lambda name: name in names):
         found = [one.name for one in subject.bound.layout(params)]
         demand(found == names, f"the layout of {params} has {found}; expected {names}")
         n = subject.bound.operator(subject.kind, params).shape[0]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from eigencore.errors import ProblemError, UsageError
+from eigencore.operators import MatrixLike
 from eigencore.options import option
 from eigencore_torch.data.batches import describe
 from eigencore_torch.gradient_graph import graph_bytes
@@ -80,7 +81,7 @@ class InputGraph:
         return blocks
 
 
-class InputHessian:
+class InputHessian(MatrixLike):
     """A block-diagonal operator on flat vectors (n,) with the inputs of all samples.
 
     The graphs of all batches are kept if they fit into the memory for graphs; otherwise none is.

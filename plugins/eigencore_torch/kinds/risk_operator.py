@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import LinearOperator
-from eigencore.operators import FunctionOperator
+from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.gradient_graph import free_memory, graph_bytes
@@ -57,7 +57,7 @@ def _times(scale: Tensor | None, V: Tensor) -> Tensor:
     return V if scale is None else scale * V
 
 
-class RiskOperator:
+class RiskOperator(WeightOperator):
     """D (sum_t w_t A_t / divisor + c I) D + d I, symmetric, on flat vectors (n,) in the selected weights.
 
     A_t is the matrix of a term of the risk, such as its Hessian, and w_t its weight. D is a diagonal matrix,
@@ -122,6 +122,12 @@ class RiskOperator:
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
         self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
         self.notes: tuple[str, ...] = ()
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter by its name, in the order of the flat vector."""
+        layout = self._layout
+        return {name: tuple(p.shape) for name, p in zip(layout.names, layout.parameters, strict=True)}
 
     def matvec(self, v: Tensor, /) -> Tensor:
         """A v (n,) for v (n,); raises the same errors as `matmat`."""

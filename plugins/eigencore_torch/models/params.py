@@ -11,7 +11,7 @@ from torch import nn
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Params
-from eigencore.problems.sharing import flat_slices, globs_of, matching_names, select_names
+from eigencore.problems.sharing import flat_slices, matching_names, params_text, patterns_of, select_names
 from eigencore_torch.data.batches import type_name
 from eigencore_torch.models.number_types import is_computed_with
 from eigencore_torch.models.wrappers import name_without_wrappers
@@ -68,19 +68,19 @@ class Layout:
 
 
 def select(model: nn.Module, params: Params = None) -> Layout:
-    """The trainable parameters whose names match a glob, or one of several globs.
+    """The trainable parameters whose names match one of the patterns.
 
     A tied parameter has several names. It is selected if any of them matches, and appears once, under its
     first name.
 
     Args:
-        params: a glob such as "encoder.*", several globs as "A,B" or as a list; None selects all trainable
-            parameters.
+        params: a pattern such as "encoder.*" or several, as for `eigencore.problems.sharing.select_names`;
+            None selects all trainable parameters.
 
     Raises:
         ProblemError: the model has no trainable weights, or no second derivatives over the selected ones.
-        UnknownNameError: no parameter matches a glob; the hint suggests the nearest names.
-        UsageError: only frozen parameters match a glob, or `params` is neither text nor a list of texts.
+        UnknownNameError: no parameter matches a pattern; the hint suggests the nearest names.
+        UsageError: only frozen parameters match a pattern, or a pattern is invalid, as for `select_names`.
     """
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -95,11 +95,12 @@ def select(model: nn.Module, params: Params = None) -> Layout:
         )
     available = [name for p in trainable for name in names[p]]
     frozen = [name for p, own in names.items() if not p.requires_grad for name in own]
-    globs = None if params is None else globs_of(params, available + frozen)
-    for glob in globs or ():
-        if matching_names(frozen, glob) and not matching_names(available, glob):
-            raise UsageError(f"only frozen parameters match {glob!r}", hint=_TRAINABLE_HINT)
-    selected = set(select_names(available, globs))
+    patterns = None if params is None else patterns_of(params, available + frozen)
+    for pattern in patterns or ():
+        if matching_names(frozen, pattern) and not matching_names(available, pattern):
+            shown = repr(pattern) if isinstance(pattern, str) else params_text(pattern)
+            raise UsageError(f"only frozen parameters match {shown}", hint=_TRAINABLE_HINT)
+    selected = set(select_names(available, patterns))
     chosen = [p for p in trainable if selected.intersection(names[p])]
     layout = Layout(tuple(names[p][0] for p in chosen), tuple(chosen))
     _refuse_without_second_derivative(model, layout)

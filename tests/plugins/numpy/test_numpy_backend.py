@@ -15,6 +15,8 @@ from eigencore.objectives import CrossEntropy, Margin
 from eigencore_numpy.backend import bind
 from eigencore_numpy.network import TwoLayer
 
+D, H = 6, 5  # the inputs and the hidden units of the small problem
+
 
 def product(problem, **keywords):
     operator = bind(problem, **keywords).operator()
@@ -33,6 +35,16 @@ def test_analyze_finds_the_eigenvalues_of_the_dense_hessian(small):
     np.testing.assert_allclose(run.eigen.values, largest, rtol=1e-7)
 
 
+def test_it_multiplies_by_at_and_in_scipy(small):
+    operator = bind(small(dtype=np.float32)).operator()
+    V = np.random.default_rng(0).standard_normal((operator.shape[0], 3)).astype(np.float32)
+    np.testing.assert_array_equal(operator @ V, operator.matmat(V))
+    assert (operator.to_scipy() @ V).dtype == np.float32
+    np.testing.assert_array_equal(operator.to_scipy() @ V, operator @ V)
+    sample, _ = operator.minibatch(0, 0)
+    np.testing.assert_array_equal(sample @ V[:, 0], sample.matvec(V[:, 0]))
+
+
 def test_the_operator_does_not_depend_on_the_batches(small, all_samples):
     problem = small()
     np.testing.assert_allclose(
@@ -47,6 +59,36 @@ def test_the_reduction_is_that_of_the_problem(reduction, factor, small):
     problem = small(reduction=reduction)
     np.testing.assert_allclose(product(problem), factor * product(small()), rtol=0, atol=1e-12)
     assert bind(problem).loss() == pytest.approx(factor * bind(small()).loss(), rel=1e-14)
+
+
+@pytest.mark.parametrize("params", [None, "?1", ["b2", "W1"]])
+def test_vectors_in_the_shapes_of_parameters(small, params):
+    problem = small()
+    bound = bind(problem)
+    operator = bound.operator(params=params)
+    v = 1e-2 * np.random.default_rng(0).standard_normal(operator.shape[0])
+    pieces = operator.unflatten(v)
+    assert list(pieces) == [one.name for one in bound.layout(params)]
+    moved = {name: getattr(problem.model, name) + piece for name, piece in pieces.items()}
+    assert bind(replace(problem, model=replace(problem.model, **moved))).loss() == bound.loss(v, params)
+    np.testing.assert_array_equal(operator.flatten(pieces), v)
+
+
+def is_first_layer(name):
+    return name.endswith("1")
+
+
+def test_params_of_every_kind_select_the_same_block_and_are_recorded(small, tmp_path):
+    problem, runs = small(), {}
+    texts = {"*1": "*1", "re:1$": "re:1$", is_first_layer: f"{__name__}.is_first_layer"}
+    for params, text in {**texts, ("W1", is_first_layer): f"W1, {__name__}.is_first_layer"}.items():
+        run = eigencore.analyze(problem, k=2, params=params, analyses="none", out=tmp_path / str(len(runs)))
+        again = eigencore.load(run.folder)
+        assert again.manifest["operator"]["params"] == text
+        runs[text] = run.eigen
+        assert run.eigen.n == D * H + H
+        np.testing.assert_array_equal(run.eigen.values, runs["*1"].values)
+    assert again.manifest["arguments"]["params"] == ["W1", f"<{__name__}.is_first_layer>"]
 
 
 def test_the_loss_is_the_mean_of_the_objective(small, all_samples):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -483,6 +484,20 @@ def test_matmat_agrees_with_matvec(small):
     V = torch.randn(operator.shape[0], 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     columns = torch.stack([operator.matvec(V[:, i]) for i in range(4)], dim=1)
     torch.testing.assert_close(operator.matmat(V), columns, rtol=0, atol=1e-14)
+
+
+def test_it_multiplies_by_at_and_in_scipy(small, device):
+    problem = small(dtype=torch.float32)
+    operator = bind(problem, TorchOptions(), device=device).operator()
+    V = torch.randn(operator.shape[0], 3, generator=torch.Generator().manual_seed(0)).to(device)
+    torch.testing.assert_close(operator @ V, operator.matmat(V), rtol=0, atol=0)
+    converted = operator.to_scipy()
+    assert (converted @ V.cpu().numpy()).dtype == np.float32
+    np.testing.assert_allclose(converted @ V.cpu().numpy(), (operator @ V).cpu(), atol=1e-7)
+    (top,) = eigsh(converted, k=1, which="LM", return_eigenvectors=False)
+    assert top == pytest.approx(solve(operator, k=1).values[0], rel=1e-3)
+    sample, _ = operator.minibatch(0, 0)
+    torch.testing.assert_close(sample @ V, sample.matmat(V), rtol=0, atol=0)
 
 
 def test_products_have_no_graph_and_accept_vectors_that_have_one(small):

@@ -25,7 +25,10 @@ def test_several_globs_select_their_union_in_the_models_order(small, hessian):
     whole, problem = hessian(small()), small()
     where = torch.cat([torch.arange(28), torch.arange(56, 59)])
     expected = whole[where][:, where]
-    for params in ("2.bias,0.weight", ["2.bias", "0.weight"], ("0.we*", "2.bias", "0.weight")):
+    for params in (
+        *("2.bias,0.weight", ["2.bias", "0.weight"], ("0.we*", "2.bias", "0.weight")),
+        *("re:^(0.weight|2.bias)$", "0.weight,re:^2.b", lambda name: name in ("2.bias", "0.weight")),
+    ):
         torch.testing.assert_close(hessian(problem, params), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(hessian(problem, "2.*, *.bias, 0.*"), whole, rtol=0, atol=1e-12)
     bound, params = bind(problem, TorchOptions()), ["2.bias", "0.weight"]
@@ -44,17 +47,68 @@ def test_several_globs_select_their_union_in_the_models_order(small, hessian):
     assert by_function.shape == (31, 31)
 
 
+@pytest.mark.parametrize("params", [None, "*.bias", "re:weight"])
+def test_vectors_in_the_shapes_of_parameters(small, device, params):
+    """The Hessian moves the gradients, which PyTorch gives by parameter, in the direction of the pieces."""
+    problem = small()
+    bound = bind(problem, TorchOptions(), device=device)
+    operator = bound.operator(params=params)
+    v = torch.randn(operator.shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pieces = operator.unflatten(v.to(device))
+    weights = dict(problem.model.named_parameters())
+    assert {name: piece.shape for name, piece in pieces.items()} == {
+        one.name: weights[one.name].shape for one in bound.layout(params)
+    }
+    assert torch.equal(operator.flatten(pieces).cpu(), v)
+    V = torch.stack([v, -v], dim=1)
+    assert torch.equal(operator.flatten(operator.unflatten(V)).cpu(), V)
+
+    x, y = (torch.cat(parts) for parts in zip(*problem.data, strict=True))
+    chosen = [weights[name] for name in pieces]
+    gradients = torch.autograd.grad(problem.loss(problem.model(x), y), chosen, create_graph=True)
+    along = sum((g * piece.cpu()).sum() for g, piece in zip(gradients, pieces.values(), strict=True))
+    products = dict(zip(pieces, torch.autograd.grad(along, chosen), strict=True))
+    for name, piece in operator.unflatten(operator @ v.to(device)).items():
+        torch.testing.assert_close(piece.cpu(), products[name], rtol=0, atol=1e-12)
+
+
+def test_weights_and_gradients_are_put_together_to_a_vector_without_a_graph(small):
+    problem = small(dtype=torch.float32)
+    operator = bind(problem, TorchOptions()).operator()
+    weights = dict(problem.model.named_parameters())
+    vector = operator.flatten(weights)
+    assert (vector.dtype, vector.requires_grad) == (torch.float32, False)
+    assert torch.equal(vector, torch.cat([p.detach().reshape(-1) for p in weights.values()]))
+    vector.zero_()
+    assert all(p.any() for p in weights.values())
+
+
+def test_a_tied_parameter_is_there_once(small):
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    tied[2].weight = tied[0].weight
+    operator = eigencore.operator(tied, [(torch.randn(9, 4), torch.randint(4, (9,)))], nn.CrossEntropyLoss())
+    pieces = operator.unflatten(torch.arange(24.0))
+    assert list(pieces) == ["0.weight", "0.bias", "2.bias"]
+    assert torch.equal(operator.flatten(dict(tied.named_parameters()))[16:20], tied[0].bias)
+
+
 def test_each_of_several_globs_must_select_something(small):
     problem = small()
     bound = bind(problem, TorchOptions())
     with pytest.raises(UnknownNameError, match=r"unknown parameter: '1\.\*'"):
         bound.operator(params=["0.*", "1.*"])
-    with pytest.raises(UsageError, match="expected a glob of parameter names, or a list of globs") as caught:
+    with pytest.raises(
+        UsageError, match="expected a pattern of parameter names, or a list of patterns"
+    ) as caught:
         bound.operator(params=list(problem.model.parameters()))
     assert "params=[" in caught.value.hint
     problem.model[0].requires_grad_(False)
     with pytest.raises(UsageError, match=r"only frozen parameters match '0\.\*'"):
         bound.operator(params="2.*,0.*")
+    with pytest.raises(UsageError, match=r"only frozen parameters match 're:\^0'"):
+        bound.operator(params="re:^0")
+    with pytest.raises(UsageError, match=r"only frozen parameters match .*<lambda>"):
+        bound.operator(params=lambda name: name.startswith("0"))
     assert bound.layout("*.weight")[0].name == "2.weight"
 
 

@@ -62,10 +62,10 @@ class SoftmaxLayout:
 
 
 def layout(model: SoftmaxRegression, params: Params = None) -> SoftmaxLayout:
-    """The parameters whose names match the glob or globs `params`; None selects both.
+    """The parameters whose names match the patterns `params`; None selects both.
 
     Raises:
-        UnknownNameError: no parameter matches a glob.
+        UnknownNameError: no parameter matches a pattern.
     """
     weights = {name: getattr(model, name) for name in select_names(("W", "b"), params)}
     slices = flat_slices(array.size for array in weights.values())

@@ -1,0 +1,75 @@
+"""What is printed of a run: text or JSON; and its eigenvalues as CSV, in a file or in place of the text."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from eigencore.cli.completion import files
+from eigencore.errors import ResultError, UsageError
+
+if TYPE_CHECKING:
+    from eigencore.results import Run
+    from eigencore.tabular import HasColumns
+
+csv_option = click.option(
+    "--csv",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write the eigenvalues, their residuals and whether they converged to this file as CSV; -: print "
+    "them in place of the text.",
+)
+
+
+def check_csv(place: str | None, as_json: bool) -> None:
+    """Raises UsageError if the table can't be written there, before any work is done."""
+    if place is None:
+        return
+    if place == "-":
+        if as_json:
+            raise UsageError("--csv - and --json both print on stdout", hint="Give --csv a file.")
+        return
+    folder = os.path.dirname(place) or "."
+    if not place or os.path.isdir(place):
+        raise UsageError(f"--csv is {place!r}; expected the name of a file, or - for stdout")
+    if not os.path.isdir(folder):
+        raise UsageError(f"--csv {place}: there is no folder {folder}")
+    if not os.access(place if os.path.exists(place) else folder, os.W_OK):
+        raise UsageError(f"--csv {place} can't be written to")
+
+
+def print_result(run: Run, as_json: bool, csv_place: str | None) -> None:
+    """Prints a run, and writes its table of eigenvalues if there is a place for it.
+
+    Raises:
+        ResultError: the file can't be written.
+    """
+    if as_json:
+        from eigencore.runs import to_json
+
+        sys.stdout.write(to_json(run))
+    elif csv_place == "-":
+        _write_csv(run.eigen, sys.stdout)
+    else:
+        from eigencore.cli.print_run import print_run
+
+        print_run(run)
+    if csv_place not in (None, "-"):
+        try:
+            with Path(csv_place).open("w", encoding="utf-8", newline="") as file:
+                _write_csv(run.eigen, file)
+        except (OSError, ValueError) as error:
+            raise ResultError(f"the table can't be written to {csv_place}: {error}") from error
+
+
+def _write_csv(table: HasColumns, file: IO[str]) -> None:
+    """All digits of each number: read again, it is the same."""
+    columns = {name: column.tolist() for name, column in table.columns.items()}
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
