@@ -76,8 +76,8 @@ def accel_power(
 
     Raises:
         OptionError: an option has no effect without minibatches.
-        UsageError: an end other than LM is requested; or the state comes from another solver or operator; or
-            minibatches are requested of an operator that has none.
+        UsageError: an end other than LM is requested; or the state comes from another setting of `batches`;
+            or minibatches are requested of an operator that has none.
 
     Example:
         import numpy as np
@@ -104,7 +104,7 @@ def full_power(
     bound, previous = 0.0, None
     at: Step | Iterate
     if state is not None:
-        check_state(operator, state, AccelPowerState)
+        check_state(state, AccelPowerState)
     if state is not None and state.block.width == request.k:
         bound, previous = state.bound, state.block
         at = advance(operator, state.iterate, (state.edge / 2) ** 2, request.seed)

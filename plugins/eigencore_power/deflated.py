@@ -80,8 +80,7 @@ def deflated_power(
     first k columns of a start block are used; if pairs are found one at a time, each starts from one column.
 
     Raises:
-        UsageError: an end other than LM is requested, or the state comes from another solver, operator or
-            setting of `block`.
+        UsageError: an end other than LM is requested, or the state comes from another setting of `block`.
 
     Example:
         import numpy as np
@@ -93,7 +92,7 @@ def deflated_power(
     check_end(request, "deflated_power")
     request, state = begin_from(operator, request, state)
     if state is not None:
-        check_state(operator, state, Iterate if options.block else DeflationState)
+        check_state(state, Iterate if options.block else DeflationState)
     return (_all_together if options.block else _one_at_a_time)(operator, request, state)
 
 

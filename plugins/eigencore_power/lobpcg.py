@@ -38,7 +38,6 @@ from eigencore_power.blocks import Block, fill_with_random, multiply, outside, q
 from eigencore_power.constants import OTHER_END_PERIOD
 from eigencore_power.converged import begin_from, state_after, threshold_ratios
 from eigencore_power.rayleigh_ritz import RitzRows, locally_optimal_update, measured_rows
-from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -102,9 +101,6 @@ def lobpcg(
     It yields one Snapshot for every block product. The first k columns of a start block are used; random
     vectors complete the block.
 
-    Raises:
-        UsageError: the state comes from another solver or operator.
-
     Example:
         import numpy as np
         import eigencore
@@ -113,8 +109,6 @@ def lobpcg(
         print(result.values)
     """
     request, state = begin_from(operator, request, state)
-    if state is not None:
-        check_state(operator, state, LobpcgState)
     if state is not None and (state.k, state.which) == (request.k, request.which):
         at = advance(operator, request, state, estimate_pairs(operator, request, state))
     else:

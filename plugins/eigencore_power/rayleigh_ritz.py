@@ -250,7 +250,8 @@ def _less(
         C = Q @ block.X.T
         Q = Q - C @ block.X
         shared[i] = shared[i] + R.T @ C
-        AD = AD - shared[i] @ block.AX
+        with NOT_FINITE_SHOWS_LATER():
+            AD = AD - shared[i] @ block.AX
     return Q, AD, R, operator.xp.concat(shared, axis=1)
 
 

@@ -101,7 +101,7 @@ def stochastic_power(
     and the noise.
 
     Raises:
-        UsageError: the operator has no minibatches, or the state comes from another solver or operator.
+        UsageError: the operator has no minibatches, or the state comes from full products.
     """
     data, k = with_minibatches(operator), request.k
     at, iterate = initial_state(operator, request, state)
@@ -150,7 +150,7 @@ def initial_state(
     if state is None:
         iterate = start(operator, request, request.start)
         return StochasticState(iterate), iterate
-    check_state(operator, state, StochasticState)
+    check_state(state, StochasticState)
     if state.block.width == request.k:
         return state, advance(operator, state.iterate, 0.0, request.seed)
     iterate = start(operator, request, state.block.X.T)
