@@ -272,7 +272,8 @@ class Job:
             chains = self.search.chains
         try:
             state = self.last.state(self.formed)
-            return ResumableState(self.selected.name, state, self.last.norm, chains)
+            rows, dtype = self.formed.shape[0], self.formed.dtype
+            return ResumableState(self.selected.name, state, rows, dtype, self.last.norm, chains)
         except BaseException as error:
             self._keep_first(error)
             return None

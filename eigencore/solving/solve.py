@@ -101,7 +101,7 @@ def solve(
     selected = _select(solver, options, request, operator)
     _refuse_bad_limits(max_matvecs, max_seconds, certify)
     _refuse_bad_probability(complete)
-    resumed = _as_state(state, selected.name)
+    resumed = _as_state(state, selected.name, operator)
     vector, bound = start_vector(request, operator, mixed=complete is not None)
     request = replace(request, start=vector)
     with interruption() as flag:
@@ -175,8 +175,8 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
     return block
 
 
-def _as_state(state: Any, solver: str) -> ResumableState | None:
-    """The state to resume from. Raises UsageError if it is none, or that of another solver."""
+def _as_state(state: Any, solver: str, operator: LinearOperator) -> ResumableState | None:
+    """The state to resume from. Raises UsageError if it is none, or that of another solver or operator."""
     if state is None:
         return None
     if not isinstance(state, ResumableState):
@@ -188,6 +188,8 @@ def _as_state(state: Any, solver: str) -> ResumableState | None:
             f"this state comes from the solver {state.solver}; {solver} can't resume from it",
             hint=f'Use solver="{state.solver}", or start=result.vectors.',
         )
+    if state.rows != arrays.local_rows(operator) or state.dtype != operator.dtype:
+        raise UsageError("this state comes from an operator of another size or data type")
     return state
 
 

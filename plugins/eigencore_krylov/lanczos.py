@@ -189,7 +189,6 @@ def lanczos(
 
     Raises:
         OptionError: the requested basis is too small for k pairs.
-        UsageError: the state comes from another solver, or from an operator of another size or data type.
 
     Example:
         import numpy as np

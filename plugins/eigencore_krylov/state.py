@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import UsageError
 from eigencore.request import precision_floor
 from eigencore_krylov.basis import Basis
 
@@ -81,17 +80,9 @@ def state_of(basis: Basis, rotation: Floats, wanted: Any, vectors: Array, comple
     )
 
 
-def basis_of(state: Any, operator: LinearOperator, m: int) -> Basis:
-    """Returns a new basis with room for m vectors; its pending directions are zero if the state has none.
-
-    Raises:
-        UsageError: the state comes from another solver, or from an operator of another size or data type.
-    """
-    if not isinstance(state, LanczosState):
-        raise UsageError(f"the state is a {type(state).__name__}; lanczos can't resume from it")
+def basis_of(state: LanczosState, operator: LinearOperator, m: int) -> Basis:
+    """Returns a new basis with room for m vectors; its pending directions are zero if the state has none."""
     n, (width, k) = operator.shape[0], state.vectors.shape
-    if arrays.local_rows(operator) != width or operator.dtype != state.vectors.dtype:
-        raise UsageError("this state comes from an operator of another size or data type")
     j, p = state.couplings.shape
     rows = arrays.zeros((max(min(n, m + p), j + p), width), operator)
     for start, part in ((0, state.vectors.T), (k, state.others), (j, state.pending)):

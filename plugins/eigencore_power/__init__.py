@@ -16,6 +16,7 @@ def eigen_solvers() -> list[SolverEntry]:
             load="eigencore_power.deflated:deflated_power",
             options="eigencore_power.options:DeflatedPowerOptions",
             needs=needs,
+            refuses_non_finite=True,
             which=("LM",),
         ),
         SolverEntry(
@@ -24,6 +25,7 @@ def eigen_solvers() -> list[SolverEntry]:
             load="eigencore_power.accelerated:accel_power",
             options="eigencore_power.options:AccelPowerOptions",
             needs=needs,
+            refuses_non_finite=True,
             which=("LM",),
         ),
         SolverEntry(
@@ -31,5 +33,6 @@ def eigen_solvers() -> list[SolverEntry]:
             summary="locally optimal block iteration: any end in little memory, more products than lanczos",
             load="eigencore_power.lobpcg:lobpcg",
             needs=needs,
+            refuses_non_finite=True,
         ),
     ]

@@ -27,10 +27,18 @@ from typing import TYPE_CHECKING, Any
 from eigencore.interfaces import Snapshot
 from eigencore_power.blocks import Block
 from eigencore_power.converged import begin_from
-from eigencore_power.momentum import damped_edge, damping_lower_bound, momentum_note, residuals_needed
+from eigencore_power.momentum import damped_edge, damping_lower_bound, momentum_note
 from eigencore_power.options import AccelPowerOptions
 from eigencore_power.stochastic import stochastic_power
-from eigencore_power.subspace_iteration import Iterate, advance, ritz_pairs, snapshot, start, with_missed
+from eigencore_power.subspace_iteration import (
+    Iterate,
+    Step,
+    advance,
+    ritz_pairs,
+    snapshot,
+    start,
+    with_missed,
+)
 from eigencore_power.validation import check_effective, check_end, check_state
 
 if TYPE_CHECKING:
@@ -68,8 +76,8 @@ def accel_power(
 
     Raises:
         OptionError: an option has no effect without minibatches.
-        UsageError: an end other than LM is requested; or the state comes from another solver or operator; or
-            minibatches are requested of an operator that has none.
+        UsageError: an end other than LM is requested; or the state comes from another setting of `batches`;
+            or minibatches are requested of an operator that has none.
 
     Example:
         import numpy as np
@@ -94,15 +102,16 @@ def full_power(
 ) -> Generator[Snapshot, Array | None, None]:
     """`accel_power` on all of the data."""
     bound, previous = 0.0, None
+    at: Step | Iterate
     if state is not None:
-        check_state(operator, state, AccelPowerState)
+        check_state(state, AccelPowerState)
     if state is not None and state.block.width == request.k:
         bound, previous = state.bound, state.block
         at = advance(operator, state.iterate, (state.edge / 2) ** 2, request.seed)
     else:
         at = start(operator, request, request.start if state is None else state.block.X.T)
     while True:
-        ritz = ritz_pairs(operator, at.block, previous, residuals_needed(request.k))
+        at, ritz = ritz_pairs(operator, at, previous)
         bound = max(bound, damping_lower_bound(operator, ritz, request.k))
         edge = damped_edge(options.momentum, ritz, request.k, bound, at.scale)
         wanted = abs(float(ritz.values[request.k - 1]))

@@ -9,7 +9,6 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.request import precision_floor
-from eigencore_power.validation import check_vectors
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -47,12 +46,7 @@ def state_after(state: Any, vectors: Array, converged: bool) -> Any:
 
 
 def begin_from(operator: LinearOperator, request: Request, state: Any) -> tuple[Request, Any]:
-    """Returns the request and the state to begin from; converged vectors become the start block.
-
-    Raises:
-        UsageError: the vectors have another length or data type than those of the operator.
-    """
+    """Returns the request and the state to begin from; converged vectors become the start block."""
     if not isinstance(state, ConvergedState):
         return request, state
-    check_vectors(operator, state.vectors)
     return replace(request, start=operator.xp.asarray(state.vectors, device=operator.device)), None

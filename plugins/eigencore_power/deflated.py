@@ -27,21 +27,13 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore_power.blocks import (
-    Block,
-    RitzDecomposition,
-    fill_with_random,
-    multiply,
-    orthonormalise,
-    part_outside,
-    rayleigh_ritz,
-    ritz_block,
-    start_block,
-)
+from eigencore_power.blocks import Block, fill_with_random, multiply, qr, start_block
 from eigencore_power.converged import ConvergedState, begin_from
 from eigencore_power.options import DeflatedPowerOptions
+from eigencore_power.rayleigh_ritz import RitzDecomposition, rayleigh_ritz, ritz_block
 from eigencore_power.subspace_iteration import (
     Iterate,
+    Step,
     advance,
     residual_ratios,
     ritz_pairs,
@@ -88,8 +80,7 @@ def deflated_power(
     first k columns of a start block are used; if pairs are found one at a time, each starts from one column.
 
     Raises:
-        UsageError: an end other than LM is requested, or the state comes from another solver, operator or
-            setting of `block`.
+        UsageError: an end other than LM is requested, or the state comes from another setting of `block`.
 
     Example:
         import numpy as np
@@ -101,7 +92,7 @@ def deflated_power(
     check_end(request, "deflated_power")
     request, state = begin_from(operator, request, state)
     if state is not None:
-        check_state(operator, state, Iterate if options.block else DeflationState)
+        check_state(state, Iterate if options.block else DeflationState)
     return (_all_together if options.block else _one_at_a_time)(operator, request, state)
 
 
@@ -110,14 +101,15 @@ def _all_together(
 ) -> Generator[Snapshot, Array | None, None]:
     """Subspace iteration with a block of k vectors."""
     k, previous = request.k, None
+    at: Step | Iterate
     if state is not None and state.block.width == k:
         previous, at = state.block, advance(operator, state, 0.0, request.seed)
     else:
         at = start(operator, request, request.start if state is None else state.block.X.T)
     worst_ratios: list[float] = []
     while True:
-        ritz = ritz_pairs(operator, at.block, previous, k)
-        worst_ratios.append(float(np.max(residual_ratios(operator, request, ritz))))
+        at, ritz = ritz_pairs(operator, at, previous)
+        worst_ratios.append(float(np.max(residual_ratios(operator, request, ritz)[:k])))
         notes = slowness_notes(worst_ratios, k)
         missed = yield snapshot(operator, request, ritz, at.scale, count=k, notes=notes, state=at)
         if missed is None:
@@ -144,12 +136,9 @@ def _one_at_a_time(
         latest, _ = multiply(operator, unit_in_complement(operator, found, state.block.AX, seed), scale)
     worst_ratios: list[float] = []
     while True:
-        iterates = (
-            (latest,) if previous is None else (latest, part_outside(operator, (found, latest), previous))
-        )
         m = found.width + 1
-        ritz = rayleigh_ritz(operator, (found, *iterates), m)
-        ratios = residual_ratios(operator, request, ritz)
+        ritz, _ = rayleigh_ritz(operator, (found, latest), previous)
+        ratios = residual_ratios(operator, request, ritz)[:m]
         worst_ratios.append(float(np.max(ratios)))
         notes, after = slowness_notes(worst_ratios, 1), DeflationState(found, latest, scale)
         missed = yield snapshot(operator, request, ritz, scale, count=m, notes=notes, state=after)
@@ -160,7 +149,12 @@ def _one_at_a_time(
             starts = operator.xp.concat([found.X.T, missed], axis=1)
             x = next_start(operator, found, starts, seed)
         elif worst_ratios[-1] > 1 and not stalled(operator, ritz, m, worst_ratios):
-            previous, x = latest, unit_in_complement(operator, found, latest.AX, seed)
+            previous, x = (
+                latest,
+                unit_in_complement(
+                    operator, found, latest.AX, seed, lost=vanishes(operator, ritz, found.width)
+                ),
+            )
         elif m < k:
             worst_ratios = []
             found, previous = ritz_block(operator, ritz, slice(m)), None
@@ -170,7 +164,8 @@ def _one_at_a_time(
             worst = int(np.argmax(ratios))
             found = ritz_block(operator, ritz, [i for i in range(m) if i != worst])
             previous = ritz_block(operator, ritz, [worst])
-            x = unit_in_complement(operator, found, previous.AX, seed)
+            lost = abs(float(ritz.values[worst])) <= 10 * arrays.eps(operator) * abs(float(ritz.values[0]))
+            x = unit_in_complement(operator, found, previous.AX, seed, lost=lost)
         latest, _ = multiply(operator, x, scale)
 
 
@@ -184,8 +179,15 @@ def next_start(operator: LinearOperator, found: Block, starts: Array | None, see
     return unit_in_complement(operator, found, x, seed)
 
 
-def unit_in_complement(operator: LinearOperator, found: Block, x: Array, seed: int) -> Array:
+def unit_in_complement(
+    operator: LinearOperator, found: Block, x: Array, seed: int, *, lost: bool | None = None
+) -> Array:
     """Projects x (1, n) on the complement of the found vectors; if nothing remains, a random vector is used.
+
+    Args:
+        operator, found, seed: as above.
+        x: the vector (1, n).
+        lost: whether nothing remains; None: that is decided here, which takes a transfer to the host.
 
     Returns:
         A vector (1, n) of unit length.
@@ -193,10 +195,18 @@ def unit_in_complement(operator: LinearOperator, found: Block, x: Array, seed: i
     m = found.width
     for _ in range(2):
         x = x - (x @ found.X.T) @ found.X
-    x, _ = orthonormalise(operator, x, least=0.0)
-    if x.shape[0]:
-        return x
+    if lost is None:
+        lost = arrays.norm(x) == 0
+    if not lost:
+        return qr(operator, x)[0]
     return fill_with_random(operator, found.X, m + 1, arrays.generator(seed, "power step", m))[m:, :]
+
+
+def vanishes(operator: LinearOperator, ritz: RitzDecomposition, m: int) -> bool:
+    """Whether the product of row m of the span is only rounding error outside the first m rows."""
+    eps, whole = arrays.eps(operator), float(ritz.stretched[m, m])
+    outside = whole - float(np.sum(ritz.projected[m, :m] ** 2))
+    return outside <= max(100 * eps * whole, (10 * eps * float(ritz.values[0])) ** 2)
 
 
 def stalled(operator: LinearOperator, ritz: RitzDecomposition, m: int, worst_ratios: list[float]) -> bool:

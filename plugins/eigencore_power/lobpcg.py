@@ -34,17 +34,10 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.interfaces import Snapshot
-from eigencore_power.blocks import (
-    Block,
-    fill_with_random,
-    locally_optimal_update,
-    multiply,
-    outside,
-    start_block,
-)
+from eigencore_power.blocks import Block, fill_with_random, multiply, outside, qr, start_block
 from eigencore_power.constants import OTHER_END_PERIOD
 from eigencore_power.converged import begin_from, state_after, threshold_ratios
-from eigencore_power.validation import check_state
+from eigencore_power.rayleigh_ritz import RitzRows, locally_optimal_update, measured_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,6 +53,7 @@ class LobpcgState:
 
     Attributes:
         block: the span: b Ritz vectors X, then the parts of the previous ones outside their span.
+        pairs: the Ritz pairs of X.
         scale: the power of two by which products are divided.
         k, which: the request that the Ritz vectors answer.
         norm: the largest norm of a unit vector's product so far, in units of the scale.
@@ -68,6 +62,7 @@ class LobpcgState:
     """
 
     block: Block
+    pairs: RitzRows
     scale: float
     k: int
     which: str
@@ -86,6 +81,7 @@ class RitzEstimates:
         values: the Ritz values (b,).
         residuals: ||A v - theta v|| of each pair.
         ratios: the residuals, each divided by its threshold.
+        overlaps: the inner products of the residual vectors (b, b).
         norm: the best known lower bound of ||A||.
     """
 
@@ -93,6 +89,7 @@ class RitzEstimates:
     values: Floats
     residuals: Floats
     ratios: Floats
+    overlaps: Floats
     norm: float
 
 
@@ -104,9 +101,6 @@ def lobpcg(
     It yields one Snapshot for every block product. The first k columns of a start block are used; random
     vectors complete the block.
 
-    Raises:
-        UsageError: the state comes from another solver or operator.
-
     Example:
         import numpy as np
         import eigencore
@@ -115,8 +109,6 @@ def lobpcg(
         print(result.values)
     """
     request, state = begin_from(operator, request, state)
-    if state is not None:
-        check_state(operator, state, LobpcgState)
     if state is not None and (state.k, state.which) == (request.k, request.which):
         at = advance(operator, request, state, estimate_pairs(operator, request, state))
     else:
@@ -154,8 +146,8 @@ def begin(operator: LinearOperator, request: Request, state: LobpcgState | None)
     given = request.start if state is None else state.block.X[: state.k, :].T
     rng = arrays.generator(request.seed, "lobpcg start")
     block, scale = multiply(operator, start_block(operator, given, request.k, rng))
-    span = locally_optimal_update(operator, (block,), partial(followed, request))
-    return LobpcgState(span, scale, request.k, request.which, longest_product(operator, block))
+    span, pairs = locally_optimal_update(operator, (block,), partial(followed, request))
+    return LobpcgState(span, pairs, scale, request.k, request.which, pairs.longest)
 
 
 def advance(
@@ -165,7 +157,8 @@ def advance(
     if at.block.width == operator.shape[0]:
         return at
     if bool(np.all(estimates.ratios[: request.k] <= 1)) and at.updates:
-        return replace(at, block=multiply(operator, at.block.X, at.scale)[0], updates=0)
+        block, _ = multiply(operator, at.block.X, at.scale)
+        return replace(at, block=block, pairs=measured_rows(operator, block, len(at.pairs.values)), updates=0)
     return extend(operator, request, at, search_directions(operator, request, at, estimates))
 
 
@@ -179,32 +172,25 @@ def extend(operator: LinearOperator, request: Request, at: LobpcgState, W: Array
         rng = arrays.generator(request.seed, "lobpcg step", step)
         W = fill_with_random(operator, span.X, span.width + 1, rng)[span.width :, :]
     fresh, _ = multiply(operator, W[: min(W.shape[0], n - span.width), :], at.scale)
+    block, pairs = locally_optimal_update(operator, (span, fresh), partial(followed, request))
     return replace(
         at,
-        block=locally_optimal_update(operator, (span, fresh), partial(followed, request)),
-        norm=max(at.norm, longest_product(operator, fresh)),
+        block=block,
+        pairs=pairs,
+        norm=max(at.norm, pairs.longest),
         step=step,
         updates=at.updates + 1,
     )
 
 
-def longest_product(operator: LinearOperator, block: Block) -> float:
-    """Returns the largest norm of the products of a block."""
-    return float(np.max(arrays.to_host(operator.xp.linalg.vector_norm(block.AX, axis=1))))
-
-
 def estimate_pairs(operator: LinearOperator, request: Request, at: LobpcgState) -> RitzEstimates:
-    """Computes the Ritz values and residuals of the first b rows of the span."""
-    b = min(request.k + 1, at.block.width)
-    X, AX = at.block.X[:b, :], at.block.AX[:b, :]
-    values = arrays.to_host(operator.xp.sum(X * AX, axis=1))
-    R = AX - arrays.from_host(values[:, None], operator) * X
-    residuals = arrays.to_host(operator.xp.linalg.vector_norm(R, axis=1))
-    order = followed(request, values)
-    values, residuals = values[order], residuals[order]
+    """Returns the Ritz pairs in the order of the request, with the ratios of residuals to thresholds."""
+    order = followed(request, at.pairs.values)
+    values, residuals = at.pairs.values[order], at.pairs.residuals[order]
     norm = max(at.norm, float(np.max(np.abs(values))))
     ratios = threshold_ratios(operator, request, values, residuals, norm)
-    return RitzEstimates(order, values, residuals, ratios, norm)
+    overlaps = at.pairs.overlaps[np.ix_(order, order)]
+    return RitzEstimates(order, values, residuals, ratios, overlaps, norm)
 
 
 def search_directions(
@@ -213,15 +199,22 @@ def search_directions(
     """Returns the residuals to multiply, orthonormal and orthogonal to the span.
 
     Residuals have unit length before they are combined: otherwise a small one would count as dependent on the
-    large ones.
+    large ones. Combinations that may be rounding error are left out: their number is known from the inner
+    products of the residuals, which are on the host.
     """
-    indices = pairs_to_improve(request, at.step + 1, estimates, arrays.eps(operator))
+    eps = arrays.eps(operator)
+    indices = pairs_to_improve(request, at.step + 1, estimates, eps)
     if not indices:
         return at.block.X[:0, :]
     X, AX = (arrays.rows(part, estimates.order[indices]) for part in (at.block.X, at.block.AX))
     thetas, sizes = estimates.values[indices][:, None], estimates.residuals[indices][:, None]
-    R = AX - arrays.from_host(thetas, operator) * X
-    return outside(operator, at.block.X, R * arrays.from_host(1 / sizes, operator))
+    W = (AX - arrays.from_host(thetas, operator) * X) * arrays.from_host(1 / sizes, operator)
+    squares, V = np.linalg.eigh(estimates.overlaps[np.ix_(indices, indices)] / (sizes * sizes.T))
+    if squares[0] <= 10 * eps:
+        W = arrays.from_host(V.T[squares > 10 * eps, :], operator) @ W
+    for _ in range(2):
+        W, _ = qr(operator, W - (W @ at.block.X.T) @ at.block.X)
+    return W
 
 
 def pairs_to_improve(request: Request, step: int, estimates: RitzEstimates, eps: float) -> list[int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
+from eigencore_power.blocks import require_finite
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -87,15 +88,19 @@ def measure_noise(
     Returns:
         ||(A_S - A) D||^2 / ||D||^2 outside the span of the block, in units of scale^2; None if D is little
         more than rounding error.
+
+    Raises:
+        NotFiniteError: a product is not finite.
     """
     xp = sample.xp
     D, AD = block.X, block.AX
     if known_span is not None:
         C = D @ known_span.X.T
         D, AD = D - C @ known_span.X, AD - C @ known_span.AX
-    size = float(xp.linalg.vector_norm(D))
     E = sample.matmat(D.T).T / scale - AD
-    E = E - (E @ block.X.T) @ block.X
-    if size <= 1e4 * arrays.eps(sample):
-        return None
-    return (float(xp.linalg.vector_norm(E)) / size) ** 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        E = E - (E @ block.X.T) @ block.X
+        size, quick = map(float, arrays.to_host_at_once(xp.linalg.vector_norm(D), arrays.quick_norm(E)))
+    noise = arrays.safe_norm(quick, E)
+    require_finite(noise)
+    return (noise / size) ** 2 if size > 1e4 * arrays.eps(sample) else None

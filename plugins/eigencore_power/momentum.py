@@ -24,7 +24,7 @@ from eigencore_power.constants import DAMPED_RANK, TIE_TOLERANCE
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
-    from eigencore_power.blocks import RitzDecomposition
+    from eigencore_power.rayleigh_ritz import RitzDecomposition
 
 
 def damping_lower_bound(operator: LinearOperator, ritz: RitzDecomposition, k: int) -> float:
@@ -47,8 +47,8 @@ def damping_lower_bound(operator: LinearOperator, ritz: RitzDecomposition, k: in
     size = float(np.linalg.norm(residual))
     if size <= 10 * arrays.eps(operator) * abs(float(ritz.values[0])):
         return 0.0  # the direction of rounding error is meaningless
-    image = arrays.from_host(residual / size, operator) @ ritz.blocks[-1].AX
-    return min(float(ritz.singular_values[damped_index(len(ritz.values), k)]), arrays.norm(image))
+    stretch = math.sqrt(max(float(residual @ ritz.stretched[k:, k:] @ residual), 0)) / size
+    return min(float(ritz.singular_values[damped_index(len(ritz.values), k)]), stretch)
 
 
 def damped_index(width: int, k: int) -> int:
@@ -59,11 +59,6 @@ def damped_index(width: int, k: int) -> int:
         k: the width of a block.
     """
     return min(k + int(DAMPED_RANK * (width - k)), width - 1)
-
-
-def residuals_needed(k: int) -> int:
-    """Returns the number of Ritz pairs whose residuals `edge_below_ties` needs."""
-    return damped_index(2 * k, k) + 1
 
 
 def edge_below_ties(ritz: RitzDecomposition, k: int, bound: float) -> float:

@@ -29,11 +29,21 @@ from typing import TYPE_CHECKING
 from eigencore.errors import UsageError
 from eigencore.interfaces import MinibatchOperator, Snapshot
 from eigencore.operators import FunctionOperator
-from eigencore_power.blocks import Block, RitzDecomposition
+from eigencore_power.blocks import Block
 from eigencore_power.minibatch_noise import NoisyMomentum, best_momentum, measure_noise
-from eigencore_power.momentum import damped_edge, damping_lower_bound, momentum_note, residuals_needed
+from eigencore_power.momentum import damped_edge, damping_lower_bound, momentum_note
 from eigencore_power.options import AccelPowerOptions
-from eigencore_power.subspace_iteration import Iterate, advance, ritz_pairs, snapshot, start, with_missed
+from eigencore_power.rayleigh_ritz import RitzDecomposition
+from eigencore_power.subspace_iteration import (
+    Iterate,
+    Step,
+    advance,
+    checked,
+    ritz_pairs,
+    snapshot,
+    start,
+    with_missed,
+)
 from eigencore_power.validation import check_state
 
 if TYPE_CHECKING:
@@ -91,14 +101,14 @@ def stochastic_power(
     and the noise.
 
     Raises:
-        UsageError: the operator has no minibatches, or the state comes from another solver or operator.
+        UsageError: the operator has no minibatches, or the state comes from full products.
     """
     data, k = with_minibatches(operator), request.k
-    at, momentum = initial_state(operator, request, state), EpochMomentum()
-    previous: Block | None = None
+    at, iterate = initial_state(operator, request, state)
+    momentum, previous = EpochMomentum(), None
     while True:
-        ritz = ritz_pairs(operator, at.block, previous, residuals_needed(k))
-        at = replace(at, bound=max(at.bound, damping_lower_bound(operator, ritz, k)))
+        iterate, ritz = ritz_pairs(operator, iterate, previous)
+        at = replace(at, iterate=iterate, bound=max(at.bound, damping_lower_bound(operator, ritz, k)))
         latest = snapshot(operator, request, ritz, at.iterate.scale, count=k, notes=momentum.notes, state=at)
         missed = yield latest
         steps = 1
@@ -108,17 +118,15 @@ def stochastic_power(
             missed = yield latest
         if missed is not None:
             iterate, previous = with_missed(operator, ritz, missed, at.iterate)
-            at = replace(at, iterate=iterate)
             continue
-        momentum = choose_momentum(request, options, ritz, at, steps)
-        iterate = at.iterate
-        del ritz, previous  # frees blocks before the next products
+        momentum, previous = choose_momentum(request, options, ritz, at, steps), at.block
+        del ritz  # frees blocks before the next products
         for _ in range(steps - 1):
             sample, at = draw_minibatch(data, request, options, at)
-            iterate = advance(minibatch_operator(sample, options, at), iterate, momentum.beta, request.seed)
+            applied = minibatch_operator(sample, options, at)
+            iterate = checked(operator, advance(applied, iterate, momentum.beta, request.seed))
             yield latest  # were a missed direction sent here, the core would find it again
         iterate = advance(operator, iterate, momentum.beta, request.seed)
-        at, previous = replace(at, iterate=iterate), at.block
 
 
 def with_minibatches(operator: LinearOperator) -> MinibatchOperator:
@@ -137,14 +145,16 @@ def with_minibatches(operator: LinearOperator) -> MinibatchOperator:
 
 def initial_state(
     operator: LinearOperator, request: Request, state: StochasticState | None
-) -> StochasticState:
-    """Returns a block with its full products: from the start block, or one step after the given state."""
+) -> tuple[StochasticState, Iterate | Step]:
+    """Returns a state with a block and its full products: from the start block, or a step after a state."""
     if state is None:
-        return StochasticState(start(operator, request, request.start))
-    check_state(operator, state, StochasticState)
+        iterate = start(operator, request, request.start)
+        return StochasticState(iterate), iterate
+    check_state(state, StochasticState)
     if state.block.width == request.k:
-        return replace(state, iterate=advance(operator, state.iterate, 0.0, request.seed))
-    return StochasticState(start(operator, request, state.block.X.T))
+        return state, advance(operator, state.iterate, 0.0, request.seed)
+    iterate = start(operator, request, state.block.X.T)
+    return StochasticState(iterate), iterate
 
 
 def epoch_steps(options: AccelPowerOptions, share: float) -> int:

@@ -15,18 +15,17 @@ from eigencore.interfaces import Snapshot
 from eigencore.request import Request
 from eigencore_power.blocks import (
     Block,
-    RitzDecomposition,
     combine,
     fill_with_random,
+    inverse_factor,
     multiply,
-    orthonormalise,
     outside,
-    part_outside,
-    rayleigh_ritz,
-    ritz_block,
+    qr,
+    require_finite,
     start_block,
 )
 from eigencore_power.converged import state_after, threshold_ratios
+from eigencore_power.rayleigh_ritz import RitzDecomposition, rayleigh_ritz, ritz_block
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -43,6 +42,7 @@ class Iterate:
         before: the previous block (b, n), orthonormal; None at the start.
         T: (b, b); T @ before is the previous block as it enters the recurrence, normalised like X.
         step: the number of steps so far.
+        kept: (r, b), orthonormal rows; kept @ X is what the last step has not lost in rank. None: all of X.
     """
 
     block: Block
@@ -50,6 +50,7 @@ class Iterate:
     before: Array | None
     T: Floats
     step: int = 0
+    kept: Floats | None = None
 
 
 def start(operator: LinearOperator, request: Request, given: Array | None) -> Iterate:
@@ -66,7 +67,40 @@ def at_rest(block: Block, scale: float, step: int = 0) -> Iterate:
     return Iterate(block, scale, None, np.zeros((block.width, block.width)), step)
 
 
-def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> Iterate:
+@dataclass(frozen=True)
+class Step:
+    """A new block with its products, before the rank of the step is known.
+
+    Attributes:
+        block: the new block X.
+        last: the iterate that the step began from.
+        factor: R (r, r) on the device, with W = R' X for the first r rows of X.
+    """
+
+    block: Block
+    last: Iterate
+    factor: Array
+
+    def iterate(self, operator: LinearOperator, factor: Floats) -> Iterate:
+        """Returns the new iterate.
+
+        Rows of X that W does not determine, because it has lost in rank, are arbitrary. They are replaced by
+        random vectors in the next step, so that the decision takes no transfer of its own.
+
+        Args:
+            operator: defines the precision.
+            factor: R on the host.
+        """
+        last, b, r = self.last, self.block.width, len(factor)
+        U, T = inverse_factor(factor, 10 * arrays.eps(operator))
+        T = np.pad(U.T @ T @ (np.eye(b) if last.kept is None else last.kept), ((0, b - r), (0, 0)))
+        if len(U) == r:
+            return Iterate(self.block, last.scale, last.block.X, T, last.step + 1)
+        kept = np.block([[U, np.zeros((len(U), b - r))], [np.zeros((b - r, r)), np.eye(b - r)]])
+        return Iterate(self.block, last.scale, last.block.X, T, last.step + 1, kept)
+
+
+def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> Step:
     """Makes one step: W = A X - beta X_before, then X = T W orthonormal; T normalises both blocks.
 
     Args:
@@ -75,18 +109,30 @@ def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> It
         beta: the momentum, in units of scale^2.
         seed: that of the random vectors, with no momentum term, in place of those that W has lost in rank.
     """
-    X, T = _step(operator, at, beta)
-    b, step = at.block.width, at.step + 1
-    T = np.pad(T, ((0, b - len(T)), (0, 0)))
-    X = fill_with_random(operator, X, b, arrays.generator(seed, "power step", step))
-    return Iterate(multiply(operator, X, at.scale)[0], at.scale, at.block.X, T, step)
+    X, factor = _next_block(operator, at, beta)
+    rng = arrays.generator(seed, "power step", at.step + 1)
+    X = fill_with_random(operator, X, at.block.width, rng)
+    return Step(multiply(operator, X, at.scale)[0], at, factor)
 
 
-def _step(operator: LinearOperator, at: Iterate, beta: float) -> tuple[Array, Floats]:
-    W = at.block.AX
+def _next_block(operator: LinearOperator, at: Iterate, beta: float) -> tuple[Array, Array]:
+    W, T = at.block.AX, at.T
+    if at.kept is not None:
+        W, T = arrays.from_host(at.kept, operator) @ W, at.kept @ T
     if beta and at.before is not None:
-        W = W - arrays.from_host(beta * at.T, operator) @ at.before
-    return orthonormalise(operator, W)
+        W = W - arrays.from_host(beta * T, operator) @ at.before
+    return qr(operator, W) if W.shape[0] else (W, W[:, :0])
+
+
+def checked(operator: LinearOperator, step: Step) -> Iterate:
+    """Returns the iterate of a step whose Ritz pairs are not needed.
+
+    Raises:
+        NotFiniteError: a product is not finite.
+    """
+    factor, size = arrays.to_host_at_once(step.factor, arrays.quick_norm(step.block.AX))
+    require_finite(arrays.safe_norm(float(size), step.block.AX))
+    return step.iterate(operator, factor)
 
 
 def with_missed(
@@ -103,7 +149,7 @@ def with_missed(
     b = at.block.width
     known = ritz_block(operator, ritz, slice(b))
     fresh, _ = multiply(operator, outside(operator, known.X, missed.T), at.scale)
-    joint = rayleigh_ritz(operator, (known, fresh), 0)
+    joint, _ = rayleigh_ritz(operator, (known, fresh))
     largest = ritz_block(operator, joint, slice(b))
     return at_rest(largest, at.scale, at.step + 1), ritz_block(operator, joint, slice(b, None))
 
@@ -112,15 +158,21 @@ def with_missed(
 
 
 def ritz_pairs(
-    operator: LinearOperator, block: Block, previous: Block | None, count: int
-) -> RitzDecomposition:
+    operator: LinearOperator, at: Step | Iterate, previous: Block | None
+) -> tuple[Iterate, RitzDecomposition]:
     """Applies Rayleigh-Ritz to a block and the previous one, whose products are both known.
 
     The span of x and A x contains both eigenvectors of a tie of l and -l, between which x itself alternates.
+
+    Returns:
+        The iterate, and the Ritz pairs.
+
+    Raises:
+        NotFiniteError: a product is not finite.
     """
-    if previous is None:
-        return rayleigh_ritz(operator, (block,), count)
-    return rayleigh_ritz(operator, (block, part_outside(operator, (block,), previous)), count)
+    also = (at.factor,) if isinstance(at, Step) else ()
+    ritz, factors = rayleigh_ritz(operator, (at.block,), previous, also)
+    return at.iterate(operator, *factors) if isinstance(at, Step) else at, ritz
 
 
 def snapshot(
@@ -135,7 +187,7 @@ def snapshot(
 ) -> Snapshot:
     """Returns the first `count` pairs as a Snapshot, in the operator's own units, with the given state."""
     done = count == request.k and bool(np.all(residual_ratios(operator, request, ritz)[:count] <= 1))
-    bases, rotation = [block.X for block in ritz.blocks], ritz.rotation[:count, :]
+    bases, rotation = ritz.bases, ritz.rotation[:count, :]
     return Snapshot(
         values=ritz.values[:count] * scale,
         residuals=ritz.residuals[:count] * scale,
@@ -147,6 +199,5 @@ def snapshot(
 
 
 def residual_ratios(operator: LinearOperator, request: Request, ritz: RitzDecomposition) -> Floats:
-    """Returns the known residuals, each divided by its threshold; a pair has converged at 1 or less."""
-    known = ritz.values[: len(ritz.residuals)]
-    return threshold_ratios(operator, request, known, ritz.residuals, abs(float(ritz.values[0])))
+    """Returns the residuals, each divided by its threshold; a pair has converged at 1 or less."""
+    return threshold_ratios(operator, request, ritz.values, ritz.residuals, abs(float(ritz.values[0])))

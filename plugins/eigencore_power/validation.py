@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 from eigencore.errors import OptionError, UsageError
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import LinearOperator
     from eigencore.request import Request
-    from eigencore.space import Array
     from eigencore_power.options import AccelPowerOptions
 
 
@@ -26,27 +24,16 @@ def check_end(request: Request, solver: str) -> None:
         )
 
 
-def check_state(operator: LinearOperator, state: Any, kind: type[Any]) -> None:
-    """Checks that a state comes from the same method and fits the operator.
+def check_state(state: Any, kind: type[Any]) -> None:
+    """Checks that a state comes from the same method.
 
     Raises:
-        UsageError: the state is not a `kind`, or its vectors have another length or data type.
+        UsageError: the state is not a `kind`.
     """
     if not isinstance(state, kind):
         raise UsageError(
-            f"the state is a {type(state).__name__}, from another solver or method; expected {kind.__name__}"
+            f"the state is a {type(state).__name__}, from another method; expected {kind.__name__}"
         )
-    check_vectors(operator, state.block.X.T)
-
-
-def check_vectors(operator: LinearOperator, V: Array) -> None:
-    """Checks that the vectors (n, b) of a state fit the operator.
-
-    Raises:
-        UsageError: they have another length or data type.
-    """
-    if V.shape[0] != operator.shape[0] or V.dtype != operator.dtype:
-        raise UsageError("this state comes from an operator of another size or data type")
 
 
 def check_effective(options: AccelPowerOptions) -> None:

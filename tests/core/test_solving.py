@@ -284,6 +284,20 @@ def test_advice_when_interrupted_resumes_from_the_state() -> None:
     assert np.allclose(again.values, EXACT[:5])
 
 
+@pytest.mark.parametrize("solver", ["lanczos", "deflated_power", "accel_power", "lobpcg"])
+@pytest.mark.parametrize("most", [25, 1000])
+def test_a_state_of_another_operator_is_refused_before_any_product(solver: str, most: int) -> None:
+    """Both the state of a solve that was stopped and that of one that has converged."""
+    state = solve(A, 3, solver=solver, certify="none", complete=None, max_matvecs=most).state
+    counted = counting(as_operator(A[:50, :50]))
+    for other in (counted, as_operator(A.astype(np.float32))):
+        with pytest.raises(
+            UsageError, match="this state comes from an operator of another size or data type"
+        ):
+            solve(other, 3, solver=solver, state=state)
+    assert counted.matvecs == 0
+
+
 def test_convergence_is_reported() -> None:
     result = solve(A, 5)
     assert result.status is Status.CONVERGED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,42 +13,16 @@ from eigencore.errors import Culprit, NotFiniteError, PluginError
 from eigencore.operators import FunctionOperator
 from eigencore.testing.libraries import Library
 from eigencore_krylov.lanczos import lanczos
+from kit.transfers import counted_transfers, diagonal_operator
 
 N = 600
 SPECTRUM = np.concatenate([[50.0, 41, -33, 20, 11, -9], np.linspace(-3, 3, N - 6)])
-DOORWAYS = ("to_host", "scalar", "norm", "safe_norm", "is_finite")
 LIBRARIES = [Library("numpy", "float64"), Library("torch", "float64"), Library("torch", "float32")]
 
 
 @pytest.fixture
 def transfers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the functions of `arrays` that have brought numbers to the host, one for each transfer."""
-    made: list[str] = []
-
-    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **keywords: Any) -> Any:
-            made.append(name)
-            return function(*given, **keywords)
-
-        return call
-
-    for name in ("to_host", "scalar"):  # the others call one of these for each transfer
-        monkeypatch.setattr(arrays, name, counted(name, getattr(arrays, name)))
-    return made
-
-
-def operator_of(
-    library: Library, at: list[int], transfers: list[str], scale: float = 1.0
-) -> FunctionOperator:
-    """A diagonal operator that notes how many transfers there were before each of its products."""
-    diagonal = library.array(scale * SPECTRUM)
-
-    def product(v: Any) -> Any:
-        at.append(len(transfers))
-        return diagonal * v
-
-    device = arrays.device_of(diagonal)
-    return FunctionOperator(product, N, xp=library.xp, dtype=library.dtype, device=device)
+    return counted_transfers(monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["to_host_at_once", "norm", "safe_norm", "is_finite"])
@@ -75,7 +48,7 @@ def test_one_transfer_per_product(
 ) -> None:
     at: list[int] = []
     tol = 1e-8 if library.precision == "float64" else 1e-5
-    operator = operator_of(library, at, transfers)
+    operator = diagonal_operator(library, SPECTRUM, at, transfers)
     result = solve(operator, **({"k": 3, "tol": tol, "certify": "none"} | options))
     assert result.converged.all()
     if "restarts" in name:
@@ -102,7 +75,7 @@ def test_the_certificate_takes_one_transfer_per_block_of_products(transfers: lis
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_extreme_scales_take_more_transfers_and_are_right(scale: float, transfers: list[str]) -> None:
     at: list[int] = []
-    operator = operator_of(Library("numpy", "float32"), at, transfers, scale)
+    operator = diagonal_operator(Library("numpy", "float32"), scale * SPECTRUM, at, transfers)
     result = solve(operator, 3, tol=1e-4)
     np.testing.assert_allclose(result.values, scale * SPECTRUM[:3], rtol=1e-3)
     assert np.mean(np.diff(at)) < 4
@@ -163,6 +136,6 @@ def test_products_are_tested_for_solvers_that_promise_nothing(transfers: list[st
         return lanczos(operator, request, SimpleNamespace(basis=20), state=state)
 
     at: list[int] = []
-    operator = operator_of(LIBRARIES[0], at, transfers)
+    operator = diagonal_operator(LIBRARIES[0], SPECTRUM, at, transfers)
     solve(operator, 3, solver=unregistered, complete=None, certify="none")
     assert statistics.median(np.diff(at)[4:]) == 2

@@ -1,4 +1,4 @@
-"""Blocks: orthonormal bases of deficient rank, accurate products, Rayleigh-Ritz on known spans."""
+"""Blocks: orthonormal bases of deficient rank, start blocks, scales, and combinations of rows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from eigencore import arrays
-from eigencore.request import Request
+from eigencore.errors import NotFiniteError
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
 from eigencore_power.blocks import (
+    combine,
     fill_with_random,
-    locally_optimal_update,
     multiply,
     orthonormalise,
-    part_outside,
-    rayleigh_ritz,
+    qr,
     start_block,
 )
 
@@ -47,6 +46,28 @@ def test_an_orthonormal_basis_has_the_rank_of_its_rows(library: Library, rank: i
 
 
 @LIBRARIES
+@pytest.mark.parametrize("rank", [0, 1, 4])
+def test_a_factorisation_is_orthonormal_whatever_the_rank(library: Library, rank: int) -> None:
+    mix = library.array(np.random.default_rng(1).standard_normal((4, 4)) * (np.arange(4) < rank))
+    W = mix @ rows(library, 4)
+    Q, R = qr(CASE.operator(library), W)
+    assert defect(Q) < 50 * library.eps
+    assert np.allclose(arrays.to_host(R.T @ Q), arrays.to_host(W), atol=200 * library.eps)
+
+
+@LIBRARIES
+def test_combinations_of_long_rows(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the rows are longer than a chunk, and not a multiple of one."""
+    Y = np.random.default_rng(2).standard_normal((3, 5))
+    parts = [rows(library, 2), rows(library, 3, seed=1)]
+    whole = np.concatenate([arrays.to_host(part) for part in parts])
+    for chunk in (7, 1 << 15):
+        monkeypatch.setattr(arrays, "CHUNK", chunk)
+        found = combine(CASE.operator(library), parts, Y)
+        assert np.allclose(arrays.to_host(found), Y @ whole, atol=100 * library.eps)
+
+
+@LIBRARIES
 def test_filling_keeps_the_given_rows_and_adds_orthonormal_ones(library: Library) -> None:
     operator = CASE.operator(library)
     Q, _ = orthonormalise(operator, rows(library, 3))
@@ -54,82 +75,6 @@ def test_filling_keeps_the_given_rows_and_adds_orthonormal_ones(library: Library
     assert whole.shape == (7, CASE.n)
     assert np.array_equal(arrays.to_host(whole[:3, :]), arrays.to_host(Q))
     assert defect(whole) < 50 * library.eps
-
-
-@LIBRARIES
-def test_the_part_outside_other_blocks_keeps_its_products(library: Library) -> None:
-    """The part of a block outside two others, of which it shares one direction with each."""
-    operator = CASE.operator(library)
-    X, _ = orthonormalise(operator, rows(library, 5))
-    first, scale = multiply(operator, X[:2, :])
-    second, _ = multiply(operator, X[2:4, :], scale)
-    shares = operator.xp.stack([X[0, :], X[3, :], X[1, :] + X[4, :]])
-    other, _ = multiply(operator, orthonormalise(operator, shares)[0], scale)
-    found = part_outside(operator, (first, second), other)
-    assert found.width == 1
-    assert abs(abs(float(found.X[0, :] @ X[4, :])) - 1) < 50 * library.eps
-    true = arrays.to_host(operator.matmat(found.X.T)).T / scale
-    assert np.allclose(arrays.to_host(found.AX), true, atol=200 * library.eps)
-
-
-@LIBRARIES
-def test_ritz_pairs_of_a_random_span(library: Library) -> None:
-    """Values, residuals, and singular values that bound the eigenvalues of their rank from below."""
-    operator = CASE.operator(library)
-    X, _ = orthonormalise(operator, rows(library, 7))
-    left, scale = multiply(operator, X[:4, :])
-    right, _ = multiply(operator, X[4:, :], scale)
-    ritz = rayleigh_ritz(operator, (left, right), 7)
-
-    V = ritz.rotation @ arrays.to_host(X)
-    AV = CASE.exact(library).matmat(V.T).T / scale
-    noise = 300 * library.eps * CASE.norm / scale
-    assert np.allclose(ritz.values, np.sum(V * AV, axis=1), atol=noise)
-    assert np.allclose(ritz.residuals, np.linalg.norm(AV - ritz.values[:, None] * V, axis=1), atol=noise)
-    assert np.all(np.diff(np.abs(ritz.values)) <= 0)
-    assert np.allclose(ritz.singular_values, np.linalg.svd(AV, compute_uv=False), atol=noise)
-    sizes = np.sort(np.abs(CASE.spectrum))[::-1][:7] / scale
-    assert np.all(ritz.singular_values <= sizes + noise)
-    assert np.all(np.abs(ritz.values) <= sizes + noise)
-
-
-@LIBRARIES
-def test_an_invariant_span_gives_eigenpairs(library: Library) -> None:
-    operator = CASE.operator(library)
-    vectors = [operator.from_eigenbasis(np.eye(CASE.n)[i]) for i in (0, 1, 4)]
-    block, scale = multiply(operator, operator.xp.stack(vectors))
-    ritz = rayleigh_ritz(operator, (block,), 3)
-    assert np.allclose(ritz.values * scale, [10, -9, -3], rtol=100 * library.eps)
-    assert np.max(ritz.residuals) < 300 * library.eps * CASE.norm / scale
-
-
-@LIBRARIES
-@pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
-def test_an_update_starts_with_the_requested_vectors_and_keeps_the_previous_ones(
-    library: Library, which: str
-) -> None:
-    """Also after a loss of orthonormality; without a second block, it is Rayleigh-Ritz alone."""
-    operator, leading = CASE.operator(library), Request(3, which)
-    X = arrays.to_host(orthonormalise(operator, rows(library, 8))[0])
-    skew = np.eye(8) + 1e-3 * np.random.default_rng(5).standard_normal((8, 8))
-    parts = [library.array(part) for part in np.split(skew @ X, [5])]
-    blocks = [multiply(operator, part, 8.0)[0] for part in parts]
-    values = np.linalg.eigvalsh(X @ CASE.exact(library).matmat(X.T)) / 8
-    kept = locally_optimal_update(operator, blocks, leading.order)
-    H = arrays.to_host(kept.X @ kept.AX.T)
-    assert kept.width == 6
-    assert defect(kept.X) < 100 * library.eps
-    assert np.allclose(np.diag(H)[:3], values[leading.order(values)], atol=300 * library.eps)
-    assert np.allclose(H[:3, :3], np.diag(np.diag(H)[:3]), atol=300 * library.eps)
-    true = arrays.to_host(operator.matmat(kept.X.T)).T / 8
-    assert np.allclose(arrays.to_host(kept.AX), true, atol=300 * library.eps)
-    previous = arrays.to_host(blocks[0].X)[:3]
-    assert np.allclose(
-        np.linalg.norm(arrays.to_host(kept.X) @ previous.T, axis=0),
-        np.linalg.norm(previous, axis=1),
-        rtol=1e-5,
-    )
-    assert locally_optimal_update(operator, blocks[:1], Request(5, which).order).width == 5
 
 
 @LIBRARIES
@@ -160,3 +105,24 @@ def test_the_scale_is_a_power_of_two_and_one_for_a_zero_operator() -> None:
         assert scale is None or found == scale
         assert np.log2(found) == round(np.log2(found))
         assert np.max(np.abs(block.AX)) < 100
+
+
+@LIBRARIES
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
+def test_the_scale_is_near_the_largest_norm_of_a_product(library: Library, factor: float) -> None:
+    """Also if the squares of the products overflow or vanish."""
+    operator = Case("scaled", factor * CASE.spectrum).operator(library)
+    block, scale = multiply(operator, orthonormalise(operator, rows(library, 3))[0])
+    longest = np.max(np.linalg.norm(arrays.to_host(block.AX), axis=1))
+    assert 0.7 < longest < 1.5
+    assert 0.01 * factor * CASE.norm < scale <= 2 * factor * CASE.norm
+
+
+@LIBRARIES
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_first_product_that_is_not_finite_is_refused(library: Library, bad: float) -> None:
+    spectrum = CASE.spectrum.copy()
+    spectrum[7] = bad
+    operator = Case("bad", spectrum, rotated=False).operator(library)
+    with np.errstate(invalid="ignore"), pytest.raises(NotFiniteError, match="a product is not finite"):
+        multiply(operator, rows(library, 2))

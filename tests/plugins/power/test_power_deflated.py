@@ -222,7 +222,7 @@ def test_invalid_requests_are_rejected_before_any_product(options: DeflatedPower
     state = state_of(next(deflated_power(CASE.operator(HOST), Request(4), other)))
     with pytest.raises(UsageError, match="finds LM only"):
         deflated_power(operator, Request(4, "LA"), options)
-    with pytest.raises(UsageError, match="from another solver or method; expected"):
+    with pytest.raises(UsageError, match="from another method; expected"):
         deflated_power(operator, Request(4), options, state=state)
     assert operator.products == 0
 

@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 from eigencore import arrays, solve
-from eigencore.errors import UsageError
 from eigencore.request import Request
 from eigencore.testing.gallery import Case, filled, hessian
 from eigencore.testing.libraries import Library, installed
 from eigencore_power import lobpcg as module
-from eigencore_power.accelerated import accel_power
 from eigencore_power.lobpcg import followed, lobpcg
-from eigencore_power.options import AccelPowerOptions
 from kit.power_recurrence import power_products
 from kit.solver_states import iteration_of, state_of
 
@@ -364,18 +361,6 @@ def test_a_state_can_be_used_for_another_number_of_pairs_and_another_end(
     assert answer.passed
     assert np.allclose(answer.last.values, expected, rtol=1e-5)
     assert np.allclose(resumed.values, expected, rtol=1e-5) or not resumed.complete
-
-
-def test_the_state_of_another_solver_is_rejected_before_any_product() -> None:
-    operator = CASE.operator(HOST)
-    foreign = state_of(next(accel_power(CASE.operator(HOST), Request(3), AccelPowerOptions())))
-    with pytest.raises(UsageError, match="expected LobpcgState"):
-        next(lobpcg(operator, Request(3, "LA"), None, state=foreign))
-    own = state_of(next(lobpcg(CASE.operator(HOST), Request(3, "LA"), None)))
-    shorter = Case("", np.ones(7)).operator(HOST)
-    with pytest.raises(UsageError, match="another size"):
-        next(lobpcg(shorter, Request(3, "LA"), None, state=own))
-    assert operator.products == shorter.products == 0
 
 
 def test_a_note_reports_the_memory() -> None:
