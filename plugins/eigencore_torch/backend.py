@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -23,10 +23,11 @@ from eigencore_torch.classifiers.classifier import TorchClassifier
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.kernels import Kernels, check_kernels
 from eigencore_torch.evaluation.modes import check_batch_norm, describe_mode, explain_mode
 from eigencore_torch.evaluation.precision import Precision
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
-from eigencore_torch.gradient_graph import memory_budget
+from eigencore_torch.gradient_graph import memory_budget, retain_freed_memory
 from eigencore_torch.hessian import HessianOperator
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import select
@@ -85,6 +86,13 @@ class TorchOptions:
         help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
         "as in training mode; everything else is in evaluation mode",
         when="set batch for the curvature of the training loss, as in studies of sharpness during training",
+    )
+    kernels: Kernels = option(
+        "auto",
+        help="kernels of float32 matrix products on x86 processors: plain, which are PyTorch's own; onednn; "
+        "or auto, which selects onednn if a trial finds it faster and large products are most of the work",
+        when="set plain if other threads use PyTorch during a solve: onednn applies to all threads, where it "
+        "slows down small products and makes torch.get_float32_matmul_precision() fail",
     )
 
 
@@ -147,7 +155,7 @@ class TorchBound:
         check_kind(kind, KINDS)
         layout = select(self._loss.model, params)
         memory = memory_budget(self._options.memory, self._device)
-        return HessianOperator(self._risk, layout, memory)
+        return HessianOperator(self._risk, layout, memory, self._options.kernels)
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
@@ -364,7 +372,8 @@ def bind(
         check_batch_norm(model, declared is not None, options.microbatch)
     placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
-    _retain_freed_memory()
+    check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
+    retain_freed_memory()
     return TorchBound(problem, placed, options)
 
 
@@ -380,15 +389,3 @@ def _declared_reduction(problem: Problem) -> Reduction | None:
     if problem.reduction == "infer":
         return None
     return Reduction("mean" if problem.reduction == "mean" else "sum")
-
-
-@cache
-def _retain_freed_memory() -> None:
-    """Makes the C library keep freed blocks of up to 32 MiB in the process, for the next batch.
-
-    glibc returns freed blocks of more than 128 KiB to the system and obtains them again page by page, which
-    took a tenth to a fifth of the time of a product with a small network. It raises that threshold to the
-    size of the largest block that is freed, and this is the largest size that it takes into account. Other
-    allocators are not affected.
-    """
-    torch.empty(2**25 - 2**13, dtype=torch.uint8)

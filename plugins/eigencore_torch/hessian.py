@@ -16,6 +16,7 @@ from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
+from eigencore_torch.evaluation.kernels import Kernels, ProductKernels
 from eigencore_torch.gradient_graph import GradientGraph, free_memory, graph_bytes
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
@@ -54,6 +55,7 @@ class HessianOperator:
         risk: the loss over all data.
         layout: the parameters that the Hessian is taken over.
         memory: the memory budget for kept graphs in bytes; 0 keeps none.
+        kernels: the kernels of matrix products.
 
     Example:
         import eigencore
@@ -68,8 +70,9 @@ class HessianOperator:
 
     xp = xp
 
-    def __init__(self, risk: Risk, layout: Layout, memory: int):
+    def __init__(self, risk: Risk, layout: Layout, memory: int, kernels: Kernels = "auto"):
         self._risk, self._layout = risk, layout
+        self._kernels = ProductKernels(kernels, layout.device, layout.dtype)
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
         self._kept: list[_KeptGraph] = []  # of the first terms
@@ -79,7 +82,12 @@ class HessianOperator:
         self._total_weight: float | None = None
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
         self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
-        self.notes: tuple[str, ...] = ()
+        self._memory_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done about a shortage of memory, and which kernels were used if not PyTorch's own."""
+        return (*self._memory_notes, *self._kernels.notes)
 
     def matvec(self, v: Tensor, /) -> Tensor:
         """H v (n,) for v (n,); raises the same errors as `matmat`."""
@@ -170,6 +178,8 @@ class HessianOperator:
                         return self._weighted_sum(V, graphs(), divisor)
                 except ProblemError as error:
                     if not is_out_of_memory(error):
+                        if self._kernels.give_up():
+                            continue
                         raise
                     release_memory(error, self.device)
                     if not self._use_less_memory():
@@ -180,9 +190,11 @@ class HessianOperator:
         out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
         for graph, weight, kept in graphs:
             total_weight += weight
-            for j in range(len(out)):
-                pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
-                self._layout.add(out[j], pieces, weight)
+            self._kernels.decide(graph.outputs)
+            with self._kernels.selected():
+                for j in range(len(out)):
+                    pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
+                    self._layout.add(out[j], pieces, weight)
         out /= divisor(total_weight)
         return out.T
 
@@ -196,7 +208,7 @@ class HessianOperator:
                 return False
             self._microbatch, self._total_weight = samples // 2, None
         split = f", and batches are split into at most {self._microbatch} samples" if self._microbatch else ""
-        self.notes = (
+        self._memory_notes = (
             f"the device ran out of memory: no gradient graphs are kept{split}; the operator is the same, "
             "but products take longer",
         )
@@ -252,7 +264,9 @@ class HessianOperator:
 
     def _graph(self, term: Term) -> GradientGraph:
         self._latest = term.index, sample_count(term.batch) or 0
-        return GradientGraph(self._risk.loss(term.batch, term.index), self._layout)
+        loss = self._risk.loss(term.batch, term.index)
+        with self._kernels.selected():
+            return GradientGraph(loss, self._layout)
 
     def _reserve_memory(self, term: Term) -> bool:
         """Whether this term's graph fits into the memory left, which is reduced by its estimated size.
