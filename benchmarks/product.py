@@ -6,7 +6,8 @@ CPU time in one process and thread; on a GPU, wall-clock time. In each round, ev
 product, immediately after a gradient over the same data and immediately before another one; its time is
 divided by the mean of the two. The median, lowest and highest ratio of the rounds are reported, and the
 relative error of each product compared with float64. All use PyTorch's plain attention kernel: the fused one
-has no second derivative, and only eigencore avoids it automatically.
+has no second derivative, and only eigencore avoids it automatically. Gradients and the other libraries use
+PyTorch's own kernels of matrix products, and eigencore those that `torch.kernels=auto` selects.
 
 Peers of benchmarks/peers.txt that are not installed are left out. Writes benchmarks/results/product.json, or
 product-gpu.json.

@@ -13,7 +13,7 @@ def eigen_backends() -> list[BackendEntry]:
             name="torch",
             summary="PyTorch: the Hessian of an nn.Module's loss, on CPU and CUDA",
             load="eigencore_torch.backend:bind",
-            options="eigencore_torch.backend:TorchOptions",
+            options="eigencore_torch.options:TorchOptions",
             checkpoints=True,
             extra="torch",
         )

@@ -29,12 +29,12 @@ class CurvatureOptions:
     weight_decay: float = option(
         0.0,
         low=0,
-        help="c: adds the Hessian c I of the penalty c/2 ||w||^2, which the weight decay of SGD stands for",
+        help="a number c: adds c I, the Hessian of the penalty c/2 ||w||^2 that SGD's weight decay stands for",
         when="set it to that of the optimizer, if the penalty is not part of the loss",
     )
     damping: float = option(
         0.0,
-        help="d: adds d I to the operator, after any scaling",
+        help="a number d: adds d I to the operator, after any scaling",
         when="set it for the matrix that a damped second-order method inverts",
     )
 

@@ -4,5 +4,6 @@
 - `module_state`: buffers and Python data of modules.
 - `modes`: evaluation mode, and where training mode differs.
 - `precision`: switches for TF32 and for sums in 16 bits.
+- `kernels`: the kernels of matrix products.
 - `double_backward`: kernels whose second derivative is missing or wrong.
 """

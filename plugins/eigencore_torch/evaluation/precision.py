@@ -50,7 +50,7 @@ def precise_products(device: torch.device, precision: Precision = "full") -> Ite
 
 
 def _is_full_on_host() -> bool:
-    if _has_tree():
+    if has_tree():
         return all(
             _get(setting) in ("none", "ieee") for setting in _MATMULS + _OTHERS if setting[0] == "mkldnn"
         )
@@ -59,7 +59,7 @@ def _is_full_on_host() -> bool:
 
 @contextmanager
 def _float32_products(precision: Precision) -> Iterator[None]:
-    with _tree(precision) if _has_tree() else _older_switches(precision):
+    with _tree(precision) if has_tree() else _older_switches(precision):
         yield
 
 
@@ -84,21 +84,21 @@ def _tree(precision: Precision) -> Iterator[None]:
     would set them, too. It is left alone, so that it can't be read meanwhile.
     """
     wanted = {"cuda": "tf32" if precision == "tf32" else "ieee", "mkldnn": "ieee"}
-    before = {setting: _own_value(setting) for setting in _LIBRARIES + _MATMULS}
+    before = {setting: own_value(setting) for setting in _LIBRARIES + _MATMULS}
     older = None
     try:
-        _set({setting: wanted[setting[0]] for setting in _LIBRARIES})
+        assign({setting: wanted[setting[0]] for setting in _LIBRARIES})
         before |= {setting: value for setting in _OTHERS if (value := _get(setting)) != wanted[setting[0]]}
         # The older switch can be read while no matrix product has a reduced precision.
-        _set(dict.fromkeys(_MATMULS, "ieee"))
+        assign(dict.fromkeys(_MATMULS, "ieee"))
         older = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(_OLDER[precision])
-        _set({setting: wanted[setting[0]] for setting in before})
+        assign({setting: wanted[setting[0]] for setting in before})
         yield
     finally:
         if older is not None:
             torch.set_float32_matmul_precision(older)
-        _set(before)
+        assign(before)
 
 
 @contextmanager
@@ -107,18 +107,18 @@ def _wide_sums() -> Iterator[None]:
     before = {name: getattr(matmul, name) for name in _SUMS if hasattr(matmul, name)}
     split = {name: getattr(matmul, f"{name}_split_k", None) for name in before}
 
-    def assign(values: dict[str, bool]) -> None:
+    def restore(values: dict[str, bool]) -> None:
         for name, value in values.items():
             setattr(matmul, name, value if split[name] is None else (value, split[name]))
 
     try:
-        assign(dict.fromkeys(before, False))
+        restore(dict.fromkeys(before, False))
         yield
     finally:
-        assign(before)
+        restore(before)
 
 
-def _has_tree() -> bool:
+def has_tree() -> bool:
     return hasattr(torch._C, "_get_fp32_precision_getter")
 
 
@@ -128,12 +128,12 @@ def _get(setting: _Setting) -> str:
     return value
 
 
-def _set(values: dict[_Setting, str]) -> None:
+def assign(values: dict[_Setting, str]) -> None:
     for setting, value in values.items():
         torch._C._set_fp32_precision_setter(*setting, value)
 
 
-def _own_value(setting: _Setting) -> str:
+def own_value(setting: _Setting) -> str:
     """The value of a setting of the tree itself: "none" if it follows the one above it.
 
     PyTorch returns only effective values, so the setting above is changed for a moment.
@@ -142,8 +142,8 @@ def _own_value(setting: _Setting) -> str:
     if setting == _ALL or now == "none":
         return now
     above = _ALL if setting[1] == "all" else (setting[0], "all")
-    before = _own_value(above)
-    _set({above: "ieee" if now != "ieee" else "tf32"})
+    before = own_value(above)
+    assign({above: "ieee" if now != "ieee" else "tf32"})
     follows = _get(setting) != now
-    _set({above: before})
+    assign({above: before})
     return "none" if follows else now

@@ -1,7 +1,7 @@
 """What kinds of operator on PyTorch are made of, for this package and for others that add a kind.
 
 The implementation of a kind is a function (bound, layout, options) -> LinearOperator; see
-`eigencore.interfaces.Kind`. `bound` is an `eigencore_torch.backend.TorchBound`: `bound.risk` has the terms of
+`eigencore.interfaces.Kind`. `bound` is an `eigencore_torch.bound.TorchBound`: `bound.risk` has the terms of
 the loss over all data, each with its weight; `bound.memory` is the number of bytes for kept graphs, and
 `bound.problem` the Problem. `layout` has the selected parameters and their positions in a vector. A kind that
 is a sum over the terms is a RiskOperator, which keeps graphs, splits batches when memory runs out, draws
@@ -19,14 +19,12 @@ Example:
             def product(self, v, *, keep):
                 return super().product(0.5 * v, keep=keep)
 
-        risk = bound.risk
-        return RiskOperator(
-            risk,
-            layout,
-            bound.memory,
-            lambda term: Half(risk.loss(term.batch, term.index), layout),
-            CurvatureOptions(),
-        )
+        def graph(term, passes):
+            loss = bound.risk.loss(term.batch, term.index)
+            with passes():
+                return Half(loss, layout)
+
+        return RiskOperator(bound, layout, graph, CurvatureOptions())
 """
 
 from eigencore.problems.sharing import CurvatureOptions as CurvatureOptions
@@ -36,6 +34,7 @@ from eigencore_torch.kinds.output_graph import OutputLoss as OutputLoss
 from eigencore_torch.kinds.output_graph import OutputMatrix as OutputMatrix
 from eigencore_torch.kinds.output_graph import output_graphs as output_graphs
 from eigencore_torch.kinds.risk_operator import RiskOperator as RiskOperator
+from eigencore_torch.kinds.term_graph import Passes as Passes
 from eigencore_torch.kinds.term_graph import TermGraph as TermGraph
 from eigencore_torch.models.params import Layout as Layout
 from eigencore_torch.risk import Risk as Risk

@@ -23,7 +23,7 @@ from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.models.params import Layout
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
     from eigencore_torch.reductions.reduction import Reduction
 
 
@@ -53,7 +53,7 @@ def empirical_fisher(bound: TorchBound, layout: Layout, options: CurvatureOption
         return multiply
 
     graphs = output_graphs(risk, layout, matrix, "empirical_fisher")
-    return RiskOperator(risk, layout, bound.memory, graphs, options)
+    return RiskOperator(bound, layout, graphs, options)
 
 
 def weights_of_samples(loss: OutputLoss, function: object, reduction: Reduction, kind: str) -> Tensor:

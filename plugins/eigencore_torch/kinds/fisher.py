@@ -26,7 +26,7 @@ from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.models.params import Layout
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
 
 EXPECTED = "torch.nn.CrossEntropyLoss, BCEWithLogitsLoss without pos_weight, or MSELoss"
 
@@ -87,7 +87,7 @@ def fisher(bound: TorchBound, layout: Layout, options: FisherOptions) -> RiskOpe
         return sampled
 
     graphs = output_graphs(bound.risk, layout, matrix, "fisher")
-    return RiskOperator(bound.risk, layout, bound.memory, graphs, options)
+    return RiskOperator(bound, layout, graphs, options)
 
 
 def single_output(loss: OutputLoss, kind: str) -> Tensor:

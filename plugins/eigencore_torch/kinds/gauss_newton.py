@@ -18,7 +18,7 @@ from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.models.params import Layout
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
 
 
 def ggn(
@@ -33,7 +33,7 @@ def ggn(
         ProblemError: in a product, the loss depends on the weights other than through the model's outputs.
     """
     graphs = output_graphs(bound.risk, layout, hessian_in_outputs, "ggn")
-    return RiskOperator(bound.risk, layout, bound.memory, graphs, options, scale)
+    return RiskOperator(bound, layout, graphs, options, scale)
 
 
 def hessian_in_outputs(loss: OutputLoss) -> OutputMatrix:

@@ -9,10 +9,12 @@ from torch import Tensor
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.gradient_graph import GradientGraph
 from eigencore_torch.kinds.risk_operator import RiskOperator
+from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
+from eigencore_torch.risk import Term
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
 
 
 def hessian(
@@ -23,12 +25,10 @@ def hessian(
     Args:
         scale: the diagonal (n,) of D, for D H D; None: the identity.
     """
-    risk = bound.risk
-    return RiskOperator(
-        risk,
-        layout,
-        bound.memory,
-        lambda term: GradientGraph(risk.loss(term.batch, term.index), layout),
-        options,
-        scale,
-    )
+
+    def graph(term: Term, passes: Passes) -> GradientGraph:
+        loss = bound.risk.loss(term.batch, term.index)
+        with passes():
+            return GradientGraph(loss, layout)
+
+    return RiskOperator(bound, layout, graph, options, scale)

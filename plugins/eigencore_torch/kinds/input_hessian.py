@@ -27,7 +27,7 @@ from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import explain_errors, second_derivative_hint
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
 
 KIND = "input_hessian"
 

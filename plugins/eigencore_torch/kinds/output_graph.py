@@ -12,12 +12,14 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.utils import _pytree as pytree
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import CALLS
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.classifiers.outputs import logits_in
+from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
 
@@ -59,6 +61,11 @@ class OutputGraph:
             )
         active = [(i, g) for i, g in enumerate(pulled) if g is not None and g.requires_grad]
         self._active, self._pulled = [i for i, _ in active], [g for _, g in active]
+
+    @property
+    def outputs(self) -> list[Node | None]:
+        """The nodes that computed J'u, from which all others are reached."""
+        return [pulled.grad_fn for pulled in self._pulled]
 
     def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
         """J'CJ v for the flat vector v (n,), one piece per parameter; None stands for zeros."""
@@ -104,7 +111,7 @@ class OutputGraph:
 
 def output_graphs(
     risk: Risk, layout: Layout, matrix: Callable[[OutputLoss], OutputMatrix], kind: str
-) -> Callable[[Term], OutputGraph]:
+) -> Callable[[Term, Passes], OutputGraph]:
     """A function that makes the graph of a term, for `RiskOperator`.
 
     The first time, it checks that the loss depends on the weights through the outputs alone: J'CJ has no part
@@ -118,13 +125,14 @@ def output_graphs(
     """
     checked = False
 
-    def make(term: Term) -> OutputGraph:
+    def make(term: Term, passes: Passes) -> OutputGraph:
         nonlocal checked
         loss = evaluate(risk.loss, term, kind)
-        if not checked:
-            _check_boundary(loss, layout, kind)
-            checked = True
-        return OutputGraph(loss, layout, matrix(loss))
+        with passes():
+            if not checked:
+                _check_boundary(loss, layout, kind)
+                checked = True
+            return OutputGraph(loss, layout, matrix(loss))
 
     return make
 

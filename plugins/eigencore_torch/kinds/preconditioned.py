@@ -21,7 +21,7 @@ from eigencore_torch.models.params import Layout
 from eigencore_torch.models.wrappers import unwrapped
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
 
 
 @dataclass(frozen=True)

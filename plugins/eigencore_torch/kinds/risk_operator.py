@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import array_api_compat.torch as xp
 import torch
@@ -16,10 +16,11 @@ from eigencore.interfaces import LinearOperator
 from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
+from eigencore_torch.evaluation.kernels import ProductKernels
 from eigencore_torch.gradient_graph import free_memory, graph_bytes
-from eigencore_torch.kinds.term_graph import TermGraph
+from eigencore_torch.kinds.term_graph import Passes, TermGraph
 from eigencore_torch.models.params import Layout
-from eigencore_torch.risk import Risk, Term
+from eigencore_torch.risk import Term
 from eigencore_torch.user_errors import (
     explain_errors,
     is_out_of_memory,
@@ -28,6 +29,9 @@ from eigencore_torch.user_errors import (
 )
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from eigencore_torch.bound import TorchBound
 
 # Graphs with their weights in the sum, and whether each is used again afterwards.
 _WeightedGraphs: TypeAlias = Iterator[tuple[TermGraph, float, bool]]
@@ -71,10 +75,10 @@ class RiskOperator(WeightOperator):
     then with batches split into ever smaller parts, down to single samples. `notes` then says so.
 
     Args:
-        risk: the loss over all data.
+        bound: the problem, with the loss over all data, the memory for kept graphs, and the kernels to use.
         layout: the parameters that the operator is over.
-        memory: the memory budget for kept graphs in bytes; 0 keeps none.
-        graph: makes the graph of a term, inside a session of the risk.
+        graph: makes the graph of a term, inside a session of the risk. Its second argument returns a context
+            for the backward passes that this takes.
         options: what is added to the sum.
         scale: the diagonal (n,) of D; None for the identity.
 
@@ -89,13 +93,13 @@ class RiskOperator(WeightOperator):
         problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
         bound = eigencore.bind(problem, backend="torch")
         layout = bound.select("weight")
-        hessian = RiskOperator(
-            bound.risk,
-            layout,
-            bound.memory,
-            lambda term: GradientGraph(bound.risk.loss(term.batch, term.index), layout),
-            CurvatureOptions(),
-        )
+
+        def graph(term, passes):
+            loss = bound.risk.loss(term.batch, term.index)
+            with passes():
+                return GradientGraph(loss, layout)
+
+        hessian = RiskOperator(bound, layout, graph, CurvatureOptions())
         product = hessian.matvec(torch.ones(12))
     """
 
@@ -103,25 +107,30 @@ class RiskOperator(WeightOperator):
 
     def __init__(
         self,
-        risk: Risk,
+        bound: TorchBound,
         layout: Layout,
-        memory: int,
-        graph: Callable[[Term], TermGraph],
+        graph: Callable[[Term, Passes], TermGraph],
         options: CurvatureOptions,
         scale: Tensor | None = None,
     ):
-        self._risk, self._layout, self._graph_of = risk, layout, graph
+        self._risk, self._layout, self._graph_of = bound.risk, layout, graph
         self._options, self._scale = options, scale
+        self._kernels = ProductKernels(bound.kernels, layout.device, layout.dtype)
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
         self._kept: list[_KeptGraph] = []  # of the first terms
         self._all_kept = False
-        self._budget = self._memory_left = float(memory)  # at 0 no more graphs are kept
+        self._budget = self._memory_left = float(bound.memory)  # at 0 no more graphs are kept
         self._bytes_per_sample: float | None = None
         self._total_weight: float | None = None
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
         self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
-        self.notes: tuple[str, ...] = ()
+        self._memory_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done about a shortage of memory, and which kernels were used if not PyTorch's own."""
+        return (*self._memory_notes, *self._kernels.notes)
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -235,6 +244,8 @@ class RiskOperator(WeightOperator):
                         return compute()
                 except ProblemError as error:
                     if not is_out_of_memory(error):
+                        if self._kernels.give_up():
+                            continue
                         raise
                     release_memory(error, self.device)
                     if not self._use_less_memory():
@@ -252,9 +263,11 @@ class RiskOperator(WeightOperator):
         out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
         for graph, weight, kept in graphs:
             total_weight += weight
-            for j in range(len(out)):
-                pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
-                self._layout.add(out[j], pieces, weight)
+            self._kernels.decide(graph.outputs)
+            with self._kernels.selected():
+                for j in range(len(out)):
+                    pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
+                    self._layout.add(out[j], pieces, weight)
         out /= divisor(total_weight)
         return out.T
 
@@ -282,14 +295,16 @@ class RiskOperator(WeightOperator):
         total_weight = 0.0
         for graph, weight, kept in graphs:
             total_weight += weight
-            for b, j in columns:
-                pieces = dict(zip(blocks[b].positions, blocks[b].layout.split(inner[b][:, j]), strict=True))
-                keep = kept or (b, j) != columns[-1]
-                blocks[b].layout.add(sums[b][j], graph.block_product(pieces, keep=keep), weight)
-        found = [sum_.T / divisor(total_weight) for sum_ in sums]
+            self._kernels.decide(graph.outputs)
+            with self._kernels.selected():
+                for b, j in columns:
+                    layout = blocks[b].layout
+                    pieces = dict(zip(blocks[b].positions, layout.split(inner[b][:, j]), strict=True))
+                    keep = kept or (b, j) != columns[-1]
+                    layout.add(sums[b][j], graph.block_product(pieces, keep=keep), weight)
         return [
-            self._regularised(block.V, block.scale, product)
-            for block, product in zip(blocks, found, strict=True)
+            self._regularised(block.V, block.scale, sum_.T / divisor(total_weight))
+            for block, sum_ in zip(blocks, sums, strict=True)
         ]
 
     def _use_less_memory(self) -> bool:
@@ -302,7 +317,7 @@ class RiskOperator(WeightOperator):
                 return False
             self._microbatch, self._total_weight = samples // 2, None
         split = f", and batches are split into at most {self._microbatch} samples" if self._microbatch else ""
-        self.notes = (
+        self._memory_notes = (
             f"the device ran out of memory: no gradient graphs are kept{split}; the operator is the same, "
             "but products take longer",
         )
@@ -310,8 +325,7 @@ class RiskOperator(WeightOperator):
 
     def _drop_graphs(self) -> None:
         """Drops the kept graphs, and keeps none any more."""
-        self._kept.clear()
-        self._all_kept, self._memory_left = False, 0.0
+        self._kept, self._all_kept, self._memory_left = [], False, 0.0
 
     def _out_of_memory(self, error: ProblemError) -> ProblemError:
         index, samples = self._latest
@@ -358,7 +372,7 @@ class RiskOperator(WeightOperator):
 
     def _graph(self, term: Term) -> TermGraph:
         self._latest = term.index, sample_count(term.batch) or 0
-        return self._graph_of(term)
+        return self._graph_of(term, self._kernels.selected)
 
     def _reserve_memory(self, term: Term) -> bool:
         """Whether this term's graph fits into the memory left, which is reduced by its estimated size.

@@ -20,7 +20,7 @@ from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.models.params import Layout
 
 if TYPE_CHECKING:
-    from eigencore_torch.backend import TorchBound
+    from eigencore_torch.bound import TorchBound
 
 CURVATURES = {"hessian": hessian, "ggn": ggn}
 

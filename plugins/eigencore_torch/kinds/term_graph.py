@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
+from torch.autograd.graph import Node
+
+# Returns a context that encloses the backward passes of a graph, in which other kernels may be selected.
+Passes: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 class TermGraph(Protocol):
     """The autograd graph of a term of the risk, with which its matrix is multiplied."""
+
+    @property
+    def outputs(self) -> Sequence[Node | None]:
+        """The last nodes of the graph, from which all others are reached: their shapes select kernels."""
 
     def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
         """The matrix of the term's batch loss times the flat vector v (n,).

@@ -29,7 +29,7 @@ EXAMPLES = list(examples())
 def test_there_are_examples():
     assert {
         "backend.bind",
-        "backend.TorchBound",
+        "bound.TorchBound",
         "classifier.TorchClassifier",
         "risk_operator.RiskOperator",
     } <= {example.id for example in EXAMPLES}

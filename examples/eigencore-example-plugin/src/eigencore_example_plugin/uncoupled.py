@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from eigencore_torch.backend import TorchBound
-from eigencore_torch.kinds import CurvatureOptions, GradientGraph, Layout, RiskOperator
+from eigencore_torch.bound import TorchBound
+from eigencore_torch.kinds import CurvatureOptions, GradientGraph, Layout, Passes, RiskOperator, Term
 
 
 class UncoupledGraph(GradientGraph):
@@ -28,11 +28,10 @@ class UncoupledGraph(GradientGraph):
 
 def uncoupled(bound: TorchBound, layout: Layout, options: CurvatureOptions) -> RiskOperator:
     """The Hessian without the blocks that couple two parameters; see `eigencore.interfaces.Kind`."""
-    risk = bound.risk
-    return RiskOperator(
-        risk,
-        layout,
-        bound.memory,
-        lambda term: UncoupledGraph(risk.loss(term.batch, term.index), layout),
-        options,
-    )
+
+    def graph(term: Term, passes: Passes) -> UncoupledGraph:
+        loss = bound.risk.loss(term.batch, term.index)
+        with passes():
+            return UncoupledGraph(loss, layout)
+
+    return RiskOperator(bound, layout, graph, options)

@@ -1,0 +1,300 @@
+"""A problem bound to PyTorch: its operators, loss, classifier, curvature of samples, and layout."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigencore.entries import Capability
+from eigencore.errors import CapabilityError, EigencoreError, UsageError
+from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
+from eigencore.problems.sharing import check_reduction, operator_of_kind
+from eigencore_torch.checks.probe import probe
+from eigencore_torch.checks.problem_checks import check_problem
+from eigencore_torch.classifiers.classification import Classification, find_classification
+from eigencore_torch.classifiers.classifier import TorchClassifier
+from eigencore_torch.data.batch_tensors import Batch
+from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.kernels import Kernels
+from eigencore_torch.evaluation.modes import describe_mode, explain_mode
+from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.gradient_graph import memory_budget
+from eigencore_torch.models.number_types import computing_type
+from eigencore_torch.models.params import Layout, select
+from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
+from eigencore_torch.options import TorchOptions
+from eigencore_torch.reductions.reduction import Reduction
+from eigencore_torch.reductions.reduction_inference import ReductionInference
+from eigencore_torch.risk import Risk
+from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
+
+
+class TorchBound:
+    """A problem bound to PyTorch, at the weights that its model or checkpoint had at the time of binding.
+
+    Kinds of operator are made from `risk`, `memory`, `problem` and `select` (see `eigencore_torch.kinds`).
+
+    Example:
+        import eigencore
+        import torch
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        bound = eigencore.bind(problem, backend="torch")
+        hessian = bound.operator(params="weight")
+        direction = torch.ones(hessian.shape[0])
+        loss = bound.loss(0.1 * direction, params="weight")
+    """
+
+    def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
+        self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
+        self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
+        self._setting = Setting(self._device, options.precision, options.batch_norm)
+        self._mode = self._setting.description
+        self._batches = Batches(problem.data, self._device, placed.dtype)
+        self._weights = WeightFingerprint(placed.loss.named_modules)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this problem offers; the first call reads the first batch of its samples."""
+        always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
+        outcome = self._classification
+        return always | outcome.capabilities if isinstance(outcome, Classification) else always
+
+    precisions = tuple(DTYPES)
+
+    @property
+    def description(self) -> str:
+        """The version of PyTorch, the device, the data type, the origin of the weights, and the mode.
+
+        Once there is an operator, also whether the weights of the batches were measured.
+        """
+        version = ".".join(torch.__version__.split(".")[:2])
+        rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
+        place = f"torch {version} {self._device} {dtype}{rounding}"
+        return ", ".join(filter(None, (place, self._placed.note, self._mode, self._reduction_note)))
+
+    def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
+        """The operator (n, n) of the loss over all data, over n trainable weights, such as its Hessian.
+
+        Args:
+            kind: "hessian", or another one of the kinds that `eigen kinds` lists for this backend.
+            params: patterns of parameter names, as in `interfaces.Bound`; None selects all trainable
+                parameters.
+            **options: options of the kind.
+
+        Raises:
+            UnknownNameError: the kind or the parameter is unknown.
+            ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
+                failed, such as that of the derivatives; the checks run at the first call only.
+        """
+        return operator_of_kind(self, "torch", kind, params, self.select, options)
+
+    def select(self, params: Params = None) -> Layout:
+        """The selected parameters, and their positions in the vectors of an operator."""
+        return select(self._loss.model, params)
+
+    @property
+    def kernels(self) -> Kernels:
+        """The option `kernels`."""
+        return self._options.kernels
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the graphs of an operator which are kept for later products may take."""
+        return memory_budget(self._options.memory, self._device)
+
+    def classifier(self, dtype: str | None = None) -> TorchClassifier:
+        """The network as a classifier, with samples from the validation data, or else from the data.
+
+        Args:
+            dtype: "float32" or "float64" for a copy of that type; None for the type of the operator.
+
+        Raises:
+            CapabilityError: the problem is not a classification with floating-point inputs; the message says
+                why.
+            UsageError: the data type is unknown.
+            ProblemError: the weights changed, the model can't be copied, or the bounds do not fit the inputs.
+        """
+        classification = self._require_classification()
+        model = self._model_in(dtype)
+        weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
+        return TorchClassifier(
+            model, classification, self._samples(model), self.problem.bounds, weights, self._setting
+        )
+
+    def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
+        """The loss over all data at weights + direction (n,).
+
+        Args:
+            params: patterns of the parameters that the direction is over; None: all trainable parameters.
+
+        Raises:
+            UnknownNameError, UsageError: no parameter matches, or the direction is not a vector over them.
+            ProblemError: a check failed (at the first call only), or the loss failed.
+        """
+        shift: AbstractContextManager[None] = nullcontext()
+        if direction is not None:
+            shift = shifted_weights(select(self._loss.model, params), direction)
+        risk = self.risk
+        with risk.session(), shift:
+            return risk.value()
+
+    def sample_curvature(
+        self,
+        objective: Objective,
+        direction: Tensor,
+        x: Tensor,
+        y: Tensor,
+        params: Params = None,
+        dtype: str | None = None,
+    ) -> Tensor:
+        """v'H_s v (b,) for each sample s: the curvature of its objective along the direction v (n,).
+
+        H_s is the Hessian of the sample's objective with respect to the weights.
+
+        Args:
+            x: inputs (b, d) of any floating-point type.
+            y: labels (b,).
+            params: patterns of the parameters that the direction is over; None: all trainable parameters.
+            dtype: "float32" or "float64" to compute in that type; None: in the type of the operator.
+
+        Raises:
+            CapabilityError: the problem is not a classification.
+            UnknownNameError, UsageError: no parameter matches, or a shape is wrong.
+            ProblemError: the weights changed, or the model failed.
+        """
+        classification = self._require_classification()
+        if not classification.is_rows(x) or y.shape != x.shape[:1]:
+            raise UsageError(
+                f"samples are {describe((x, y))}; expected inputs (b, {classification.d}) and labels (b,)"
+            )
+        model = self._model_in(dtype)
+        inputs = x.detach().to(self._device, computing_type(model)).reshape(-1, *classification.shape)
+        with (
+            preserve_state([model, *self._loss.modules[1:]], self._setting, None),
+            explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
+        ):
+            return sample_curvature(
+                model,
+                select(model, params),
+                objective,
+                direction,
+                inputs,
+                y.to(self._device),
+                logits=classification.logits,
+                samples_per_pass=self._options.microbatch or SAMPLES_PER_PASS,
+            )
+
+    def layout(self, params: Params = None) -> tuple[Parameter, ...]:
+        """Each selected parameter with its slice of a direction (n,) and the norm of its weights."""
+        layout = select(self._loss.model, params)
+        norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
+        return tuple(map(Parameter, layout.names, layout.slices, norms))
+
+    def _model_in(self, dtype: str | None) -> nn.Module:
+        """The model, or a copy of it if another data type is requested."""
+        with preserve_state([], self._setting, None, check=self._weights.check_unchanged):
+            return place(self._loss, None, dtype, None).loss.model
+
+    def _require_classification(self) -> Classification:
+        outcome = self._classification
+        if isinstance(outcome, Classification):
+            return outcome
+        raise CapabilityError(f"this problem offers no classifier: {outcome.message}", hint=outcome.hint)
+
+    @cached_property
+    def _classification(self) -> Classification | EigencoreError:
+        """The kind of classification that the problem is, or the error that says why it is not one."""
+        if self._options.batch_norm == "batch":
+            return CapabilityError(
+                "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
+                hint="Set torch.batch_norm=running, or leave out what needs a classifier: --analyses none.",
+            )
+        try:
+            with explain_errors("reading the samples failed"):
+                samples = self._samples(self._loss.model)
+                with preserve_state(self._loss.modules, self._setting, samples.data):
+                    return find_classification(self._loss, samples)
+        except EigencoreError as error:
+            return error
+
+    def _samples(self, model: nn.Module) -> Batches:
+        name = "data" if self.problem.validation is None else "validation"
+        return Batches(getattr(self.problem, name), self._device, computing_type(model), name)
+
+    @property
+    def _reduction_note(self) -> str:
+        risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
+        return "" if risk is None else risk.reduction.note
+
+    @cached_property
+    def risk(self) -> Risk:
+        """The loss over all data, as a sum over the batches; the problem is checked at the first use.
+
+        Raises:
+            ProblemError: a check failed.
+        """
+        data, unchanged = self._batches.data, self._weights.check_unchanged
+        with (
+            preserve_state(self._loss.modules, self._setting, data, check=unchanged),
+            explain_mode(self._loss, self._batches, self._setting),
+        ):
+            reduction = self._checked_reduction()
+        return Risk(
+            self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
+        )
+
+    def _checked_reduction(self) -> Reduction:
+        """The reduction, after the problem has been checked if the option `check` is on."""
+        declared, microbatch = declared_reduction(self.problem), self._options.microbatch
+        inference = ReductionInference(self._loss, declared, microbatch)
+        if self._options.check:
+            if declared is not None and microbatch is not None:
+                microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
+            with trainable(self._placed.original_parameters):
+                check_problem(
+                    self._loss,
+                    self._batches,
+                    microbatch=microbatch,
+                    batch_weight=None if declared is None else declared.batch_weight,
+                    observe=inference.observe if declared is None or microbatch is not None else None,
+                    inspect_first=self._inspect_first,
+                    original_parameters=self._placed.original_parameters,
+                )
+        elif declared is None:
+            self._observe_few_batches(inference, microbatch)
+        return declared or inference.result(complete=self._options.check)
+
+    def _inspect_first(self, batch: Batch, index: int, value: Tensor) -> None:
+        self._mode = describe_mode(self._loss, batch, value, self._setting)
+        # Before the reduction is inferred, which takes the gradients to be those of the loss.
+        probe(self._loss, batch, index, self._setting)
+
+    def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
+        for index, batch in enumerate(self._batches):
+            for part in split_batch(batch, index, microbatch):
+                inference.observe(part, index)
+                if inference.rule is not None:
+                    return
+
+
+def declared_reduction(problem: Problem) -> Reduction | None:
+    """The reduction that the problem declares; None if it has to be inferred."""
+    check_reduction(problem.reduction)
+    if problem.weight is not None:
+        if problem.reduction == "sum":
+            raise UsageError(
+                "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs no weights."
+            )
+        return Reduction("mean", problem.weight)
+    if problem.reduction == "infer":
+        return None
+    return Reduction("mean" if problem.reduction == "mean" else "sum")

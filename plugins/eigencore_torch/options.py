@@ -1,0 +1,64 @@
+"""The options of the PyTorch backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from eigencore.options import option
+from eigencore_torch.evaluation.kernels import Kernels
+from eigencore_torch.evaluation.precision import Precision
+
+
+@dataclass(frozen=True)
+class TorchOptions:
+    """The options of the PyTorch backend.
+
+    Example:
+        import eigencore
+        import torch
+
+        model = torch.nn.Linear(4, 3)
+        data = [(torch.randn(8, 4), torch.randint(3, (8,)))]
+        problem = eigencore.Problem(model=model, data=data, loss=torch.nn.CrossEntropyLoss())
+        bound = eigencore.bind(problem, backend="torch", microbatch=4, memory="1GiB")
+    """
+
+    check: bool = option(
+        True,
+        help="check the data, the loss, its derivatives and the weights before the first product",
+        when="turn it off if passes over the data are expensive and the problem is known to be sound",
+    )
+    memory: str = option(
+        "auto",
+        help="memory for the gradient graphs that products reuse: auto (half of the free memory), none, or a "
+        "size such as 2GiB",
+        when="lower it if memory runs out, raise it if memory is free: a product without kept graphs is more "
+        "expensive",
+    )
+    microbatch: int | None = option(
+        None,
+        low=1,
+        help="largest number of samples per forward pass; larger batches are split, which does not change "
+        "the operator",
+        when="set it if a batch and its gradient graph do not fit into the device's memory",
+    )
+    precision: Precision = option(
+        "full",
+        help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
+        "PyTorch's own switches are set aside meanwhile",
+        when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    batch_norm: Literal["running", "batch"] = option(
+        "running",
+        help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
+        "as in training mode; everything else is in evaluation mode",
+        when="set batch for the curvature of the training loss, as in studies of sharpness during training",
+    )
+    kernels: Kernels = option(
+        "auto",
+        help="kernels of float32 matrix products on x86 processors: plain, which are PyTorch's own; onednn; "
+        "or auto, which selects onednn if a trial finds it faster and large products are most of the work",
+        when="set plain if other threads use PyTorch during a solve: onednn applies to all threads, where it "
+        "slows down small products and makes torch.get_float32_matmul_precision() fail",
+    )
