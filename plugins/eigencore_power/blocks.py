@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
     from eigencore.space import Array, Floats
 
-# The columns that are computed with at a time on an accelerator, to save memory.
-CHUNK_ON_ACCELERATOR = 1 << 22
+# Columns that are computed with at a time: in a processor's cache, or on an accelerator, to save memory.
+CHUNK, CHUNK_ON_ACCELERATOR = 1 << 13, 1 << 22
 # NumPy warns of infinity minus infinity; the numbers that are tested afterwards show it.
 NOT_FINITE_SHOWS_LATER = partial(np.errstate, over="ignore", invalid="ignore")
 
@@ -178,7 +178,7 @@ def combine(operator: LinearOperator, parts: Sequence[Array], Y: Floats) -> Arra
 
 def chunks(rows: Array) -> list[slice]:
     """Returns parts of the columns that fit into a processor's cache, or take little memory elsewhere."""
-    n, width = rows.shape[1], arrays.CHUNK if arrays.on_processor(rows) else CHUNK_ON_ACCELERATOR
+    n, width = rows.shape[1], CHUNK if arrays.on_processor(rows) else CHUNK_ON_ACCELERATOR
     return [slice(start, min(start + width, n)) for start in range(0, n, width)]
 
 

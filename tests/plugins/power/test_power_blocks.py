@@ -11,6 +11,7 @@ from eigencore import arrays
 from eigencore.errors import NotFiniteError
 from eigencore.testing.gallery import Case, filled
 from eigencore.testing.libraries import Library, installed
+from eigencore_power import blocks
 from eigencore_power.blocks import (
     combine,
     fill_with_random,
@@ -62,7 +63,7 @@ def test_combinations_of_long_rows(library: Library, monkeypatch: pytest.MonkeyP
     parts = [rows(library, 2), rows(library, 3, seed=1)]
     whole = np.concatenate([arrays.to_host(part) for part in parts])
     for chunk in (7, 1 << 15):
-        monkeypatch.setattr(arrays, "CHUNK", chunk)
+        monkeypatch.setattr(blocks, "CHUNK", chunk)
         found = combine(CASE.operator(library), parts, Y)
         assert np.allclose(arrays.to_host(found), Y @ whole, atol=100 * library.eps)
 
