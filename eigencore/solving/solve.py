@@ -188,7 +188,7 @@ def _as_state(state: Any, solver: str, operator: LinearOperator) -> ResumableSta
             f"this state comes from the solver {state.solver}; {solver} can't resume from it",
             hint=f'Use solver="{state.solver}", or start=result.vectors.',
         )
-    if state.rows != arrays.local_rows(operator) or state.dtype != operator.dtype:
+    if state.rows != arrays.local_rows(operator) or state.dtype != str(operator.dtype):
         raise UsageError("this state comes from an operator of another size or data type")
     return state
 

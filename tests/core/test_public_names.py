@@ -14,7 +14,7 @@ import pytest
 import eigencore
 
 NAMES = {
-    *("analyze", "as_operator", "attack", "bind", "hookimpl", "load", "operator", "save", "solve"),
+    *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
     *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status"),
     *("LinearOperator", "Problem", "Request", "Snapshot"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),

@@ -29,7 +29,7 @@ class CurvatureOptions:
     weight_decay: float = option(
         0.0,
         low=0,
-        help="a number c: adds c I, the Hessian of the penalty c/2 ||w||^2 that SGD's weight decay stands for",
+        help="a number c: adds c I, the Hessian of the penalty c/2 ||w||^2 that weight decay stands for",
         when="set it to that of the optimizer, if the penalty is not part of the loss",
     )
     damping: float = option(

@@ -393,8 +393,7 @@ class RiskOperator(WeightOperator):
         known = self._total_weight
         if known is not None and abs(total_weight - known) > 1e-9 * known:
             raise ProblemError(
-                f"the data changed between products: their total weight was {known:g} and is now "
-                f"{total_weight:g}",
+                f"the data changed between products: their total weight was {known:g}, now {total_weight:g}",
                 hint=SAME_DATA_HINT,
             )
         self._total_weight = total_weight
