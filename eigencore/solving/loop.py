@@ -272,7 +272,7 @@ class Job:
             chains = self.search.chains
         try:
             state = self.last.state(self.formed)
-            rows, dtype = self.formed.shape[0], self.formed.dtype
+            rows, dtype = self.formed.shape[0], str(self.formed.dtype)
             return ResumableState(self.selected.name, state, rows, dtype, self.last.norm, chains)
         except BaseException as error:
             self._keep_first(error)

@@ -187,7 +187,8 @@ def _as_state(state: Any, solver: str, operator: LinearOperator) -> ResumableSta
             f"this state comes from the solver {state.solver}; {solver} can't resume from it",
             hint=f'Use solver="{state.solver}", or start=result.vectors.',
         )
-    if state.rows != arrays.local_rows(operator) or state.dtype != operator.dtype:
+    dtype = str(arrays.zeros((0,), operator).dtype)
+    if (state.rows, state.dtype) != (arrays.local_rows(operator), dtype):
         raise UsageError("this state comes from an operator of another size or data type")
     return state
 

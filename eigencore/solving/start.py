@@ -24,7 +24,7 @@ class ResumableState:
     Attributes:
         solver: the name of the solver whose state this is.
         state: the solver's own state: arrays, numbers and small matrices.
-        rows, dtype: the length of its vectors, in this process, and their data type.
+        rows, dtype: the length of its vectors, in this process, and the name of their data type.
         norm: a lower bound of ||A||.
         chains: the number of random vectors that were drawn in search of missed eigenvalues. A vector that
             was used twice could miss the same eigenvalue twice.
@@ -33,7 +33,7 @@ class ResumableState:
     solver: str
     state: Any = field(repr=False)
     rows: int
-    dtype: Any
+    dtype: str
     norm: float = 0.0
     chains: int = 0
 
