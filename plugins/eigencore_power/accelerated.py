@@ -32,7 +32,7 @@ from eigencore_power.options import AccelPowerOptions
 from eigencore_power.stochastic import stochastic_power
 from eigencore_power.subspace_iteration import (
     Iterate,
-    Step,
+    PowerStep,
     advance,
     ritz_pairs,
     snapshot,
@@ -102,7 +102,7 @@ def full_power(
 ) -> Generator[Snapshot, Array | None, None]:
     """`accel_power` on all of the data."""
     bound, previous = 0.0, None
-    at: Step | Iterate
+    at: PowerStep | Iterate
     if state is not None:
         check_state(state, AccelPowerState)
     if state is not None and state.block.width == request.k:

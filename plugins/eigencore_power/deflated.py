@@ -33,7 +33,7 @@ from eigencore_power.options import DeflatedPowerOptions
 from eigencore_power.rayleigh_ritz import RitzDecomposition, rayleigh_ritz, ritz_block
 from eigencore_power.subspace_iteration import (
     Iterate,
-    Step,
+    PowerStep,
     advance,
     residual_ratios,
     ritz_pairs,
@@ -101,7 +101,7 @@ def _all_together(
 ) -> Generator[Snapshot, Array | None, None]:
     """Subspace iteration with a block of k vectors."""
     k, previous = request.k, None
-    at: Step | Iterate
+    at: PowerStep | Iterate
     if state is not None and state.block.width == k:
         previous, at = state.block, advance(operator, state, 0.0, request.seed)
     else:

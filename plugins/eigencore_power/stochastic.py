@@ -36,7 +36,7 @@ from eigencore_power.options import AccelPowerOptions
 from eigencore_power.rayleigh_ritz import RitzDecomposition
 from eigencore_power.subspace_iteration import (
     Iterate,
-    Step,
+    PowerStep,
     advance,
     checked,
     ritz_pairs,
@@ -145,7 +145,7 @@ def with_minibatches(operator: LinearOperator) -> MinibatchOperator:
 
 def initial_state(
     operator: LinearOperator, request: Request, state: StochasticState | None
-) -> tuple[StochasticState, Iterate | Step]:
+) -> tuple[StochasticState, Iterate | PowerStep]:
     """Returns a state with a block and its full products: from the start block, or a step after a state."""
     if state is None:
         iterate = start(operator, request, request.start)

@@ -68,7 +68,7 @@ def at_rest(block: Block, scale: float, step: int = 0) -> Iterate:
 
 
 @dataclass(frozen=True)
-class Step:
+class PowerStep:
     """A new block with its products, before the rank of the step is known.
 
     Attributes:
@@ -100,7 +100,7 @@ class Step:
         return Iterate(self.block, last.scale, last.block.X, T, last.step + 1, kept)
 
 
-def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> Step:
+def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> PowerStep:
     """Makes one step: W = A X - beta X_before, then X = T W orthonormal; T normalises both blocks.
 
     Args:
@@ -112,7 +112,7 @@ def advance(operator: LinearOperator, at: Iterate, beta: float, seed: int) -> St
     X, factor = _next_block(operator, at, beta)
     rng = arrays.generator(seed, "power step", at.step + 1)
     X = fill_with_random(operator, X, at.block.width, rng)
-    return Step(multiply(operator, X, at.scale)[0], at, factor)
+    return PowerStep(multiply(operator, X, at.scale)[0], at, factor)
 
 
 def _next_block(operator: LinearOperator, at: Iterate, beta: float) -> tuple[Array, Array]:
@@ -124,7 +124,7 @@ def _next_block(operator: LinearOperator, at: Iterate, beta: float) -> tuple[Arr
     return qr(operator, W) if W.shape[0] else (W, W[:, :0])
 
 
-def checked(operator: LinearOperator, step: Step) -> Iterate:
+def checked(operator: LinearOperator, step: PowerStep) -> Iterate:
     """Returns the iterate of a step whose Ritz pairs are not needed.
 
     Raises:
@@ -158,7 +158,7 @@ def with_missed(
 
 
 def ritz_pairs(
-    operator: LinearOperator, at: Step | Iterate, previous: Block | None
+    operator: LinearOperator, at: PowerStep | Iterate, previous: Block | None
 ) -> tuple[Iterate, RitzDecomposition]:
     """Applies Rayleigh-Ritz to a block and the previous one, whose products are both known.
 
@@ -170,9 +170,9 @@ def ritz_pairs(
     Raises:
         NotFiniteError: a product is not finite.
     """
-    also = (at.factor,) if isinstance(at, Step) else ()
+    also = (at.factor,) if isinstance(at, PowerStep) else ()
     ritz, factors = rayleigh_ritz(operator, (at.block,), previous, also)
-    return at.iterate(operator, *factors) if isinstance(at, Step) else at, ritz
+    return at.iterate(operator, *factors) if isinstance(at, PowerStep) else at, ritz
 
 
 def snapshot(
