@@ -22,6 +22,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
+from eigencore_torch.evaluation.convolutions import Convolution
 from eigencore_torch.models.placement import HALF_TYPES
 from eigencore_torch.user_errors import CHECKPOINT_HINT
 
@@ -85,10 +86,10 @@ def nodes_of(value: Tensor) -> Iterator[Any]:
 
 
 def python_functions(value: Tensor) -> list[type]:
-    """The custom autograd functions, written in Python, in the graph of a tensor, without PyTorch's own."""
+    """The user's autograd functions, written in Python, in the graph of a tensor."""
     found = {getattr(node, "_forward_cls", None): None for node in nodes_of(value)}
-    own = (None, BackwardHookFunction, CheckpointFunction)
-    return sorted((cls for cls in found if cls not in own), key=name_of_function)
+    known = (None, BackwardHookFunction, CheckpointFunction, Convolution)
+    return sorted((cls for cls in found if cls not in known), key=name_of_function)
 
 
 def name_of_function(cls: type) -> str:

@@ -5,5 +5,6 @@
 - `modes`: evaluation mode, and where training mode differs.
 - `precision`: switches for TF32 and for sums in 16 bits.
 - `kernels`: the kernels of matrix products.
-- `double_backward`: kernels whose second derivative is missing or wrong.
+- `double_backward`: kernels whose second derivative is missing, wrong or slow.
+- `convolutions`: convolutions with a cheaper second derivative.
 """

@@ -1,8 +1,8 @@
-"""Replacements for the PyTorch kernels whose second derivative is missing or wrong.
+"""Replacements for the PyTorch kernels whose second derivative is missing, wrong or slow.
 
 Five are known. Fused attention, cuDNN's recurrent networks, transformer layers fused for inference and
 everything compiled by torch.compile have no second derivative. The fused weight normalisation has a wrong
-one, as if the norms were constants (seen in PyTorch 2.13).
+one, as if the norms were constants (seen in PyTorch 2.13). Those of convolutions are slow on CPUs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from eigencore_torch.evaluation.convolutions import CheaperConvolutions, is_convolution
 
 
 @contextmanager
@@ -33,6 +35,8 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
             stack.enter_context(_without_cudnn())
         if any(_is_weight_normed(module) for module in modules):
             stack.enter_context(_PlainWeightNorm())
+        if device.type == "cpu" and any(is_convolution(module) for module in modules):
+            stack.enter_context(CheaperConvolutions())
         yield
 
 

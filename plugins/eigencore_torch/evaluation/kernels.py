@@ -34,7 +34,8 @@ _MATMUL = ("mkldnn", "matmul")
 # An (m, k) times a (k, n) matrix is faster on oneDNN from about this m k n on, if no side is a vector's.
 _LARGE = 2**20
 _PRODUCTS = ("MmBackward0", "AddmmBackward0", "BmmBackward0", "BaddbmmBackward0")
-_CONVOLUTIONS = ("ConvolutionBackward0", "ConvolutionBackwardBackward0")
+_CONVOLUTIONS = ("ConvolutionBackward0", "ConvolutionBackward")
+_GRADIENTS_OF_CONVOLUTIONS = ("ConvolutionBackwardBackward0", "ConvolutionGradientBackward")
 _LEAST_GAIN, _MOST_ERROR = 1.3, 2e-6
 
 
@@ -243,11 +244,11 @@ def _work(node: Node) -> tuple[int, bool]:
         k = left[-1] if left else right[-2] if right else 0
         work = math.prod(output) * k
         return work, work >= _LARGE and min(*output[-2:], k) > 1
-    if name in _CONVOLUTIONS:
-        # The second is the derivative of the first, whose first input has the shape of the first's output.
-        first = name == _CONVOLUTIONS[0]
-        output = _shape(node, 0) if first else _shape(*node.next_functions[0])
-        weight = _shape(*node.next_functions[1 if first else 2])
+    if name in _CONVOLUTIONS or name in _GRADIENTS_OF_CONVOLUTIONS:
+        # The first input of a gradient has the shape of the convolution's output.
+        gradient = name in _GRADIENTS_OF_CONVOLUTIONS
+        output = _shape(*node.next_functions[0]) if gradient else _shape(node, 0)
+        weight = _shape(*node.next_functions[2 if gradient else 1])
         return math.prod(output) * math.prod(weight[1:]) if output and weight else 0, False
     return 0, False
 
