@@ -23,6 +23,8 @@ from describing import described, escaped, fenced, prose
 
 import eigencore
 from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results, tabular
+from eigencore.analyses.block_estimates import Estimate
+from eigencore.analyses.layer_blocks import LayerBlock, LayersResult
 from eigencore.cli import OWN, main
 from eigencore.entries import (
     AnalysisEntry,
@@ -45,7 +47,7 @@ WRITTEN = "<!-- written by docs/reference.py -->"
 PYTHON: dict[str, tuple[Any, ...]] = {
     "Functions": (
         *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
-        *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem),
+        *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem, eigencore.layers),
         read_matrix,
     ),
     "Results": (
@@ -53,6 +55,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
         *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
         *(results.AnalysisFailure, tabular.Tabular),
     ),
+    "Layers": (LayersResult, LayerBlock, Estimate),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
     "Operators": (operators.MatrixLike, operators.WeightOperator, operators.FunctionOperator),
     "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
@@ -60,7 +63,8 @@ PYTHON: dict[str, tuple[Any, ...]] = {
 PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
-        *(interfaces.NotedOperator, interfaces.CachingOperator, interfaces.ShardedSpace),
+        *(interfaces.BlockedOperator, interfaces.NotedOperator, interfaces.CachingOperator),
+        interfaces.ShardedSpace,
         *(interfaces.Solver, interfaces.Snapshot),
         interfaces.Evidence,
     ),

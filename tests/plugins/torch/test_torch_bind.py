@@ -171,4 +171,4 @@ def test_a_model_whose_copy_shares_its_weights_is_not_converted(small):
 
 def test_other_kinds_of_operator_are_refused(small):
     with pytest.raises(UnknownNameError, match="kind of operator"):
-        bind(small(), TorchOptions()).operator("fisher")
+        bind(small(), TorchOptions()).operator("laplacian")

@@ -744,7 +744,7 @@ def passes(problem, **options):
 def test_the_probe_mostly_costs_a_product_and_two_gradients_of_few_samples(dtype, monkeypatch):
     problem = problem_of(mlp, cross_entropy, dtype, n=300)
     probed = passes(problem)
-    monkeypatch.setattr("eigencore_torch.backend.probe", lambda *_: None)
+    monkeypatch.setattr("eigencore_torch.bound.probe", lambda *_: None)
     plain = passes(problem)
     few = len(problem.data[0][0]) // 8
     # One forward pass that is watched, one for the product, and two for the gradients.
