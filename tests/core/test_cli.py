@@ -220,6 +220,7 @@ PLURALS = {
     "problems": "demo:quadratic",
     "backends": "torch",
     "solvers": "lanczos",
+    "kinds": "ggn",
     "attacks": "pgd",
     "analyses": "robustness",
     "plugins": "krylov",

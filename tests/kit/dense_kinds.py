@@ -12,13 +12,14 @@ from fnmatch import fnmatch
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.functional import hessian, jacobian
+from torch import Tensor
+from torch.autograd import functional as untyped
 from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Loss = Callable[[Any, Any], Tensor]
+derivatives: Any = untyped  # PyTorch gives them no types
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Dense:
         outputs: what the network returns -> the tensor that the loss is computed from.
     """
 
-    model: nn.Module
+    model: Any
     loss: Loss
     x: Tensor
     y: Tensor
@@ -51,19 +52,21 @@ class Dense:
 
     def run(self, w: Tensor, x: Tensor) -> Any:
         """What the network returns for inputs x at the selected weights w (n,)."""
-        pieces = w.split([p.numel() for p in self.selected.values()])
-        named = {
-            name: piece.view_as(p) for (name, p), piece in zip(self.selected.items(), pieces, strict=True)
-        }
+        named, start = {}, 0
+        for name, p in self.selected.items():
+            named[name] = w[start : start + p.numel()].view_as(p)
+            start += p.numel()
         return functional_call(self.model, named, (x,))
 
     def hessian(self) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):
-            return hessian(lambda w: self.loss(self.run(w, self.x), self.y), self.weights)
+            H: Tensor = derivatives.hessian(lambda w: self.loss(self.run(w, self.x), self.y), self.weights)
+        return H
 
     def jacobian(self) -> Tensor:
         """The Jacobian (N, ..., n) of the outputs (N, ...)."""
-        return jacobian(lambda w: self.outputs(self.run(w, self.x)), self.weights)
+        J: Tensor = derivatives.jacobian(lambda w: self.outputs(self.run(w, self.x)), self.weights)
+        return J
 
     def logits(self) -> Tensor:
         return self.outputs(self.run(self.weights, self.x)).detach()
@@ -71,9 +74,10 @@ class Dense:
     def ggn(self, loss: Loss | None = None) -> Tensor:
         """J'HJ with the Hessian H of the loss of the outputs as a tensor."""
         z, n = self.logits(), len(self.weights)
-        H = hessian(lambda flat: (loss or self.loss)(flat.view_as(z), self.y), z.reshape(-1))
+        H = derivatives.hessian(lambda flat: (loss or self.loss)(flat.view_as(z), self.y), z.reshape(-1))
         J = self.jacobian().reshape(-1, n)
-        return J.T @ H @ J
+        product: Tensor = J.T @ H @ J
+        return product
 
     def fisher(self, label_weights: Tensor) -> Tensor:
         """The sum over labels and classes of weight * p(class) * gradient gradient'; logits (N, c, ...)."""
@@ -85,8 +89,8 @@ class Dense:
         for logits, rows, weight in flat:
             for c, p in enumerate(torch.softmax(logits, dim=0)):
                 leaf = logits.clone().requires_grad_(True)
-                functional.cross_entropy(leaf[None], torch.tensor([c])).backward()
-                g = rows.T @ leaf.grad
+                (slope,) = torch.autograd.grad(functional.cross_entropy(leaf[None], torch.tensor([c])), leaf)
+                g = rows.T @ slope
                 F += weight * p * torch.outer(g, g)
         return F
 
@@ -107,6 +111,9 @@ class Dense:
             for x, y in zip(self.x[:samples], self.y[:samples], strict=True):
                 shape = (1, *x.shape)
                 blocks.append(
-                    hessian(lambda v, y=y, s=shape: self.loss(self.model(v.view(s)), y[None]), x.reshape(-1))
+                    derivatives.hessian(
+                        lambda v, y=y, s=shape: self.loss(self.model(v.view(s)), y[None]), x.reshape(-1)
+                    )
                 )
-        return torch.block_diag(*blocks)
+        joined: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+        return joined

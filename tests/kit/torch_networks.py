@@ -13,7 +13,7 @@ import eigencore
 from eigencore.interfaces import LinearOperator, Problem
 from kit.dense_kinds import Dense
 
-SAMPLES, SIZES, CLASSES = 15, (7, 5, 3), 3
+SAMPLES, SIZES, CLASSES = 15, [7, 5, 3], 3
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {}
 TOKENS = 6
 
@@ -58,7 +58,7 @@ def group_norm() -> nn.Module:
 
 @network(1, 5, 5)
 def batch_norm() -> nn.Module:
-    norm = nn.BatchNorm2d(3)
+    norm: Any = nn.BatchNorm2d(3)
     norm.running_mean.normal_()
     norm.running_var.uniform_(0.5, 2)
     head = nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(3, CLASSES)
@@ -81,7 +81,8 @@ class Recurrent(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.cell(self.embed(x))[0][:, -1])
+        logits: Tensor = self.head(self.cell(self.embed(x))[0][:, -1])
+        return logits
 
 
 @network(0, 4)
@@ -111,7 +112,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(2):
             x = x + self.inner(x)
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
 
 @network(4)
@@ -126,7 +128,8 @@ class Tied(nn.Module):
         self.second.weight = self.first.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+        logits: Tensor = self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+        return logits
 
 
 @network(4)
@@ -143,8 +146,8 @@ def weight_norm() -> nn.Module:
 
 @network(4)
 def frozen() -> nn.Module:
-    model = mlp()
-    model[0].weight.requires_grad_(False)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES))
+    model[0].requires_grad_(False)
     return model
 
 
@@ -170,7 +173,7 @@ def made(
 ) -> Made:
     """A problem with ragged batches of these samples, and its dense references."""
     outputs = fields.pop("outputs", lambda z: z)
-    batches = list(zip(x.split(SIZES), y.split(SIZES), strict=True))
+    batches = list(zip(torch.split(x, SIZES), torch.split(y, SIZES), strict=True))
     return Made(
         Problem(model=model, data=batches, loss=loss, backend="torch", **fields),
         Dense(model, loss, x, y, params, outputs),
@@ -189,7 +192,8 @@ def made_of(name: str, loss: Any = None, params: tuple[str, ...] = ("*",), **fie
 
 def dense(operator: LinearOperator) -> Tensor:
     """The matrix of an operator, from one block product."""
-    return operator.matmat(torch.eye(operator.shape[0], dtype=operator.dtype))
+    A: Tensor = operator.matmat(torch.eye(operator.shape[0], dtype=operator.dtype))
+    return A
 
 
 def matrix(problem: Problem, kind: str, params: Any = None, **options: Any) -> Tensor:
