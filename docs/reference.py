@@ -173,7 +173,7 @@ def help_of(*words: str) -> str:
 
 
 def entry_described(entry: Entry) -> Iterator[str]:
-    yield f"### {entry.name}"
+    yield f"### {entry.name} on {entry.backend}" if isinstance(entry, KindEntry) else f"### {entry.name}"
     yield sentence(entry.summary)
     yield "\n".join(f"- {name}: {text}" for name, text in facts(entry))
     if isinstance(entry, ProblemEntry):

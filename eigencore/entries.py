@@ -74,7 +74,8 @@ class KindEntry(Entry):
 
     Attributes:
         backend: the name of the backend, which may be that of another package.
-        semidefinite: whether the operator is positive semidefinite for every problem.
+        semidefinite: whether the operator, with its default options, is positive semidefinite for every loss
+            that is convex in the outputs.
         over_weights: whether its vectors are directions in the selected weights; otherwise no parameters can
             be selected.
 

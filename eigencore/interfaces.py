@@ -10,8 +10,8 @@ can also be imported from here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from eigencore.entries import AnalysisEntry as AnalysisEntry
@@ -369,7 +369,7 @@ class AnalysisContext:
     Attributes:
         problem, bound: the problem, and the same problem bound to a backend.
         eigen: the eigenpairs; there may be fewer than k, and some may not have converged.
-        kind, params: the kind and the parameters of the operator that `eigen` belongs to.
+        kind, params, kind_options: what `bound.operator` was given for the operator that `eigen` belongs to.
         attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
         seed: the seed of the run.
         progress: a function that reports one line of text to the user.
@@ -387,6 +387,7 @@ class AnalysisContext:
     seed: int
     progress: Callable[[str], None]
     folder: Path | None = None
+    kind_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Analysis(Protocol):

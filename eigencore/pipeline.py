@@ -169,7 +169,10 @@ def analyze(
         with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
             stopped = findings.raised is not None or findings.stopped is not None
             manifest = {
-                **about(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
+                **about(
+                    *(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
+                    setup.options,
+                ),
                 "arguments": arguments_as_data(arguments),
                 "options": plain({**setup.options, eigen.solver: eigen.options}),
                 **environment(operator),
@@ -264,12 +267,7 @@ class _Setup:
         return attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
 
     def context(
-        self,
-        eigen: EigenResult,
-        kind: str,
-        params: Params,
-        progress: Progress | None,
-        folder: Path | None,
+        self, eigen: EigenResult, kind: str, params: Params, progress: Progress | None, folder: Path | None
     ) -> AnalysisContext:
         return AnalysisContext(
             problem=self.problem,
@@ -277,6 +275,7 @@ class _Setup:
             eigen=eigen,
             kind=kind,
             params=params,
+            kind_options=self.kind_options,
             attack=self._attack,
             solve=solve,
             load=load,

@@ -14,14 +14,14 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def names(kind: type[Entry]) -> Complete:
-    """Completes the name of an entry of that kind."""
+    """Completes the name of an entry of that kind; a name that several entries have occurs once."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        entries = (registered.entry for registered in registry().entries(kind))
+        entries = {one.entry.name: one.entry for one in reversed(registry().entries(kind))}
         return [
-            CompletionItem(entry.name, help=entry.summary)
-            for entry in entries
-            if entry.name.startswith(incomplete)
+            CompletionItem(name, help=entry.summary)
+            for name, entry in reversed(entries.items())
+            if name.startswith(incomplete)
         ]
 
     return complete

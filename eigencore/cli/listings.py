@@ -70,14 +70,16 @@ def kinds(name: str | None, as_json: bool) -> int:
 
     NAME is that of a kind, such as hessian, or BACKEND:KIND.
     """
-    found = registry().entries(KindEntry)
     if name is None:
-        _print_all("kinds", found, as_json)
+        _print_all("kinds", registry().entries(KindEntry), as_json)
         return 0
-    named = [one.entry for one in found if name in (one.entry.name, f"{one.entry.backend}:{one.entry.name}")]
-    if not named:
-        raise UnknownNameError("kind of operator", name, {one.entry.name for one in found})
-    for entry in named:
+    found = [one.entry for one in registry().kinds_named(name)]
+    if as_json and len(found) > 1:
+        print(json.dumps({"kinds": [_entry_with_options(entry) for entry in found]}))
+        return 0
+    for i, entry in enumerate(found):
+        if i:
+            page().line()
         _print_one(entry, as_json)
     return 0
 
@@ -159,18 +161,27 @@ def _print_all(plural: str, found: Sequence[Registered[Any]], as_json: bool) -> 
         print(f"failed to load: {', '.join(failed)}; `eigen plugins` shows why", file=sys.stderr)
 
 
-def _print_one(entry: Entry, as_json: bool) -> None:
+def _specs(entry: Entry) -> tuple[Sequence[OptionSpec], str]:
+    """The options of an entry, and the name before the dot in `--set NAME.OPTION=VALUE`."""
     if isinstance(entry, ProblemEntry):
-        specs, prefix = describe_keywords(load(entry)), "problem"
-    else:
-        declared = load_options(entry)
-        specs, prefix = () if declared is None else describe(declared), entry.name
+        return describe_keywords(load(entry)), "problem"
+    declared = load_options(entry)
+    return () if declared is None else describe(declared), entry.name
+
+
+def _entry_with_options(entry: Entry) -> dict[str, Any]:
+    specs, prefix = _specs(entry)
+    return {**_entry_as_json(entry), "set": prefix, "options": [_option_as_json(spec) for spec in specs]}
+
+
+def _print_one(entry: Entry, as_json: bool) -> None:
     if as_json:
-        options = [_option_as_json(spec) for spec in specs]
-        print(json.dumps({**_entry_as_json(entry), "set": prefix, "options": options}))
+        print(json.dumps(_entry_with_options(entry)))
         return
+    specs, prefix = _specs(entry)
     on = page()
-    on.line(f"{entry.name} · {entry.summary}", "bold")
+    where = f" on {entry.backend}" if isinstance(entry, KindEntry) else ""
+    on.line(f"{entry.name}{where} · {entry.summary}", "bold")
     for name, value in _entry_as_json(entry).items():
         if name not in ("name", "summary", "kind") and value not in (None, []):
             on.line(f"  {name}: {', '.join(value) if isinstance(value, list) else _as_text(value)}", "dim")

@@ -132,11 +132,35 @@ class Registry:
         if distribution:
             found = [one for one in found if normalised(one.plugin.distribution) == normalised(distribution)]
         if not found:
-            known = [one.entry.name for one in self.kinds(backend)]
-            raise UnknownNameError(f"kind of operator on the backend {backend}", name, known)
+            what, known = f"kind of operator on the backend {backend}", self.kinds(backend)
+            raise UnknownNameError(what, name, {one.entry.name for one in known}, also=self._not_loaded())
         if len(found) > 1:
             raise _ambiguous(name, [*found], choices=[one.full_name for one in found])
         return found[0].entry
+
+    def kinds_named(self, name: str) -> tuple[Registered[KindEntry], ...]:
+        """The kinds of operator that are called NAME or BACKEND:NAME, on any backend and by any plugin.
+
+        Args:
+            name: the name of the kind, alone or after that of its backend; either also with "@distribution".
+
+        Raises:
+            UnknownNameError: there is no such kind.
+
+        Example:
+            from eigencore.registry import registry
+
+            print([one.entry.backend for one in registry().kinds_named("hessian")])
+        """
+        bare, _, distribution = name.partition("@")
+        known = self.entries(KindEntry)
+        found = [one for one in known if bare in (one.entry.name, f"{one.entry.backend}:{one.entry.name}")]
+        if distribution:
+            found = [one for one in found if normalised(one.plugin.distribution) == normalised(distribution)]
+        if not found:
+            names = {one.entry.name for one in known}
+            raise UnknownNameError("kind of operator", name, names, also=self._not_loaded())
+        return tuple(found)
 
     def _unknown(self, kind: type[Entry], name: str) -> UnknownNameError:
         known = {one.full_name if "@" in name else one.entry.name for one in self.entries(kind)}
@@ -145,12 +169,18 @@ class Registry:
             for one in self.registered
             if one.entry.name == name
         ]
-        for record in self.records:
-            if record.status == "broken":
-                also.append(f"Plugin {record.name} failed to load: {record.error}.")
-            elif record.status == "disabled":
-                also.append(f"Plugin {record.name} is disabled.")
-        return UnknownNameError(entry_kind(kind), name, known, also=" ".join(also))
+        also_known = " ".join(filter(None, [*also, self._not_loaded()]))
+        return UnknownNameError(entry_kind(kind), name, known, also=also_known)
+
+    def _not_loaded(self) -> str:
+        """The plugins that failed to load or are disabled, in sentences: one of them may have the name."""
+        return " ".join(
+            f"Plugin {record.name} failed to load: {record.error}."
+            if record.status == "broken"
+            else f"Plugin {record.name} is disabled."
+            for record in self.records
+            if record.status in ("broken", "disabled")
+        )
 
 
 def _ambiguous(name: str, named: list[Registered[Any]], *, choices: list[str]) -> UsageError:

@@ -106,7 +106,7 @@ def _refuse_repeated_names(entries: list[Entry]) -> None:
     for name, times in Counter([*names, *{one.name for one in kinds}]).items():
         if times > 1:
             raise PluginError(
-                f"it registers {times} entries named {name!r}; names must be unique across all kinds"
+                f"it registers {times} entries named {name!r}; a name must be unique among all entries"
             )
 
 

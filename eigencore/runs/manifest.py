@@ -32,12 +32,18 @@ def about(
     eigen: EigenResult,
     kind: str,
     params: Params,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The problem, backend and operator of a run, and its exact eigenvalues in the request's order, if known.
 
-    Exact eigenvalues belong to the default kind of operator over all parameters only.
+    Exact eigenvalues belong to the default kind of operator with its default options, over all parameters.
+
+    Args:
+        options: the resolved options, by the name of their entry.
     """
-    spectrum = problem.spectrum if kind == DEFAULT_KIND and params is None else None
+    of_kind = options.get(kind)
+    by_default = of_kind is None or of_kind == type(of_kind)()
+    spectrum = problem.spectrum if kind == DEFAULT_KIND and params is None and by_default else None
     return {
         "problem": problem.name,
         "backend": backend,

@@ -25,14 +25,14 @@ def eigen_kinds() -> list[KindEntry]:
             name="hessian",
             summary="the Hessian of the loss",
             load="eigencore_numpy.kinds:hessian",
-            options="eigencore_numpy.kinds:CurvatureOptions",
+            options="eigencore.problems.sharing:CurvatureOptions",
         ),
         KindEntry(
             backend="numpy",
             name="ggn",
             summary="the generalised Gauss-Newton matrix: the Hessian of the loss for a linearised network",
             load="eigencore_numpy.kinds:ggn",
-            options="eigencore_numpy.kinds:CurvatureOptions",
+            options="eigencore.problems.sharing:CurvatureOptions",
             semidefinite=True,
         ),
     ]

@@ -117,12 +117,13 @@ def _curvature(
     correct = report.columns["correct"]
     precision = "float64" if "float64" in context.bound.precisions else None
     classifier = context.bound.classifier(precision)
-    if precision is None:
-        report.warnings = (NO_FLOAT64,)
+    other = _other_than_the_hessian(context)
+    report.warnings = (NO_FLOAT64,) * (precision is None) + (other,) * bool(other)
     chosen = np.flatnonzero(correct)
     x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
     columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
-    report.gates += (gates.eigenpairs_converged(context.eigen, _converged_share(columns, flat)),)
+    of_operator = f"of the operator {context.kind}" if other else "over weights"
+    report.gates += (gates.eigenpairs_converged(context.eigen, _converged_share(columns, flat), of_operator),)
     if _has_first_eigenvector(context):
         context.progress("robustness: loss along the eigenvectors")
         of_weights = sample_curvature(
@@ -153,9 +154,21 @@ def _description(context: AnalysisContext, samples: int, most: int | None) -> st
 def _has_first_eigenvector(context: AnalysisContext) -> bool:
     """Whether the first eigenpair of the Hessian over the weights is available and converged."""
     return (
-        context.kind == "hessian"
+        not _other_than_the_hessian(context)
         and Capability.WEIGHT_LOSS in context.bound.capabilities
         and bool(context.eigen.converged[:1].any())
+    )
+
+
+def _other_than_the_hessian(context: AnalysisContext) -> str:
+    """What is left out because the eigenpairs are not those of the Hessian of the loss; empty if they are."""
+    if context.kind == "hessian" and not any(context.kind_options.values()):
+        return ""
+    changed = "" if context.kind != "hessian" else " with " + ", ".join(context.kind_options)
+    return (
+        f"the eigenpairs are those of the operator {context.kind}{changed}, not of the Hessian of the loss: "
+        "the samples' curvature along the first eigenvector and the increase of the loss along the "
+        "eigenvectors are left out"
     )
 
 

@@ -173,10 +173,10 @@ def bounds_are_known(bounds: tuple[Array, Array] | None) -> Gate:
     )
 
 
-def eigenpairs_converged(eigen: EigenResult, input_share: float) -> Gate:
-    """Whether all eigenpairs converged: those over the weights, and this share of those over the inputs."""
+def eigenpairs_converged(eigen: EigenResult, input_share: float, which: str = "over weights") -> Gate:
+    """Whether all eigenpairs converged: those of the operator, and this share of those over the inputs."""
     converged, k = int(np.sum(eigen.converged)), eigen.k
-    observed = f"{converged} of {k} converged over weights, {100 * input_share:.1f} % over inputs"
+    observed = f"{converged} of {k} converged {which}, {100 * input_share:.1f} % over inputs"
     passed = converged == k and input_share == 1
     return Gate("eigenpairs", GateOutcome.PASS if passed else GateOutcome.WARN, observed)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from eigencore.entries import BackendEntry, KindEntry
 from eigencore.hookspecs import hookimpl
 
+CURVATURE_OPTIONS = "eigencore.problems.sharing:CurvatureOptions"
+
 
 @hookimpl
 def eigen_backends() -> list[BackendEntry]:
@@ -80,7 +82,7 @@ def _kind(
         name=name,
         summary=summary,
         load=f"{kinds}.{load}",
-        options=f"{kinds}:CurvatureOptions" if options is None else f"{kinds}.{options}",
+        options=CURVATURE_OPTIONS if options is None else f"{kinds}.{options}",
         semidefinite=semidefinite,
         over_weights=over_weights,
         extra="torch",

@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from eigencore.entries import Capability
+from eigencore.entries import DEFAULT_KIND, Capability, KindEntry
 from eigencore.errors import CapabilityError, UnknownNameError
 from eigencore.interfaces import Bound, Problem
 from eigencore.objectives import CrossEntropy
 from eigencore.problems import find_problem
+from eigencore.registry import registry
 from eigencore.testing import backend_checks, check_backend
 from eigencore.testing.backends.checks import IF_OFFERED
 from eigencore.testing.backends.differences import (
@@ -25,7 +26,13 @@ from eigencore.testing.backends.differences import (
 )
 from eigencore.testing.checks import Check
 from eigencore_numpy.network import TwoLayer
-from kit.broken_backends import SPECIMENS, doubles_the_product, drops_the_last_sample, flips_the_sign
+from kit.broken_backends import (
+    OF_A_KIND,
+    SPECIMENS,
+    doubles_the_product,
+    drops_the_last_sample,
+    flips_the_sign,
+)
 from kit.broken_classifiers import halves_the_product, negates_the_gradient
 from kit.faults import BackendSpecimen, float32_only, with_attributes
 
@@ -157,6 +164,82 @@ def test_the_backend_without_a_fault_is_not_caught(dtype: str) -> None:
 
 def test_every_law_catches_a_specimen() -> None:
     assert {specimen.caught_by for specimen in SPECIMENS} == set(EVERY_LAW)
+
+
+# -- kinds of operator -------------------------------------------------------------------------------------
+
+PROBLEMS_OF_KINDS: dict[str, Callable[[], Problem]] = {
+    "numpy-softplus": on_numpy,
+    "numpy-sum": functools.partial(on_numpy, reduction="sum"),
+    "torch-softplus": on_torch,
+    "torch-relu": functools.partial(on_torch, "relu"),
+}
+KINDS = {
+    "numpy": ["ggn"],
+    "torch": ["ggn", "fisher", "empirical_fisher", "scaled", "preconditioned", "input_hessian"],
+}
+OVER_THE_WEIGHTS = {
+    "layout_covers_the_vector",
+    "parameters_are_blocks_of_the_whole",
+    "several_globs_select_their_parameters",
+    "minibatches_are_unbiased",
+}
+GGN = KindEntry(backend="specimen", name="ggn", summary="", load="", semidefinite=True)
+
+
+def with_optimizer(problem: Problem) -> Problem:
+    """The problem with an optimizer that has made a step of length zero."""
+    if problem.backend == "numpy":
+        return problem
+    import torch
+
+    optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.0)
+    for parameter in problem.model.parameters():
+        parameter.grad = 0.1 + torch.rand_like(parameter)
+    optimizer.step()
+    return replace(problem, optimizer=optimizer)
+
+
+def test_every_kind_is_examined() -> None:
+    for backend, kinds in KINDS.items():
+        bundled = {
+            one.entry.name for one in registry().kinds(backend) if one.plugin.distribution == "eigencore"
+        }
+        assert bundled == {*kinds, DEFAULT_KIND}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name in PROBLEMS_OF_KINDS for kind in KINDS[name.partition("-")[0]]],
+)
+def test_a_bundled_kind_conforms(name: str, kind: str, dtype: str) -> None:
+    problem = with_optimizer(PROBLEMS_OF_KINDS[name]())
+    checks = backend_checks(problem, kind=kind, dtype=dtype, wrong_loss=wrong_loss(problem))
+    laws = {check.name for check in checks}
+    assert (laws >= OVER_THE_WEIGHTS) == (kind != "input_hessian")
+    entry = registry().find_kind(problem.backend or "torch", kind)
+    assert ("products_are_semidefinite" in laws) == entry.semidefinite
+    assert "products_match_differences_of_the_loss" not in laws
+    for check in checks:
+        check()
+
+
+@pytest.mark.parametrize("specimen", OF_A_KIND, ids=str)
+def test_a_broken_kind_is_caught(specimen: BackendSpecimen) -> None:
+    checks = backend_checks(on_numpy, backend=specimen.backend, kind=GGN)
+    (check,) = (one for one in checks if one.name == specimen.caught_by)
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_a_kind_without_a_fault_is_not_caught() -> None:
+    check_backend(on_numpy, backend=BackendSpecimen(lambda bound: bound, "").backend, kind=GGN)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="'gnn'"):
+        backend_checks(on_numpy, kind="gnn")
 
 
 # -- a backend without float64 -----------------------------------------------------------------------------

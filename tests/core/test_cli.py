@@ -221,6 +221,7 @@ PLURALS = {
     "problems": "demo:quadratic",
     "backends": "torch",
     "solvers": "lanczos",
+    "kinds": "ggn",
     "attacks": "pgd",
     "analyses": "robustness",
     "plugins": "krylov",

@@ -44,6 +44,8 @@ def _all_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (("analyze", "--analyses", "none,rob"), ["none,robustness"]),
         (("analyze", "--solver", "nothing"), []),
         (("attacks", "pg"), ["pgd"]),
+        (("analyze", "--kind", "gg"), ["ggn"]),
+        (("kinds", "h"), ["hessian"]),
         (("anlyze", "--so"), []),
         (("anlyze", "x", "y"), []),
         (("analyze", "--tol", "wrong", "--set", "wrong", "--see"), ["--seed"]),

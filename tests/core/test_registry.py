@@ -18,7 +18,15 @@ from pathlib import Path
 import pytest
 
 from eigencore import hookspecs
-from eigencore.entries import AnalysisEntry, BackendEntry, Capability, Entry, ProblemEntry, SolverEntry
+from eigencore.entries import (
+    AnalysisEntry,
+    BackendEntry,
+    Capability,
+    Entry,
+    KindEntry,
+    ProblemEntry,
+    SolverEntry,
+)
 from eigencore.errors import CapabilityError, PluginError, UnknownNameError, UsageError
 from eigencore.registry import PluginRecord, disable, load, load_options, loading, registry, require
 from eigencore.registry import catalogue as registry_module
@@ -461,6 +469,100 @@ def test_a_folder_that_is_on_the_path_twice_is_not_a_second_copy(site, tmp_path,
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path), str(link)])
     assert record("twin").status == "loaded"
     assert names(SolverEntry).count("steady") == 1
+
+
+# -- kinds of operator -------------------------------------------------------------------------------------
+
+KINDS = """
+def kind(backend, name, **more):
+    return KindEntry(backend=backend, name=name, summary="made up", load="made_up:operator", **more)
+
+@hookimpl
+def eigen_kinds():
+    return [{}]
+"""
+
+
+def test_a_kind_is_unique_within_its_backend(site):
+    code = KINDS.format("kind('numpy', 'mine'), kind('torch', 'mine', semidefinite=True)")
+    site.install("kinds", code, distribution="my-kinds")
+    assert record("kinds").error is None
+    assert not registry().find_kind("numpy", "mine").semidefinite
+    assert registry().find_kind("torch", "mine").semidefinite
+    assert [one.entry.backend for one in registry().kinds_named("mine")] == ["numpy", "torch"]
+    assert [one.entry.backend for one in registry().kinds_named("torch:mine")] == ["torch"]
+    assert [one.entry.backend for one in registry().kinds_named("torch:mine@my-kinds")] == ["torch"]
+    assert {"hessian", "ggn", "mine"} <= {one.entry.name for one in registry().kinds("numpy")}
+    assert "mine" not in {one.entry.name for one in registry().entries(SolverEntry)}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ("kind('torch', 'mine'), kind('torch', 'mine')", ["2 kinds of operator named 'mine' on torch"]),
+        ("solver('mine')", ["eigen_kinds returned a list with a SolverEntry", "expected KindEntry"]),
+        ("kind('torch', 'a.b')", ["'a.b'"]),
+        ("kind('torch', 'none')", ["none"]),
+        ("kind('torch', 'a', needs={'all'})", ["a needs all"]),
+    ],
+)
+def test_kinds_that_cannot_be(site, kinds, words):
+    site.install("aaa_broken", KINDS.format(kinds))
+    site.install("good", GOOD)
+    assert_only_broken("aaa_broken", *words)
+    with pytest.raises(UnknownNameError, match="Plugin aaa_broken failed to load"):
+        registry().find_kind("torch", "mine")
+    with pytest.raises(UnknownNameError, match="Plugin aaa_broken failed to load"):
+        registry().kinds_named("mine")
+
+
+def test_a_name_of_a_kind_and_of_another_entry_of_one_plugin(site):
+    site.install("aaa_broken", KINDS.format("kind('torch', 'steady')") + GOOD)
+    site.install("good", GOOD)
+    assert_only_broken("aaa_broken", "2 entries named 'steady'")
+
+
+def test_a_kind_of_another_package_does_not_hide_an_entry_of_the_same_name(site):
+    site.install("kinds", KINDS.format("kind('torch', 'lanczos')"))
+    assert registry().find(SolverEntry, "lanczos").load.startswith("eigencore_krylov")
+    assert registry().find_kind("torch", "lanczos").load == "made_up:operator"
+
+
+def test_the_same_kind_by_two_packages_is_ambiguous_for_those_who_ask(site):
+    site.install("first", KINDS.format("kind('numpy', 'ggn', semidefinite=True)"), distribution="alpha-dist")
+    assert record("first").status == "loaded"
+    with pytest.raises(UsageError) as raised:
+        registry().find_kind("numpy", "ggn")
+    message = str(raised.value)
+    assert not isinstance(raised.value, UnknownNameError)
+    assert "'ggn' is the name of 2 entries: a kind of plugin first@alpha-dist" in message
+    assert "Use ggn@alpha-dist or ggn@eigencore" in message
+    assert registry().find_kind("numpy", "ggn@Alpha.Dist").load == "made_up:operator"
+    assert registry().find_kind("numpy", "ggn@eigencore").load == "eigencore_numpy.kinds:ggn"
+    assert registry().find_kind("torch", "ggn").load.startswith("eigencore_torch")
+    with pytest.raises(UnknownNameError, match="'ggn@beta-dist'"):
+        registry().find_kind("numpy", "ggn@beta-dist")
+
+
+def test_a_kind_on_a_backend_that_is_not_installed_is_listed_and_harms_nobody(site):
+    site.install("kinds", KINDS.format("kind('tinygrad', 'hessian')"))
+    assert record("kinds").status == "loaded"
+    assert registry().find_kind("tinygrad", "hessian").load == "made_up:operator"
+    assert registry().find_kind("numpy", "hessian").load == "eigencore_numpy.kinds:hessian"
+    assert "tinygrad" in {one.entry.backend for one in registry().entries(KindEntry)}
+    with pytest.raises(UnknownNameError, match="unknown backend: 'tinygrad'"):
+        registry().find(BackendEntry, "tinygrad")
+
+
+def test_an_unknown_kind_suggests_the_nearest_on_its_backend(site):
+    with pytest.raises(UnknownNameError, match="kind of operator on the backend torch: 'fischer'") as raised:
+        registry().find_kind("torch", "fischer")
+    assert "Did you mean fisher or" in str(raised.value)
+    with pytest.raises(UnknownNameError, match="on the backend numpy: 'fisher'"):
+        registry().find_kind("numpy", "fisher")
+    with pytest.raises(UnknownNameError, match="unknown kind of operator: 'hessain'") as raised:
+        registry().kinds_named("hessain")
+    assert "Did you mean hessian or" in str(raised.value)
 
 
 # -- disabling ---------------------------------------------------------------------------------------------

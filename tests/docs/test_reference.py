@@ -12,7 +12,7 @@ import pytest
 import eigencore
 from eigencore import entries, interfaces, space
 from eigencore.cli import OWN
-from eigencore.entries import CommandEntry, Entry, ProblemEntry
+from eigencore.entries import CommandEntry, Entry, KindEntry, ProblemEntry
 from eigencore.options import describe
 from eigencore.registry import load_options, registry
 
@@ -56,7 +56,9 @@ def test_every_interface_is_described() -> None:
 
 def test_every_entry_is_there_with_its_options() -> None:
     bundled = [one.entry for one in registry().entries(Entry) if one.plugin.distribution == "eigencore"]
-    assert {entry.name for entry in bundled} <= headings("entries.md")
+    named = [f"{one.name} on {one.backend}" if isinstance(one, KindEntry) else one.name for one in bundled]
+    assert set(named) <= headings("entries.md")
+    assert len(named) == len(set(named))
     for entry in bundled:
         declared = None if isinstance(entry, ProblemEntry | CommandEntry) else load_options(entry)
         for spec in () if declared is None else describe(declared):

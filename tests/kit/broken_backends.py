@@ -198,6 +198,55 @@ def ignores_the_precision_of_curvatures(bound: Bound) -> Bound:
     return with_attributes(bound, sample_curvature=sample_curvature)
 
 
+# -- kinds of operator -------------------------------------------------------------------------------------
+
+
+@fault_in_products
+def negates_the_product(A: LinearOperator, product: Array) -> Array:
+    """A negative semidefinite operator."""
+    return -product
+
+
+def is_slightly_indefinite(bound: Bound) -> Bound:
+    """A symmetric matrix whose first diagonal entry is negative."""
+
+    def operator(kind: str = "hessian", params: Params = None) -> Any:
+        A = bound.operator(kind, params)
+        first = arrays.write(arrays.zeros(A.shape[:1], A), 0, 1.0)
+        row = A.matvec(first)
+        most = 1.1 * float(row[0]) + 1e-3
+
+        def matvec(v: Array) -> Array:
+            return A.matvec(v) - most * v[0] * first
+
+        def matmat(V: Array) -> Array:
+            return A.xp.stack([matvec(V[:, i]) for i in range(V.shape[1])], axis=1)
+
+        return with_attributes(A, matvec=matvec, matmat=matmat)
+
+    return with_attributes(bound, operator=operator)
+
+
+def ignores_the_kind_for_parameters(bound: Bound) -> Bound:
+    """Over some parameters, the operator is the Hessian, whatever the kind."""
+    return with_attributes(
+        bound,
+        operator=lambda kind="hessian", params=None: bound.operator(
+            kind if params is None else "hessian", params
+        ),
+    )
+
+
+# Faults that are caught by the laws of another kind than the Hessian.
+OF_A_KIND = (
+    BackendSpecimen(negates_the_product, "products_are_semidefinite"),
+    BackendSpecimen(is_slightly_indefinite, "products_are_semidefinite"),
+    BackendSpecimen(ignores_the_kind_for_parameters, "parameters_are_blocks_of_the_whole"),
+    BackendSpecimen(doubles_blocks_of_parameters, "parameters_are_blocks_of_the_whole"),
+    BackendSpecimen(reverses_the_rows, "products_are_symmetric"),
+    BackendSpecimen(scales_minibatches_by_their_share, "minibatches_are_unbiased"),
+)
+
 SPECIMENS = (
     BackendSpecimen(returns_columns, "products_are_well_formed"),
     BackendSpecimen(adds_a_constant, "products_are_linear"),

@@ -17,6 +17,7 @@ BROUGHT = {
     "backends": "softmax",
     "problems": "example:clusters",
     "analyses": "explained",
+    "kinds": "uncoupled",
 }
 pytestmark = pytest.mark.slow
 
@@ -65,7 +66,7 @@ def test_it_passes_its_own_tests(extended, tmp_path: Path) -> None:
     ran = extended.run(
         "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path
     )
-    assert re.search(r"^\d{3} passed in", ran.stdout, re.MULTILINE)
+    assert re.search(r"^\d{3} passed, 1 skipped in", ran.stdout, re.MULTILINE)  # its kind on PyTorch
 
 
 # -- left out ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eigencore.entries import DEFAULT_KIND, Capability
+from eigencore.entries import DEFAULT_KIND, Capability, KindEntry
 from eigencore.interfaces import Backend, BlockedOperator, MinibatchOperator, Problem
 from eigencore.problems import find_problem
 from eigencore.testing.backends import classifier_laws, operator_laws, weight_laws
@@ -99,7 +99,7 @@ def backend_checks(
     backend: str | Backend | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    kind: str = DEFAULT_KIND,
+    kind: str | KindEntry = DEFAULT_KIND,
     wrong_loss: Any = None,
     known_failures: Mapping[str, str] | None = None,
     **options: Any,
@@ -113,8 +113,9 @@ def backend_checks(
         problem: a registered name, a Problem, or a function that returns one.
         backend: a registered name, or a Backend that is not registered; None: the problem's own.
         device, dtype: where and in which precision the problem is bound.
-        kind: the kind of operator. For other kinds than the Hessian, the laws that compare it with the loss
-            and the laws of the classifier are left out, and a semidefinite kind has one more law.
+        kind: the kind of operator: its name, or its entry if the backend is not registered. For other kinds
+            than the Hessian, the laws that compare it with the loss and the laws of the classifier are left
+            out, and a semidefinite kind has one more law.
         wrong_loss: a loss for the same model and data that is differentiated wrongly without an error, such
             as one with a detached factor. The backend has to refuse it; None leaves this check out.
         known_failures: name of a check or NAME/WHERE, with * for any text -> why the check fails.
@@ -139,7 +140,8 @@ def backend_checks(
         problem = problem()
     if problem.operator is not None:
         raise ValueError("the problem is an operator and needs no backend; expected one with a model")
-    subject = BackendSubject(backend, problem, device, dtype, options, wrong_loss, kind)
+    name, entry = (kind, None) if isinstance(kind, str) else (kind.name, kind)
+    subject = BackendSubject(backend, problem, device, dtype, options, wrong_loss, name, entry)
     if subject.exact_dtype is None:
         warnings.warn(
             f"{subject.where} has no float64: derivatives are compared with finite differences in its own "
@@ -147,7 +149,7 @@ def backend_checks(
             stacklevel=2,
         )
     laws = [law for needed, laws in IF_OFFERED if subject.offers(*needed) for law in laws]
-    if kind != DEFAULT_KIND:
+    if subject.kind != DEFAULT_KIND:
         laws = _laws_of_kind(subject, laws)
     if isinstance(subject.operator, BlockedOperator):
         laws.append(weight_laws.block_products_are_those_of_the_blocks)

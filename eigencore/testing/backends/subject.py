@@ -37,6 +37,7 @@ class BackendSubject:
     options: Mapping[str, Any] = field(default_factory=dict)
     wrong_loss: Any = None
     kind: str = DEFAULT_KIND
+    given_entry: KindEntry | None = None
 
     @property
     def where(self) -> str:
@@ -45,8 +46,10 @@ class BackendSubject:
 
     @cached_property
     def kind_entry(self) -> KindEntry:
-        """The entry of the kind; for a backend that is not registered, that of a kind over the weights."""
+        """The entry of the kind; for an unregistered backend without one, that of a kind over the weights."""
         backend = self.backend or self.problem.backend or DEFAULT_BACKEND
+        if self.given_entry is not None:
+            return self.given_entry
         if isinstance(backend, str):
             return registry().find_kind(backend, self.kind)
         return KindEntry(backend="", name=self.kind, summary="", load="")

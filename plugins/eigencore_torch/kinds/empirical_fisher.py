@@ -60,7 +60,8 @@ def weights_of_samples(loss: OutputLoss, function: object, reduction: Reduction,
     """The weight (b,) of each sample in a batch loss, which is the sum of the samples' losses times these.
 
     In a mean over several labels a sample, the loss of a sample is the mean over its own labels, and its
-    weight is that of these labels together. In a sum, it is the sum over its labels, and its weight is 1.
+    weight is that of these labels together. In a sum, it is the sum over its labels, and its weight is 1, or
+    the mean of the class weights of its labels.
 
     Args:
         loss: the loss of the batch.
@@ -76,12 +77,13 @@ def weights_of_samples(loss: OutputLoss, function: object, reduction: Reduction,
         shapes = ", ".join(str(tuple(z.shape)) for z in loss.outputs) or "none that depend on the weights"
         raise ProblemError(
             f"the kind {kind} needs outputs whose first axis is that of the samples; the outputs of batch "
-            f"{loss.term.index}, of {samples} samples, are {shapes}"
+            f"{loss.term.index}, of {samples} samples, are {shapes}",
+            hint="Let forward() return a row for each sample; or use the kinds hessian and ggn.",
         )
     z, likelihood = loss.outputs[0].detach(), likelihood_of(function)
     if likelihood is not None and len(loss.outputs) == 1 and loss.targets is not None:
         weights = likelihood.weights(z, loss.targets).reshape(samples, -1)
-        if reduction.rule == "mean":
+        if likelihood.mean:
             return weights.sum(dim=1)
         return weights.sum(dim=1) / (weights > 0).sum(dim=1).clamp(min=1)
     if reduction.rule == "sum":

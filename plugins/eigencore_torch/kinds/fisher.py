@@ -75,16 +75,13 @@ def fisher(bound: TorchBound, layout: Layout, options: FisherOptions) -> RiskOpe
 
     def matrix(loss: OutputLoss) -> OutputMatrix:
         z = single_output(loss, "fisher").detach()
-        weights = expanded(known.weights(z, loss.targets), z)
+        weights = known.weights(z, loss.targets)
+        noise = _noise(loss, z, weights.shape, options)
+        weights = _expanded(weights, z)
         if options.labels is None:
             return lambda u: [weights * known.covariance(z, u[0])]
-        scores = [known.scores(z, noise) for noise in _noise(loss, z, weights, options)]
-
-        def sampled(u: Sequence[Tensor]) -> Sequence[Tensor]:
-            total = sum((known.along(s, u[0]) for s in scores), torch.zeros_like(z))
-            return [weights * total / len(scores)]
-
-        return sampled
+        sampled = known.sampled(z, noise)
+        return lambda u: [weights * sampled(u[0])]
 
     graphs = output_graphs(bound.risk, layout, matrix, "fisher")
     return RiskOperator(bound, layout, graphs, options)
@@ -105,19 +102,20 @@ def single_output(loss: OutputLoss, kind: str) -> Tensor:
     return loss.outputs[0]
 
 
-def expanded(weights: Tensor, z: Tensor) -> Tensor:
+def _expanded(weights: Tensor, z: Tensor) -> Tensor:
     """Weights in the shape of the labels, for outputs z that may have an axis of classes, the second one."""
     return weights if weights.ndim == z.ndim else weights.unsqueeze(1)
 
 
-def _noise(loss: OutputLoss, z: Tensor, weights: Tensor, options: FisherOptions) -> Sequence[Tensor]:
-    """Uniform numbers for the labels of a batch, which do not depend on how the batch is split."""
-    assert options.labels is not None
-    shape = list(z.shape)
-    if weights.shape[1:2] == (1,) and weights.shape != z.shape:
-        del shape[1]
-    samples, start = sample_count(loss.term.batch) or shape[0], loss.term.start
+def _noise(loss: OutputLoss, z: Tensor, shape: Sequence[int], options: FisherOptions) -> Sequence[Tensor]:
+    """Uniform numbers in (0, 1) in the shape of the labels, which do not depend on how the batch is split."""
+    if options.labels is None:
+        return ()
+    # A sample may have several rows of outputs, such as the tokens of a sequence.
+    rows = shape[0] // (sample_count(loss.term.batch) or shape[0])
+    start = loss.term.start * rows
     rng = arrays.generator(options.seed, "fisher labels", loss.term.index)
-    drawn = rng.random((start + samples, options.labels, *shape[1:]))[start:]
-    noise = torch.from_numpy(drawn).to(z.device, z.dtype)
-    return noise.clamp(torch.finfo(z.dtype).tiny, 1 - torch.finfo(z.dtype).eps).unbind(1)
+    drawn = rng.random((start + shape[0], options.labels, *shape[1:]))[start:]
+    # In lower precision, they may have been rounded to 0 or 1, where the normal distribution has infinities.
+    eps = torch.finfo(z.dtype).eps
+    return torch.from_numpy(drawn).to(z.device, z.dtype).clamp(eps, 1 - eps).unbind(1)

@@ -18,7 +18,7 @@ from torch import Tensor
 from eigencore.errors import ProblemError, UsageError
 from eigencore.operators import MatrixLike
 from eigencore.options import option
-from eigencore_torch.data.batches import describe
+from eigencore_torch.data.batches import describe, take_samples
 from eigencore_torch.gradient_graph import graph_bytes
 from eigencore_torch.kinds.empirical_fisher import weights_of_samples
 from eigencore_torch.kinds.output_graph import evaluate
@@ -64,9 +64,9 @@ class InputGraph:
     """The gradient of a batch loss over its inputs, which can be differentiated again."""
 
     def __init__(self, risk: Risk, term: Term, function: object, most: int):
-        x, y = term.batch
-        self.x = x[:most].detach().clone().requires_grad_(True)
-        batch = (self.x.clone(), y[:most])  # a network may modify its input in place
+        x, y = take_samples(term.batch, slice(most))
+        self.x = x.detach().clone().requires_grad_(True)
+        batch = (self.x.clone(), y)  # a network may modify its input in place
         loss = evaluate(risk.loss, Term(term.index, batch, term.weight, term.last, term.start), KIND)
         weights = weights_of_samples(loss, function, risk.reduction, KIND)
         self._per_sample = torch.where(weights > 0, 1 / weights, torch.zeros_like(weights)).to(self.x.dtype)
@@ -91,8 +91,8 @@ class InputHessian(MatrixLike):
         samples: how many of the first samples to take; None: all.
 
     Raises:
-        ProblemError: the batches are not pairs (x, y) of floating-point inputs, or the weights of samples in
-            the loss are unknown.
+        ProblemError: the batches are not pairs (x, y) of floating-point inputs, the weights of samples in the
+            loss are unknown, or the loss of a sample depends on other samples.
     """
 
     xp = xp
@@ -107,8 +107,9 @@ class InputHessian(MatrixLike):
             if first is None:
                 raise ProblemError("data is empty")
             x = first[0].batch[0]
-            with explain_errors("the gradient over the inputs failed"):
+            with explain_errors("the gradient over the inputs failed", hint=second_derivative_hint):
                 needed = graph_bytes(lambda: self._graph(*first), Layout((), ()))
+                _check_independence(self._graph(*first))
         n, total = sum(count * d for count, d in shapes), sum(count for count, _ in shapes)
         self.shape, self.dtype, self.device = (n, n), x.dtype, x.device
         self._keep = needed * total / first[1] <= bound.memory
@@ -174,3 +175,17 @@ class InputHessian(MatrixLike):
             count = len(batch[0]) if left is None else min(left, len(batch[0]))
             left = None if left is None else left - count
             yield term, count
+
+
+def _check_independence(graph: InputGraph) -> None:
+    """Checks that the loss of the first sample does not depend on the inputs of the others."""
+    v = torch.zeros_like(graph.x)
+    v[0] = torch.where(graph.x[0] < 0, -1.0, 1.0)
+    product = graph.product(v)
+    size, beside = (float(torch.linalg.vector_norm(part)) for part in (product, product[1:]))
+    if beside > torch.finfo(v.dtype).eps ** 0.5 * size:
+        raise ProblemError(
+            f"the kind {KIND} needs a loss of single samples, but that of a sample depends on the inputs of "
+            "others",
+            hint="With torch.batch_norm=batch, BatchNorm couples the samples: set torch.batch_norm=running.",
+        )

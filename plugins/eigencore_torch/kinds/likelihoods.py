@@ -10,6 +10,7 @@ i, such as 1/b in a mean over b labels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,11 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eigencore.errors import UsageError
+from eigencore.errors import ProblemError
 
 
 class Likelihood(Protocol):
-    """The distribution of labels given the outputs, and the weights of labels in a batch loss."""
+    """The distribution of labels given the outputs, and the weights of labels in a batch loss.
+
+    Attributes:
+        mean: whether a batch loss is a mean over its labels, weighted or not; otherwise a sum.
+    """
+
+    @property
+    def mean(self) -> bool: ...
 
     def weights(self, z: Tensor, y: Any) -> Tensor:
         """The weight of each label in the batch loss, in the shape of the labels."""
@@ -29,11 +37,12 @@ class Likelihood(Protocol):
     def covariance(self, z: Tensor, u: Tensor) -> Tensor:
         """E[s s'] u for each label (z.shape): s is the derivative of -log p over z, label from p."""
 
-    def scores(self, z: Tensor, noise: Tensor) -> Tensor:
-        """s for labels drawn with uniform numbers in (0, 1) in the shape of the labels (z.shape)."""
+    def sampled(self, z: Tensor, noise: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+        """Multiplies the mean of s s' over drawn labels, for each label, by u (z.shape).
 
-    def along(self, s: Tensor, u: Tensor) -> Tensor:
-        """s (s'u) for each label (z.shape)."""
+        Args:
+            noise: for each draw, uniform numbers in (0, 1) in the shape of the labels.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,17 @@ class Categorical:
     class_weights: Tensor | None = None
     ignored: int = -100
     mean: bool = True
+    smoothing: float = 0.0
 
     def weights(self, z: Tensor, y: Tensor) -> Tensor:
-        if y.is_floating_point():  # probabilities of the classes
-            if self.class_weights is not None:
-                raise UsageError(
-                    "class weights and labels that are probabilities do not define a likelihood",
-                    hint="Use the kind ggn, or leave out the class weights.",
-                )
+        probabilities = y.is_floating_point()
+        if self.class_weights is not None and (probabilities or self.smoothing):
+            what = "labels that are probabilities" if probabilities else "label smoothing"
+            raise ProblemError(
+                f"class weights and {what} do not define a likelihood",
+                hint="Use the kind ggn, or leave out the class weights.",
+            )
+        if probabilities:
             weights = torch.ones_like(z[:, 0])
         else:
             counted = y != self.ignored
@@ -63,13 +75,20 @@ class Categorical:
         p = torch.softmax(z, dim=1)
         return p * (u - (p * u).sum(dim=1, keepdim=True))
 
-    def scores(self, z: Tensor, noise: Tensor) -> Tensor:
+    def sampled(self, z: Tensor, noise: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         p = torch.softmax(z, dim=1)
-        drawn = (torch.cumsum(p, dim=1) < noise.unsqueeze(1)).sum(dim=1).clamp(max=z.shape[1] - 1)
-        return p - functional.one_hot(drawn, z.shape[1]).movedim(-1, 1).to(z.dtype)
+        sums = torch.cumsum(p, dim=1)
+        share = torch.zeros_like(p)  # of the drawn labels that are of each class
+        for one in noise:
+            drawn = (sums < one.unsqueeze(1)).sum(dim=1, keepdim=True).clamp(max=z.shape[1] - 1)
+            share.scatter_add_(1, drawn, torch.full_like(one, 1 / len(noise)).unsqueeze(1))
 
-    def along(self, s: Tensor, u: Tensor) -> Tensor:
-        return s * (s * u).sum(dim=1, keepdim=True)
+        def multiply(u: Tensor) -> Tensor:
+            # The mean of (p - e)(p - e)'u over the drawn classes, with the unit vectors e.
+            pu, eu = ((q * u).sum(dim=1, keepdim=True) for q in (p, share))
+            return p * (pu - eu) + share * (u - pu)
+
+        return multiply
 
 
 @dataclass(frozen=True)
@@ -89,12 +108,10 @@ class Bernoulli:
         p = torch.sigmoid(z)
         return p * (1 - p) * u
 
-    def scores(self, z: Tensor, noise: Tensor) -> Tensor:
+    def sampled(self, z: Tensor, noise: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         p = torch.sigmoid(z)
-        return p - (noise < p).to(z.dtype)
-
-    def along(self, s: Tensor, u: Tensor) -> Tensor:
-        return s * s * u
+        squares = sum(((p - (one < p).to(z.dtype)) ** 2 for one in noise), torch.zeros_like(p)) / len(noise)
+        return lambda u: squares * u
 
 
 @dataclass(frozen=True)
@@ -109,12 +126,10 @@ class Gaussian:
     def covariance(self, z: Tensor, u: Tensor) -> Tensor:
         return 2 * u
 
-    def scores(self, z: Tensor, noise: Tensor) -> Tensor:
-        # 2 (z - y), where z - y is normal with variance 1/2; the inverse of the normal distribution function.
-        return 2 * torch.erfinv(2 * noise - 1)
-
-    def along(self, s: Tensor, u: Tensor) -> Tensor:
-        return s * s * u
+    def sampled(self, z: Tensor, noise: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+        # s = 2 (z - y), where z - y is normal with variance 1/2; the inverse of the normal distribution.
+        squares = sum(((2 * torch.erfinv(2 * one - 1)) ** 2 for one in noise), torch.zeros_like(z))
+        return lambda u: squares / len(noise) * u
 
 
 def likelihood_of(function: Any) -> Likelihood | None:
@@ -128,7 +143,7 @@ def likelihood_of(function: Any) -> Likelihood | None:
     mean = getattr(function, "reduction", None) == "mean"
     # The exact types: a class that derives from one of them may compute something else.
     if type(function) is nn.CrossEntropyLoss:
-        return Categorical(function.weight, function.ignore_index, mean)
+        return Categorical(function.weight, function.ignore_index, mean, function.label_smoothing)
     if type(function) is nn.BCEWithLogitsLoss and function.pos_weight is None:
         return Bernoulli(function.weight, mean)
     if type(function) is nn.MSELoss:

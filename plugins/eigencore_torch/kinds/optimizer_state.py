@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore_torch.models import checkpoint
+from eigencore_torch.models.checkpoint_names import without_wrappers
 from eigencore_torch.models.params import Layout
 
 KNOWN = (torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adam, torch.optim.AdamW)
@@ -26,6 +27,13 @@ NAMES = ", ".join(kind.__name__ for kind in KNOWN)
 # Under one of these names, training loops save the state_dict of the optimizer in a checkpoint.
 KEYS = ("optimizer", "optimizer_state_dict", "optimizer_states", "optim", "optimizer_state")
 GIVE = "Give Problem(optimizer=...), the optimizer that trained the model."
+# A state_dict does not name its optimizer; these settings of a group are those of one only. NAdam and RAdam,
+# whose steps are others, have no `amsgrad`.
+SETTINGS = {
+    "SGD": {"momentum", "dampening", "nesterov"},
+    "RMSprop": {"alpha", "eps", "centered"},
+    "Adam": {"betas", "eps", "amsgrad"},
+}
 
 
 @dataclass(frozen=True)
@@ -39,24 +47,28 @@ class ParameterState:
         """The diagonal of P in the shape of the parameter.
 
         Raises:
-            ProblemError: the optimizer has not made a step with the parameter, or stores another shape.
+            ProblemError: the optimizer is not known, has not made a step with the parameter, or stores
+                another shape.
         """
-        if "exp_avg_sq" in self.values:
-            found = self._adam()
-        elif "square_avg" in self.values:
-            found = self._rmsprop()
-        elif "betas" in self.settings or "alpha" in self.settings:
+        kind = _kind_of(self.settings)
+        if kind == "SGD":
+            return torch.ones_like(parameter)
+        if not {"exp_avg_sq", "square_avg"} & self.values.keys():
             raise ProblemError(
                 f"the optimizer has no state for {name}: it has not made a step with this parameter",
                 hint="Give an optimizer that has made at least one step, or select other parameters.",
             )
-        else:
-            return torch.ones_like(parameter)
+        found = self._adam() if kind == "Adam" else self._rmsprop()
         if found.shape != parameter.shape:
             raise ProblemError(
                 f"the state of the optimizer for {name} has shape {tuple(found.shape)}; expected "
                 f"{tuple(parameter.shape)}",
                 hint=GIVE,
+            )
+        if not bool(((found > 0) & found.isfinite()).all()):
+            raise ProblemError(
+                f"the preconditioner of {name} has numbers that are zero or not finite",
+                hint="Train with eps > 0, or select other parameters: P^-1/2 does not exist.",
             )
         return found
 
@@ -72,6 +84,15 @@ class ParameterState:
         if self.settings.get("centered"):
             v = (v - self.values["grad_avg"] ** 2).clamp(min=0)
         return v.sqrt() + float(self.settings["eps"])
+
+
+def _kind_of(settings: Mapping[str, Any]) -> str:
+    for kind, wanted in SETTINGS.items():
+        if wanted <= settings.keys():
+            return kind
+    raise ProblemError(
+        f"the optimizer has the settings {', '.join(sorted(settings))}, which are those of none of {NAMES}"
+    )
 
 
 def preconditioners(
@@ -142,10 +163,18 @@ def _in_the_same_order(
     """The parameters of the model in the order of the groups: by their saved names, or in the model's order.
 
     Raises:
-        ProblemError: the order is unknown, because parameters have no names and are in several groups.
+        ProblemError: the order is unknown, because parameters have no names and are in several groups; or the
+            model does not have a parameter of that name.
     """
     if all("param_names" in group for group in groups):
-        return [given.get_parameter(name) for group in groups for name in group["param_names"]]
+        known = {without_wrappers(name): p for name, p in given.named_parameters(remove_duplicate=False)}
+        names = [without_wrappers(name) for group in groups for name in group["param_names"]]
+        if unknown := [name for name in names if name not in known]:
+            raise ProblemError(
+                f"the checkpoint has the state of an optimizer for {unknown[0]}, which is not in the model",
+                hint=GIVE,
+            )
+        return [known[name] for name in names]
     trainable = [p for p in given.parameters() if p.requires_grad]
     for parameters in (trainable, list(given.parameters())):
         if len(groups) == 1 and len(parameters) == count:

@@ -19,12 +19,10 @@ from eigencore.errors import ProblemError
 from eigencore.problems.sharing import CALLS
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.classifiers.outputs import logits_in
+from eigencore_torch.data.batches import sample_count
 from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
-
-# The part of the gradient that may bypass the outputs, relative to the gradient: rounding errors.
-BYPASS_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,15 @@ class OutputLoss:
     """The loss of a batch and the outputs of the model that it is computed from, with their autograd graph.
 
     Attributes:
-        outputs: the tensors of the outputs that depend on the weights.
+        outputs: the tensors of the outputs that the loss is computed from and that depend on the weights.
+        beside: the other leaves of the graph that the loss is computed from, such as weights in a penalty.
         value: the loss ().
         targets: y of a batch (x, y); None for other batches.
         term: the term of the risk.
     """
 
     outputs: tuple[Tensor, ...]
+    beside: tuple[Tensor, ...]
     value: Tensor
     targets: Any
     term: Term
@@ -144,7 +144,8 @@ def evaluate(loss: BatchLoss, term: Term, kind: str) -> OutputLoss:
     several times.
 
     Raises:
-        ProblemError: the loss depends on the weights, but no output of the model does.
+        ProblemError: the loss depends on the weights, but is not computed from an output of the model; or the
+            model returns the loss itself.
     """
     found: list[Any] = []
     targets: list[Any] = []
@@ -160,14 +161,21 @@ def evaluate(loss: BatchLoss, term: Term, kind: str) -> OutputLoss:
         hook.remove()
     if targets:  # a pair: the model was called by this package, with or without hooks
         found = found[-1:]
-    outputs = tuple(dict.fromkeys(z for one in found for z in _tensors(logits_in(one))))
+    candidates = tuple(dict.fromkeys(z for one in found for z in _tensors(logits_in(one))))
+    outputs, beside = _computed_from(value, candidates)
     if value.requires_grad and not outputs:
         raise ProblemError(
             f"the kind {kind} needs the outputs of the model, but the loss of batch {term.index} does not "
             "depend on what the model's forward() returns",
             hint=f"Give batches (x, y) and a loss for {CALLS[0]}, or let the loss call the model itself.",
         )
-    return OutputLoss(outputs, value, targets[0] if targets else None, term)
+    if [z.shape.numel() for z in outputs] == [1] and sample_count(term.batch) != 1:
+        raise ProblemError(
+            f"the kind {kind} needs the outputs that the loss is computed from, but the model returns the "
+            f"loss of batch {term.index} itself",
+            hint="Let forward() return the outputs, or a mapping with `logits` and the loss.",
+        )
+    return OutputLoss(outputs, beside, value, targets[0] if targets else None, term)
 
 
 def gradients_in_outputs(loss: OutputLoss, *, create_graph: bool = False) -> list[Tensor]:
@@ -191,14 +199,36 @@ def _tensors(outputs: Any) -> list[Tensor]:
     ]
 
 
+def _computed_from(value: Tensor, outputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The outputs that the graph of a loss meets first, and the leaves that it meets without passing one."""
+    numbered = {(z.grad_fn, z.output_nr): i for i, z in enumerate(outputs) if z.grad_fn is not None}
+    leaves = {id(z): i for i, z in enumerate(outputs) if z.grad_fn is None}
+    met: set[int] = set()
+    beside: dict[Tensor, None] = {}
+    left = [(value.grad_fn, value.output_nr)] if value.grad_fn is not None else []
+    seen = set(left)
+    while left:
+        edge = left.pop()
+        leaf = getattr(edge[0], "variable", None)  # of a node that accumulates the gradient of a leaf
+        if edge in numbered:
+            met.add(numbered[edge])
+        elif leaf is None:
+            following = {(node, number) for node, number in edge[0].next_functions if node is not None}
+            left += following - seen
+            seen |= following
+        elif id(leaf) in leaves:
+            met.add(leaves[id(leaf)])
+        else:
+            beside[leaf] = None
+    return tuple(z for i, z in enumerate(outputs) if i in met), tuple(beside)
+
+
 def _check_boundary(loss: OutputLoss, layout: Layout, kind: str) -> None:
-    """Checks that no output depends on another one, and that the gradient passes through the outputs.
+    """Checks that no output depends on another one, and that the loss has no selected weights beside them.
 
     Raises:
         ProblemError: the matrix J'CJ would not be that of this loss.
     """
-    if not loss.outputs or not loss.value.requires_grad:
-        return
     for i, z in enumerate(loss.outputs):
         others = [other for j, other in enumerate(loss.outputs) if j != i]
         if others and any(
@@ -206,23 +236,23 @@ def _check_boundary(loss: OutputLoss, layout: Layout, kind: str) -> None:
         ):
             raise ProblemError(
                 f"the kind {kind} needs the outputs that the loss is computed from, but one of the "
-                f"{len(loss.outputs)} tensors that the model returns is computed from another",
+                f"{len(loss.outputs)} tensors that the loss uses is computed from another",
                 hint="Let forward() return only the tensors that the loss uses, or a mapping with `logits`.",
             )
-
-    def flat(pieces: Sequence[Tensor]) -> Tensor:
-        return torch.cat([piece.reshape(-1).to(layout.dtype) for piece in pieces])
-
-    parameters = layout.parameters
-    whole = flat(torch.autograd.grad(loss.value, parameters, retain_graph=True, materialize_grads=True))
-    slopes = gradients_in_outputs(loss)
-    through = flat(
-        torch.autograd.grad(loss.outputs, parameters, slopes, retain_graph=True, materialize_grads=True)
-    )
-    bypass, size = (float(torch.linalg.vector_norm(x)) for x in (whole - through, whole))
-    if bypass > BYPASS_TOLERANCE * size:
+    names = [
+        name
+        for name, parameter in zip(layout.names, layout.parameters, strict=True)
+        if any(parameter is leaf for leaf in loss.beside)
+    ]
+    if names:
         raise ProblemError(
             f"the kind {kind} needs a loss that depends on the weights through the outputs of the model "
-            f"alone, but {min(1.0, bypass / size):.0%} of its gradient does not pass through them",
+            f"alone, but this one also uses {_shortened(names)} directly, as a penalty does",
             hint="Leave penalties out of the loss; weight decay can be added with the option weight_decay.",
         )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """At most three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

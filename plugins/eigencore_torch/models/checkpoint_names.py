@@ -87,7 +87,7 @@ def _sets(loaded: Mapping[Any, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 def _with_prefixes(key: str, values: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[Candidate]:
     """A candidate for each prefix with which all names occur, or else one for the best usual prefix."""
     best = None
-    for spelling in (str, _without_wrappers):
+    for spelling in (str, without_wrappers):
         ours, theirs = ({spelling(name): name for name in names} for names in (known, values))
         if len(ours) < len(known) or len(theirs) < len(values):
             continue  # names that differ in the parts that wrappers add
@@ -138,5 +138,5 @@ def _shared(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
     return sorted(prefixes)
 
 
-def _without_wrappers(name: str) -> str:
+def without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

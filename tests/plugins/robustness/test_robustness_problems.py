@@ -184,3 +184,26 @@ def test_a_classifier_of_transformers(kind: str, form: str) -> None:
     columns = run.analyses["robustness"].columns
     assert columns["correct"].all()
     assert np.isfinite(columns["r1"]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        ("ggn", {}, "operator ggn, not of the Hessian"),
+        ("hessian", {"damping": 0.5}, "operator hessian with damping"),
+    ],
+)
+def test_what_is_left_out_for_another_operator_is_reported(
+    digits_problem: Problem, kind: str, options: dict[str, float], named: str
+) -> None:
+    x, y = digits_problem.validation[0]
+    problem = replace(digits_problem, validation=[(x[:60], y[:60])])
+    run = eigencore.analyze(problem, k=1, kind=kind, analyses="robustness", options={kind: options})
+    result = run.analyses["robustness"]
+    (warning,) = result.warnings
+    assert named in warning
+    assert "the increase of the loss along the eigenvectors are left out" in warning
+    assert "weight_curvature" not in result.columns
+    assert not any("mean increase of the loss" in name for name in result.tables)
+    gates = {name: observed for name, _, observed in result.tables["gates"].rows}
+    assert f"1 of 1 converged of the operator {kind}, " in gates["eigenpairs"]

@@ -56,7 +56,7 @@ def eigen_kinds() -> list[KindEntry]:
             name="uncoupled",
             summary="the Hessian without the blocks that couple two parameters",
             load="eigencore_example_plugin.uncoupled:uncoupled",
-            options="eigencore_torch.kinds:CurvatureOptions",
+            options="eigencore.problems.sharing:CurvatureOptions",
             extra="torch",
         ),
     ]
