@@ -11,26 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.analyses.block_estimates import Estimate, trace_and_norm
+from eigencore.analyses.block_products import BlockProducts, embedded
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
-from eigencore.errors import EigencoreError, Interrupted, UsageError
-from eigencore.problems import bind, bound_of
-from eigencore.results import EigenResult, Table
+from eigencore.errors import Interrupted, UsageError
+from eigencore.problems import as_problem, backend_of, bind, find_problem, is_bound
+from eigencore.results import EigenResult
 from eigencore.solving import interruption
 from eigencore.solving.lockstep import in_lockstep
 from eigencore.solving.solve import solve
-from eigencore.space import BlockedOperator
+from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from eigencore.interfaces import Bound, LinearOperator, Parameter, Params, Solver
-    from eigencore.space import Array, Floats
+    from eigencore.space import Floats
 
 # "parameter", "module", or the parameters of each group, in the form of `params`.
 By: TypeAlias = "str | Mapping[str, Params]"
@@ -60,7 +62,7 @@ class LayerBlock:
 
 
 @dataclass(frozen=True)
-class LayersResult:
+class LayersResult(Tabular):
     """The diagonal blocks of an operator, and how they are coupled along its first eigenvector.
 
     Attributes:
@@ -100,26 +102,51 @@ class LayersResult:
             if len(block.eigen.values) < block.eigen.k or not block.eigen.converged.all()
         )
 
-    @cached_property
-    def table(self) -> Table:
-        """A row for each block: its size, eigenvalues, trace, norms, and its coupling with itself."""
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Name, size, eigenvalues, trace, norms and couplings of each block: the columns of `to_pandas`."""
         k = self.values.shape[1]
-        names = ["eigenvalue"] if k == 1 else [f"eigenvalue {i + 1}" for i in range(k)]
-        columns = ["block", "weights", *names]
-        probed = self.blocks[0].trace is not None
-        columns += ["trace", "+-", "Frobenius norm", "+-"] * probed + ["norm of weights"]
-        columns += ["own part of lambda_1", "with the others"] * (self.couplings is not None)
-        rows = []
-        for i, (block, values) in enumerate(zip(self.blocks, self.values, strict=True)):
-            row: list[Any] = [block.name, block.n, *values.tolist()]
-            for estimate in (block.trace, block.frobenius):
-                row += [] if estimate is None else [estimate.value, estimate.half_width]
-            row.append(block.weight_norm)
-            if self.couplings is not None:
-                own = float(self.couplings[i, i])
-                row += [own, float(self.couplings[i].sum()) - own]
-            rows.append(tuple(row))
-        return Table(tuple(columns), tuple(rows))
+        found: dict[str, list[Any]] = {
+            "block": [block.name for block in self.blocks],
+            "weights": [block.n for block in self.blocks],
+        }
+        for i, values in enumerate(self.values.T):
+            found["eigenvalue" if k == 1 else f"eigenvalue {i + 1}"] = values.tolist()
+        for name, estimates in (
+            ("trace", [block.trace for block in self.blocks]),
+            ("Frobenius norm", [block.frobenius for block in self.blocks]),
+        ):
+            known = [one for one in estimates if one is not None]
+            if known:
+                found[name] = [one.value for one in known]
+                found[f"{name} +-"] = [one.half_width for one in known]
+        found["norm of weights"] = [block.weight_norm for block in self.blocks]
+        if self.couplings is not None:
+            own = np.diag(self.couplings)
+            found["own part of lambda_1"] = own.tolist()
+            found["coupled part"] = (self.couplings.sum(axis=1) - own).tolist()
+        return {name: np.array(column) for name, column in found.items()}
+
+    def as_data(self) -> dict[str, Any]:
+        """The result as plain data, as `eigen layers --json` prints it; vectors are left out."""
+        return {
+            "blocks": [
+                {
+                    "name": block.name,
+                    "parameters": list(block.parameters),
+                    "n": block.n,
+                    "weight_norm": block.weight_norm,
+                    "trace": None if block.trace is None else asdict(block.trace),
+                    "frobenius": None if block.frobenius is None else asdict(block.frobenius),
+                    **_eigenpairs(block.eigen),
+                }
+                for block in self.blocks
+            ],
+            "whole": None if self.whole is None else _eigenpairs(self.whole),
+            "couplings": None if self.couplings is None else self.couplings.tolist(),
+            "passes": self.passes,
+            "verdict": self.verdict,
+        }
 
     @property
     def verdict(self) -> str:
@@ -139,19 +166,25 @@ class LayersResult:
             )
         if self.unconverged:
             text += f" Not converged: {', '.join(self.unconverged)}."
+        incomplete = [
+            block.name
+            for block in self.blocks
+            if block.eigen.complete is False and block.name not in self.unconverged
+        ]
+        if incomplete:
+            text += f" A larger eigenvalue may have been missed in: {', '.join(incomplete)}."
         return text
 
-    def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame with one row per block.
 
-        Raises:
-            EigencoreError: pandas is not installed.
-        """
-        try:
-            from pandas import DataFrame
-        except ModuleNotFoundError as error:
-            raise EigencoreError("pandas is not installed", hint="Run: pip install pandas") from error
-        return DataFrame(self.table.rows, columns=self.table.columns).set_index("block")
+def _eigenpairs(eigen: EigenResult) -> dict[str, Any]:
+    return {
+        "eigenvalues": eigen.values.tolist(),
+        "residuals": eigen.residuals.tolist(),
+        "converged": eigen.converged.tolist(),
+        "complete": eigen.complete,
+        "status": str(eigen.status),
+        "matvecs": eigen.matvecs,
+    }
 
 
 def layers(
@@ -169,9 +202,11 @@ def layers(
     solver: str | Solver = DEFAULT_SOLVER,
     probes: int = 8,
     whole: bool = True,
-    kind_options: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[str], None] | None = None,
-    **bind_keywords: Any,
 ) -> LayersResult:
     """Top eigenvalues, trace and norm of every diagonal block of an operator, and what the blocks miss.
 
@@ -186,9 +221,10 @@ def layers(
         probes: random vectors for the trace and the norm of each block; 0: these are left out. They are exact
             for a block with no more weights than probes.
         whole: whether to compute the k top eigenpairs of the whole operator, and the couplings of the blocks.
-        kind_options: options of the kind.
+        backend, device, dtype: as for `bind`, unless the problem is bound.
+        options: options of the kind, the solver and the backend, by name, and under "problem" keywords of the
+            problem's factory, as for `analyze`.
         progress: called with lines of text.
-        **bind_keywords: keywords of `bind`, if the problem is not bound yet.
 
     Raises:
         UsageError: an argument is invalid, or the groups overlap.
@@ -200,16 +236,19 @@ def layers(
         import eigencore
 
         result = eigencore.layers("demo:digits-numpy", by={"first": "W1,b1", "second": "W2,b2"})
-        print(result.table.columns, result.table.rows)
+        print(result.columns)
     """
     if probes < 0:
         raise UsageError(f"probes is {probes}; expected at least 0")
-    say = progress or (lambda line: None)
-    bound: Bound = bind(problem, **bind_keywords) if bind_keywords else bound_of(problem)
-    operator = bound.operator(kind, params, **(kind_options or {}))
+    say, given = progress or (lambda line: None), dict(options or {})
+    bound = _bound(problem, given, backend, device, dtype)
+    operator = bound.operator(kind, params, **given.pop(kind, {}))
+    solver_options = given.pop(solver, {}) if isinstance(solver, str) else {}
+    for unused in given:
+        raise UsageError(f"options are given for {unused}, which is not used here")
     groups = _groups(bound, params, by)
     with interruption() as flag:
-        passes = _Passes(operator, [[one.where for one in group] for group in groups.values()])
+        passes = BlockProducts(operator, [[one.where for one in group] for group in groups.values()])
 
         def stop_if_pressed(step: Any) -> None:
             if flag.pressed:
@@ -227,6 +266,7 @@ def layers(
                     seed=seed,
                     certify=certify,
                     progress=stop_if_pressed,
+                    **solver_options,
                 )
             except KeyboardInterrupt as error:
                 partial: EigenResult = error.partial  # type: ignore[attr-defined]
@@ -263,36 +303,27 @@ def layers(
     return result
 
 
-class _Passes:
-    """Products with the diagonal blocks of an operator, all those of a step in one pass over the data."""
-
-    def __init__(self, operator: LinearOperator, blocks: Sequence[Sequence[slice]]):
-        self._operator, self.blocks = operator, blocks
-        self.sizes = [sum(where.stop - where.start for where in block) for block in blocks]
-        self.count = 0
-
-    def products(self, wanted: Mapping[int, Array]) -> Mapping[int, Array]:
-        self.count += 1
-        blocks, Vs = [self.blocks[i] for i in wanted], list(wanted.values())
-        if isinstance(self._operator, BlockedOperator):
-            found = self._operator.block_products(blocks, Vs)
-        else:
-            found = [self._restricted(block, V) for block, V in zip(blocks, Vs, strict=True)]
-        return dict(zip(wanted, found, strict=True))
-
-    def _restricted(self, block: Sequence[slice], V: Array) -> Array:
-        product = self._operator.matmat(embedded(self._operator, block, V))
-        return self._operator.xp.concat([product[where, :] for where in block])
-
-
-def embedded(operator: LinearOperator, block: Sequence[slice], V: Array) -> Array:
-    """Vectors (n_b, c) of a block as vectors (n, c) of the operator, zero outside the block."""
-    whole, start = arrays.zeros((operator.shape[0], V.shape[1]), operator), 0
-    for where in block:
-        stop = start + where.stop - where.start
-        whole = arrays.write(whole, (where, ...), V[start:stop, :])
-        start = stop
-    return whole
+def _bound(
+    problem: Any,
+    options: dict[str, Mapping[str, Any]],
+    backend: str | None,
+    device: str | None,
+    dtype: str | None,
+) -> Bound:
+    """The problem, bound; the options of its factory and its backend are taken out of `options`."""
+    if is_bound(problem):
+        given = {"backend": backend, "device": device, "dtype": dtype}
+        for name, value in given.items():
+            if value is not None:
+                raise UsageError(f"{name} is {value!r}, but the problem is bound already")
+        return problem
+    keywords = options.pop("problem", {})
+    found = find_problem(problem, keywords) if isinstance(problem, str) else as_problem(problem)
+    if keywords and not isinstance(problem, str):
+        raise UsageError("options of problem can't be set: the problem is not given by name")
+    entry = backend_of(found, backend)
+    own = {} if entry is None else options.pop(entry.name, {})
+    return bind(found, backend=backend, device=device, dtype=dtype, **own)
 
 
 def _groups(bound: Bound, params: Params, by: By) -> dict[str, list[Parameter]]:

@@ -10,55 +10,28 @@ from typing import Any
 
 import click
 
-from eigencore.cli.completion import folders, lists_of, names
+from eigencore.cli.completion import folders, lists_of
 from eigencore.cli.failures import INTERRUPTED, json_flag, verbose, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
-from eigencore.entries import (
-    DEFAULT_BACKEND,
-    DEFAULT_K,
-    DEFAULT_KIND,
-    DEFAULT_PROBLEM,
-    DEFAULT_SOLVER,
-    AnalysisEntry,
-    BackendEntry,
-    KindEntry,
-    ProblemEntry,
-    SolverEntry,
+from eigencore.cli.problem_options import (
+    backend_option,
+    certify_option,
+    complete_option,
+    device_option,
+    dtype_option,
+    kind_option,
+    params_option,
+    problem_argument,
+    seed_option,
+    set_option,
+    solver_option,
+    tol_option,
+    which_option,
 )
-from eigencore.errors import UsageError
-from eigencore.request import WHICH
+from eigencore.entries import DEFAULT_K, AnalysisEntry
 from eigencore.results import Status
 
 NOT_CONVERGED = 3
-
-
-def _options(
-    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, dict[str, str]]:
-    """The values of --set ENTRY.OPTION=VALUE, by entry and option."""
-    options: dict[str, dict[str, str]] = {}
-    for text in texts:
-        place, equals, value = text.partition("=")
-        entry, _, option = place.strip().rpartition(".")
-        if not (equals and entry and option):
-            raise UsageError(
-                f"--set {text}; expected ENTRY.OPTION=VALUE, as in accel_power.momentum=auto",
-                hint="`eigen solvers NAME`, `eigen backends NAME` and the like list the options.",
-            )
-        options.setdefault(entry, {})[option] = value
-    return options
-
-
-def _probability(ctx: click.Context, parameter: click.Parameter, text: str) -> float | None:
-    """The number, or None for "none"."""
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(
-            f"--complete is {text}; expected a probability above 0 and below 1, such as 0.99, or none"
-        ) from None
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
@@ -70,64 +43,16 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 
 @click.command()
-@click.argument("problem", default=DEFAULT_PROBLEM, shell_complete=names(ProblemEntry))
-@click.option(
-    "--backend",
-    metavar="NAME",
-    shell_complete=names(BackendEntry),
-    help=f"Backend that builds the operator.  [default: the problem's own, or {DEFAULT_BACKEND}]",
-)
-@click.option(
-    "--solver",
-    default=DEFAULT_SOLVER,
-    show_default=True,
-    metavar="NAME",
-    shell_complete=names(SolverEntry),
-    help="Eigensolver; see `eigen solvers`.",
-)
+@problem_argument
+@backend_option
+@solver_option
 @click.option("-k", type=int, default=DEFAULT_K, show_default=True, metavar="K", help="Number of eigenpairs.")
-@click.option(
-    "--kind",
-    default=DEFAULT_KIND,
-    show_default=True,
-    metavar="NAME",
-    shell_complete=names(KindEntry),
-    help="Kind of operator; see `eigen kinds`.",
-)
-@click.option(
-    "--params",
-    metavar="A,B",
-    help="Restrict the operator to the parameters whose names match one of the globs, or the regular "
-    "expression in re:EXPRESSION.",
-)
-@click.option(
-    "--which",
-    type=click.Choice(list(WHICH), case_sensitive=False),
-    default="LM",
-    show_default=True,
-    metavar=f"[{'|'.join(WHICH)}]",
-    help="Wanted eigenvalues: " + "; ".join(f"{name} {text}" for name, text in WHICH.items()) + ".",
-)
-@click.option(
-    "--tol",
-    type=float,
-    default=1e-3,
-    show_default=True,
-    metavar="T",
-    help="Relative tolerance: a pair has converged when its residual norm is at most T |eigenvalue|, or the "
-    "precision floor.",
-)
-@click.option(
-    "--complete",
-    callback=_probability,
-    default="0.99",
-    show_default=True,
-    metavar="P",
-    help="Probability at which no eigenvalue beyond the k-th is to be missed; none: not examined.",
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all random numbers."
-)
+@kind_option
+@params_option
+@which_option
+@tol_option
+@complete_option
+@seed_option
 @click.option(
     "--max-matvecs",
     type=float,
@@ -135,15 +60,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     help="Maximum number of products, including those of the certificate.",
 )
 @click.option("--max-seconds", type=float, metavar="S", help="Maximum time, checked between products.")
-@click.option(
-    "--certify",
-    type=click.Choice(["none", "sketch", "full"], case_sensitive=False),
-    default="sketch",
-    show_default=True,
-    help="Check of the residuals: none, by three products (sketch), or by one product per pair (full).",
-)
-@click.option("--device", metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1.")
-@click.option("--dtype", metavar="NAME", help="Data type: float32 or float64.  [default: the model's own]")
+@certify_option
+@device_option
+@dtype_option
 @click.option(
     "--analyses",
     callback=_names,
@@ -151,15 +70,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     shell_complete=lists_of(AnalysisEntry),
     help="Analyses to run, or none.  [default: all that the problem allows]",
 )
-@click.option(
-    "--set",
-    "options",
-    callback=_options,
-    multiple=True,
-    metavar="ENTRY.OPTION=VALUE",
-    help="Set an option of a solver, backend, attack or analysis; problem.NAME=VALUE sets a keyword of the "
-    "problem's factory.",
-)
+@set_option
 @click.option(
     "--out",
     metavar="DIR",

@@ -1,4 +1,4 @@
-"""What is printed of a run: text or JSON; and its eigenvalues as CSV, in a file or in place of the text."""
+"""What is printed of a result: text or JSON; and its table as CSV, in a file or in place of the text."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ csv_option = click.option(
     "--csv",
     metavar="FILE",
     shell_complete=files,
-    help="Write the eigenvalues, their residuals and whether they converged to this file as CSV; -: print "
-    "them in place of the text.",
+    help="Write the table of eigenvalues to this file as CSV, with all digits; -: print it in place of the "
+    "text.",
 )
 
 
@@ -54,20 +54,30 @@ def print_result(run: Run, as_json: bool, csv_place: str | None) -> None:
 
         sys.stdout.write(to_json(run))
     elif csv_place == "-":
-        _write_csv(run.eigen, sys.stdout)
+        write_csv(run.eigen, sys.stdout)
     else:
         from eigencore.cli.print_run import print_run
 
         print_run(run)
-    if csv_place not in (None, "-"):
-        try:
-            with Path(csv_place).open("w", encoding="utf-8", newline="") as file:
-                _write_csv(run.eigen, file)
-        except (OSError, ValueError) as error:
-            raise ResultError(f"the table can't be written to {csv_place}: {error}") from error
+    write_csv_file(run.eigen, csv_place)
 
 
-def _write_csv(table: HasColumns, file: IO[str]) -> None:
+def write_csv_file(table: HasColumns, place: str | None) -> None:
+    """Writes a table to a file; nothing for None, or for "-", which is stdout.
+
+    Raises:
+        ResultError: the file can't be written.
+    """
+    if place in (None, "-"):
+        return
+    try:
+        with Path(place).open("w", encoding="utf-8", newline="") as file:
+            write_csv(table, file)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"the table can't be written to {place}: {error}") from error
+
+
+def write_csv(table: HasColumns, file: IO[str]) -> None:
     """All digits of each number: read again, it is the same."""
     columns = {name: column.tolist() for name, column in table.columns.items()}
     writer = csv.writer(file, lineterminator="\n")

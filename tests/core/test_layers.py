@@ -131,10 +131,10 @@ def test_blocks_by_module_and_by_group() -> None:
 
 def test_the_table_has_a_row_for_each_block() -> None:
     result = layers(planted(1.0), 5)
-    assert result.table.columns[:3] == ("block", "weights", "eigenvalue 1")
-    assert [row[0] for row in result.table.rows] == list(NAMES)
+    assert list(result.columns)[:3] == ["block", "weights", "eigenvalue 1"]
+    assert result.columns["block"].tolist() == list(NAMES)
     assert np.isnan(result.values[1, 3:]).all()  # b has three weights
-    frame = result.to_pandas()
+    frame = result.to_pandas().set_index("block")
     assert list(frame.index) == list(NAMES)
     assert frame.loc["a", "weights"] == 40
 

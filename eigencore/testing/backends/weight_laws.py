@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.analyses.layer_blocks import embedded
+from eigencore.analyses.block_products import embedded
 from eigencore.interfaces import LinearOperator
 from eigencore.objectives import CrossEntropy
 from eigencore.space import Array, BlockedOperator

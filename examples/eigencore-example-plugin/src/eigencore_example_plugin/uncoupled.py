@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 from eigencore_torch.bound import TorchBound
 from eigencore_torch.kinds import CurvatureOptions, GradientGraph, Layout, Passes, RiskOperator, Term
+from torch import Tensor
 
 
 class UncoupledGraph(GradientGraph):
     """The graph of a batch: a product takes one backward pass for each parameter."""
 
-    def __init__(self, loss: torch.Tensor, layout: Layout):
+    def __init__(self, loss: Tensor, layout: Layout):
         super().__init__(loss, layout)
-        self._slices = layout.slices
+        self._whole = layout
 
-    def product(self, v: torch.Tensor, *, keep: bool) -> Sequence[torch.Tensor | None]:
-        pieces: list[torch.Tensor | None] = []
-        for i, where in enumerate(self._slices):
-            alone = torch.zeros_like(v)
-            alone[where] = v[where]
-            last = i + 1 == len(self._slices)
-            pieces.append(super().product(alone, keep=keep or not last)[i])
-        return pieces
+    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
+        return self.block_product(dict(enumerate(self._whole.split(v))), keep=keep)
+
+    def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
+        last = list(pieces)[-1]
+        return [
+            super(UncoupledGraph, self).block_product({i: piece}, keep=keep or i != last)[0]
+            for i, piece in pieces.items()
+        ]
 
 
 def uncoupled(bound: TorchBound, layout: Layout, options: CurvatureOptions) -> RiskOperator:
