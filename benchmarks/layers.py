@@ -1,11 +1,12 @@
-"""Claim: the eigenvalues of all layers take less than solving layer by layer, the less the fewer graphs are kept.
+"""Claim: the eigenvalues of all layers take less than solving layer by layer.
 
     python benchmarks/layers.py [--rounds 3]
 
-CPU time in one process and thread, on demo:digits, for the largest eigenvalue of each of its eight parameters:
-`eigencore.layers` without traces and without the whole operator, and one `solve` after another, each of a problem
-that is bound with `params`, as `eigen analyze --params` does. With gradient graphs kept, and without. The values
-agree to the tolerance. The median of the ratios is printed, with the lowest and highest.
+CPU time in one process and thread, on demo:digits, for the largest eigenvalue of each of its eight
+parameters: `eigencore.layers` without traces and without the whole operator, and one `solve` after another,
+each of a problem that is bound anew, as `eigen analyze --params` does. With gradient graphs kept, and without
+(torch.memory=none). The values agree to the tolerance. The median of the ratios is printed, with the lowest
+and highest.
 """
 
 from __future__ import annotations
