@@ -19,7 +19,6 @@ from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.options import option
 from eigencore.problems.sharing import CurvatureOptions
-from eigencore_torch.data.batches import sample_count
 from eigencore_torch.kinds.likelihoods import Likelihood, likelihood_of
 from eigencore_torch.kinds.output_graph import OutputLoss, OutputMatrix, output_graphs
 from eigencore_torch.kinds.risk_operator import RiskOperator
@@ -111,9 +110,7 @@ def _noise(loss: OutputLoss, z: Tensor, shape: Sequence[int], options: FisherOpt
     """Uniform numbers in (0, 1) in the shape of the labels, which do not depend on how the batch is split."""
     if options.labels is None:
         return ()
-    # A sample may have several rows of outputs, such as the tokens of a sequence.
-    rows = shape[0] // (sample_count(loss.term.batch) or shape[0])
-    start = loss.term.start * rows
+    start = loss.term.start
     rng = arrays.generator(options.seed, "fisher labels", loss.term.index)
     drawn = rng.random((start + shape[0], options.labels, *shape[1:]))[start:]
     # In lower precision, they may have been rounded to 0 or 1, where the normal distribution has infinities.
