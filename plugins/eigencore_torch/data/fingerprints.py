@@ -12,6 +12,9 @@ from eigencore.errors import ProblemError
 from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
 from eigencore_torch.data.signatures import signature
 
+# Tensors of at most so many bytes are joined before they are read.
+SMALL = 2**17
+
 TensorFingerprint: TypeAlias = tuple[torch.dtype, list[tuple[int, ...]], list[int]]
 BatchFingerprint: TypeAlias = list[TensorFingerprint]
 
@@ -51,10 +54,13 @@ class WeightFingerprint:
         self._tensors = self._named_tensors()
         self._versions = {name: version_of(x) for name, x in self._tensors.items()}
         self._signatures = self._current_signatures()
+        self._joint_signatures = self._current_joint_signatures()
 
     def check_unchanged(self) -> None:
         """Raises ProblemError if a weight or buffer has changed, naming it."""
         self.check_versions()
+        if self._current_joint_signatures() == self._joint_signatures:
+            return
         now = self._current_signatures()
         self._refuse([name for (name, part), then in self._signatures.items() if now[name, part] != then])
 
@@ -83,6 +89,19 @@ class WeightFingerprint:
             named.update((prefix + name, x) for name, x in module.named_parameters())
             named.update((prefix + name, x) for name, x in module.named_buffers())
         return named
+
+    def _current_joint_signatures(self) -> list[int]:
+        """The signatures of all parts. Small ones are joined, because starting takes longer than reading."""
+        parts = [part for x in self._tensors.values() for part in strided_parts(x)]
+        joined: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        large = []
+        for part in parts:
+            if part.nbytes <= SMALL and not (part.is_conj() or part.is_neg()):
+                joined.setdefault((part.dtype, part.device), []).append(part.detach().reshape(-1))
+            else:
+                large.append(part)
+        with torch.no_grad():
+            return _signatures([*map(torch.cat, joined.values()), *large])
 
     def _current_signatures(self) -> dict[tuple[str, int], int]:
         """The signature of each strided part of each weight and buffer; most have one part."""
