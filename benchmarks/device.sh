@@ -11,7 +11,7 @@ python=${1:-python3}
 failed=0
 
 "$python" -c 'import torch; print(torch.cuda.get_device_name(), torch.__version__)' || exit 1
-"$python" -m pytest -q -n 4 -k cuda tests/plugins/torch tests/conformance || failed=1
+"$python" -m pytest -q -n 8 -p no:benchmark -k cuda tests/plugins/torch tests/conformance || failed=1
 timeout 150 "$python" benchmarks/product.py --device cuda || failed=1
 timeout 150 "$python" benchmarks/top10.py --device cuda --limit 10 --repeats 2 || failed=1
 "$python" benchmarks/tables.py && sed -n '/^<!-- product-gpu/,/^<!-- end of top10-gpu/p' docs/benchmarks.md || failed=1

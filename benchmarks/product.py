@@ -104,13 +104,15 @@ def measure(problem: Problem, rounds: int) -> dict[str, Any]:
     v = torch.randn(unit().shape, generator=torch.Generator().manual_seed(1)).to(unit().device)
     truth = eigencore.bind(problem, dtype="float64").operator().matvec(v.double())
     # Each contestant gets its own model, because some of them modify it.
-    products = {}
+    products, errors = {}, {}
     for name, make in CONTESTANTS.items():
         try:
-            products[name] = make(replace(problem, model=copy.deepcopy(problem.model)))
-        except ImportError as error:
-            print(f"  {name} is left out: {error}")
-    errors = {name: _distance(product(v), truth) for name, product in products.items()}
+            product = make(replace(problem, model=copy.deepcopy(problem.model)))
+            errors[name] = _distance(product(v), truth)
+        except Exception as error:  # a peer is not installed, or refuses what this device computes
+            print(f"  {name} is left out: {str(error).partition(chr(10))[0]}")
+        else:
+            products[name] = product
     calls = {name: partial(product, v) for name, product in products.items()}
     ratios, seconds = cost_in_gradients(calls, unit, rounds)
     return {

@@ -24,7 +24,7 @@ KNOWN_BEFOREHAND = "known beforehand"
 def product(record: Any) -> str:
     """The cost of a product in gradients: a row for each contestant, a column for each network."""
     networks = record["networks"]
-    names = next(iter(networks.values()))["products"]
+    names = dict.fromkeys(name for network in networks.values() for name in network["products"])
     rows = [["", *networks], *([name, *_costs(networks.values(), name)] for name in names)]
     return _described(record) + "\n\n" + _table(rows)
 
@@ -32,7 +32,10 @@ def product(record: Any) -> str:
 def _costs(networks: Iterable[Any], name: str) -> list[str]:
     cells = []
     for network in networks:
-        row = network["products"][name]
+        row = network["products"].get(name)
+        if row is None:
+            cells.append("failed")
+            continue
         wrong = f"; **error {100 * row['error']:.1g} %**" if row["error"] > LARGE_ERROR else ""
         cells.append(_range(row["ratio"]) + wrong)
     return cells
@@ -159,6 +162,8 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "product": ("benchmarks.md", product),
     "batches": ("benchmarks.md", batches),
     "top10": ("benchmarks.md", top10),
+    "product-gpu": ("benchmarks.md", product),
+    "top10-gpu": ("benchmarks.md", top10),
     "robustness": ("robustness.md", robustness),
     "attacks": ("attacks.md", attacks),
 }

@@ -109,7 +109,8 @@ def _eigenthings(problem: Problem, counter: Counter, **options: Any) -> tuple[An
     from hessian_eigenthings import HessianOperator, LambdaOperator, lanczos, supervised_loss
 
     operator = HessianOperator(problem.model, problem.data, supervised_loss(problem.loss))
-    counted = LambdaOperator(counter.counting(operator.matvec), operator.size)
+    device = next(problem.model.parameters()).device
+    counted = LambdaOperator(counter.counting(operator.matvec), operator.size, device)
     result = lanczos(counted, k=K, tol=TOL, seed=SEED, **options)
     found = Answer(result.eigenvalues.cpu().numpy(), result.eigenvectors.T, counter.products)
     return found, bool(result.converged.all())
@@ -194,7 +195,10 @@ def measure(problem: Problem, repeats: int, limit: float) -> dict[str, Any]:
             row["seconds"].append(seconds)
             row["gradients"].append(in_gradients)
             if repeat == 0:
-                row |= {"verdict": f"stopped at {limit:.0f} s"} if answer is None else judge.grade(answer)
+                if isinstance(answer, Answer):
+                    row |= judge.grade(answer)
+                else:
+                    row["verdict"] = f"stopped at {limit:.0f} s" if answer is None else f"failed: {answer}"
                 print(f"  {name}: {row}", flush=True)
     for row in rows.values():
         row["repeats"] = len(row["seconds"])
@@ -204,17 +208,19 @@ def measure(problem: Problem, repeats: int, limit: float) -> dict[str, Any]:
 
 def _run(
     problem: Problem, find: Contestant, unit: Callable[[], Tensor], limit: float
-) -> tuple[Answer | None, float, float]:
-    """The answer (None if stopped), its seconds, and these divided by those of a gradient."""
+) -> tuple[Answer | str | None, float, float]:
+    """The answer (None if stopped, or why it failed), its seconds, and these over those of a gradient."""
     own = replace(problem, model=copy.deepcopy(problem.model))  # some libraries modify it
     device = "cuda" if on_gpu(problem) else "cpu"
     counter = Counter(limit, device)
 
-    def attempt() -> Answer | None:
+    def attempt() -> Answer | str | None:
         try:
             return find(own, counter)
         except TimeUpError:
             return None
+        except Exception as error:  # a peer may refuse what this device computes
+            return str(error).partition("\n")[0]
 
     gradients = [seconds_of(unit, device)[0] for _ in range(3)]
     seconds, answer = seconds_of(attempt, device)

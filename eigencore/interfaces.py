@@ -4,8 +4,7 @@ Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a b
 one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
 the host are NumPy float64.
 
-The entries that plugins register are defined in `eigencore.entries`, and operators in `eigencore.space`; all
-can also be imported from here.
+Entries, which plugins register, are defined in `eigencore.entries`, operators in `eigencore.space`.
 """
 
 from __future__ import annotations

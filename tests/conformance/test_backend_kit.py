@@ -181,7 +181,7 @@ KINDS = {
 OVER_THE_WEIGHTS = {
     "layout_covers_the_vector",
     "parameters_are_blocks_of_the_whole",
-    "several_globs_select_their_parameters",
+    "several_patterns_select_their_parameters",
     "minibatches_are_unbiased",
 }
 GGN = KindEntry(backend="specimen", name="ggn", summary="", load="", semidefinite=True)
