@@ -36,6 +36,8 @@ def progress(k: int) -> Iterator[Callable[[Step | str], None] | None]:
             drawn = now
             _write(progress_line(steps, k, width))
 
+    # Shown until the first product: on a large network, the checks before it take as long as a few products.
+    draw("binding the problem: checks of the data, the loss, its derivatives and the weights")
     try:
         yield draw
     finally:

@@ -1,10 +1,12 @@
-"""The progress line of a solve, as a pure function of its steps."""
+"""The progress line of a solve, as a pure function of its steps; and what is shown before the first one."""
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from eigencore.cli.progress import progress_line, seconds_left
+from eigencore.cli.progress import progress, progress_line, seconds_left
 from eigencore.results import Step
 
 VALUES = (37.6366, 22.6804, 14.9643, 12.69, 8.816)
@@ -65,3 +67,16 @@ ROUNDED = [(0.01, "1 s"), (4.2, "4 s"), (77, "80 s"), (100, "2 min"), (6000, "2 
 def test_time_left_has_one_digit(seconds, rounded, monkeypatch):
     monkeypatch.setattr("eigencore.cli.progress.seconds_left", lambda steps: seconds)
     assert f"about {rounded} left" in progress_line([step(9, 3, 5.0)], 5, 120)
+
+
+def test_on_a_terminal_the_line_says_what_is_done_before_the_first_product(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stderr = io.StringIO()
+    stderr.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stderr", stderr)
+    with progress(5) as draw:
+        assert "binding the problem: checks of the data" in stderr.getvalue()
+        assert draw is not None
+        draw(step(3, 1, 5.0))
+        assert "3 products" in stderr.getvalue()
