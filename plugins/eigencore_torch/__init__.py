@@ -1,9 +1,32 @@
-"""The PyTorch backend: operators of any nn.Module and loss, on CPU and CUDA."""
+"""The PyTorch backend: operators of any nn.Module and loss, on CPU and CUDA.
+
+It also has the functions of hessian-eigenthings 0.0.2, as in `from eigencore_torch import
+compute_hessian_eigenthings`; see `eigencore_torch.eigenthings`.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from eigencore.entries import BackendEntry, KindEntry
 from eigencore.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from eigencore_torch.eigenthings import HVPOperator as HVPOperator
+    from eigencore_torch.eigenthings import LambdaOperator as LambdaOperator
+    from eigencore_torch.eigenthings import compute_hessian_eigenthings as compute_hessian_eigenthings
+    from eigencore_torch.eigenthings import deflated_power_iteration as deflated_power_iteration
+    from eigencore_torch.eigenthings import lanczos as lanczos
+    from eigencore_torch.eigenthings import power_iteration as power_iteration
+
+EIGENTHINGS = (
+    "HVPOperator",
+    "LambdaOperator",
+    "compute_hessian_eigenthings",
+    "deflated_power_iteration",
+    "lanczos",
+    "power_iteration",
+)
 
 CURVATURE_OPTIONS = "eigencore.problems.sharing:CurvatureOptions"
 
@@ -87,3 +110,13 @@ def _kind(
         over_weights=over_weights,
         extra="torch",
     )
+
+
+# There is no `__dir__` with these names: whoever lists the attributes of a plugin would import PyTorch.
+def __getattr__(name: str) -> object:
+    if name not in EIGENTHINGS:
+        raise AttributeError(f"module 'eigencore_torch' has no attribute {name!r}")
+    from eigencore_torch import eigenthings
+
+    value: object = getattr(eigenthings, name)
+    return value
