@@ -126,7 +126,8 @@ def _print_plugins(plugins: Mapping[PluginRecord, Sequence[Entry]], on: Page) ->
         if record.error:
             on.line(f"{record.name} is {record.status}: {record.error}", "yellow")
         for entry in entries:
-            if missing := _missing(record, entry):
+            # A kind needs what its backend needs, which is listed.
+            if not isinstance(entry, KindEntry) and (missing := _missing(record, entry)):
                 extra = f"{record.distribution}[{entry.extra}]"
                 unusable.setdefault(extra, []).append(entry.name)
                 packages[extra] = missing

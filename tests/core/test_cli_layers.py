@@ -13,6 +13,7 @@ import pytest
 from eigencore import layers
 from eigencore.cli import main
 
+pytest.importorskip("sklearn")  # demo:digits-numpy needs it
 PROBLEM = "demo:digits-numpy"
 
 

@@ -62,6 +62,7 @@ def planted(coupling: float = 0.0) -> Planted:
 
 
 def test_every_block_equals_a_solve_over_its_parameters() -> None:
+    pytest.importorskip("sklearn")
     for name, by in (("demo:digits-numpy", "parameter"), ("demo:digits-numpy", {"x": "W1,b2", "y": "b1"})):
         bound = bind(name)
         result = layers(bound, 2, by=by, tol=1e-6, seed=4)
@@ -134,6 +135,7 @@ def test_the_table_has_a_row_for_each_block() -> None:
     assert list(result.columns)[:3] == ["block", "weights", "eigenvalue 1"]
     assert result.columns["block"].tolist() == list(NAMES)
     assert np.isnan(result.values[1, 3:]).all()  # b has three weights
+    pytest.importorskip("pandas")
     frame = result.to_pandas().set_index("block")
     assert list(frame.index) == list(NAMES)
     assert frame.loc["a", "weights"] == 40
