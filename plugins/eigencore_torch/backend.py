@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from eigencore.errors import ProblemError
+from eigencore.errors import OptionError, ProblemError
 from eigencore.interfaces import Problem
 from eigencore.problems.sharing import check_bounds, check_call
 from eigencore_torch.batch_loss import BatchLoss, check_loss
@@ -61,6 +61,17 @@ def bind(
     memory_budget(options.memory, torch.device("cpu"))
     model = unwrapped(model)
     check_layers(model)
+    if options.join is not None and options.microbatch is not None and options.join > options.microbatch:
+        raise OptionError(
+            f"torch.join is {options.join}, more than torch.microbatch, {options.microbatch}: batches would "
+            "be joined and split again",
+            hint="Set one of the two.",
+        )
+    if options.join is not None and options.batch_norm == "batch":
+        raise OptionError(
+            "torch.join changes the operator with torch.batch_norm=batch: each batch is normalised alone",
+            hint="Set torch.batch_norm=running, or leave join out.",
+        )
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
     placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)

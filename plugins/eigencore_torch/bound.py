@@ -58,7 +58,7 @@ class TorchBound:
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
         self._setting = Setting(self._device, options.precision, options.batch_norm)
         self._mode = self._setting.description
-        self._batches = Batches(problem.data, self._device, placed.dtype)
+        self._batches = Batches(problem.data, self._device, placed.dtype, join=options.join)
         self._weights = WeightFingerprint(placed.loss.named_modules)
 
     @property
@@ -257,6 +257,8 @@ class TorchBound:
         declared, microbatch = declared_reduction(self.problem), self._options.microbatch
         inference = ReductionInference(self._loss, declared, microbatch)
         if self._options.check:
+            if declared is not None and self._options.join is not None:
+                microbatch = microbatch or self._options.join // 2  # the sum of their parts
             if declared is not None and microbatch is not None:
                 microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
             with trainable(self._placed.original_parameters):

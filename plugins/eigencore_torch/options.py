@@ -43,6 +43,14 @@ class TorchOptions:
         "the operator",
         when="set it if a batch and its gradient graph do not fit into the device's memory",
     )
+    join: int | None = option(
+        None,
+        low=1,
+        help="smallest number of samples per forward pass; smaller batches are joined, which does not change "
+        "the operator",
+        when="set it to 256 on a processor and to some thousands on a GPU if the data come in small batches, "
+        "whose products take longer",
+    )
     precision: Precision = option(
         "full",
         help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "

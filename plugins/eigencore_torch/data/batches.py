@@ -29,35 +29,48 @@ class Batches:
         dtype: the type that floating-point tensors are converted to, and complex ones to the complex type of
             the same precision; None leaves their type unchanged.
         name: the name of the data in messages.
+        join: batches of fewer samples are joined with those after them; None: they are left as they are.
 
     Raises:
         ProblemError: `data` can't be iterated, can be iterated only once, or yields samples instead of
             batches.
     """
 
-    def __init__(self, data: Any, device: torch.device, dtype: torch.dtype | None, name: str = "data"):
+    def __init__(
+        self,
+        data: Any,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        name: str = "data",
+        join: int | None = None,
+    ):
         _require_reiterable(data, name)
         self.data, self.device, self.dtype, self.name = data, device, dtype, name
+        self._join = join
 
     def __iter__(self) -> Iterator[Batch]:
-        for index, batch in enumerate(self._iterate()):
-            yield self._move(batch, index)
+        batches = (self._move(batch, index) for index, batch in enumerate(self._iterate()))
+        return batches if self._join is None else _joined(batches, self._join)
 
     def fetch(self, wanted: Collection[int]) -> dict[int, Batch]:
         """The batches with the given numbers.
 
-        A sequence, such as a list, is read at these indices. Other data, such as a loader, are iterated up to
-        the last wanted batch.
+        A sequence, such as a list, is read at these indices. Other data, such as a loader, and batches that
+        are joined are iterated up to the last wanted batch.
 
         Raises:
             ProblemError: the data have fewer batches.
         """
         numbered: Iterable[tuple[int, Batch]]
-        if isinstance(self.data, Sequence):
-            numbered = ((index, self._read(index)) for index in sorted(wanted) if index < len(self.data))
+        upto = max(wanted, default=-1) + 1
+        if self._join is not None:
+            found = {index: batch for index, batch in enumerate(islice(self, upto)) if index in wanted}
         else:
-            numbered = enumerate(islice(self._iterate(), max(wanted, default=-1) + 1))
-        found = {index: self._move(batch, index) for index, batch in numbered if index in wanted}
+            if isinstance(self.data, Sequence):
+                numbered = ((index, self._read(index)) for index in sorted(wanted) if index < len(self.data))
+            else:
+                numbered = enumerate(islice(self._iterate(), upto))
+            found = {index: self._move(batch, index) for index, batch in numbered if index in wanted}
         if missing := set(wanted) - found.keys():
             raise ProblemError(
                 f"the data changed: batch {min(missing)} no longer exists",
@@ -161,20 +174,47 @@ def split_batch(batch: Batch, index: int, microbatch: int | None) -> Sequence[Ba
     return [take_samples(batch, slice(i, i + microbatch)) for i in range(0, n, microbatch)]
 
 
-def join_batches(first: Batch, second: Batch) -> Batch | None:
-    """The samples of two batches in one batch; None if their shapes or types differ."""
-    ours, theirs = tensors_of(first), tensors_of(second)
-    if [(sample_shape(x), x.dtype) for x in ours] != [(sample_shape(x), x.dtype) for x in theirs]:
+def join_batches(*batches: Batch) -> Batch | None:
+    """The samples of several batches in one batch; None if their shapes or types differ."""
+    if any(_sample_kind(batch) != _sample_kind(batches[0]) for batch in batches[1:]):
         return None
-    rest = iter(ours)
+    tensors = [tensors_of(batch) for batch in batches]
+    before = iter(zip(*tensors[:-1], strict=True))
 
     def join(x: Tensor) -> Tensor:
-        y = next(rest)
+        parts = [*next(before), x]
         if x.is_nested:
-            return _nested_like(x, [*y.unbind(), *x.unbind()])
-        return torch.cat([y, x]) if y.ndim else x
+            return _nested_like(x, [sample for part in parts for sample in part.unbind()])
+        return torch.cat(parts) if x.ndim else x
 
-    return map_tensors(second, join)
+    return map_tensors(batches[-1], join)
+
+
+def _sample_kind(batch: Batch) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """The shape of a sample in each tensor of a batch, and its type."""
+    return [(sample_shape(x), x.dtype) for x in tensors_of(batch)]
+
+
+def _joined(batches: Iterator[Batch], least: int) -> Iterator[Batch]:
+    """Batches of at least so many samples, from consecutive ones whose shapes and types agree."""
+    pending: list[Batch] = []
+    samples = 0
+    for batch in batches:
+        count = sample_count(batch)
+        if pending and (count is None or _sample_kind(batch) != _sample_kind(pending[0])):
+            yield _whole(pending)
+            pending, samples = [], 0
+        pending.append(batch)
+        samples += least if count is None else count
+        if samples >= least:
+            yield _whole(pending)
+            pending, samples = [], 0
+    if pending:
+        yield _whole(pending)
+
+
+def _whole(batches: list[Batch]) -> Batch:
+    return batches[0] if len(batches) == 1 else join_batches(*batches)
 
 
 def sample_shape(x: Tensor) -> tuple[int, ...]:
