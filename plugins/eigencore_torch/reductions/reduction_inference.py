@@ -23,8 +23,9 @@ from eigencore_torch.reductions.comparison import ComparedSamples, Comparison, V
 from eigencore_torch.reductions.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
 
 _SPLIT_HINT = (
-    "Set torch.microbatch=none and torch.join=none, and give batches that fit into memory. A batch can be split "
-    "only if its loss is a sum or a mean over samples, or the weighted mean that Problem(weight=...) describes."
+    "Set torch.microbatch=none and torch.join=none, and give batches that fit into memory. A batch can be "
+    "split only if its loss is a sum or a mean over samples, or the weighted mean that Problem(weight=...) "
+    "describes."
 )
 _WHOLE_BATCH_HINT = (
     "If the loss compares the samples of a batch with one another, as contrastive and Cox losses do, its "
