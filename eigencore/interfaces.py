@@ -157,6 +157,8 @@ class Problem:
     means loss(model, batch). The operator is that of the loss over all data at once.
 
     Attributes:
+        loss: the loss function, or "model" for the loss that the model computes itself, model(**batch).loss,
+            if the backend is PyTorch.
         call: "loss(model(x), y)" or "loss(model, batch)" to fix how the loss is called for every batch; None:
             decided by the kind of batch, as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
@@ -165,7 +167,8 @@ class Problem:
         reduction: how the loss reduces a batch over its samples: "mean", "sum", or "infer" to determine it
             from losses and gradients, which measures the weights if the loss is a mean with weights.
         weight: batch -> float, the weight of a batch whose loss is a mean over something else than samples,
-            such as tokens.
+            such as tokens. Batches with `labels` of which some are -100, as those of language models, are
+            weighted by the labels that count, if gradients confirm it.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
         optimizer: the optimizer that trains the model, for kinds of operator that depend on its state.
         operator: a matrix, or anything that `as_operator` accepts; model, data and loss are then omitted.

@@ -18,6 +18,7 @@ from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import device_of, place
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.options import TorchOptions
+from eigencore_torch.own_loss import loss_function
 
 
 def bind(
@@ -54,8 +55,9 @@ def bind(
             f"the model is a {type(model).__name__}; expected a torch.nn.Module",
             hint="Call its method module()." if exported else None,
         )
-    check_loss(loss)
     check_call(problem.call)
+    function, call = loss_function(loss, problem.call)
+    check_loss(function)
     check_bounds(problem.bounds)
     declared = declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
@@ -63,7 +65,7 @@ def bind(
     check_layers(model)
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
-    placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
+    placed = place(BatchLoss(model, function, call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()

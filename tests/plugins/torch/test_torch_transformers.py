@@ -137,7 +137,7 @@ def test_outputs_of_a_pair_batch_are_passed_to_the_loss():
 
 
 @pytest.mark.parametrize("initialised", [False, True])
-def test_the_tokens_of_padded_sentences_are_measured_or_given(initialised):
+def test_the_tokens_of_padded_sentences_are_counted_or_given(initialised):
     """In a model as the library initialises it, all losses are close to log 7, the size of the vocabulary."""
     data = batches(gpt2)
     for batch, length in zip(data, (5, 3), strict=True):
@@ -160,12 +160,13 @@ def test_the_tokens_of_padded_sentences_are_measured_or_given(initialised):
         (exact_loss, tokens, 1e-12),
         (exact_loss, None, 1e-12),
         (own_loss, None, 1e-6),
+        ("model", None, 1e-6),
     ):
         problem = Problem(model=model, data=data, loss=loss, weight=weight)
         bound = bind(problem, TorchOptions())
         found = bound.operator().matvec(v)
         assert float((found - exact).norm()) <= close * float(exact.norm())
-        assert ("measured from gradients" in bound.description) == (weight is None)
+        assert ("labels[:, 1:] != -100 (shifted)" in bound.description) == (weight is None)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
