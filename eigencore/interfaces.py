@@ -26,6 +26,7 @@ from eigencore.entries import SolverEntry as SolverEntry
 from eigencore.space import Array as Array
 from eigencore.space import BlockedOperator as BlockedOperator
 from eigencore.space import CachingOperator as CachingOperator
+from eigencore.space import InexactOperator as InexactOperator
 from eigencore.space import LinearOperator as LinearOperator
 from eigencore.space import MinibatchOperator as MinibatchOperator
 from eigencore.space import NotedOperator as NotedOperator

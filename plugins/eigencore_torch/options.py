@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eigencore.options import option
+from eigencore_torch.evaluation.double_backward import Derivative
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.precision import Precision
 
@@ -48,6 +49,13 @@ class TorchOptions:
         help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
         "PyTorch's own switches are set aside meanwhile",
         when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    derivative: Derivative = option(
+        "exact",
+        help="Hessian products: exact, by double backward; or difference, the central difference of two "
+        "gradients, with an error that is measured",
+        when="set difference if an operation of the model has no second derivative, as fused attention or a "
+        "custom autograd function, or if double backward takes too much memory",
     )
     batch_norm: Literal["running", "batch"] = option(
         "running",
