@@ -128,8 +128,8 @@ class ProductChecks:
         rounding = 1000 * self._eps * self.norm * sizes[0] * sizes[2]
         if defect > max(self._tolerance * size, rounding):
             hint = (
-                "The solvers need a symmetric operator. A loss that changes from product to product (dropout, "
-                "a shuffling or augmenting data loader) has the same effect."
+                "The solvers need a symmetric operator. A loss that changes from product to product "
+                "(dropout, a shuffling or augmenting data loader) has the same effect."
             )
             if self._inexact:
                 hint += " So have products with a large error: take exact ones, or compute in float64."

@@ -2,14 +2,17 @@
 
     H v = (g(w + h v) - g(w - h v)) / 2h + error,  h = eps^(1/3) rms(w) / ||v||
 
-with the gradient g of the loss, and eps of the data type. The error has two parts: what the third derivative
-contributes, which is proportional to h^2, and rounding, which is proportional to 1/h. The customary step
-eps^(1/3) (1 + ||w||) / ||v|| suits a number of weights that is small. In networks it was 100 to 1000 times
-too long for the eigenvectors of the largest eigenvalues, along which the loss changes the most: the relative
-error was up to 1 in float32, and is at most 4e-4 with the step above.
+with the gradient g of the loss, and eps of the data type: that of the weights, or that of the loss if it is
+shorter, as where a model in float64 computes its loss in float32.
+
+The error has two parts: what the third derivative contributes, which is proportional to h^2, and rounding,
+which is proportional to 1/h. The customary step eps^(1/3) (1 + ||w||) / ||v|| suits small numbers of weights.
+On nine networks of 9,000 to 300,000 weights, it was 10 to 1000 times too long for the first eigenvector,
+along which the loss changes the most: in float32, the error was up to 90 % of the first eigenvalue, and is at
+most 0.04 % with the step above.
 
 The error is measured: the products with the steps h and 2h differ by three times the first part, and by 1.1
-times the second. On eight networks, in both types, the difference was 0.8 to 3.5 times the error.
+times the second. On nine networks, in both types, the difference was 0.8 to 3.5 times the error.
 """
 
 from __future__ import annotations
@@ -44,13 +47,17 @@ class Step:
         squares = sum(float(p.detach().double().square().sum()) for p in layout.parameters)
         rms = (squares / max(layout.n, 1)) ** 0.5
         # From weights of zero, the step is an absolute one.
-        self._shortest: float = float(torch.finfo(layout.dtype).eps) ** (1 / 3) * (rms or 1.0)
-        self._factor = 1.0
+        self._unit, self._eps, self._factor = rms or 1.0, torch.finfo(layout.dtype).eps, 1.0
 
     @property
     def length(self) -> float:
         """The present length."""
-        return self._factor * self._shortest
+        length: float = self._factor * self._unit * self._eps ** (1 / 3)
+        return length
+
+    def resolve(self, dtype: torch.dtype) -> None:
+        """Takes into account that the loss has the rounding errors of a data type."""
+        self._eps = max(self._eps, torch.finfo(dtype).eps)
 
     @contextmanager
     def doubled(self) -> Iterator[None]:
@@ -86,13 +93,18 @@ class DifferenceGraph:
         norm = float(torch.linalg.vector_norm(v))
         if norm == 0:
             return [None] * len(layout.parameters)
+        length = self._step.length
+        ahead = self._gradient(layout, (length / norm) * v)
         h = self._step.length / norm
-        ahead, behind = self._gradient(layout, h * v), self._gradient(layout, -h * v)
+        if self._step.length != length:  # the loss has shown larger rounding errors
+            ahead = self._gradient(layout, h * v)
+        behind = self._gradient(layout, -h * v)
         return [_halved(one, other, h) for one, other in zip(ahead, behind, strict=True)]
 
     def _gradient(self, layout: Layout, shift: Tensor) -> Sequence[Tensor | None]:
         with shifted_weights(layout, shift):
             loss = self._risk.loss(self._term.batch, self._term.index)
+            self._step.resolve(loss.dtype)
             if not loss.requires_grad:
                 return [None] * len(layout.parameters)
             return torch.autograd.grad(loss, layout.parameters, allow_unused=True)

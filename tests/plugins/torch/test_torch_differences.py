@@ -315,3 +315,11 @@ def test_products_with_a_large_error_are_refused():
     with pytest.raises(NotSymmetricError) as caught:
         eigencore.solve(operator, k=2)
     assert "products with a large error" in caught.value.hint
+
+
+def test_the_step_is_that_of_the_shortest_type(small):
+    """A loss in float32 has rounding errors that the step of float64 would magnify."""
+    coarse = small(loss=lambda outputs, y: nn.functional.cross_entropy(outputs.float(), y), reduction="mean")
+    differences, exact = pair(coarse)[0], pair(small())[1]
+    V = directions(exact)
+    assert gap(differences.matmat(V), exact.matmat(V)) < 1e-3
