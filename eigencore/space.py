@@ -110,7 +110,7 @@ class InexactOperator(LinearOperator, Protocol):
 
     @property
     def inexact(self) -> bool:
-        """Whether they have; an operator may only find out from what it is made of."""
+        """Whether they have. A wrapper has both methods, whatever it wraps."""
 
     def product_error(self, v: Array, product: Array, /) -> float:
         """A measurement of the norm of the error of a product A v, at the cost of another product."""
