@@ -26,7 +26,6 @@ from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import memory_budget
-from eigencore_torch.kinds.difference import DIFFERENCE_KINDS, refuse_differences
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import Layout, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
@@ -36,6 +35,9 @@ from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
+
+# The kinds that multiply by the Hessian, exactly or by differences of the gradient.
+DIFFERENCE_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
 
 
 class TorchBound:
@@ -104,7 +106,7 @@ class TorchBound:
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
-            refuse_differences(self, kind)
+            self.require_exact(kind)
         return operator_of_kind(self, "torch", kind, params, self.select, options)
 
     def select(self, params: Params = None) -> Layout:
@@ -120,6 +122,15 @@ class TorchBound:
     def derivative(self) -> Derivative:
         """The option `derivative`."""
         return self._options.derivative
+
+    def require_exact(self, kind: str) -> None:
+        """Raises CapabilityError for a kind that needs more than gradients if products are differences."""
+        if self.derivative == "difference":
+            known = ", ".join(sorted(DIFFERENCE_KINDS))
+            raise CapabilityError(
+                f"torch.derivative=difference multiplies by the Hessian only, not by the matrix of {kind}",
+                hint=f"Leave torch.derivative at exact, or choose from {known}.",
+            )
 
     @property
     def memory(self) -> int:

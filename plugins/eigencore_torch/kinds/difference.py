@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from eigencore.errors import CapabilityError
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
@@ -35,9 +34,6 @@ from eigencore_torch.weight_space import shifted_weights
 
 if TYPE_CHECKING:
     from eigencore_torch.bound import TorchBound
-
-# The kinds that multiply by the Hessian.
-DIFFERENCE_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
 
 
 class Step:
@@ -149,15 +145,6 @@ class DifferenceOperator(RiskOperator):
             doubled = self.matvec(v)
         self._error = float(torch.linalg.vector_norm(doubled - product))
         return self._error
-
-
-def refuse_differences(bound: TorchBound, kind: str) -> None:
-    """Raises CapabilityError if a kind that needs more than the gradient is to be taken by differences."""
-    if bound.derivative == "difference":
-        raise CapabilityError(
-            f"torch.derivative=difference multiplies by the Hessian only, and not by the matrix of {kind}",
-            hint=f"Leave torch.derivative at exact, or choose from {', '.join(sorted(DIFFERENCE_KINDS))}.",
-        )
 
 
 def _halved(ahead: Tensor | None, behind: Tensor | None, h: float) -> Tensor | None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from eigencore.problems.sharing import CurvatureOptions
-from eigencore_torch.kinds.difference import refuse_differences
 from eigencore_torch.kinds.output_graph import OutputLoss, OutputMatrix, gradients_in_outputs, output_graphs
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.models.params import Layout
@@ -34,7 +33,7 @@ def ggn(
         CapabilityError: products are to be taken by differences.
         ProblemError: in a product, the loss depends on the weights other than through the model's outputs.
     """
-    refuse_differences(bound, "ggn")
+    bound.require_exact("ggn")
     graphs = output_graphs(bound.risk, layout, hessian_in_outputs, "ggn")
     return RiskOperator(bound, layout, graphs, options, scale)
 
