@@ -163,7 +163,7 @@ class Problem:
         validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value of an input: two numbers, or two arrays that broadcast to
             one input or have one number for each of its channels, its first axis.
-        reduction: how the loss reduces its samples: "mean", "sum", or "infer" to measure it, and weights.
+        reduction: "mean" or "sum" over the samples of a batch, or "infer", from losses and gradients.
         weight: batch -> float, the weight of a batch whose loss is a mean over other things than samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
         optimizer: the optimizer that trains the model, for kinds of operator that depend on its state.

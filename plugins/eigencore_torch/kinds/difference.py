@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from eigencore_torch.bound import TorchBound
 
 
-class Step:
+class StepLength:
     """The length h ||v|| of the steps in weight space, for which a multiple can be set."""
 
     def __init__(self, layout: Layout):
@@ -73,7 +73,7 @@ class DifferenceGraph:
 
     outputs: Sequence[Node | None] = ()
 
-    def __init__(self, risk: Risk, term: Term, layout: Layout, step: Step):
+    def __init__(self, risk: Risk, term: Term, layout: Layout, step: StepLength):
         self._risk, self._term, self._layout, self._step = risk, term, layout, step
 
     def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
@@ -117,7 +117,7 @@ class DifferenceOperator(RiskOperator):
     def __init__(
         self, bound: TorchBound, layout: Layout, options: CurvatureOptions, scale: Tensor | None = None
     ):
-        self._step = step = Step(layout)
+        self._step = step = StepLength(layout)
         self._error: float | None = None
 
         def graph(term: Term, passes: Passes) -> DifferenceGraph:
