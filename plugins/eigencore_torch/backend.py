@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from eigencore.errors import ProblemError
+from eigencore.errors import OptionError, ProblemError
 from eigencore.interfaces import Problem
 from eigencore.problems.sharing import check_bounds, check_call
 from eigencore_torch.batch_loss import BatchLoss, check_loss
@@ -35,7 +35,7 @@ def bind(
 
     Raises:
         ProblemError: the model, data, loss or checkpoint is unusable.
-        UsageError: the device, data type or checkpoint does not exist.
+        UsageError: the device, data type or checkpoint does not exist, or options contradict one another.
 
     Example:
         import torch
@@ -61,6 +61,12 @@ def bind(
     check_bounds(problem.bounds)
     declared = declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
+    if options.checkpoint and options.derivative == "exact":
+        raise OptionError(
+            "torch.checkpoint saves no memory with exact products, whose graphs keep the activations",
+            hint="Set torch.derivative=difference as well, or leave torch.checkpoint off and set "
+            "torch.microbatch.",
+        )
     model = unwrapped(model)
     check_layers(model)
     if options.batch_norm == "batch":

@@ -21,6 +21,7 @@ from eigencore_torch.classifiers.classifier import TorchClassifier
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.checkpointing import checkpointed
 from eigencore_torch.evaluation.double_backward import Derivative
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
@@ -122,6 +123,10 @@ class TorchBound:
     def derivative(self) -> Derivative:
         """The option `derivative`."""
         return self._options.derivative
+
+    def checkpointed(self) -> AbstractContextManager[None]:
+        """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""
+        return checkpointed(self._loss.model) if self._options.checkpoint else nullcontext()
 
     def require_exact(self, kind: str) -> None:
         """Raises CapabilityError for a kind that needs more than gradients if products are differences."""

@@ -57,6 +57,13 @@ class TorchOptions:
         when="set difference if an operation of the model has no second derivative, as fused attention or a "
         "custom autograd function, or if double backward takes too much memory",
     )
+    checkpoint: bool = option(
+        False,
+        help="with torch.derivative=difference: compute the activations inside the blocks of the model again "
+        "in the backward pass, instead of keeping them",
+        when="turn it on if the gradient of a batch does not fit into the device's memory; a product then "
+        "takes about 30 % longer",
+    )
     batch_norm: Literal["running", "batch"] = option(
         "running",
         help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "

@@ -29,7 +29,7 @@ from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
-from eigencore_torch.risk import Risk, Term
+from eigencore_torch.risk import Term
 from eigencore_torch.weight_space import shifted_weights
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class DifferenceGraph:
 
     outputs: Sequence[Node | None] = ()
 
-    def __init__(self, risk: Risk, term: Term, layout: Layout, step: StepLength):
-        self._risk, self._term, self._layout, self._step = risk, term, layout, step
+    def __init__(self, bound: TorchBound, term: Term, layout: Layout, step: StepLength):
+        self._bound, self._term, self._layout, self._step = bound, term, layout, step
 
     def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
         """The difference of the gradients along the flat vector v (n,), one piece per parameter."""
@@ -98,8 +98,8 @@ class DifferenceGraph:
         return [_halved(one, other, h) for one, other in zip(ahead, behind, strict=True)]
 
     def _gradient(self, layout: Layout, shift: Tensor) -> Sequence[Tensor | None]:
-        with shifted_weights(layout, shift):
-            loss = self._risk.loss(self._term.batch, self._term.index)
+        with shifted_weights(layout, shift), self._bound.checkpointed():
+            loss = self._bound.risk.loss(self._term.batch, self._term.index)
             self._step.resolve(loss.dtype)
             if not loss.requires_grad:
                 return [None] * len(layout.parameters)
@@ -121,7 +121,7 @@ class DifferenceOperator(RiskOperator):
         self._error: float | None = None
 
         def graph(term: Term, passes: Passes) -> DifferenceGraph:
-            return DifferenceGraph(bound.risk, term, layout, step)
+            return DifferenceGraph(bound, term, layout, step)
 
         super().__init__(bound, layout, graph, options, scale)
 

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 import eigencore
-from eigencore.errors import CapabilityError, NotSymmetricError, ProblemError
+from eigencore.errors import CapabilityError, NotSymmetricError, OptionError, ProblemError
 from eigencore.interfaces import Problem
 from eigencore.objectives import CrossEntropy
 from eigencore_torch.backend import TorchOptions, bind
@@ -323,3 +323,68 @@ def test_the_step_is_that_of_the_shortest_type(small):
     differences, exact = pair(coarse)[0], pair(small())[1]
     V = directions(exact)
     assert gap(differences.matmat(V), exact.matmat(V)) < 1e-3
+
+
+# -- activation checkpointing ------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.first, self.second = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(self, x, *, early_stop=True):  # `checkpoint` has a keyword of this name
+        return x + self.second(nn.functional.gelu(self.first(x)))
+
+
+class Blocks(nn.Module):
+    def __init__(self, d=32, depth=6):
+        super().__init__()
+        self.blocks, self.head = nn.ModuleList(Block(d) for _ in range(depth)), nn.Linear(d, 3)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x, early_stop=False)
+        return self.head(x)
+
+
+def deep(samples=1000):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model, x, y = Blocks().double(), torch.randn(samples, 32).double(), torch.randint(3, (samples,))
+    return Problem(model, [(x, y)], nn.CrossEntropyLoss())
+
+
+def peak(operator, v):
+    """The largest number of bytes that a product allocates at a time."""
+    with torch.profiler.profile(profile_memory=True) as profiled:
+        operator.matvec(v)
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = torch.tensor([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    return int(sizes.cumsum(0).max())
+
+
+def test_checkpointing_reduces_memory_and_changes_nothing():
+    plain, sparing = (
+        bind(deep(), TorchOptions(derivative="difference", checkpoint=checkpoint)).operator()
+        for checkpoint in (False, True)
+    )
+    v = directions(plain)[:, 0]
+    torch.testing.assert_close(sparing.matvec(v), plain.matvec(v), rtol=0, atol=0)
+    assert peak(sparing, v) < 0.5 * peak(plain, v)
+
+
+def test_checkpointing_works_with_every_network(classifying):
+    problem = classifying()
+    forwards = [vars(module).get("forward") for module in problem.model.modules()]
+    found = bind(problem, TorchOptions(derivative="difference", checkpoint=True)).operator()
+    expected = bind(problem, TorchOptions()).operator()
+    V = directions(expected)
+    assert gap(found.matmat(V), expected.matmat(V)) < 1e-8
+    assert [vars(module).get("forward") for module in problem.model.modules()] == forwards
+
+
+def test_checkpointing_is_refused_where_it_saves_nothing(small):
+    with pytest.raises(OptionError, match="saves no memory with exact products") as caught:
+        bind(small(), TorchOptions(checkpoint=True))
+    assert "torch.derivative=difference" in caught.value.hint

@@ -193,6 +193,18 @@ def dense(model, data):
     return torch.stack([torch.cat([part.reshape(-1) for part in row]) for row in rows])
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_activation_checkpointing_leaves_the_cache_out(attention):
+    model, data = made(gpt2, attn_implementation=attention), padded()
+    found = []
+    for checkpoint in (False, True):
+        options = TorchOptions(derivative="difference", checkpoint=checkpoint)
+        operator = bind(Problem(model=model, data=data, loss=exact_loss), options).operator()
+        found.append(operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64)))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-9)
+    assert model.config.use_cache
+
+
 def lora():
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
