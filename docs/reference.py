@@ -63,7 +63,8 @@ PYTHON: dict[str, tuple[Any, ...]] = {
 PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
-        *(interfaces.BlockedOperator, interfaces.NotedOperator, interfaces.CachingOperator),
+        *(interfaces.BlockedOperator, interfaces.NotedOperator),
+        *(interfaces.InexactOperator, interfaces.CachingOperator),
         interfaces.ShardedSpace,
         *(interfaces.Solver, interfaces.Snapshot),
         interfaces.Evidence,

@@ -25,6 +25,7 @@ from eigencore.entries import SolverEntry as SolverEntry
 from eigencore.space import Array as Array
 from eigencore.space import BlockedOperator as BlockedOperator
 from eigencore.space import CachingOperator as CachingOperator
+from eigencore.space import InexactOperator as InexactOperator
 from eigencore.space import LinearOperator as LinearOperator
 from eigencore.space import MinibatchOperator as MinibatchOperator
 from eigencore.space import NotedOperator as NotedOperator
@@ -152,19 +153,17 @@ class Solver(Protocol):
 class Problem:
     """What is studied: a model with its data and loss, or an operator that is given directly.
 
-    `data` can be iterated over again and again. A pair batch (x, y) means loss(model(x), y); any other batch
-    means loss(model, batch). The operator is that of the loss over all data at once.
+    `data` can be iterated over again and again. A batch (x, y) means loss(model(x), y), any other one
+    loss(model, batch). The operator is that of the loss over all data at once.
 
     Attributes:
-        call: "loss(model(x), y)" or "loss(model, batch)" to fix how the loss is called for every batch; None:
-            decided by the kind of batch, as above.
+        loss: the loss function; on PyTorch also "model", for the model's own, model(**batch).loss.
+        call: "loss(model(x), y)" or "loss(model, batch)", how the loss is called; None: as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
-        bounds: the lowest and the highest value that an input may take: two numbers, or two arrays that
-            broadcast to one input or have one number for each of its channels, its first axis.
-        reduction: how the loss reduces a batch over its samples: "mean", "sum", or "infer" to determine it
-            from losses and gradients, which measures the weights if the loss is a mean with weights.
-        weight: batch -> float, the weight of a batch whose loss is a mean over something else than samples,
-            such as tokens.
+        bounds: the lowest and the highest value of an input: two numbers, or two arrays that broadcast to
+            one input or have one number for each of its channels, its first axis.
+        reduction: "mean" or "sum" over the samples of a batch, or "infer", from losses and gradients.
+        weight: batch -> float, the weight of a batch whose loss is a mean over other things than samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
         optimizer: the optimizer that trains the model, for kinds of operator that depend on its state.
         operator: a matrix, or anything that `as_operator` accepts; model, data and loss are then omitted.

@@ -102,6 +102,21 @@ class NotedOperator(LinearOperator, Protocol):
 
 
 @runtime_checkable
+class InexactOperator(LinearOperator, Protocol):
+    """An operator whose products may have a larger error than rounding, such as differences of gradients.
+
+    The certificate measures the error, which becomes its precision floor.
+    """
+
+    @property
+    def inexact(self) -> bool:
+        """Whether they have. A wrapper has both methods, whatever it wraps."""
+
+    def product_error(self, v: Array, product: Array, /) -> float:
+        """A measurement of the norm of the error of a product A v, at the cost of another product."""
+
+
+@runtime_checkable
 class CachingOperator(LinearOperator, Protocol):
     """An operator that keeps intermediate results from one product to the next, such as gradient graphs."""
 

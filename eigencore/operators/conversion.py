@@ -14,7 +14,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.interfaces import LinearOperator, NotedOperator
+from eigencore.interfaces import InexactOperator, LinearOperator, NotedOperator
 from eigencore.operators.matrix_like import MatrixLike
 from eigencore.space import Array, Space
 
@@ -84,6 +84,11 @@ def notes_of(A: LinearOperator) -> tuple[str, ...]:
     notes = A.notes if isinstance(A, NotedOperator) else ()
     # An operator of other people's code may have something else under this name.
     return notes if isinstance(notes, tuple) and all(isinstance(note, str) for note in notes) else ()
+
+
+def is_inexact(A: LinearOperator) -> bool:
+    """Whether products of A have a larger error than rounding, which A can measure."""
+    return isinstance(A, InexactOperator) and A.inexact is True
 
 
 @overload

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from eigencore import arrays
 from eigencore.errors import Culprit, EigencoreError, OperatorError, blame
-from eigencore.interfaces import LinearOperator, MinibatchOperator
+from eigencore.interfaces import InexactOperator, LinearOperator, MinibatchOperator
 from eigencore.operators.caching import release
-from eigencore.operators.conversion import FunctionOperator, notes_of
+from eigencore.operators.conversion import FunctionOperator, is_inexact, notes_of
 from eigencore.operators.matrix_like import MatrixLike
 from eigencore.space import Array
 
@@ -92,6 +92,20 @@ class CountingOperator(MatrixLike):
     @property
     def notes(self) -> tuple[str, ...]:
         return notes_of(self._A)
+
+    @property
+    def inexact(self) -> bool:
+        return is_inexact(self._A)
+
+    def product_error(self, v: Array, product: Array, /) -> float:
+        """The measurement of an InexactOperator, which counts as a product; 0 for any other operator."""
+        A = self._A
+        if not (isinstance(A, InexactOperator) and A.inexact):
+            return 0.0
+        self._before(1.0)
+        error = self._made("measuring the error of a product", lambda: A.product_error(v, product))
+        self.matvecs += 1.0
+        return error
 
 
 class CountingMinibatchOperator(CountingOperator):

@@ -144,7 +144,9 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
     if len(given) < len(parts):
         missing = ", ".join(name for name in parts if name not in given)
         raise ProblemError(
-            f"the problem lacks {missing}", hint="Give model, data and loss, or a matrix as the operator."
+            f"the problem lacks {missing}",
+            hint="Give model, data and loss, or a matrix as the operator. On PyTorch, loss='model' means "
+            "the loss that the model computes itself.",
         )
     entry = registry().find(BackendEntry, backend or problem.backend or DEFAULT_BACKEND)
     if problem.checkpoint is not None and not entry.checkpoints:

@@ -17,7 +17,9 @@ from eigencore.errors import (
     PluginError,
     blame,
 )
+from eigencore.operators.conversion import is_inexact
 from eigencore.solving.budget import Halt
+from eigencore.solving.certificate import LARGEST_FLOOR
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -34,8 +36,8 @@ class ProductChecks:
 
     For symmetric A, u'Av = v'Au. Rounding violates this by up to 4e-8 of ||A|| in products that are computed
     in float32, even if they are returned as float64; asymmetric and random operators violate it by far more
-    than the tolerance here. Products that are rounding errors themselves, of vectors that A maps to zero, are
-    not compared.
+    than the tolerance here, which for inexact operators is that of the largest floor. Products that are
+    rounding errors themselves, of vectors that A maps to zero, are not compared.
 
     Args:
         operator: the operator whose products are checked.
@@ -51,6 +53,9 @@ class ProductChecks:
     def __init__(self, operator: LinearOperator, *, refused_by_solver: bool = False):
         self._space, self._eps = operator, arrays.eps(operator)
         self._tolerance = min(max(1e-4, 1000 * self._eps), 0.1)
+        self._inexact = is_inexact(operator)
+        if self._inexact:
+            self._tolerance = max(self._tolerance, LARGEST_FLOOR)
         self._refused_by_solver = refused_by_solver
         self._reference: tuple[Array, Array] | None = None
         self._compared = 0
@@ -122,10 +127,15 @@ class ProductChecks:
         size = sizes[0] * sizes[3] + sizes[2] * sizes[1]
         rounding = 1000 * self._eps * self.norm * sizes[0] * sizes[2]
         if defect > max(self._tolerance * size, rounding):
+            hint = (
+                "The solvers need a symmetric operator. A loss that changes from product to product "
+                "(dropout, a shuffling or augmenting data loader) has the same effect."
+            )
+            if self._inexact:
+                hint += " So have products with a large error: take exact ones, or compute in float64."
             raise NotSymmetricError(
                 f"the operator is not symmetric: relative asymmetry {defect / size:.1e} of u'Av and v'Au",
-                hint="The solvers need a symmetric operator. A loss that changes from product to product "
-                "(dropout, a shuffling or augmenting data loader) has the same effect.",
+                hint=hint,
             )
         self._compared += 1
         if self._compared == self.COMPARISONS:

@@ -18,6 +18,7 @@ from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import device_of, place
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.options import TorchOptions
+from eigencore_torch.own_loss import loss_function
 
 
 def bind(
@@ -34,7 +35,7 @@ def bind(
 
     Raises:
         ProblemError: the model, data, loss or checkpoint is unusable.
-        UsageError: the device, data type or checkpoint does not exist.
+        UsageError: the device, data type or checkpoint does not exist, or options contradict one another.
 
     Example:
         import torch
@@ -54,11 +55,18 @@ def bind(
             f"the model is a {type(model).__name__}; expected a torch.nn.Module",
             hint="Call its method module()." if exported else None,
         )
-    check_loss(loss)
     check_call(problem.call)
+    function, call = loss_function(loss, problem.call)
+    check_loss(function)
     check_bounds(problem.bounds)
     declared = declared_reduction(problem)
     memory_budget(options.memory, torch.device("cpu"))
+    if options.checkpoint and options.derivative == "exact":
+        raise OptionError(
+            "torch.checkpoint saves no memory with exact products, whose graphs keep the activations",
+            hint="Set torch.derivative=difference as well, or leave torch.checkpoint off and set "
+            "torch.microbatch.",
+        )
     model = unwrapped(model)
     check_layers(model)
     if options.join is not None and options.microbatch is not None and options.join > options.microbatch:
@@ -74,7 +82,7 @@ def bind(
         )
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
-    placed = place(BatchLoss(model, loss, problem.call), device, dtype, problem.checkpoint)
+    placed = place(BatchLoss(model, function, call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()

@@ -20,6 +20,7 @@ from eigencore_torch.checks.failure_hints import (
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import describe, is_pair
 from eigencore_torch.models.related_modules import related_modules
+from eigencore_torch.own_loss import OWN_LOSS
 from eigencore_torch.user_errors import explain_errors
 
 
@@ -107,7 +108,8 @@ def check_loss(function: object) -> None:
     if not callable(function):
         raise ProblemError(
             f"the loss is a {type(function).__name__}; expected a function",
-            hint=f"Give a function for {CALLS[0]} if the batches are pairs (x, y), or else for {CALLS[1]}.",
+            hint=f"Give a function for {CALLS[0]} if the batches are pairs (x, y), or else for {CALLS[1]}. "
+            f'"{OWN_LOSS}" stands for model(**batch).loss.',
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,8 @@ from eigencore_torch.classifiers.classifier import TorchClassifier
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.evaluation.checkpointing import checkpointed
+from eigencore_torch.evaluation.double_backward import Derivative
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
@@ -33,6 +36,9 @@ from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
+
+# The kinds that multiply by the Hessian, exactly or by differences of the gradient.
+DIFFERENCE_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
 
 
 class TorchBound:
@@ -56,7 +62,9 @@ class TorchBound:
     def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
         self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
-        self._setting = Setting(self._device, options.precision, options.batch_norm)
+        self._setting = Setting(self._device, options.precision, options.batch_norm, options.derivative)
+        # Inputs and samples have exact derivatives always.
+        self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
         self._batches = Batches(problem.data, self._device, placed.dtype, join=options.join)
         self._weights = WeightFingerprint(placed.loss.named_modules)
@@ -79,7 +87,9 @@ class TorchBound:
         version = ".".join(torch.__version__.split(".")[:2])
         rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
         place = f"torch {version} {self._device} {dtype}{rounding}"
-        return ", ".join(filter(None, (place, self._placed.note, self._mode, self._reduction_note)))
+        differences = "Hessian products by differences" if self.derivative == "difference" else ""
+        parts = (place, self._placed.note, self._mode, differences, self._reduction_note)
+        return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator (n, n) of the loss over all data, over n trainable weights, such as its Hessian.
@@ -92,9 +102,12 @@ class TorchBound:
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
+            CapabilityError: the kind can't be taken by differences, and torch.derivative says so.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
+        if kind.partition("@")[0] not in DIFFERENCE_KINDS:
+            self.require_exact(kind)
         return operator_of_kind(self, "torch", kind, params, self.select, options)
 
     def select(self, params: Params = None) -> Layout:
@@ -107,8 +120,28 @@ class TorchBound:
         return self._options.kernels
 
     @property
+    def derivative(self) -> Derivative:
+        """The option `derivative`."""
+        return self._options.derivative
+
+    def checkpointed(self) -> AbstractContextManager[None]:
+        """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""
+        return checkpointed(self._loss.model) if self._options.checkpoint else nullcontext()
+
+    def require_exact(self, kind: str) -> None:
+        """Raises CapabilityError for a kind that needs more than gradients if products are differences."""
+        if self.derivative == "difference":
+            known = ", ".join(sorted(DIFFERENCE_KINDS))
+            raise CapabilityError(
+                f"torch.derivative=difference multiplies by the Hessian only, not by the matrix of {kind}",
+                hint=f"Leave torch.derivative at exact, or choose from {known}.",
+            )
+
+    @property
     def memory(self) -> int:
         """The bytes that the graphs of an operator which are kept for later products may take."""
+        if self.derivative == "difference":  # there are no graphs to keep, only batches
+            return 0
         return memory_budget(self._options.memory, self._device)
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
@@ -127,7 +160,7 @@ class TorchBound:
         model = self._model_in(dtype)
         weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
         return TorchClassifier(
-            model, classification, self._samples(model), self.problem.bounds, weights, self._setting
+            model, classification, self._samples(model), self.problem.bounds, weights, self._exact
         )
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
@@ -179,7 +212,7 @@ class TorchBound:
         model = self._model_in(dtype)
         inputs = x.detach().to(self._device, computing_type(model)).reshape(-1, *classification.shape)
         with (
-            preserve_state([model, *self._loss.modules[1:]], self._setting, None),
+            preserve_state([model, *self._loss.modules[1:]], self._exact, None),
             explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
             return sample_curvature(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eigencore.options import option
+from eigencore_torch.evaluation.double_backward import Derivative
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.precision import Precision
 
@@ -56,6 +57,20 @@ class TorchOptions:
         help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
         "PyTorch's own switches are set aside meanwhile",
         when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    derivative: Derivative = option(
+        "exact",
+        help="Hessian products: exact, by double backward; or difference, the central difference of two "
+        "gradients, with an error that is measured",
+        when="set difference if an operation of the model has no second derivative, as fused attention or a "
+        "custom autograd function, or if double backward takes too much memory",
+    )
+    checkpoint: bool = option(
+        False,
+        help="with torch.derivative=difference: compute the activations inside the blocks of the model again "
+        "in the backward pass, instead of keeping them",
+        when="turn it on if the gradient of a batch does not fit into the device's memory; a product then "
+        "takes about 30 % longer",
     )
     batch_norm: Literal["running", "batch"] = option(
         "running",

@@ -13,7 +13,7 @@ from eigencore.errors import EigencoreError, ProblemError
 
 SECOND_DERIVATIVE_HINT = (
     "If the message names an operation that has no second derivative in PyTorch, write that operation with "
-    "simpler operations."
+    "simpler operations; or set torch.derivative=difference, for products by differences of the gradient."
 )
 THIRD_DERIVATIVE_HINT = (
     "If the message names an operation that has no third derivative in PyTorch, write that operation with "

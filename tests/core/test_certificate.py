@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eigencore import solve
+from eigencore.errors import NotSymmetricError
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.operators.counting import counting
 from eigencore.request import Request
@@ -206,3 +207,60 @@ def test_the_zero_operator_has_residuals_of_zero() -> None:
     found = solve(np.zeros((6, 6)), 2)
     assert found.residuals.tolist() == [0.0, 0.0]
     assert found.certificate.bound == 0.0
+
+
+class Perturbed(FunctionOperator):
+    """A symmetric matrix whose products have an error that is the same in each product."""
+
+    inexact = True
+
+    def __init__(self, A: np.ndarray, error: float, reported: float):
+        from array_api_compat import numpy as xp
+
+        n = len(A)
+        E = np.random.default_rng(1).standard_normal((n, n))
+        E = (E + E.T) * error / np.linalg.norm(E + E.T, 2)
+        super().__init__(lambda x: (A + E) @ x, n, xp=xp, dtype=np.dtype("float64"), device="cpu")
+        self.reported, self.measured = reported, 0
+
+    def product_error(self, v: np.ndarray, product: np.ndarray, /) -> float:
+        assert np.array_equal(product, self.matvec(v))
+        self.measured += 1
+        return self.reported
+
+
+@pytest.mark.parametrize("k", [2, 6])
+@pytest.mark.parametrize("tol", [1e-8, 1e-3])
+def test_the_error_of_inexact_products_is_the_floor_whatever_the_tolerance(k: int, tol: float) -> None:
+    A, _ = matrix_with_residuals(0, 0.0, aligned=False)
+    operator = Perturbed(A, 1e-4, 1.5e-4)
+    found = solve(operator, k, tol=tol)
+    certificate = found.certificate
+    assert operator.measured == 1
+    assert certificate.floor == pytest.approx(3e-4)
+    assert certificate.floor_measured
+    assert found.residuals.min() >= certificate.floor
+    assert found.status == "converged"
+    smallest = np.abs(found.values).min()
+    assert certificate.floor_decided == (tol * smallest < certificate.floor)
+    assert np.allclose(found.values, VALUES[:k], atol=certificate.floor + tol * 50)
+
+
+def test_the_measurement_of_inexact_products_is_counted_and_limited() -> None:
+    A, V = matrix_with_residuals(0, 0.0, aligned=False)
+    operator = Perturbed(A, 1e-4, 1e3)
+    counted = counting(operator)
+    grade = certify(counted, Claim(VALUES, V, np.zeros(K), 50.0), Request(K), level="full")
+    assert counted.matvecs == grade.certificate.matvecs == K + 1
+    assert grade.certificate.floor == pytest.approx(1e-2 * 50)  # an error this large is no rounding
+    assert counting(as_operator(A)).product_error(V[:, 0], A @ V[:, 0]) == 0
+
+
+def test_inexact_products_may_be_asymmetric_by_their_error() -> None:
+    A, _ = matrix_with_residuals(0, 0.0, aligned=False)
+    skew = np.triu(np.random.default_rng(2).standard_normal((N, N)), 1)
+    A = A + 2e-3 * 50 * (skew - skew.T) / np.linalg.norm(skew - skew.T, 2)
+    with pytest.raises(NotSymmetricError) as caught:
+        solve(A, 2)
+    assert "exact ones" not in (caught.value.hint or "")
+    assert solve(Perturbed(A, 0.0, 0.5), 2).k == 2

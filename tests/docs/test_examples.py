@@ -27,6 +27,8 @@ NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 TESTED = {
     "any_matrix.py",
     "from_python.py",
+    "gpt2_tiny.py",
+    "lora_tiny.py",
     "my_model.py",
     "own_solver.py",
     "robustness_study.py",
@@ -174,3 +176,23 @@ def test_a_robustness_study(printed: Callable[[str], list[str]]) -> None:
     distances, first_order = zip(*(row[-2:] for row in fragile), strict=True)
     assert list(distances) == sorted(distances)
     assert all(0 < r1 < 2 * distance for r1, distance in zip(first_order, distances, strict=True))
+
+
+def test_a_tiny_gpt2(printed: Callable[[str], list[str]]) -> None:
+    pytest.importorskip("transformers")
+    exact, differences, description = printed("gpt2_tiny.py")
+    values = numbers(exact)[:3]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] > 1
+    assert numbers(differences)[:3] == pytest.approx(values, rel=1e-3)
+    assert all(" converged, floor" in line for line in (exact, differences))
+    assert "labels[:, 1:] != -100 (shifted)" in description
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_tiny_gpt2_with_lora(printed: Callable[[str], list[str]]) -> None:
+    pytest.importorskip("peft")
+    lora, everything = printed("lora_tiny.py")
+    assert numbers(lora)[0] == 2 * 2 * (16 + 48)
+    assert numbers(everything)[0] == 7024
+    assert numbers(everything)[1] > numbers(lora)[1]

@@ -52,7 +52,7 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
 
     Args:
         batch: batch number `index`, or a part of it, on which the loss is finite.
-        setting: how the loss is evaluated.
+        setting: how the loss is evaluated; without second derivatives, only the gradient is checked.
 
     Raises:
         ProblemError: a derivative is wrong or not finite, or has the precision of 16 bits. The message names
@@ -61,7 +61,7 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
     if not differentiable(loss.model).parameters:
         return
     given, forward = _first_that_works(ProbedLoss(loss, batch, index, setting))
-    _refuse_certain_faults(forward, given.layout)
+    _refuse_certain_faults(forward, given.layout, setting)
     outcome, obstacle = None, ""
     if not given.exact:
         try:
@@ -100,13 +100,14 @@ def _first_that_works(whole: ProbedLoss) -> tuple[ProbedLoss, ForwardPass]:
     return whole, whole.look()
 
 
-def _refuse_certain_faults(forward: ForwardPass, layout: Layout) -> None:
+def _refuse_certain_faults(forward: ForwardPass, layout: Layout, setting: Setting) -> None:
     """Raises ProblemError for what is wrong whatever the differences are."""
-    for cls in filter(once_differentiable, forward.functions):
+    for cls in filter(once_differentiable, forward.functions if setting.derivative == "exact" else ()):
         raise ProblemError(
             f"the operation {name_of_function(cls)} is marked once_differentiable: PyTorch would omit its "
             "second derivative",
-            hint="Write its backward pass with differentiable operations, and remove the decorator.",
+            hint="Write its backward pass with differentiable operations, and remove the decorator; or set "
+            "torch.derivative=difference, for products by differences of the gradient.",
         )
     if forward.watch.autocast:
         raise ProblemError(

@@ -156,9 +156,14 @@ class ProbedLoss:
             value = self._finite_value()
             self._refuse_other_graph(value, functions)
             v = self._without_padding(self._direction(0), value)
-            product = torch.zeros_like(v)
-            self.layout.add(product, GradientGraph(value, self.layout).product(v, keep=False), 1.0)
-            if not bool(torch.isfinite(product).all()):
+            # Not finite, it is not compared.
+            product = torch.full_like(v, torch.nan)
+            if self.setting.derivative == "exact":
+                product = torch.zeros_like(v)
+                self.layout.add(product, GradientGraph(value, self.layout).product(v, keep=False), 1.0)
+            else:
+                del value
+            if self.setting.derivative == "exact" and not bool(torch.isfinite(product).all()):
                 finite = bool(torch.isfinite(self._at(v, 0.0)[1]).all())
                 nothing = DerivativeGaps(math.nan, math.nan)
                 return ProbeOutcome(nothing, not_finite="second derivative" if finite else "gradient")

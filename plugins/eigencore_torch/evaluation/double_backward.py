@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from eigencore_torch.evaluation.convolutions import CheaperConvolutions, is_convolution
+
+# How products are computed: by double backward, or by differences of the gradient.
+Derivative = Literal["exact", "difference"]
 
 
 @contextmanager
@@ -30,7 +33,6 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_unfused_transformer_layers())
-        stack.enter_context(_uncompiled_execution())
         if device.type == "cuda" and any(isinstance(module, nn.RNNBase) for module in modules):
             stack.enter_context(_without_cudnn())
         if any(_is_weight_normed(module) for module in modules):
@@ -40,8 +42,11 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
         yield
 
 
-def _uncompiled_execution() -> AbstractContextManager[None]:
-    """Runs compiled parts of the model or the loss uncompiled."""
+def uncompiled() -> AbstractContextManager[None]:
+    """Runs compiled parts of the model or the loss uncompiled.
+
+    They have no second derivative, and are not compiled for weights that are replaced.
+    """
     # PyTorch has this switch from version 2.6. The compiler is only imported if something was compiled.
     stance = getattr(torch.compiler, "set_stance", None)
     if stance is None or "torch._dynamo" not in sys.modules:

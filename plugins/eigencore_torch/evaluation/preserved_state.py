@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from eigencore_torch.evaluation.double_backward import twice_differentiable
+from eigencore_torch.evaluation.double_backward import Derivative, twice_differentiable, uncompiled
 from eigencore_torch.evaluation.module_state import restored_modules
 from eigencore_torch.evaluation.precision import Precision, precise_products
 
@@ -30,11 +30,13 @@ class Setting:
         precision: the precision of float32 products on GPUs.
         batch_norm: the statistics that BatchNorm normalises with: "running", as in evaluation mode, or those
             of each "batch", as in training mode.
+        derivative: "difference" if only first derivatives are taken, so that any kernel may be used.
     """
 
     device: torch.device
     precision: Precision = "full"
     batch_norm: Literal["running", "batch"] = "running"
+    derivative: Derivative = "exact"
 
     def rounding(self, dtype: torch.dtype) -> str:
         """What the precision does to products of a data type, for descriptions."""
@@ -87,7 +89,9 @@ def preserve_state(
         stack.enter_context(restored_modules(submodules))
         stack.enter_context(_evaluation_mode(submodules, except_for=on_batch))
         stack.enter_context(precise_products(device, setting.precision))
-        stack.enter_context(twice_differentiable(submodules, device))
+        stack.enter_context(uncompiled())
+        if setting.derivative == "exact":
+            stack.enter_context(twice_differentiable(submodules, device))
         yield
 
 

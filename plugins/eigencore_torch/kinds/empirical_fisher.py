@@ -21,6 +21,7 @@ from eigencore_torch.kinds.likelihoods import likelihood_of
 from eigencore_torch.kinds.output_graph import OutputLoss, OutputMatrix, gradients_in_outputs, output_graphs
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.models.params import Layout
+from eigencore_torch.reductions.label_counts import LabelCount
 
 if TYPE_CHECKING:
     from eigencore_torch.bound import TorchBound
@@ -88,6 +89,9 @@ def weights_of_samples(loss: OutputLoss, function: object, reduction: Reduction,
         return weights.sum(dim=1) / (weights > 0).sum(dim=1).clamp(min=1)
     if reduction.rule == "sum":
         return torch.ones(samples, dtype=z.dtype, device=z.device)
+    if isinstance(reduction.weight, LabelCount):
+        counts = reduction.weight.of_samples(loss.term.batch).to(z.dtype)
+        return counts / counts.sum()
     if reduction.weight is None and reduction.measured is None:
         return torch.full((samples,), 1 / samples, dtype=z.dtype, device=z.device)
     raise ProblemError(

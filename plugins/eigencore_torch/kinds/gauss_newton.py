@@ -30,8 +30,10 @@ def ggn(
         scale: the diagonal (n,) of D, for D J'HJ D; None: the identity.
 
     Raises:
+        CapabilityError: products are to be taken by differences.
         ProblemError: in a product, the loss depends on the weights other than through the model's outputs.
     """
+    bound.require_exact("ggn")
     graphs = output_graphs(bound.risk, layout, hessian_in_outputs, "ggn")
     return RiskOperator(bound, layout, graphs, options, scale)
 

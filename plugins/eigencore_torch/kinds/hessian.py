@@ -1,4 +1,4 @@
-"""The kind `hessian`: the Hessian of the loss, by double backward (Pearlmutter 1994)."""
+"""The kind `hessian`: the Hessian of the loss, by double backward (Pearlmutter 1994) or by differences."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.gradient_graph import GradientGraph
+from eigencore_torch.kinds.difference import DifferenceOperator
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
@@ -25,6 +26,9 @@ def hessian(
     Args:
         scale: the diagonal (n,) of D, for D H D; None: the identity.
     """
+
+    if bound.derivative == "difference":
+        return DifferenceOperator(bound, layout, options, scale)
 
     def graph(term: Term, passes: Passes) -> GradientGraph:
         loss = bound.risk.loss(term.batch, term.index)

@@ -45,11 +45,13 @@ class Reduction:
     Attributes:
         weight: a function from a batch to the weight of its mean loss.
         measured: the weights by batch number, if they were measured.
+        weight_note: what `weight` is, if it was found and not given.
     """
 
     rule: Rule
     weight: Callable[[Batch], float] | None = None
     measured: MeasuredWeights | None = None
+    weight_note: str = ""
 
     def batch_weight(self, batch: Batch, index: int) -> float:
         """The weight of batch number `index`, or of a part of it unless weights were measured.
@@ -95,7 +97,7 @@ class Reduction:
     def note(self) -> str:
         """What the user should know about the weights; empty if they are sample counts or given."""
         if self.measured is None or not self.measured.error:
-            return ""
+            return self.weight_note
         return f"batches weighted as measured from gradients, not by samples (to {self.measured.error:.0e})"
 
     def divisor(self, total_weight: float) -> float:

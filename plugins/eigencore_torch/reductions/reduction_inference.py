@@ -20,6 +20,7 @@ from eigencore_torch.checks.problem_checks import check_finite, no_batch
 from eigencore_torch.data.batch_tensors import Batch, tensors_of
 from eigencore_torch.data.batches import describe, sample_count, sample_count_beside_objects, sample_shape
 from eigencore_torch.reductions.comparison import ComparedSamples, Comparison, Verdict
+from eigencore_torch.reductions.label_counts import label_count
 from eigencore_torch.reductions.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
 
 _SPLIT_HINT = (
@@ -69,6 +70,7 @@ class ReductionInference:
     def __init__(self, loss: BatchLoss, declared: Reduction | None = None, most_samples: int | None = None):
         self._loss, self._declared, self._most_samples = loss, declared, most_samples
         self.rule: Rule | None = None if declared is None else declared.rule
+        self._counted: Reduction | None = None
         self._comparison = Comparison(loss)
         self._single: tuple[ComparedSamples, _Weight] | None = None
         self._not_finite: list[ComparedSamples] = []
@@ -89,7 +91,11 @@ class ReductionInference:
         """
         samples, weight = _samples(batch, index, value, outputs), _Weight(sample_count(batch) or 0)
         is_first = not self._weights
+        if is_first and self._declared is None:
+            self._count_labels(samples)
         self._weights.setdefault(index, []).append(weight)
+        if self._counted is not None and not self._counted.batch_weight(batch, index):
+            return  # a mean over no labels
         if self._declared is not None:
             # Once without the known outputs, since the model itself may mix samples.
             self._check_split(replace(samples, outputs=None) if is_first else samples, self._declared)
@@ -112,6 +118,8 @@ class ReductionInference:
         Raises:
             ProblemError: the batches do not determine the reduction.
         """
+        if self._counted is not None:
+            return self._counted
         if self._single is not None:
             samples, _ = self._single
             for known in samples.slopes.values():
@@ -139,6 +147,13 @@ class ReductionInference:
             )
         parts = {index: [one.value for one in found] for index, found in self._weights.items()}
         return Reduction("mean", measured=MeasuredWeights(parts, max(one.error for one in weights)))
+
+    def _count_labels(self, samples: ComparedSamples) -> None:
+        """Declares the number of labels as the weight, if the loss of the first batch shows that it is."""
+        count = label_count(self._comparison, samples)
+        if count is not None:
+            self._counted = self._declared = Reduction("mean", count, weight_note=count.note)
+            self.rule = "mean"
 
     def _examine(self, samples: ComparedSamples, weight: _Weight) -> None:
         if sample_count(samples.batch) is None:

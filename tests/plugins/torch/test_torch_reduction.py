@@ -193,12 +193,12 @@ class Language(nn.Module):
 def per_token(model, batch):
     """The mean loss per token that is not padding, in float32, as Hugging Face's models compute it."""
     logits = model(batch["ids"])[:, :-1].float()
-    return functional.cross_entropy(logits.transpose(1, 2), batch["labels"][:, 1:])
+    return functional.cross_entropy(logits.transpose(1, 2), batch["targets"][:, 1:])
 
 
 def per_token_exactly(model, batch):
     logits = model(batch["ids"])[:, :-1]
-    return functional.cross_entropy(logits.transpose(1, 2), batch["labels"][:, 1:])
+    return functional.cross_entropy(logits.transpose(1, 2), batch["targets"][:, 1:])
 
 
 def texts(lengths=((5, 7), (2, 4), (2, 7))):
@@ -208,7 +208,7 @@ def texts(lengths=((5, 7), (2, 4), (2, 7))):
     for n, (low, high) in zip((12, 8, 5), lengths, strict=True):
         ids = torch.randint(7, (n, 6))
         ends = torch.randint(low, high, (n, 1))
-        data.append({"ids": ids, "labels": ids.masked_fill(torch.arange(6) >= ends, -100)})
+        data.append({"ids": ids, "targets": ids.masked_fill(torch.arange(6) >= ends, -100)})
     return data
 
 
@@ -229,7 +229,7 @@ def test_padding_within_a_batch_is_measured_for_pairs():
         return functional.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:])
 
     torch.manual_seed(0)
-    data = [(batch["ids"], batch["labels"]) for batch in texts()]
+    data = [(batch["ids"], batch["targets"]) for batch in texts()]
     data[0][1][:3] = -100  # the first texts of the first batch have no tokens
     check(Problem(Language(), data, loss), close=1e-5)
 

@@ -137,7 +137,7 @@ def test_outputs_of_a_pair_batch_are_passed_to_the_loss():
 
 
 @pytest.mark.parametrize("initialised", [False, True])
-def test_the_tokens_of_padded_sentences_are_measured_or_given(initialised):
+def test_the_tokens_of_padded_sentences_are_counted_or_given(initialised):
     """In a model as the library initialises it, all losses are close to log 7, the size of the vocabulary."""
     data = batches(gpt2)
     for batch, length in zip(data, (5, 3), strict=True):
@@ -160,12 +160,79 @@ def test_the_tokens_of_padded_sentences_are_measured_or_given(initialised):
         (exact_loss, tokens, 1e-12),
         (exact_loss, None, 1e-12),
         (own_loss, None, 1e-6),
+        ("model", None, 1e-6),
     ):
         problem = Problem(model=model, data=data, loss=loss, weight=weight)
         bound = bind(problem, TorchOptions())
         found = bound.operator().matvec(v)
         assert float((found - exact).norm()) <= close * float(exact.norm())
-        assert ("measured from gradients" in bound.description) == (weight is None)
+        assert ("labels[:, 1:] != -100 (shifted)" in bound.description) == (weight is None)
+
+
+def padded(lengths=((5, 3), (4, 2, 2))):
+    """Batches that are padded to their longest sentence."""
+    generator, data = torch.Generator().manual_seed(3), []
+    for batch in lengths:
+        ids = torch.randint(1, 7, (len(batch), max(batch)), generator=generator)
+        kept = torch.arange(max(batch)) < torch.tensor(batch)[:, None]
+        labels = ids.masked_fill(~kept, -100)
+        data.append({"input_ids": ids * kept, "attention_mask": kept.long(), "labels": labels})
+    return [transformers.BatchEncoding(batch) for batch in data]
+
+
+def dense(model, data):
+    """The Hessian of the mean over all tokens over the trainable weights, by autograd alone."""
+    model.eval()
+    counts = [int((batch["labels"][:, 1:] != -100).sum()) for batch in data]
+    loss = sum(n * exact_loss(model, batch) for n, batch in zip(counts, data, strict=True)) / sum(counts)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        slopes = torch.autograd.grad(loss, weights, create_graph=True)
+    flat = torch.cat([slope.reshape(-1) for slope in slopes])
+    rows = [torch.autograd.grad(x, weights, retain_graph=True, materialize_grads=True) for x in flat]
+    return torch.stack([torch.cat([part.reshape(-1) for part in row]) for row in rows])
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_activation_checkpointing_leaves_the_cache_out(attention):
+    model, data = made(gpt2, attn_implementation=attention), padded()
+    found = []
+    for checkpoint in (False, True):
+        options = TorchOptions(derivative="difference", checkpoint=checkpoint)
+        operator = bind(Problem(model=model, data=data, loss=exact_loss), options).operator()
+        found.append(operator.matvec(torch.ones(operator.shape[0], dtype=torch.float64)))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-9)
+    assert model.config.use_cache
+
+
+def lora():
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(made(gpt2, attn_implementation="eager"), config).double()
+    generator = torch.Generator().manual_seed(2)
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data = 0.5 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("derivative", ["exact", "difference"])
+@pytest.mark.parametrize(
+    "make", [lambda: made(gpt2, attn_implementation="eager"), lora], ids=["gpt2", "lora"]
+)
+def test_models_and_batches_as_they_come(make, derivative):
+    """The model computes its own loss in float32: products agree up to that rounding."""
+    model, data = make(), padded()
+    expected = dense(model, data)
+    exact = derivative == "exact"
+    for loss, close in (("model", 1e-5 if exact else 1e-3), (exact_loss, 1e-12 if exact else 1e-8)):
+        bound = bind(Problem(model=model, data=data, loss=loss), TorchOptions(derivative=derivative))
+        operator = bound.operator()
+        assert operator.shape[0] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+        found = operator.matmat(torch.eye(operator.shape[0], dtype=torch.float64))
+        assert float((found - expected).norm()) <= close * float(expected.norm())
+        assert "(shifted)" in bound.description
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
