@@ -30,6 +30,7 @@ from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Term
+from eigencore_torch.user_errors import explain_errors, gradient_hint
 from eigencore_torch.weight_space import shifted_weights
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class DifferenceGraph:
             self._step.resolve(loss.dtype)
             if not loss.requires_grad:
                 return [None] * len(layout.parameters)
-            return torch.autograd.grad(loss, layout.parameters, allow_unused=True)
+            with explain_errors("the gradient failed", hint=gradient_hint):
+                return torch.autograd.grad(loss, layout.parameters, allow_unused=True)
 
 
 class DifferenceOperator(RiskOperator):

@@ -143,6 +143,24 @@ def test_weights_are_restored_after_a_failure(small):
     assert bool(torch.isfinite(operator.matvec(v)).all())
 
 
+class Failing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        raise ValueError("no backward")
+
+
+def test_a_gradient_that_fails_is_not_a_missing_second_derivative(small):
+    problem = small(loss=lambda outputs, y: nn.functional.cross_entropy(Failing.apply(outputs), y))
+    operator = pair(small(loss=problem.loss, reduction="mean"), check=False)[0]
+    with pytest.raises(ProblemError, match="the gradient failed: ValueError: no backward") as caught:
+        operator.matvec(directions(operator)[:, 0])
+    assert "difference" not in (caught.value.hint or "")
+
+
 def test_no_batch_is_kept(small):
     operator = pair(small(), memory="1GiB")[0]
     operator.matvec(directions(operator)[:, 0])
