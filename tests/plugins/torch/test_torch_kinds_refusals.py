@@ -141,7 +141,7 @@ class CrossEntropyOfTwice(nn.CrossEntropyLoss):
         (CrossEntropyOfTwice(), "CrossEntropyOfTwice"),
         (nn.NLLLoss(), "NLLLoss"),
     ],
-    ids=str,
+    ids=["margin", "a function", "a derived class", "probabilities"],
 )
 def test_the_fisher_matrix_of_an_unknown_loss(loss, name):
     one = made_of("mlp")
