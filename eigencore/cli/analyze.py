@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from eigencore.cli.completion import folders, lists_of
-from eigencore.cli.failures import INTERRUPTED, json_flag, verbose, verbose_flag
+from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED, json_flag, verbose, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
 from eigencore.cli.problem_options import (
     backend_option,
@@ -30,8 +30,6 @@ from eigencore.cli.problem_options import (
 )
 from eigencore.entries import DEFAULT_K, AnalysisEntry
 from eigencore.results import Status
-
-NOT_CONVERGED = 3
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:

@@ -19,7 +19,7 @@ from eigencore.errors import EigencoreError, described
 if TYPE_CHECKING:
     from eigencore.results import EigenResult
 
-INTERRUPTED = 130
+INTERRUPTED, NOT_CONVERGED = 130, 3
 # The flags that our commands share. A failure may happen before they are parsed, so `report` looks for them
 # in the arguments itself.
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also on failure.")

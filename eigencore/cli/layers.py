@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.failures import NOT_CONVERGED, json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -29,8 +29,6 @@ from eigencore.cli.problem_options import (
 )
 from eigencore.cli.progress import progress
 from eigencore.errors import UsageError
-
-NOT_CONVERGED = 3
 
 
 def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:

@@ -47,16 +47,7 @@ class GradientGraph:
         Args:
             keep: whether the graph is used again.
         """
-        if not self._active:
-            return [None] * len(self._layout.parameters)
-        pieces = self._layout.split(v)
-        return torch.autograd.grad(
-            self._gradients,
-            self._layout.parameters,
-            grad_outputs=[pieces[i] for i in self._active],
-            retain_graph=keep,
-            allow_unused=True,
-        )
+        return self.block_product(dict(enumerate(self._layout.split(v))), keep=keep)
 
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
         """A diagonal block of the Hessian times a direction: only the operations between its parameters run.

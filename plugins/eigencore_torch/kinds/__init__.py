@@ -16,8 +16,9 @@ Example:
 
     def half_hessian(bound, layout, options):
         class Half(GradientGraph):
-            def product(self, v, *, keep):
-                return super().product(0.5 * v, keep=keep)
+            def block_product(self, pieces, *, keep):
+                halves = {i: 0.5 * piece for i, piece in pieces.items()}
+                return super().block_product(halves, keep=keep)
 
         def graph(term, passes):
             loss = bound.risk.loss(term.batch, term.index)

@@ -77,12 +77,8 @@ class DifferenceGraph:
     def __init__(self, bound: TorchBound, term: Term, layout: Layout, step: StepLength):
         self._bound, self._term, self._layout, self._step = bound, term, layout, step
 
-    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
-        """The difference of the gradients along the flat vector v (n,), one piece per parameter."""
-        return self._difference(self._layout, v)
-
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
-        """The same for a direction in some parameters, and for the gradient over them alone."""
+        """The difference of the gradients over some parameters, along a direction in these alone."""
         v = torch.cat([piece.reshape(-1) for piece in pieces.values()])
         return self._difference(self._layout.part(list(pieces)), v)
 

@@ -26,7 +26,6 @@ def hessian(
     Args:
         scale: the diagonal (n,) of D, for D H D; None: the identity.
     """
-
     if bound.derivative == "difference":
         return DifferenceOperator(bound, layout, options, scale)
 

@@ -67,26 +67,6 @@ class OutputGraph:
         """The nodes that computed J'u, from which all others are reached."""
         return [pulled.grad_fn for pulled in self._pulled]
 
-    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
-        """J'CJ v for the flat vector v (n,), one piece per parameter; None stands for zeros."""
-        if not self._active:
-            return [None] * len(self._layout.parameters)
-        pieces = self._layout.split(v)
-        along = torch.autograd.grad(
-            self._pulled,
-            self._directions,
-            [pieces[i] for i in self._active],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return torch.autograd.grad(
-            self._outputs,
-            self._layout.parameters,
-            list(self._matrix(along)),
-            retain_graph=keep,
-            allow_unused=True,
-        )
-
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
         """A diagonal block of J'CJ times a direction; see `GradientGraph.block_product`."""
         active = dict(zip(self._active, self._pulled, strict=True))

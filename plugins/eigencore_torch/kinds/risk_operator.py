@@ -227,13 +227,12 @@ class RiskOperator(WeightOperator):
     def _multiply(
         self, V: Tensor, graphs: Callable[[], _WeightedGraphs], divisor: Callable[[float], float]
     ) -> Tensor:
-        """The weighted sum of the graphs' products with V, over the divisor for their total weight."""
+        """The operator of some graphs times V (n, b)."""
         if V.ndim != 2 or V.shape[0] != self.shape[0]:
             raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
         scale = None if self._scale is None else self._scale[:, None]
-        return self._regularised(
-            V, scale, self._retried(lambda: self._weighted_sum(_times(scale, V), graphs(), divisor))
-        )
+        whole = _Block(list(range(len(self._layout.parameters))), self._layout, V, scale)
+        return self._retried(lambda: self._block_sums([whole], graphs(), divisor))[0]
 
     def _retried(self, compute: Callable[[], T]) -> T:
         """What `compute` returns in a session; if memory runs out, it is tried again with less."""
@@ -258,19 +257,6 @@ class RiskOperator(WeightOperator):
         product = _times(scale, product)
         return product + self._options.damping * V if self._options.damping else product
 
-    def _weighted_sum(self, V: Tensor, graphs: _WeightedGraphs, divisor: Callable[[float], float]) -> Tensor:
-        total_weight = 0.0
-        out = torch.zeros((V.shape[1], V.shape[0]), dtype=self.dtype, device=self.device)
-        for graph, weight, kept in graphs:
-            total_weight += weight
-            self._kernels.decide(graph.outputs)
-            with self._kernels.selected():
-                for j in range(len(out)):
-                    pieces = graph.product(V[:, j].detach(), keep=kept or j + 1 < len(out))
-                    self._layout.add(out[j], pieces, weight)
-        out /= divisor(total_weight)
-        return out.T
-
     def _block(self, slices: Sequence[slice], V: Tensor) -> _Block:
         starts = {where.start: i for i, where in enumerate(self._layout.slices)}
         positions = [starts.get(where.start) for where in slices]
@@ -289,8 +275,9 @@ class RiskOperator(WeightOperator):
     def _block_sums(
         self, blocks: Sequence[_Block], graphs: _WeightedGraphs, divisor: Callable[[float], float]
     ) -> list[Tensor]:
+        """The weighted sums of the graphs' products with each block, over the divisor of their weights."""
         inner = [_times(block.scale, block.V).detach() for block in blocks]
-        sums = [torch.zeros_like(V.T) for V in inner]
+        sums = [torch.zeros(V.T.shape, dtype=self.dtype, device=self.device) for V in inner]
         columns = [(b, j) for b, V in enumerate(inner) for j in range(V.shape[1])]
         total_weight = 0.0
         for graph, weight, kept in graphs:
@@ -302,8 +289,9 @@ class RiskOperator(WeightOperator):
                     pieces = dict(zip(blocks[b].positions, layout.split(inner[b][:, j]), strict=True))
                     keep = kept or (b, j) != columns[-1]
                     layout.add(sums[b][j], graph.block_product(pieces, keep=keep), weight)
+        by = divisor(total_weight)
         return [
-            self._regularised(block.V, block.scale, sum_.T / divisor(total_weight))
+            self._regularised(block.V, block.scale, sum_.div_(by).T)
             for block, sum_ in zip(blocks, sums, strict=True)
         ]
 

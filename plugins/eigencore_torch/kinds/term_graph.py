@@ -20,24 +20,14 @@ class TermGraph(Protocol):
     def outputs(self) -> Sequence[Node | None]:
         """The last nodes of the graph, from which all others are reached: their shapes select kernels."""
 
-    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
-        """The matrix of the term's batch loss times the flat vector v (n,).
-
-        Args:
-            v: a direction in the selected weights.
-            keep: whether the graph is used again.
-
-        Returns:
-            One piece per parameter of the layout; None stands for zeros.
-        """
-
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
-        """A diagonal block of the matrix times a direction in some parameters alone.
+        """The matrix of the term's batch loss, or a diagonal block of it, times a direction.
 
         Args:
-            pieces: the direction in each parameter of the block, by its position in the layout.
+            pieces: the direction in each parameter of the block, by its position in the layout; all
+                parameters for the whole matrix.
             keep: whether the graph is used again.
 
         Returns:
-            One piece per parameter of the block, in the order of `pieces`.
+            One piece per parameter of the block, in the order of `pieces`; None stands for zeros.
         """

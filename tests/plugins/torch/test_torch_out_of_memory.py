@@ -119,17 +119,17 @@ def test_a_single_sample_that_does_not_fit_is_reported(small):
 def memory_for(graphs, monkeypatch):
     """As long as more than so many graphs exist, a product runs out of memory."""
     alive = []
-    product = gradient_graph.GradientGraph.product
+    product = gradient_graph.GradientGraph.block_product
 
-    def limited(self, v, *, keep):
+    def limited(self, pieces, *, keep):
         if keep and self not in alive:
             alive.append(self)
         if len(alive) > graphs and keep:
             raise torch.cuda.OutOfMemoryError(GPU)
-        return product(self, v, keep=keep)
+        return product(self, pieces, keep=keep)
 
     with monkeypatch.context() as patched:
-        patched.setattr(gradient_graph.GradientGraph, "product", limited)
+        patched.setattr(gradient_graph.GradientGraph, "block_product", limited)
         yield
 
 

@@ -12,13 +12,6 @@ from torch import Tensor
 class UncoupledGraph(GradientGraph):
     """The graph of a batch: a product takes one backward pass for each parameter."""
 
-    def __init__(self, loss: Tensor, layout: Layout):
-        super().__init__(loss, layout)
-        self._whole = layout
-
-    def product(self, v: Tensor, *, keep: bool) -> Sequence[Tensor | None]:
-        return self.block_product(dict(enumerate(self._whole.split(v))), keep=keep)
-
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
         last = list(pieces)[-1]
         return [
