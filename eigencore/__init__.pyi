@@ -27,5 +27,9 @@ from .results import Status as Status
 from .runs.folder import load as load
 from .runs.folder import save as save
 from .solving.solve import solve as solve
+from .spectral import density as density
+from .spectral import diagonal as diagonal
+from .spectral import norms as norms
+from .spectral import trace as trace
 
 __version__: str

@@ -33,8 +33,8 @@ class Entry:
     """A record of one thing that a plugin provides. Its implementation is imported when it is first used.
 
     Attributes:
-        name: the name that users give, as in `--solver NAME` and `--set NAME.OPTION=VALUE`; unique across all
-            entries, except that a kind of operator is unique within its backend.
+        name: the name that users give, as in `--solver NAME` and `--set NAME.OPTION=VALUE`; unique within a
+            kind of entry. That of a kind of operator is unique within its backend.
         summary: one line for the listings.
         load: import string "module:attribute" of the implementation.
         options: import string of its options, a frozen dataclass (see `eigencore.options`).
@@ -137,7 +137,22 @@ class AttackEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisEntry(Entry):
-    """An analysis. `load` names an `interfaces.Analysis`."""
+    """An analysis. `load` names an `interfaces.Analysis`.
+
+    Attributes:
+        eigenpairs: whether it needs eigenpairs. If not, it can also be run alone, by `analyze_alone`.
+        by_default: whether `analyze` runs it when no analyses are named and the problem meets its needs.
+
+    Example:
+        from eigencore import AnalysisEntry, hookimpl
+
+        @hookimpl
+        def eigen_analyses():
+            return [AnalysisEntry(name="mine", summary="my analysis", load="my_package.look:look")]
+    """
+
+    eigenpairs: bool = True
+    by_default: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

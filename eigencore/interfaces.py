@@ -229,10 +229,7 @@ class Classifier(Space, Protocol):
         """The lowest and the highest value of each entry of a row, arrays (d,), if the problem has bounds."""
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
-        """The first `most` samples, or all if `most` is None: inputs (N, d) and labels (N,).
-
-        They come from the validation data if there are any.
-        """
+        """The first `most` (None: all) samples of the validation data, or else the data: (N, d) and (N,)."""
 
     def logits(self, x: Array, /) -> Array:
         """The logits (b, c) of inputs (b, d)."""
@@ -279,10 +276,7 @@ class Bound(Protocol):
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The data types, "float32" or "float64" or both, in which the problem can be computed.
-
-        Without "float64", analyses and conformance laws use the problem's own precision and give a warning.
-        """
+        """The data types in which the problem can be computed: "float32" or "float64" or both."""
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator of the given kind, over the parameters that `params` selects: `operator_of_kind`."""
@@ -365,18 +359,23 @@ class AnalysisContext:
     """The parts of a run that an analysis can use.
 
     Attributes:
-        problem, bound: the problem, and the same problem bound to a backend.
-        eigen: the eigenpairs; there may be fewer than k, and some may not have converged.
-        kind, params, kind_options: what `bound.operator` was given for the operator that `eigen` belongs to.
+        operator: the operator. Its products are counted, checked, and end with the run's budget: they then
+            raise what no analysis catches, and its last result counts.
+        eigen: its eigenpairs; there may be fewer than k, and some may not have converged. None in a run
+            without any, which is only for analyses that need none.
+        bound: the problem bound to a backend; None if it is given directly as an operator.
+        problem: the problem; None if a bound one was given.
+        kind, params, kind_options: what `bound.operator` was given for the operator.
         attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
         seed: the seed of the run.
         progress: a function that reports one line of text to the user.
         folder: the folder that the run is saved in, or None.
     """
 
-    problem: Problem
-    bound: Bound
-    eigen: EigenResult
+    operator: LinearOperator
+    eigen: EigenResult | None
+    bound: Bound | None
+    problem: Problem | None
     kind: str
     params: Params
     attack: Callable[..., AttackResult]
@@ -391,7 +390,7 @@ class AnalysisContext:
 class Analysis(Protocol):
     """A generator function that yields results, each more complete than the one before; the last one counts.
 
-    `context.eigen` may hold fewer than k pairs, and pairs that did not converge.
+    It yields whenever it has something that is worth keeping: the run may end at any product.
     """
 
     def __call__(

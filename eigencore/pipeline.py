@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analyses import Findings, Planned, find_analyses, impossible, plan, run_analyses
-from eigencore.attacks.attack import attack
-from eigencore.entries import (
-    DEFAULT_K,
-    DEFAULT_KIND,
-    DEFAULT_SOLVER,
-    AttackEntry,
-    Capability,
-    Entry,
-    SolverEntry,
-)
-from eigencore.errors import (
-    CapabilityError,
-    Culprit,
-    EigencoreError,
-    Interrupted,
-    UnknownNameError,
-    UsageError,
-    attach,
-)
-from eigencore.interfaces import AnalysisContext, Bound, Params, Problem
+from eigencore import arrays
+from eigencore.analyses import Findings, Options, Setup, prepare, run_analyses
+from eigencore.entries import DEFAULT_K, DEFAULT_KIND, DEFAULT_SOLVER
+from eigencore.errors import Culprit, EigencoreError, Interrupted, UsageError, attach
+from eigencore.interfaces import LinearOperator, Params, Problem
 from eigencore.operators import release
-from eigencore.problems import (
-    as_problem,
-    backend_of,
-    bind,
-    check_keywords,
-    find_factory,
-    find_kind,
-    hint_why_no_classifier,
-    make_problem,
-    why_no_classifier,
-)
-from eigencore.registry import registry, require, resolve_options
 from eigencore.request import Request
-from eigencore.results import AttackResult, EigenResult, Run, Status, Step
+from eigencore.results import EigenResult, Run, Status, Step
 from eigencore.runs import (
     about,
     arguments_as_data,
     check_folder,
     digest,
     environment,
-    load,
     make_folder,
     plain,
     save,
 )
-from eigencore.solving import interruption
-from eigencore.solving.solve import solve
+from eigencore.solving import Budget, Interruption, interruption
+from eigencore.solving.solve import refuse_bad_limits, solve
 
 if TYPE_CHECKING:
     import os
@@ -62,7 +34,6 @@ if TYPE_CHECKING:
 
     from eigencore.interfaces import Solver
 
-Options: TypeAlias = Mapping[str, Mapping[str, Any]]
 Progress: TypeAlias = Callable[[Step | str], None]
 
 
@@ -95,6 +66,7 @@ def analyze(
     dtype: str | None = None,
     analyses: str | Iterable[str] | None = None,
     options: Options | None = None,
+    eigen: EigenResult | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -104,14 +76,19 @@ def analyze(
         problem: a name (see `find_problem`), a Problem, a tuple (model, data, loss), or a matrix; or a model,
             followed by its data and loss.
         data, loss: the data and the loss of a model; `analyze(problem, 3)` with a whole number means k=3.
-        k, solver, which, tol, complete, seed, max_matvecs, max_seconds, certify: as for `solve`.
+        k: the number of eigenpairs; 0: none, for analyses that need none.
+        solver, which, tol, complete, seed, certify: as for `solve`.
+        max_matvecs, max_seconds: as for `solve`; the analyses get what the solve leaves of them. They limit
+            only products with the operator.
         backend, device, dtype: as for `bind`.
         kind: the kind of operator.
         params: the parameters that the operator acts on, as for `operator`; None: all trainable parameters.
-        analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: all
-            analyses whose needs the problem meets.
+        analyses: names of analyses, as a list or as "a,b"; "none" or an empty list: no analyses; None: those
+            that run by default, if the problem meets their needs.
         options: options by the name of their entry, such as {"accel_power": {"momentum": 0.5}}; options under
             "problem" are keywords of the problem's factory.
+        eigen: eigenpairs of the same operator, which are analysed in place of new ones; `k`, `solver` and the
+            other arguments of the solve are then not used.
         out: a folder to save the run in; `eigencore.load` reads it. If it holds a finished run and this one
             does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where.
         progress: called with a Step after every snapshot, and with every line of text from an analysis. An
@@ -135,51 +112,76 @@ def analyze(
     arguments = dict(locals())
     problem, k = _positional(arguments.pop("problem"), arguments.pop("data"), arguments.pop("loss"), k)
     arguments |= {"problem": problem, "k": k}
-    request = Request(k, which, tol, seed)
+    request = None if eigen is not None or k == 0 else Request(k, which, tol, seed)
+    refuse_bad_limits(max_matvecs, max_seconds, certify)
     folder = None if out is None else check_folder(out)
-    setup = _prepare(problem, backend, solver, kind, analyses, options or {}, device, dtype)
-    operator = setup.bound.operator(kind, params, **setup.kind_options)
+    setup = prepare(
+        problem,
+        backend=backend,
+        solver=None if request is None else solver,
+        kind=kind,
+        params=params,
+        analyses=analyses,
+        options=options or {},
+        device=device,
+        dtype=dtype,
+    )
+    if request is None and eigen is None:
+        _refuse_without_eigenpairs(setup)
+    began, operator = time.monotonic(), setup.operator()
+    solved = 0.0
+    if eigen is not None:
+        vectors = operator.xp.asarray(eigen.vectors, dtype=operator.dtype, device=operator.device)
+        eigen = replace(eigen, vectors=vectors)
+        solved = _refuse_foreign_eigenpairs(eigen, operator)
     if folder is not None:
         make_folder(folder)
-    problem_digest, findings = None if folder is None else digest(setup.problem), Findings()
-    try:
-        eigen = solve(
-            operator,
-            k,
-            solver=solver,
-            which=which,
-            tol=tol,
-            complete=complete,
-            seed=seed,
-            max_matvecs=max_matvecs,
-            max_seconds=max_seconds,
-            certify=certify,
-            progress=progress,
-            **setup.solver_options,
-        )
-    except BaseException as error:
-        eigen, findings.raised = _computed_before(error), error
+    given = None if folder is None or setup.problem is None else digest(setup.problem)
+    findings = Findings()
+    if request is not None:
+        try:
+            eigen = solve(
+                operator,
+                k,
+                solver=solver,
+                which=which,
+                tol=tol,
+                complete=complete,
+                seed=seed,
+                max_matvecs=max_matvecs,
+                max_seconds=max_seconds,
+                certify=certify,
+                progress=progress,
+                **setup.solver_options,
+            )
+        except BaseException as error:
+            eigen, findings.raised = _computed_before(error), error
+        solved = eigen.matvecs
     if findings.raised is None:
+        # Ctrl-C is raised in an analysis at once, and not only between products as in a solver.
+        budget = Budget(max_matvecs, max_seconds, 0, Interruption(), began, solved)
         try:
             release(operator)
-            findings = run_analyses(setup.analyses, setup.context(eigen, kind, params, progress, folder))
+            findings = run_analyses(
+                setup.analyses, setup.context(operator, eigen, seed, progress, folder), budget
+            )
         except BaseException as error:  # Ctrl-C between two analyses
             findings.raised = error
     try:
         with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
-            stopped = findings.raised is not None or findings.stopped is not None
+            used = {} if eigen is None else {eigen.solver: eigen.options}
             manifest = {
                 **about(
-                    *(setup.problem, setup.backend, setup.bound, request, eigen, kind, params),
-                    setup.options,
+                    setup.problem, setup.backend, setup.bound, operator, request, kind, params, setup.options
                 ),
                 "arguments": arguments_as_data(arguments),
-                "options": plain({**setup.options, eigen.solver: eigen.options}),
+                "options": plain({**setup.options, **used}),
                 **environment(operator),
-                "digest": problem_digest,
+                "digest": given,
                 "failed": {name: failure.message for name, failure in findings.failed.items()},
                 "skipped": setup.skipped,
-                "finished": eigen.status is Status.CONVERGED and not (stopped or findings.failed),
+                "unasked": [one.name for one in setup.analyses] if analyses is None else [],
+                "finished": (eigen is None or eigen.status is Status.CONVERGED) and findings.finished,
             }
             run = Run(eigen, findings.results, manifest, findings.failed)
             if folder is not None:
@@ -190,6 +192,39 @@ def analyze(
     _say_where(findings.raised, run, folder)
     _raise_again(findings.raised, run, stopped=findings.stopped is not None or while_saving.pressed)
     return run
+
+
+def _refuse_without_eigenpairs(setup: Setup) -> None:
+    """Raises UsageError if k = 0 and there is nothing to do, or an analysis needs eigenpairs."""
+    if not setup.analyses:
+        raise UsageError(
+            "k is 0 and there is no analysis to run", hint="Name one: `eigen analyses` lists them."
+        )
+    for one in setup.analyses:
+        if one.entry.eigenpairs:
+            raise UsageError(f"k is 0, but the analysis {one.name} needs eigenpairs; expected at least 1")
+
+
+def _refuse_foreign_eigenpairs(eigen: EigenResult, operator: LinearOperator) -> float:
+    """Raises UsageError if a product with the first eigenvector shows that it is one of another operator.
+
+    Returns:
+        The products that it took.
+    """
+    n, rows = operator.shape[0], arrays.local_rows(operator)
+    if eigen.n != n or eigen.vectors.shape[0] != rows:
+        raise UsageError(f"eigen belongs to an operator of size {eigen.n}; this one has size {n}")
+    if not len(eigen.values):
+        return 0.0
+    v, value, stated = eigen.vectors[:, 0], float(eigen.values[0]), float(eigen.residuals[0])
+    residual = arrays.norm(operator.matvec(v) - value * v, operator)
+    if not residual <= 10 * max(stated, eigen.tol * abs(value), 1e3 * arrays.eps(operator) * abs(value)):
+        raise UsageError(
+            "eigen does not belong to this operator: the residual norm of its first pair is "
+            f"{residual:.2g}, and was {stated:.2g}",
+            hint="Give the same kind, params, data and weights as for the solve.",
+        )
+    return 1.0
 
 
 def _computed_before(error: BaseException) -> EigenResult:
@@ -239,157 +274,3 @@ def _positional(problem: Any, data: Any, loss: Any, k: int) -> tuple[Any, int]:
             hint="Leave data and loss out, or write analyze(model, data, loss).",
         )
     return Problem(problem, data, loss), k
-
-
-@dataclass(frozen=True)
-class _Setup:
-    """The objects that `analyze` works with.
-
-    Attributes:
-        solver_options, kind_options: the options of the solver and of the kind of operator, as given.
-        attack_options: the options of attacks, by name, as given.
-        options: the resolved options of everything but the solver, by entry.
-        skipped: why analyses that run by default do not run on this problem, by name.
-    """
-
-    problem: Problem
-    backend: str | None
-    bound: Bound
-    analyses: tuple[Planned, ...]
-    solver_options: Mapping[str, Any]
-    kind_options: Mapping[str, Any]
-    attack_options: Options
-    options: Mapping[str, Any]
-    skipped: Mapping[str, str]
-
-    def _attack(self, name: str, **keywords: Any) -> AttackResult:
-        """`attack` with the run's options for it; options that the analysis sets take precedence."""
-        return attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
-
-    def context(
-        self, eigen: EigenResult, kind: str, params: Params, progress: Progress | None, folder: Path | None
-    ) -> AnalysisContext:
-        return AnalysisContext(
-            problem=self.problem,
-            bound=self.bound,
-            eigen=eigen,
-            kind=kind,
-            params=params,
-            kind_options=self.kind_options,
-            attack=self._attack,
-            solve=solve,
-            load=load,
-            seed=eigen.seed,
-            progress=progress or (lambda line: None),
-            folder=folder,
-        )
-
-
-def _prepare(
-    problem: Any,
-    backend: str | None,
-    solver: str | Solver,
-    kind: str,
-    analyses: str | Iterable[str] | None,
-    options: Options,
-    device: str | None,
-    dtype: str | None,
-) -> _Setup:
-    """Validates all arguments, names first. The problem is bound last, because that may take a long time."""
-    entry = registry().find(SolverEntry, solver) if isinstance(solver, str) else None
-    solver_name = entry.name if entry is not None else getattr(solver, "__name__", "solver")
-    _refuse_unknown_entries(options, solver_name)
-    solver_options = options.get(solver_name, {})
-    if entry is not None:
-        resolve_options(entry, solver_options)
-    if isinstance(analyses, str):
-        analyses = () if analyses == "none" else analyses.split(",")
-    selected = None if analyses is None else find_analyses(analyses)
-    found, keywords = _find(problem, options.get("problem", {}))
-    backend_entry = backend_of(found, backend)
-    kind_entry = find_kind(backend_entry, kind)
-    kind_options = {} if kind_entry is None else options.get(kind_entry.name, {})
-    backend_options = {} if backend_entry is None else options.get(backend_entry.name, {})
-    bound = bind(found, backend=backend, device=device, dtype=dtype, **backend_options)
-
-    name = found.name or "this problem"
-    if entry is not None:
-        require(entry, bound.capabilities, name)
-    with hint_why_no_classifier(bound):
-        planned = plan(selected, bound.capabilities, options, name)
-    skipped = {} if selected is not None or found.operator is not None else _skipped(bound, name)
-    resolved = {"problem": keywords, **{one.name: one.options for one in planned}}
-    attacks = {name: options[name] for name in options if planned and _is_attack(name)}
-    resolved |= {
-        name: resolve_options(registry().find(AttackEntry, name), own) for name, own in attacks.items()
-    }
-    if backend_entry is not None:
-        resolved[backend_entry.name] = resolve_options(backend_entry, backend_options)
-    if kind_entry is not None:
-        resolved[kind_entry.name] = resolve_options(kind_entry, kind_options)
-    used = {"problem", solver_name, *resolved, *(one.entry.name for one in planned)}
-    _refuse_unused_options(options, used, skipped)
-    return _Setup(
-        problem=found,
-        backend=None if backend_entry is None else backend_entry.name,
-        bound=bound,
-        analyses=planned,
-        solver_options=solver_options,
-        kind_options=kind_options,
-        attack_options=attacks,
-        options=resolved,
-        skipped=skipped,
-    )
-
-
-def _skipped(bound: Bound, name: str) -> dict[str, str]:
-    """Why each of the analyses that can't run on the problem can't, in a sentence."""
-    no_classifier = None if Capability.LOGITS in bound.capabilities else why_no_classifier(bound)
-    skipped = {}
-    for analysis, entry in impossible(bound.capabilities).items():
-        try:
-            require(entry, bound.capabilities, name)
-        except CapabilityError as error:
-            reason = no_classifier if Capability.LOGITS in entry.needs else None
-            skipped[analysis] = (reason or error).message
-    return skipped
-
-
-def _is_attack(name: str) -> bool:
-    return any(one.entry.name == name for one in registry().entries(AttackEntry))
-
-
-def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str, Any]]:
-    """The problem, and the keywords that were passed to its factory."""
-    if isinstance(problem, str):
-        factory = find_factory(problem)
-        checked = check_keywords(factory, keywords)
-        return make_problem(problem, factory, checked), checked
-    if keywords:
-        raise UsageError(
-            f"{', '.join(keywords)} can't be set: this problem is not given by name and has no factory",
-            hint="Give the problem by name, or pass the keywords to its factory directly.",
-        )
-    return as_problem(problem), {}
-
-
-def _refuse_unknown_entries(options: Options, solver: str) -> None:
-    inner = options.items() if isinstance(options, Mapping) else ()
-    for named, given in (("options", options), *((f"options[{name!r}]", own) for name, own in inner)):
-        if not isinstance(given, Mapping):
-            raise UsageError(
-                f"{named} is {given!r:.60}; expected a mapping of names to values",
-                hint='Give options by the name of their entry: options={"accel_power": {"momentum": 0.5}}.',
-            )
-    known = {"problem", solver, *(one.entry.name for one in registry().entries(Entry))}
-    for name in options.keys() - known:
-        raise UnknownNameError("entry", name, known)
-
-
-def _refuse_unused_options(options: Options, used: set[str], skipped: Mapping[str, str]) -> None:
-    for name in options:
-        if name not in used:
-            raise UsageError(
-                f"options are given for {name}, which this run does not use",
-                hint=skipped.get(name, f"This run uses: {', '.join(sorted(used))}."),
-            )

@@ -1,4 +1,7 @@
-"""Results: eigenpairs with their certificate, the findings of attacks and analyses, and a whole run."""
+"""Results: eigenpairs with their certificate, the outcome of an attack, and a whole run.
+
+What analyses find is defined in `eigencore.findings`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from eigencore.errors import Culprit
+from eigencore.findings import AnalysisFailure as AnalysisFailure
+from eigencore.findings import AnalysisResult as AnalysisResult
+from eigencore.findings import Figure as Figure
+from eigencore.findings import Reference as Reference
+from eigencore.findings import Table as Table
 from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
@@ -266,87 +273,11 @@ class AttackResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Table:
-    """A small table: rows under named columns, as they are printed."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure as plain data, which is drawn only when it is displayed.
-
-    Attributes:
-        kind: "scatter", "line", "bar" or "images".
-        title, x_label, y_label: the title and the labels of the axes.
-        series: arrays by name: x and y of equal length, or a stack of images.
-    """
-
-    kind: str
-    title: str
-    x_label: str
-    y_label: str
-    series: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class AnalysisResult(Tabular):
-    """The findings of an analysis, each stated once; the screen, the JSON and the report are made from them.
-
-    Attributes:
-        verdict: a few sentences that claim no more than the numbers show.
-        title: one line that says what was analysed.
-        numbers: single values by name.
-        tables: small tables by name.
-        columns: per-sample arrays by name, all of the same length.
-        figures: figures as plain data.
-        warnings: what the reader must know before relying on the verdict.
-
-    Example:
-        import numpy as np
-        from eigencore import AnalysisResult
-
-        result = AnalysisResult(
-            verdict="The margins are small.",
-            numbers={"median margin": 0.2},
-            columns={"margin": np.array([0.1, 0.2, 0.4])},
-        )
-        print(result.verdict, result.numbers)
-    """
-
-    verdict: str
-    title: str = ""
-    numbers: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
-    tables: Mapping[str, Table] = field(default_factory=dict)
-    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    figures: tuple[Figure, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AnalysisFailure:
-    """Why an analysis failed.
-
-    Attributes:
-        message: the type and the text of its exception, as in "ValueError: x is 0".
-        culprit: the part that failed: "analysis", or what a solve in the analysis reported.
-        exit_code: the exit code of the command for it.
-        traceback: the traceback as text.
-    """
-
-    message: str
-    culprit: Culprit
-    exit_code: int
-    traceback: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True)
 class Run:
-    """The result of one `analyze`: the eigenpairs, the findings of the analyses, and how it was run.
+    """The result of one `analyze`, or of an analysis alone: eigenpairs, findings, and how it was run.
 
     Attributes:
-        eigen: the eigenpairs.
+        eigen: the eigenpairs; None if an analysis was run alone, without any.
         analyses: the result of each analysis, by its name.
         manifest: the arguments with the seed, resolved options, versions, plugins, device, dtype, threads
             and, if the run was saved, a digest of the problem. Empty for eigenpairs that were saved alone.
@@ -361,7 +292,7 @@ class Run:
         print(run.eigen.values, run.manifest["versions"])
     """
 
-    eigen: EigenResult
+    eigen: EigenResult | None
     analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
     failed: Mapping[str, AnalysisFailure] = field(default_factory=dict)

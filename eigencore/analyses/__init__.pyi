@@ -5,3 +5,6 @@ from .schedule import find_analyses as find_analyses
 from .schedule import impossible as impossible
 from .schedule import plan as plan
 from .schedule import run_analyses as run_analyses
+from .setup import Options as Options
+from .setup import Setup as Setup
+from .setup import prepare as prepare

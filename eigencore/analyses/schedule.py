@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eigencore.entries import AnalysisEntry, Capability
 from eigencore.errors import Culprit, EigencoreError, PluginError, described
 from eigencore.interfaces import AnalysisContext
+from eigencore.operators.counting import CountingOperator, counting
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.results import AnalysisFailure, AnalysisResult
 from eigencore.runs import host
-from eigencore.solving import ProgressCallback
+from eigencore.solving import Budget, Ending, Halt, ProductChecks, ProgressCallback
+
+if TYPE_CHECKING:
+    from eigencore.space import Array
 
 Selected = dict[str, AnalysisEntry]
 log = logging.getLogger(__name__)
@@ -38,13 +43,20 @@ class Findings:
     Attributes:
         results, failed: the results and the failures, by analysis.
         stopped: the name of the analysis that Ctrl-C stopped.
+        spent: whether an analysis was stopped by the limits of the run.
         raised: an exception of the caller's progress function, or one that nothing may catch.
     """
 
     results: dict[str, AnalysisResult] = field(default_factory=dict)
     failed: dict[str, AnalysisFailure] = field(default_factory=dict)
     stopped: str | None = None
+    spent: bool = False
     raised: BaseException | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether no analysis failed or was stopped."""
+        return not (self.failed or self.spent or self.stopped or self.raised is not None)
 
 
 def find_analyses(names: Iterable[str]) -> Selected:
@@ -70,7 +82,8 @@ def plan(
     """The analyses to run, with their options resolved.
 
     Args:
-        requested: the analyses that the user named; None: all that need no more than the problem offers.
+        requested: the analyses that the user named; None: those that run by default and need no more than
+            the problem offers.
         offered: the capabilities of the bound problem.
         options: the given options, by entry.
         problem: the name of the problem, for messages.
@@ -88,27 +101,36 @@ def plan(
     )
 
 
-def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findings:
-    """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning."""
+def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: Budget) -> Findings:
+    """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning.
+
+    Args:
+        context: what each of them gets, but with an operator whose products are counted and checked.
+        budget: what remains of the run's limits, which their products are charged to.
+    """
     findings, progress = Findings(), ProgressCallback(context.progress)
-    context = replace(context, progress=progress)
     for analysis in planned:
-        last, ended = None, ""
+        began, last, ended = time.monotonic(), None, ""
+        operator = _counted(context, budget)
+        own = replace(context, operator=operator, progress=progress)
         try:
-            for result in _results(analysis, context):
-                last = result
+            for result in _results(analysis, own):
+                last = replace(result, matvecs=operator.matvecs, seconds=time.monotonic() - began)
         except BaseException as error:
+            reason = error.error if isinstance(error, Halt) and error.error is not None else error
             if progress.error is not None:
                 ended = f"stopped, because the progress function raised {described(progress.error)}"
-            elif isinstance(error, KeyboardInterrupt):
+            elif isinstance(reason, Halt):
+                findings.spent, ended = True, _limit(reason, budget, operator.matvecs)
+            elif isinstance(reason, KeyboardInterrupt):
                 findings.stopped, ended = analysis.name, "interrupted"
-            elif isinstance(error, Exception | SystemExit):
-                findings.failed[analysis.name] = failure = _failure(error)
+            elif isinstance(reason, Exception | SystemExit):
+                findings.failed[analysis.name] = failure = _failure(reason)
                 ended = f"failed with {failure.message}"
             else:
-                findings.raised, ended = error, f"stopped by {described(error)}"
+                findings.raised, ended = reason, f"stopped by {described(reason)}"
         findings.raised = progress.error or findings.raised
-        log.info("%s: %s", analysis.name, ended or "done")
+        log.info("%s: %s (%g products)", analysis.name, ended or "done", operator.matvecs)
         if ended:
             last = _with_warning(last, ended)
         if last is not None:
@@ -118,22 +140,51 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext) -> Findin
     return findings
 
 
+def _counted(context: AnalysisContext, budget: Budget) -> CountingOperator:
+    """The operator that an analysis gets. Its products raise a Halt that no analysis catches."""
+    checks = ProductChecks(context.operator)
+
+    def after(V: Array, AV: Array) -> None:
+        budget.after_product()
+        checks.after(V, AV)
+
+    def after_sample(V: Array, AV: Array) -> None:
+        budget.after_product(sample=True)
+        checks.after_sample(V, AV)
+
+    return counting(context.operator, before=budget.before_product, after=after, after_sample=after_sample)
+
+
+def _limit(halt: Halt, budget: Budget, matvecs: float) -> str:
+    """Which limit ended an analysis."""
+    products = f"after {matvecs:g} product{'s' * (matvecs != 1)}"
+    if halt.ending is Ending.TIME:
+        return f"stopped by max_seconds={budget.max_seconds:g} {products}"
+    return f"stopped by max_matvecs={budget.max_matvecs:g} {products}"
+
+
 def _failure(error: BaseException) -> AnalysisFailure:
     """An invalid option or an unsuitable problem, which our errors report, is not the plugin's failure."""
     exit_code = error.exit_code if isinstance(error, EigencoreError) else PluginError.exit_code
     culprit = getattr(error, "culprit", None) or Culprit.ANALYSIS
     details = "".join(traceback.format_exception(error))
-    return AnalysisFailure(described(error), culprit, exit_code, details)
+    ours = (
+        error
+        if isinstance(error, EigencoreError)
+        else PluginError(f"the analysis failed: {described(error)}")
+    )
+    ours.culprit, ours.__traceback__, ours.__cause__, ours.__context__ = culprit, None, None, None
+    return AnalysisFailure(described(error), culprit, exit_code, details, ours)
 
 
 def _possible(offered: frozenset[Capability]) -> Selected:
-    """All analyses that need no more than is offered."""
-    return _where(lambda entry: entry.needs <= offered)
+    """The analyses that run by default and need no more than is offered."""
+    return _where(lambda entry: entry.by_default and entry.needs <= offered)
 
 
 def impossible(offered: frozenset[Capability]) -> Selected:
-    """All analyses that need more than is offered."""
-    return _where(lambda entry: not entry.needs <= offered)
+    """The analyses that run by default but need more than is offered."""
+    return _where(lambda entry: entry.by_default and not entry.needs <= offered)
 
 
 def _where(condition: Callable[[AnalysisEntry], bool]) -> Selected:

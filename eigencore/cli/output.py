@@ -21,8 +21,8 @@ csv_option = click.option(
     "--csv",
     metavar="FILE",
     shell_complete=files,
-    help="Write the table of eigenvalues to this file as CSV, with all digits; -: print it in place of the "
-    "text.",
+    help="Write the table of eigenvalues, or without any that of the analysis, to this file as CSV, with all "
+    "digits; -: print it in place of the text.",
 )
 
 
@@ -54,12 +54,18 @@ def print_result(run: Run, as_json: bool, csv_place: str | None) -> None:
 
         sys.stdout.write(to_json(run))
     elif csv_place == "-":
-        write_csv(run.eigen, sys.stdout)
+        write_csv(_table_of(run), sys.stdout)
     else:
         from eigencore.cli.print_run import print_run
 
         print_run(run)
-    write_csv_file(run.eigen, csv_place)
+    if csv_place is not None:
+        write_csv_file(_table_of(run), csv_place)
+
+
+def _table_of(run: Run) -> HasColumns:
+    """The eigenpairs, or the first analysis of a run that has none."""
+    return run.eigen if run.eigen is not None else next(iter(run.analyses.values()))
 
 
 def write_csv_file(table: HasColumns, place: str | None) -> None:

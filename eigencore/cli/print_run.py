@@ -22,34 +22,42 @@ def print_run(run: Run, on: Page | None = None) -> None:
     problem, setting = header(run)
     on.line(problem, "bold")
     on.line(setting, "dim")
-    on.line()
-    print_pairs(eigen, run.manifest.get("exact"), on)
-    on.line(for_command(eigen.advice), "" if eigen.status is Status.CONVERGED else "bold yellow")
-    on.line(cost(eigen))
-    for line in certificate_lines(eigen):
-        on.line(line)
-    for note in eigen.notes:
-        on.line(f"note: {note}", "dim")
+    if eigen is not None:
+        on.line()
+        print_pairs(eigen, run.manifest.get("exact"), on)
+        on.line(for_command(eigen.advice), "" if eigen.status is Status.CONVERGED else "bold yellow")
+        on.line(cost(eigen))
+        for line in certificate_lines(eigen):
+            on.line(line)
+        for note in eigen.notes:
+            on.line(f"note: {note}", "dim")
     for name, result in run.analyses.items():
         on.line()
         print_analysis(name, result, on)
-    skipped = run.manifest.get("skipped", {})
-    if skipped:
+    skipped, unasked = run.manifest.get("skipped", {}), run.manifest.get("unasked", [])
+    if skipped or unasked:
         on.line()
     for name, reason in skipped.items():
         on.line(f"{name} was not run: {reason}", "dim")
+    if unasked:
+        on.line(f"run by default: {', '.join(unasked)}; --analyses none turns this off", "dim")
 
 
 def header(run: Run) -> tuple[str, str]:
     """Two lines: the problem, and the backend, operator, solver and seed of the run."""
     eigen, manifest = run.eigen, run.manifest
-    size = f"{eigen.n:,} x {eigen.n:,}"
+    operator = manifest.get("operator") or {}
+    n = operator["n"] if eigen is None else eigen.n
+    size = f"{n:,} x {n:,}"
     problem = [manifest.get("problem") or "an operator", manifest.get("problem_description") or size]
-    setting = [manifest.get("backend_description") or f"{eigen.device} {eigen.dtype}"]
+    described = operator if eigen is None else {"device": eigen.device, "dtype": eigen.dtype}
+    setting = [manifest.get("backend_description") or "{device} {dtype}".format(**described)]
     if manifest.get("backend"):
-        operator = manifest["operator"]
         setting.append(" of parameters ".join(filter(None, (operator["kind"], operator["params"]))))
-    given = (manifest.get("arguments", {}).get("options") or {}).get(eigen.solver, {})
+    arguments = manifest.get("arguments", {})
+    if eigen is None:
+        return " · ".join(problem), " · ".join([*setting, f"seed {arguments['seed']}"])
+    given = (arguments.get("options") or {}).get(eigen.solver, {})
     # Text options select the solver's method, so they are always shown; numbers and switches only if set.
     shown = [name for name, value in eigen.options.items() if name in given or isinstance(value, str)]
     options = [f"{name} {as_text(eigen.options[name])}" for name in shown]
@@ -86,7 +94,7 @@ def residuals(eigen: EigenResult) -> list[str]:
 
 def cost(eigen: EigenResult) -> str:
     """The products and seconds of a solve, on one line."""
-    products = f"{_amount(eigen.matvecs)} product{'s' * (eigen.matvecs != 1)} in {_seconds(eigen.seconds)}"
+    products = spent(eigen.matvecs, eigen.seconds)
     searching, certifying = eigen.certificate.complete_matvecs, eigen.certificate.matvecs
     purposes = {"in search of missed eigenvalues": searching, "for the certificate": certifying}
     parts = [f"{_amount(spent)} of them {purpose}" for purpose, spent in purposes.items() if spent]
@@ -143,8 +151,15 @@ def print_analysis(name: str, result: AnalysisResult, on: Page) -> None:
         on.line("  " + " · ".join(f"{number}: {as_text(value)}" for number, value in result.numbers.items()))
     on.line()
     on.line(result.verdict)
+    if result.matvecs:
+        on.line(spent(result.matvecs, result.seconds))
     for warning in result.warnings:
         on.line(f"warning: {warning}", "yellow")
+
+
+def spent(matvecs: float, seconds: float) -> str:
+    """Products and the time that they took, as in "22 products in 1.4 s"."""
+    return f"{_amount(matvecs)} product{'s' * (matvecs != 1)} in {_seconds(seconds)}"
 
 
 def _amount(products: float) -> str:

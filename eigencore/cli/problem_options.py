@@ -1,10 +1,23 @@
-"""The arguments and options of every command that computes something of a problem's operator."""
+"""The arguments and options of every command that computes something of a problem's operator.
+
+They are click decorators, which commands of plugins can use as well, so that the same words mean the same.
+
+Example:
+    import click
+    from eigencore.cli.problem_options import problem_argument, seed_option
+
+    @click.command()
+    @problem_argument
+    @seed_option
+    def mine(problem: str, seed: int) -> None:
+        click.echo(f"{problem} {seed}")
+"""
 
 from __future__ import annotations
 
 import click
 
-from eigencore.cli.completion import names
+from eigencore.cli.completion import folders, names
 from eigencore.entries import (
     DEFAULT_BACKEND,
     DEFAULT_KIND,
@@ -104,6 +117,22 @@ complete_option = click.option(
 )
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all random numbers."
+)
+max_matvecs_option = click.option(
+    "--max-matvecs",
+    type=float,
+    metavar="N",
+    help="Maximum number of products, including those of the certificate.",
+)
+max_seconds_option = click.option(
+    "--max-seconds", type=float, metavar="S", help="Maximum time, checked between products."
+)
+out_option = click.option(
+    "--out",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Save the run in this folder; `eigen show DIR` prints it. A finished run in it is only replaced by "
+    "a finished one.",
 )
 certify_option = click.option(
     "--certify",

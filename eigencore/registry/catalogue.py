@@ -85,7 +85,7 @@ class Registry:
         Raises:
             UnknownNameError: there is no such entry; the hint suggests near names, and lists the plugins that
                 failed to load or are disabled.
-            UsageError: several plugins register an entry of that name, of the same kind or of another.
+            UsageError: several plugins register such an entry.
 
         Example:
             from eigencore import SolverEntry
@@ -94,17 +94,13 @@ class Registry:
             print(registry().find(SolverEntry, "lanczos").which)
         """
         bare, _, distribution = name.partition("@")
-        named = [
-            one for one in self.registered if one.entry.name == bare and not isinstance(one.entry, KindEntry)
-        ]
         found = [one for one in self.entries(kind) if one.entry.name == bare]
         if distribution:
             found = [one for one in found if normalised(one.plugin.distribution) == normalised(distribution)]
-            named = list(found)
         if not found:
             raise self._unknown(kind, name)
-        if len(named) > 1:
-            raise _ambiguous(name, named, choices=[] if distribution else [one.full_name for one in found])
+        if len(found) > 1:
+            raise _ambiguous(name, [*found], choices=[] if distribution else [one.full_name for one in found])
         return found[0].entry
 
     def kinds(self, backend: str) -> tuple[Registered[KindEntry], ...]:

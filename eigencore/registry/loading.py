@@ -27,7 +27,7 @@ from eigencore.entries import (
     SolverEntry,
 )
 from eigencore.errors import PluginError
-from eigencore.registry.wording import type_of
+from eigencore.registry.wording import entry_kind, type_of
 from eigencore.request import WHICH
 
 if TYPE_CHECKING:
@@ -102,12 +102,10 @@ def _refuse_repeated_names(entries: list[Entry]) -> None:
     for (backend, name), times in Counter((one.backend, one.name) for one in kinds).items():
         if times > 1:
             raise PluginError(f"it registers {times} kinds of operator named {name!r} on {backend}")
-    names = [entry.name for entry in entries if not isinstance(entry, KindEntry)]
-    for name, times in Counter([*names, *{one.name for one in kinds}]).items():
+    others = [entry for entry in entries if not isinstance(entry, KindEntry)]
+    for (kind, name), times in Counter((type(one), one.name) for one in others).items():
         if times > 1:
-            raise PluginError(
-                f"it registers {times} entries named {name!r}; a name must be unique among all entries"
-            )
+            raise PluginError(f"it registers {times} {entry_kind(kind)} entries named {name!r}; expected one")
 
 
 def one_line(error: BaseException) -> str:

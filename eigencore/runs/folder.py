@@ -1,4 +1,4 @@
-"""A run as a folder: result.json, vectors.npy and, if an analysis has per-sample columns, arrays.npz.
+"""A run as a folder: result.json, vectors.npy if it has eigenpairs, arrays.npz if an analysis has columns.
 
 Files are written under temporary names and renamed, result.json last, so that a folder with a result.json is
 complete. Nothing is pickled.
@@ -117,7 +117,7 @@ def save(run: Run, folder: str | os.PathLike[str]) -> Path:
 
 def is_finished(run: Run) -> bool:
     """Whether all pairs have converged and all analyses have finished."""
-    return _says_finished(run.eigen.status, run.manifest)
+    return _says_finished(Status.CONVERGED if run.eigen is None else run.eigen.status, run.manifest)
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
@@ -147,13 +147,16 @@ def load(folder: str | os.PathLike[str]) -> Run:
         raise ResultError(what, hint="Name a folder that `eigen analyze --out` or analyze(out=...) wrote.")
     try:
         text = (place / RESULT).read_text(encoding="utf-8")
-        vectors = np.load(place / VECTORS, mmap_mode="c", allow_pickle=False)
+        has_vectors = (place / VECTORS).exists() or parse(text)["eigenvalues"] is not None
+        vectors = np.load(place / VECTORS, mmap_mode="c", allow_pickle=False) if has_vectors else None
         columns = _read_columns(place / ARRAYS) if (place / ARRAYS).exists() else {}
         run = replace(from_json(text, vectors, columns), folder=place)
     except ResultError as error:
         raise ResultError(f"{place}: {error.message}", hint=error.hint) from error
     except Exception as error:  # on damaged files NumPy and zipfile raise almost anything
         raise ResultError(f"{place} can't be read: {type(error).__name__}: {error}") from error
+    if run.eigen is None or vectors is None:
+        return run
     expected = (run.eigen.n, len(run.eigen.values))
     if vectors.shape != expected or vectors.dtype.kind != "f":
         raise ResultError(
@@ -172,7 +175,8 @@ def _holds_finished(folder: Path) -> bool:
         return False
     result = parse((folder / RESULT).read_text(encoding="utf-8"))
     manifest = result.get("run")
-    return _says_finished(result.get("status"), manifest if isinstance(manifest, dict) else {})
+    status = result.get("status", Status.CONVERGED)
+    return _says_finished(status, manifest if isinstance(manifest, dict) else {})
 
 
 def _not_finished(folder: Path) -> Path:
@@ -220,16 +224,15 @@ def _refuse_foreign(folder: Path) -> None:
 def _contents(run: Run) -> dict[str, Callable[[IO[bytes]], Any]]:
     """For each file of the folder, by name, the function that writes it."""
     text = to_json(run).encode("ascii")
-    vectors = _vectors_on_host(run.eigen.vectors)
     columns = {
         f"{analysis}/{name}": host(column)
         for analysis, result in run.analyses.items()
         for name, column in result.columns.items()
     }
-    contents: dict[str, Callable[[IO[bytes]], Any]] = {
-        RESULT: lambda file: file.write(text),
-        VECTORS: lambda file: np.save(file, vectors, allow_pickle=False),
-    }
+    contents: dict[str, Callable[[IO[bytes]], Any]] = {RESULT: lambda file: file.write(text)}
+    if run.eigen is not None:
+        vectors = _vectors_on_host(run.eigen.vectors)
+        contents[VECTORS] = lambda file: np.save(file, vectors, allow_pickle=False)
     if columns:
         contents[ARRAYS] = lambda file: np.savez(file, **columns)
     return contents

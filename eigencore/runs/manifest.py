@@ -19,17 +19,16 @@ from eigencore.runs.result_json import plain
 if TYPE_CHECKING:
     from eigencore.interfaces import Bound, LinearOperator, Params, Problem
     from eigencore.request import Request
-    from eigencore.results import EigenResult
 
 BLOCK = 1 << 24  # bytes that are hashed at once
 
 
 def about(
-    problem: Problem,
+    problem: Problem | None,
     backend: str | None,
     bound: Bound,
-    request: Request,
-    eigen: EigenResult,
+    operator: LinearOperator,
+    request: Request | None,
     kind: str,
     params: Params,
     options: Mapping[str, Any],
@@ -39,30 +38,31 @@ def about(
     Exact eigenvalues belong to the default kind of operator with its default options, over all parameters.
 
     Args:
+        request: what the solver was asked for; None: no eigenpairs were computed.
         options: the resolved options, by the name of their entry.
     """
     of_kind = options.get(kind)
-    by_default = of_kind is None or of_kind == type(of_kind)()
-    spectrum = problem.spectrum if kind == DEFAULT_KIND and params is None and by_default else None
+    by_default = kind == DEFAULT_KIND and (of_kind is None or of_kind == type(of_kind)())
+    spectrum = None if problem is None or params is not None or not by_default else problem.spectrum
     return {
-        "problem": problem.name,
+        "problem": None if problem is None else problem.name,
         "backend": backend,
         "operator": {
             "kind": kind,
             "params": params_text(params),
-            "n": eigen.n,
-            "dtype": eigen.dtype,
-            "device": eigen.device,
+            "n": operator.shape[0],
+            "dtype": str(operator.dtype),
+            "device": str(operator.device),
         },
-        "exact": None if spectrum is None else plain(spectrum[request.order(spectrum)]),
-        "problem_description": problem.description,
+        "exact": None if spectrum is None or request is None else plain(spectrum[request.order(spectrum)]),
+        "problem_description": "" if problem is None else problem.description,
         "backend_description": bound.description,
     }
 
 
 def arguments_as_data(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `analyze` as plain data; a problem that is not given by name becomes its type."""
-    arguments = {name: value for name, value in given.items() if name not in ("out", "progress")}
+    arguments = {name: value for name, value in given.items() if name not in ("out", "progress", "eigen")}
     for name in ("problem", "solver"):
         value = arguments[name]
         if not isinstance(value, str):

@@ -45,7 +45,7 @@ class OperatorDocument:
 
 @dataclass(frozen=True)
 class AnalysisDocument:
-    """An AnalysisResult; `columns` are the names of its per-sample arrays."""
+    """An AnalysisResult; `columns` are the names of its arrays."""
 
     verdict: str
     title: str
@@ -54,6 +54,8 @@ class AnalysisDocument:
     figures: list[Figure]
     warnings: list[str]
     columns: list[str]
+    matvecs: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,15 @@ class ArgumentsDocument:
 class RunDocument:
     """The manifest. `options` are the resolved options of each entry.
 
-    `finished`: whether all pairs have converged and all analyses have finished.
+    `finished`: whether all pairs have converged and all analyses have finished. `unasked`: the analyses that
+    ran because they run by default.
     """
 
     options: dict[str, dict[str, Any] | None]
     arguments: ArgumentsDocument = field(default_factory=ArgumentsDocument)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    unasked: list[str] = field(default_factory=list)
     finished: bool = False
     problem_description: str | None = None
     backend_description: str | None = None
@@ -87,13 +91,9 @@ class StepDocument(Step):
 
 
 @dataclass(frozen=True)
-class ResultDocument:
-    """The whole object. Numbers that are not finite are null."""
+class EigenDocument:
+    """The eigenpairs, as keys of the whole object."""
 
-    schema: int
-    problem: str | None
-    backend: str | None
-    operator: OperatorDocument
     eigenvalues: list[float | None]
     solver: str
     k: int
@@ -109,9 +109,31 @@ class ResultDocument:
     certificate: Certificate
     notes: list[str]
     history: list[StepDocument]
+
+
+@dataclass(frozen=True)
+class WholeDocument:
+    """What is in the object with eigenpairs or without."""
+
+    schema: int
+    problem: str | None
+    backend: str | None
+    operator: OperatorDocument
     exact: list[float | None] | None
     analyses: dict[str, AnalysisDocument]
     run: RunDocument
+
+
+@dataclass(frozen=True)
+class AnalysesDocument(WholeDocument):
+    """The object of a run without eigenpairs: `eigenvalues` is null, and the keys of a solve are left out."""
+
+    eigenvalues: None
+
+
+@dataclass(frozen=True)
+class ResultDocument(EigenDocument, WholeDocument):
+    """The whole object. Numbers that are not finite are null."""
 
 
 def schema() -> dict[str, Any]:
@@ -122,8 +144,15 @@ def schema() -> dict[str, Any]:
 
         print(sorted(schema()["$defs"]))
     """
-    draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, "title": "result.json of eigencore", **msgspec.json.schema(ResultDocument)}
+    (with_pairs, without), definitions = msgspec.json.schema_components(
+        (ResultDocument, AnalysesDocument), ref_template="#/$defs/{name}"
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "result.json of eigencore",
+        "anyOf": [with_pairs, without],
+        "$defs": definitions,
+    }
 
 
 # -- writing -----------------------------------------------------------------------------------------------
@@ -146,7 +175,8 @@ def to_json(run: Run) -> str:
 
 def _document(run: Run) -> dict[str, Any]:
     manifest = run.manifest
-    result = eigen_to_json(run.eigen)
+    result = {"operator": {}, "eigenvalues": None} if run.eigen is None else eigen_to_json(run.eigen)
+    used = {} if run.eigen is None else {run.eigen.solver: run.eigen.options}
     return {
         "schema": SCHEMA,
         "problem": manifest.get("problem"),
@@ -160,7 +190,7 @@ def _document(run: Run) -> dict[str, Any]:
         },
         "run": {
             **{name: plain(value) for name, value in manifest.items() if name not in FROM_MANIFEST},
-            "options": plain({**manifest.get("options", {}), run.eigen.solver: run.eigen.options}),
+            "options": plain({**manifest.get("options", {}), **used}),
         },
     }
 
@@ -217,14 +247,21 @@ def host(x: Any) -> Any:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-def from_json(text: str, vectors: Array, columns: Mapping[str, Any]) -> Run:
-    """The run that `to_json` wrote, with its vectors and the columns of its analyses, by "analysis/column".
+def from_json(text: str, vectors: Array | None, columns: Mapping[str, Any]) -> Run:
+    """The run that `to_json` wrote, with the vectors of its eigenpairs and the columns of its analyses.
+
+    Args:
+        vectors: None if it has no eigenpairs.
+        columns: by "analysis/column".
 
     Raises:
         ResultError: the text is not a result, is damaged, or has another schema.
     """
     read = parse(text)
     try:
+        if read["eigenvalues"] is None:
+            alone = msgspec.convert(read, AnalysesDocument)
+            return Run(None, _analyses(alone, columns), _manifest(read))
         return _run(msgspec.convert(read, ResultDocument), read, vectors, columns)
     except msgspec.ValidationError as error:
         raise ResultError(f"the result is damaged: {error}") from error
@@ -248,8 +285,10 @@ def parse(text: str) -> dict[str, Any]:
     return read
 
 
-def _run(document: ResultDocument, read: dict[str, Any], vectors: Array, columns: Mapping[str, Any]) -> Run:
-    manifest = {**{name: read[name] for name in FROM_MANIFEST}, **read["run"]}
+def _run(
+    document: ResultDocument, read: dict[str, Any], vectors: Array | None, columns: Mapping[str, Any]
+) -> Run:
+    manifest = _manifest(read)
     options = document.run.options[document.solver]
     if options is None:
         raise ValueError(f"the options of {document.solver} are missing")
@@ -281,11 +320,18 @@ def _run(document: ResultDocument, read: dict[str, Any], vectors: Array, columns
         sizes.add(min(len(document.exact), len(eigen.values)))
     if len(sizes) > 1:
         raise ValueError("eigenvalues, residuals, converged or exact values differ in length")
-    analyses = {
+    return Run(eigen, _analyses(document, columns), manifest)
+
+
+def _manifest(read: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: read[name] for name in FROM_MANIFEST}, **read["run"]}
+
+
+def _analyses(document: WholeDocument, columns: Mapping[str, Any]) -> dict[str, AnalysisResult]:
+    return {
         name: _analysis(result, {column: columns[f"{name}/{column}"] for column in result.columns})
         for name, result in document.analyses.items()
     }
-    return Run(eigen, analyses, manifest)
 
 
 def _step(document: StepDocument) -> Step:
@@ -301,11 +347,19 @@ def _analysis(document: AnalysisDocument, columns: Mapping[str, Any]) -> Analysi
         numbers=document.numbers,
         tables=document.tables,
         columns=columns,
-        figures=tuple(
-            dataclasses.replace(figure, series={name: _series(x) for name, x in figure.series.items()})
-            for figure in document.figures
-        ),
+        figures=tuple(_figure(figure) for figure in document.figures),
         warnings=tuple(document.warnings),
+        matvecs=document.matvecs,
+        seconds=document.seconds,
+    )
+
+
+def _figure(read: Figure) -> Figure:
+    return dataclasses.replace(
+        read,
+        series={name: _series(x) for name, x in read.series.items()},
+        bands={name: (_series(low), _series(high)) for name, (low, high) in read.bands.items()},
+        atoms={name: (_series(at), _series(height)) for name, (at, height) in read.atoms.items()},
     )
 
 

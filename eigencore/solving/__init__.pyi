@@ -1,5 +1,10 @@
 from .advice import RESUME as RESUME
 from .advice import products_ahead as products_ahead
+from .budget import Budget as Budget
+from .budget import Ending as Ending
+from .budget import Halt as Halt
 from .callback import ProgressCallback as ProgressCallback
+from .interrupt import Interruption as Interruption
 from .interrupt import interruption as interruption
 from .loop import Progress as Progress
+from .product_checks import ProductChecks as ProductChecks

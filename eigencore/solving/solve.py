@@ -99,7 +99,7 @@ def solve(
     request = Request(k, which, tol, seed, _as_start(start, operator))
     request.check_size(operator.shape[0], arrays.local_rows(operator))
     selected = _select(solver, options, request, operator)
-    _refuse_bad_limits(max_matvecs, max_seconds, certify)
+    refuse_bad_limits(max_matvecs, max_seconds, certify)
     _refuse_bad_probability(complete)
     resumed = _as_state(state, selected.name, operator)
     vector, bound = start_vector(request, operator, mixed=complete is not None)
@@ -200,7 +200,8 @@ def _refuse_bad_probability(complete: float | None) -> None:
         )
 
 
-def _refuse_bad_limits(max_matvecs: float | None, max_seconds: float | None, certify: str) -> None:
+def refuse_bad_limits(max_matvecs: float | None, max_seconds: float | None, certify: str) -> None:
+    """Raises UsageError for a limit that is no positive number, or an unknown kind of certificate."""
     if max_matvecs is not None and not (isinstance(max_matvecs, Real) and max_matvecs >= 1):
         raise UsageError(f"max_matvecs is {max_matvecs!r}; expected a number of at least 1, or None")
     if max_seconds is not None and not (isinstance(max_seconds, Real) and max_seconds > 0):

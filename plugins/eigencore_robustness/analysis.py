@@ -30,7 +30,7 @@ from eigencore_robustness.weight_curvature import loss_increases, sample_curvatu
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.interfaces import AnalysisContext
+    from eigencore.interfaces import AnalysisContext, Bound, Problem
     from eigencore.results import AnalysisResult
     from eigencore.space import Floats
     from eigencore_robustness.options import RobustnessOptions
@@ -62,7 +62,9 @@ def robustness(
         )
         print(run.analyses["robustness"].verdict)
     """
-    classifier = context.bound.classifier()
+    bound, problem = context.bound, context.problem
+    assert bound is not None  # its entry needs capabilities that only a bound problem offers
+    classifier = bound.classifier()
     samples = classifier.samples(options.images)
     x = samples[0]
     distances = None if options.distances is None else supplied_distances(options.distances, x.shape[0])
@@ -91,7 +93,7 @@ def robustness(
             "correct": correct,
         },
         data=_description(context, len(correct), options.images),
-        gates=(gates.samples_are_held_out(context.problem.validation is not None), *evaluated.gates),
+        gates=(gates.samples_are_held_out(_has_validation(problem)), *evaluated.gates),
         attacks=evaluated.attacks,
     )
     yield report.result()
@@ -105,34 +107,33 @@ def robustness(
     report.columns["distance"] = distances.values
     yield report.result()
 
-    yield from _curvature(context, options, report, distances)
+    yield from _curvature(bound, context, options, report, distances)
 
 
 def _curvature(
+    bound: Bound,
     context: AnalysisContext,
     options: RobustnessOptions,
     report: RobustnessReport,
     distances: Distances,
 ) -> Generator[AnalysisResult, None, None]:
+    eigen = context.eigen
+    assert eigen is not None  # its entry needs eigenpairs
     correct = report.columns["correct"]
-    precision = "float64" if "float64" in context.bound.precisions else None
-    classifier = context.bound.classifier(precision)
+    precision = "float64" if "float64" in bound.precisions else None
+    classifier = bound.classifier(precision)
     other = _other_than_the_hessian(context)
     report.warnings = (NO_FLOAT64,) * (precision is None) + (other,) * bool(other)
     chosen = np.flatnonzero(correct)
     x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
     columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
     of_operator = f"of the operator {context.kind}" if other else "over weights"
-    report.gates += (gates.eigenpairs_converged(context.eigen, _converged_share(columns, flat), of_operator),)
-    if _has_first_eigenvector(context):
+    report.gates += (gates.eigenpairs_converged(eigen, _converged_share(columns, flat), of_operator),)
+    if not other and Capability.WEIGHT_LOSS in bound.capabilities and eigen.converged[:1].any():
         context.progress("robustness: loss along the eigenvectors")
-        of_weights = sample_curvature(
-            context.bound, context.eigen, x, y, context.params, options.batch, precision
-        )
+        of_weights = sample_curvature(bound, eigen, x, y, context.params, options.batch, precision)
         columns = {**columns, "weight_curvature": of_weights}
-        report.step, report.increases = loss_increases(
-            context.bound, context.eigen, context.params, context.seed
-        )
+        report.step, report.increases = loss_increases(bound, eigen, context.params, context.seed)
     report.columns |= {name: _expanded(column, correct) for name, column in columns.items()}
     distance = distances.values[correct]
     fooled = np.isfinite(distance)
@@ -148,16 +149,12 @@ def _curvature(
 def _description(context: AnalysisContext, samples: int, most: int | None) -> str:
     """Returns which samples these are: "the first 500 validation samples"."""
     first = "the first " if samples == most else ""
-    return f"{first}{samples} {'training' if context.problem.validation is None else 'validation'} samples"
+    return f"{first}{samples} {'validation' if _has_validation(context.problem) else 'training'} samples"
 
 
-def _has_first_eigenvector(context: AnalysisContext) -> bool:
-    """Whether the first eigenpair of the Hessian over the weights is available and converged."""
-    return (
-        not _other_than_the_hessian(context)
-        and Capability.WEIGHT_LOSS in context.bound.capabilities
-        and bool(context.eigen.converged[:1].any())
-    )
+def _has_validation(problem: Problem | None) -> bool:
+    """Whether the samples are known not to be those that the operator depends on."""
+    return problem is not None and problem.validation is not None
 
 
 def _other_than_the_hessian(context: AnalysisContext) -> str:

@@ -105,6 +105,7 @@ def accepts_pairs_that_did_not_converge(subject: AnalysisSubject) -> None:
 def eigenpairs_are_not_modified(subject: AnalysisSubject) -> None:
     """The eigenpairs belong to the run and are not written to."""
     eigen = subject.context.eigen
+    assert eigen is not None
     before = [np.array(eigen.values), arrays.to_host(eigen.vectors), np.array(eigen.converged)]
     subject.last()
     after = [eigen.values, arrays.to_host(eigen.vectors), eigen.converged]

@@ -39,10 +39,12 @@ class AnalysisSubject:
         problem = find_problem(self.problem) if isinstance(self.problem, str) else self.problem
         bound = bind(problem)
         require(self.entry, bound.capabilities, self.where)
+        operator = bound.operator()
         return AnalysisContext(
+            operator=operator,
             problem=problem,
-            bound=bound,
-            eigen=self._solved(bound.operator()),
+            bound=bound if problem.operator is None else None,
+            eigen=self._solved(operator),
             kind=DEFAULT_KIND,
             params=None,
             attack=partial(attack, bound),
@@ -55,7 +57,7 @@ class AnalysisSubject:
     @cached_property
     def unfinished(self) -> AnalysisContext:
         """The context of a run that was stopped after two products."""
-        eigen = self._solved(self.context.bound.operator(), max_matvecs=2, certify="none")
+        eigen = self._solved(self.context.operator, max_matvecs=2, certify="none")
         return replace(self.context, eigen=eigen)
 
     def results(self, context: AnalysisContext | None = None) -> Generator[AnalysisResult, None, None]:

@@ -44,7 +44,7 @@ def explained(
         raise ProblemError(
             "no eigenpair has converged", hint="Give the solver more products: raise max_matvecs."
         )
-    operator = context.bound.operator(context.kind, context.params, **context.kind_options)
+    operator = context.operator
     V = operator.xp.stack([context.eigen.vectors[:, int(i)] for i in converged], axis=1)
     found = float(np.sum(context.eigen.values[converged] ** 2))
     rng = np.random.default_rng(context.seed)

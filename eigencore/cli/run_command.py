@@ -1,0 +1,47 @@
+"""Runs `analyze` for a command: progress, what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED, verbose
+from eigencore.cli.output import check_csv, print_result
+
+
+def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None) -> int:
+    """Runs `eigencore.analyze` with these arguments and prints the run. Returns the exit code."""
+    from eigencore import pipeline
+    from eigencore.cli.progress import progress
+
+    check_csv(csv, as_json)
+    code = None
+    out = arguments["out"]
+    replaces = out and os.path.exists(os.path.join(out, "result.json"))
+    try:
+        # What a model or a data loader prints must not mix with our output.
+        with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
+            run = pipeline.analyze(**arguments, progress=draw)
+    except pipeline.RunInterrupted as interrupted:
+        run, code = interrupted.run, INTERRUPTED
+    print_result(run, as_json, csv)
+    if verbose():
+        for failure in run.failed.values():
+            click.echo(failure.traceback, err=True, nl=False)
+    if out and run.folder != Path(out):
+        click.echo(
+            f"{out} holds a finished run, which was kept; this unfinished run is saved in {run.folder}",
+            err=True,
+        )
+    elif replaces and code is None:
+        click.echo(f"replaced the earlier run in {out}", err=True)
+    if code is not None:
+        return code
+    if run.failed:
+        return max(failure.exit_code for failure in run.failed.values())
+    return 0 if run.manifest["finished"] else NOT_CONVERGED

@@ -1,0 +1,126 @@
+"""What analyses find: results with their numbers, tables, columns and figures, and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eigencore.errors import Culprit, EigencoreError
+from eigencore.tabular import Tabular
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table: rows under named columns, as they are printed."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference line of a figure: all points whose coordinate on the axis "x" or "y" is `value`."""
+
+    axis: str
+    value: float
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as plain data, which is drawn only when it is displayed.
+
+    Attributes:
+        kind: "scatter", "line", "bar" or "images".
+        title, x_label, y_label: the title and the labels of the axes.
+        series: arrays by name: "x", and any number of others of its length, which are drawn over it under
+            their names; or stacks of images.
+        bands: the lower and the upper end of an error band at each "x", under the name of its series.
+        atoms: positions and heights of vertical strokes, such as eigenvalues in a density, by name.
+        references: reference lines.
+        x_scale, y_scale: "linear", "log", or "symlog": logarithmic but for numbers smaller than `linear`.
+        linear: where a "symlog" axis is linear, in absolute value.
+
+    Example:
+        import numpy as np
+        from eigencore.findings import Figure, Reference
+
+        x = np.linspace(0.0, 1.0, 5)
+        figure = Figure(
+            "line", "density", "eigenvalue", "density", {"x": x, "density": x**2},
+            bands={"density": (x**2 - 0.1, x**2 + 0.1)}, references=(Reference("x", 0.5, "mean"),),
+        )
+        print(figure.series["density"], figure.y_scale)
+    """
+
+    kind: str
+    title: str
+    x_label: str
+    y_label: str
+    series: Mapping[str, Any]
+    bands: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    atoms: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    references: tuple[Reference, ...] = ()
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    linear: float = 1.0
+
+
+@dataclass(frozen=True)
+class AnalysisResult(Tabular):
+    """The findings of an analysis, each stated once; the screen, the JSON and the report are made from them.
+
+    Attributes:
+        verdict: a few sentences that claim no more than the numbers show.
+        title: one line that says what was analysed.
+        numbers: single values by name.
+        tables: small tables by name.
+        columns: per-sample arrays by name, all of the same length.
+        figures: figures as plain data.
+        warnings: what the reader must know before relying on the verdict.
+        matvecs: the products with the operator of the context that it took, in full-data units; like
+            `seconds`, filled in by the core.
+        seconds: wall-clock time.
+
+    Example:
+        import numpy as np
+        from eigencore import AnalysisResult
+
+        result = AnalysisResult(
+            verdict="The margins are small.",
+            numbers={"median margin": 0.2},
+            columns={"margin": np.array([0.1, 0.2, 0.4])},
+        )
+        print(result.verdict, result.numbers)
+    """
+
+    verdict: str
+    title: str = ""
+    numbers: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    figures: tuple[Figure, ...] = ()
+    warnings: tuple[str, ...] = ()
+    matvecs: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class AnalysisFailure:
+    """Why an analysis failed.
+
+    Attributes:
+        message: the type and the text of its exception, as in "ValueError: x is 0".
+        culprit: the part that failed: "analysis", or what a solve in the analysis reported.
+        exit_code: the exit code of the command for it.
+        traceback: the traceback as text.
+        error: the exception if it is one of ours, otherwise a PluginError in its place; without a traceback,
+            which would keep the arrays of the analysis alive.
+    """
+
+    message: str
+    culprit: Culprit
+    exit_code: int
+    traceback: str = field(default="", repr=False)
+    error: EigencoreError | None = field(default=None, repr=False)

@@ -1,0 +1,42 @@
+"""Random vectors, one key (seed, purpose, number) each, so that a longer run continues a shorter one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from eigencore import arrays
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import LinearOperator
+    from eigencore.space import Array
+
+Distribution = Literal["rademacher", "gaussian"]
+
+
+def probes(
+    operator: LinearOperator, numbers: Iterable[int], seed: int, purpose: str, distribution: Distribution
+) -> Array:
+    """Independent random vectors as the columns of a block (n, b), in the space of the operator.
+
+    Args:
+        numbers: the number of each vector, which together with the seed and the purpose determines it.
+        purpose: what they are for; vectors for different purposes are independent.
+        distribution: "rademacher": entries of -1 and 1; "gaussian": standard normal entries.
+
+    Example:
+        import numpy as np
+        from eigencore import as_operator
+        from eigencore_spectrum.probes import probes
+
+        operator = as_operator(np.eye(4))
+        both = probes(operator, range(2), 0, "example", "gaussian")
+        assert np.array_equal(both[:, 1:], probes(operator, [1], 0, "example", "gaussian"))
+    """
+    n, drawn = int(operator.shape[0]), []
+    for number in numbers:
+        rng = arrays.generator(seed, purpose, number)
+        drawn.append(rng.choice([-1.0, 1.0], n) if distribution == "rademacher" else rng.standard_normal(n))
+    return arrays.from_host(arrays.shard(np.stack(drawn, axis=1), operator), operator)
