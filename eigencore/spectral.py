@@ -1,7 +1,7 @@
 """The functions `density`, `trace`, `diagonal` and `norms`: each runs the analysis of that name alone.
 
-The analyses are entries of plugins; the bundled plugin `eigencore_spectrum` provides all four. What is defined
-here is what they return: views of an AnalysisResult, whose columns, numbers and tables hold the values.
+The analyses are entries of plugins; the bundled plugin `eigencore_spectrum` provides all four. What they
+return is defined here: views of an AnalysisResult, whose columns, numbers and tables hold the values.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def density(A: Any, *, k: int = 10, eigen: EigenResult | None = None, **keywords
     """The spectral density of a symmetric operator, with an error band.
 
     Args:
-        A: anything that `analyze` takes: a problem, the name of one, a bound one; or that `as_operator` takes.
+        A: a problem as for `analyze`, a bound one, a matrix or an operator.
         k: the number of top eigenpairs that are computed first; each that converges is an atom, and the rest
             is estimated in their complement.
         eigen: eigenpairs of A from an earlier solve, in place of these.
@@ -220,7 +220,7 @@ def _alone(
     except UnknownNameError as error:
         raise UsageError(
             f"no plugin provides the analysis {name}",
-            hint=f"It is in the plugin spectrum of eigencore: pip install eigencore. {error.hint or ''}".strip(),
+            hint=f"The plugin spectrum of the package eigencore does. {error.hint or ''}".strip(),
         ) from None
     known = inspect.signature(analyze).parameters.keys() - {"data", "loss", "analyses"}
     own = {option: value for option, value in keywords.items() if option not in known}

@@ -36,7 +36,7 @@ class DensityOptions:
     width: float | Literal["auto"] = option(
         "auto",
         low=0,
-        help="standard deviation of the Gaussian that smooths the density; auto: from the spacing of the nodes",
+        help="standard deviation of the Gaussian that smooths the density; auto: from the spacing of nodes",
         when="set it to compare densities at the same resolution",
     )
     axis: Literal["auto", "linear", "log"] = option(
