@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
-from eigencore.problems.sharing import check_reduction, operator_of_kind
+from eigencore.problems.sharing import check_reduction, draw_minibatch, operator_of_kind
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
 from eigencore_torch.classifiers.classification import Classification, find_classification
@@ -34,7 +34,7 @@ from eigencore_torch.options import TorchOptions
 from eigencore_torch.reductions.reduction import Reduction
 from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
-from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
 
 # The kinds that multiply by the Hessian, exactly or by differences of the gradient.
@@ -179,6 +179,22 @@ class TorchBound:
         risk = self.risk
         with risk.session(), shift:
             return risk.value()
+
+    def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Tensor:
+        """The gradient (n,) of the loss over all data, or over the batches that a minibatch draws.
+
+        Args:
+            params: patterns of the parameters; None: all trainable parameters.
+            minibatch: step, seed and number of batches, as for `RiskOperator.minibatch`.
+
+        Raises:
+            UnknownNameError: no parameter matches.
+            ProblemError: a check failed (at the first call only), or the gradient failed.
+        """
+        risk, layout = self.risk, self.select(params)
+        with risk.session(), explain_errors("the gradient failed", hint=gradient_hint):
+            sample = None if minibatch is None else draw_minibatch(risk.batch_weights, *minibatch)
+            return risk.gradient(layout, sample)
 
     def sample_curvature(
         self,
