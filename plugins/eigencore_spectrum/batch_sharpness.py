@@ -3,8 +3,8 @@
 With the gradient g_b and the Hessian H_b of the loss over a minibatch b, drawn as an optimizer would draw it,
 the sharpness of a minibatch is g_b'H_b g_b / |g_b|^2. Two averages of it are in use, the mean of the ratios
 (Andreyev and Beneventano 2024) and the ratio of the means of numerator and denominator. Both differ from the
-largest eigenvalue of the Hessian over all data. So does the mean of the largest eigenvalues of minibatches: it
-is at least as large, because the largest eigenvalue is convex.
+largest eigenvalue of the Hessian over all data. So does the mean of the largest eigenvalues of minibatches,
+which is at least as large, because the largest eigenvalue is convex.
 """
 
 from __future__ import annotations

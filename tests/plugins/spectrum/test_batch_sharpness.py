@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,9 +74,11 @@ def test_every_number_is_that_of_the_batch(problem):
 
 
 def test_the_intervals_cover_the_mean_over_all_draws(problem):
-    """The truth is the mean over batches, weighted as they are drawn; at 95 %, over 60 seeds."""
-    sizes = np.array([8, 8, 8, 1]) / 25
-    dense = [by_hand(problem, index) for index in range(4)]
+    """The truth is the mean over batches, which are drawn alike; at 95 %, over 40 seeds."""
+    x, y = (torch.cat(parts) for parts in zip(*problem.data, strict=True))
+    problem = replace(problem, data=[(x[i : i + 4], y[i : i + 4]) for i in range(0, 24, 4)])
+    sizes = np.full(6, 1 / 6)
+    dense = [by_hand(problem, index) for index in range(6)]
     numerators = np.array([g @ H @ g for g, H in dense])
     denominators = np.array([g @ g for g, _ in dense])
     truth = {
@@ -84,17 +87,17 @@ def test_the_intervals_cover_the_mean_over_all_draws(problem):
     }
     covered = dict.fromkeys(truth, 0)
     bound = eigencore.bind(problem)
-    for seed in range(60):
+    for seed in range(40):
         run = eigencore.analyze(
             bound,
             k=0,
             seed=seed,
             analyses=["batch_sharpness"],
-            options={"batch_sharpness": {"draws": 30, "largest": False}},
+            options={"batch_sharpness": {"draws": 20, "largest": False}},
         )
         for name, _, low, high in run.analyses["batch_sharpness"].tables["sharpness"].rows:
             covered[name] += low <= truth[name] <= high
-    assert min(covered.values()) >= 51  # a batch of one sample makes the distribution a skewed one
+    assert min(covered.values()) >= 34
 
 
 def test_the_mean_largest_eigenvalue_is_reported_apart_from_that_of_all_data(problem):
