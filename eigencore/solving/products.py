@@ -65,13 +65,19 @@ class CountedProducts:
             latest[0] = own_checks
             own_checks.after_own(V, AV)
 
+        def failed(error: EigencoreError) -> None:
+            if approximation is not None:
+                way_out = f"If {approximation.name} are not possible here, {approximation.remedy}."
+                error.hint = f"{error.hint} {way_out}" if error.hint else way_out
+            raise Halt(error=error)
+
         before, unlimited = budget.before_product, budget.before_certificate
         self.of_solver = counting(
-            multiplied, before=before, after=after_product, after_sample=after_sample, failed=_halt
+            multiplied, before=before, after=after_product, after_sample=after_sample, failed=failed
         )
         self.of_search = counting(operator, before=before, after=after_search, failed=_halt)
         self.of_certificate = counting(operator, before=unlimited, after=after_certificate, failed=_halt)
-        self.of_comparison = counting(multiplied, before=unlimited, failed=_halt)
+        self.of_comparison = counting(multiplied, before=unlimited, failed=failed)
 
     @property
     def matvecs(self) -> float:
