@@ -65,6 +65,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
         *(interfaces.BlockedOperator, interfaces.NotedOperator),
         *(interfaces.InexactOperator, interfaces.CachingOperator),
+        *(interfaces.ApproximatedOperator, interfaces.Approximation),
         interfaces.ShardedSpace,
         *(interfaces.Solver, interfaces.Snapshot),
         interfaces.Evidence,

@@ -114,8 +114,8 @@ class Solver(Protocol):
     """A generator function that yields a Snapshot after every product, and after every restart.
 
     It continues while snapshots are requested, and returns only when there is nothing left to compute. It
-    does not print, count products, measure time or draw a start vector, and it knows no budget: the core does
-    so, draws `request.start`, and closes the generator when it needs no further snapshot.
+    does not print, count products, measure time or draw a start vector, and it knows no budget: the core
+    counts, times, draws `request.start`, and closes the generator when it needs no further snapshot.
 
     Once all pairs have converged, the core may find that an eigenvalue was missed. It then sends a block
     (n, b) of vectors of norm 1 into the generator, `missed = yield snapshot`: directions, orthogonal to the

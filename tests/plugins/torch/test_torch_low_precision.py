@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import eigencore
 from eigencore.errors import CapabilityError, OperatorError, OptionError
@@ -86,6 +87,32 @@ def test_products_of_every_kind(small, kind, options, products):
     low, full = low_and_full(small(), products, kind, **options)
     V = block(full.shape[0])
     assert 1e-6 < gap(low.matmat(V), full.matmat(V)) < 30 * ROUNDING[products]
+
+
+class Types(TorchDispatchMode):
+    """Records the types of the operands of convolutions and of their gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "convolution" in str(func):
+            self.found |= {x.dtype for x in args if isinstance(x, torch.Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("products", ROUNDING)
+def test_convolutions_and_their_derivatives_are_in_low_precision(products):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 2, 2), nn.Flatten())
+        x, y = torch.randn(6, 1, 4, 4), torch.randint(0, 2, (6,))
+    low, full = low_and_full(Problem(model, [(x, y)], nn.CrossEntropyLoss()), products)
+    for operator, dtype in ((low, getattr(torch, products)), (full, torch.float32)):
+        with Types() as types:
+            operator.matmat(block(full.shape[0]))
+        assert types.found == {dtype}
 
 
 def test_the_operator_itself_has_full_products(small):
