@@ -131,6 +131,12 @@ class Budget:
             raise Halt(Ending.INTERRUPTED)
         self.spent += columns
 
+    def allows(self, columns: float) -> bool:
+        """Whether the limits allow so many more products like the solver's, if no more are reserved."""
+        ahead = columns * self.seconds_per_product
+        in_time = self.max_seconds is None or self.seconds + ahead <= self.max_seconds
+        return in_time and columns <= self.left()
+
     def left(self) -> float:
         """The number of products that remain for the certificate."""
         return float("inf") if self.max_matvecs is None else self.max_matvecs - self.spent

@@ -226,7 +226,7 @@ class Job:
             if self.error is not None:  # the vectors could not be formed
                 return Ending.FAILED, None
             if not np.all(grade.converged):
-                return Ending.IMPRECISE, None
+                return Ending.IMPRECISE if grade.certificate.exact else Ending.PRODUCTS, None
             vectors = partial(getattr, claim, "vectors")
             snapshot = Snapshot(claim.values, claim.estimates, vectors, claim.norm)
         if self.search is None:

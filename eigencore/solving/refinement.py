@@ -119,7 +119,7 @@ class Refinement:
         grade = certify(operator, refined, self.request, level="full", allowance=left, products=AV @ Q)
         passed = bool(np.all(grade.converged))
         measured = _first(claim.values) if passed else slice(None)
-        if self.budget.left() >= (1 if passed else len(values)):
+        if self.budget.allows(1 if passed else len(values)):
             refuted = self._compare(claim, AV, measured)
             grade = replace(grade, refuted=refuted and not passed)
         return replace(refined, estimates=grade.residuals), grade
@@ -136,7 +136,8 @@ class Refinement:
         self.error, self.largest_error = float(errors[_first(theta)][0]), float(np.max(errors))
         residuals = self._norms(BV - V * arrays.from_host(theta, operator))
         thresholds = self.request.thresholds(theta, precision_floor(arrays.eps(operator), claim.norm))
-        return bool(np.any(residuals > np.maximum(claim.estimates[measured], thresholds)))
+        claimed = claim.estimates[measured] <= thresholds
+        return bool(np.any(claimed & (residuals > thresholds)))
 
     def _errors(self, BV: Array, AV: Array, values: Floats) -> Floats:
         """The errors (b,) of the products with Ritz vectors, relative to their values (b,)."""
