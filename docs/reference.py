@@ -69,6 +69,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
         *(interfaces.BlockedOperator, interfaces.NotedOperator),
         *(interfaces.InexactOperator, interfaces.CachingOperator),
+        *(interfaces.ApproximatedOperator, interfaces.Approximation),
         interfaces.ShardedSpace,
         *(interfaces.Solver, interfaces.Snapshot),
         interfaces.Evidence,

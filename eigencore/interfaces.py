@@ -22,6 +22,8 @@ from eigencore.entries import Entry as Entry
 from eigencore.entries import KindEntry as KindEntry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
+from eigencore.space import ApproximatedOperator as ApproximatedOperator
+from eigencore.space import Approximation as Approximation
 from eigencore.space import Array as Array
 from eigencore.space import BlockedOperator as BlockedOperator
 from eigencore.space import CachingOperator as CachingOperator
@@ -112,9 +114,8 @@ class Solver(Protocol):
     """A generator function that yields a Snapshot after every product, and after every restart.
 
     It continues while snapshots are requested, and returns only when there is nothing left to compute. It
-    does not print, count products or measure time, it knows no budget, and it draws no start vector. The core
-    does the counting and timing, draws `request.start`, and closes the generator when it needs no further
-    snapshot.
+    does not print, count products, measure time or draw a start vector, and it knows no budget: the core
+    counts, times, draws `request.start`, and closes the generator when it needs no further snapshot.
 
     Once all pairs have converged, the core may find that an eigenvalue was missed. It then sends a block
     (n, b) of vectors of norm 1 into the generator, `missed = yield snapshot`: directions, orthogonal to the

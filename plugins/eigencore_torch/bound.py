@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,15 @@ from torch import Tensor, nn
 
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, UsageError
-from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
+from eigencore.interfaces import (
+    ApproximatedOperator,
+    Approximation,
+    LinearOperator,
+    Objective,
+    Parameter,
+    Params,
+    Problem,
+)
 from eigencore.problems.sharing import check_reduction, draw_minibatch, operator_of_kind
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
@@ -88,7 +97,9 @@ class TorchBound:
         rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
         place = f"torch {version} {self._device} {dtype}{rounding}"
         differences = "Hessian products by differences" if self.derivative == "difference" else ""
-        parts = (place, self._placed.note, self._mode, differences, self._reduction_note)
+        products = self._options.products
+        low = f"the solver's products in {products}" if products != "full" else ""
+        parts = (place, self._placed.note, self._mode, differences, low, self._reduction_note)
         return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
@@ -102,13 +113,34 @@ class TorchBound:
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
-            CapabilityError: the kind can't be taken by differences, and torch.derivative says so.
+            CapabilityError: the kind can't be taken by differences, and torch.derivative says so; or it has
+                no products in low precision, and torch.products says so.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
             self.require_exact(kind)
-        return operator_of_kind(self, "torch", kind, params, self.select, options)
+        operator = operator_of_kind(self, "torch", kind, params, self.select, options)
+        products = self._options.products
+        if products == "full":
+            return operator
+        if not isinstance(operator, ApproximatedOperator):
+            raise CapabilityError(
+                f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
+                "matrices over the batches",
+                hint="Leave torch.products at full.",
+            )
+        low = operator_of_kind(self._low, "torch", kind, params, self.select, options)
+        operator.approximation = Approximation(low, f"products in {products}", "set torch.products=full")
+        return operator
+
+    @cached_property
+    def _low(self) -> TorchBound:
+        """The same problem with products in low precision; it is not checked again."""
+        low, setting = copy.copy(self), replace(self._setting, products=self._options.products)
+        low._setting, low._options = setting, replace(self._options, kernels="plain")
+        low.risk = self.risk.under(setting)
+        return low
 
     def select(self, params: Params = None) -> Layout:
         """The selected parameters, and their positions in the vectors of an operator."""
@@ -142,7 +174,8 @@ class TorchBound:
         """The bytes that the graphs of an operator which are kept for later products may take."""
         if self.derivative == "difference":  # there are no graphs to keep, only batches
             return 0
-        return memory_budget(self._options.memory, self._device)
+        # With products in low precision there are two operators.
+        return memory_budget(self._options.memory, self._device) // (1 + (self._options.products != "full"))
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.

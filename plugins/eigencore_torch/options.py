@@ -8,7 +8,7 @@ from typing import Literal
 from eigencore.options import option
 from eigencore_torch.evaluation.double_backward import Derivative
 from eigencore_torch.evaluation.kernels import Kernels
-from eigencore_torch.evaluation.precision import Precision
+from eigencore_torch.evaluation.precision import Precision, Products
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class TorchOptions:
         help="float32 products on GPUs: full, or tf32, which rounds their factors to 11 significant bits; "
         "PyTorch's own switches are set aside meanwhile",
         when="set tf32 if speed matters more than digits: eigenvalues then have about three",
+    )
+    products: Products = option(
+        "full",
+        help="products of the solver: full, or bfloat16 or float16, whose operands have 8 or 11 significant "
+        "bits; eigenpairs, residuals and certificate are computed by full products all the same",
+        when="set bfloat16 for large networks where the device multiplies faster in it, with a tol of 0.01 "
+        "or more: the error is measured, and refused if it is larger than tol",
     )
     derivative: Derivative = option(
         "exact",

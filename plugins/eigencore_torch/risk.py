@@ -63,6 +63,10 @@ class Risk:
         self.loss, self._batches, self.reduction = loss, batches, reduction
         self._weights, self._setting, self._microbatch = weights, setting, microbatch
 
+    def under(self, setting: Setting) -> Risk:
+        """The same risk, evaluated in another way."""
+        return Risk(self.loss, self._batches, self.reduction, self._weights, setting, self._microbatch)
+
     def session(self) -> AbstractContextManager[None]:
         """The context for every computation; raises ProblemError if the weights changed."""
         data, unchanged = self._batches.data, self._weights.check_unchanged

@@ -77,6 +77,10 @@ class CheaperConvolutions(TorchFunctionMode):
         given = kwargs or {}
         if func in _DIMENSIONS and torch.is_grad_enabled():
             found = _inputs(_DIMENSIONS[func], *args, **given)
+            if found is not None and torch.is_autocast_enabled("cpu"):
+                # Outside of the function, so that its passes compute in the type of the operands.
+                dtype = torch.get_autocast_dtype("cpu")
+                found = *(None if x is None else x.to(dtype) for x in found[:3]), found[3]
             if found is not None:
                 return Convolution.apply(*found)  # type: ignore[no-untyped-call]
         return func(*args, **given)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from eigencore.errors import ProblemError, UsageError
-from eigencore.interfaces import LinearOperator
+from eigencore.interfaces import Approximation, LinearOperator
 from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
@@ -82,6 +82,9 @@ class RiskOperator(WeightOperator):
         options: what is added to the sum.
         scale: the diagonal (n,) of D; None for the identity.
 
+    Attributes:
+        approximation: the same operator with products in low precision, if the bound has the option for it.
+
     Example:
         import torch
         import eigencore
@@ -104,6 +107,7 @@ class RiskOperator(WeightOperator):
     """
 
     xp = xp
+    approximation: Approximation | None = None
 
     def __init__(
         self,
