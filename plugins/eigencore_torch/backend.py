@@ -67,6 +67,11 @@ def bind(
             hint="Set torch.derivative=difference as well, or leave torch.checkpoint off and set "
             "torch.microbatch.",
         )
+    if options.route != "graph" and options.derivative == "difference":
+        raise OptionError(
+            f"torch.route={options.route} concerns exact products, and torch.derivative is difference",
+            hint="Set one of the two.",
+        )
     model = unwrapped(model)
     check_layers(model)
     if options.join is not None and options.microbatch is not None and options.join > options.microbatch:

@@ -22,7 +22,7 @@ from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.checkpointing import checkpointed
-from eigencore_torch.evaluation.double_backward import Derivative
+from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
@@ -102,12 +102,17 @@ class TorchBound:
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
-            CapabilityError: the kind can't be taken by differences, and torch.derivative says so.
+            CapabilityError: the kind can't be computed as torch.derivative or torch.route says.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
             self.require_exact(kind)
+            if self.route != "graph":
+                raise CapabilityError(
+                    f"torch.route={self.route} multiplies by the Hessian only, not by the matrix of {kind}",
+                    hint=f"Leave torch.route at graph, or choose from {', '.join(sorted(DIFFERENCE_KINDS))}.",
+                )
         return operator_of_kind(self, "torch", kind, params, self.select, options)
 
     def select(self, params: Params = None) -> Layout:
@@ -123,6 +128,11 @@ class TorchBound:
     def derivative(self) -> Derivative:
         """The option `derivative`."""
         return self._options.derivative
+
+    @property
+    def route(self) -> Route:
+        """The option `route`."""
+        return self._options.route
 
     def checkpointed(self) -> AbstractContextManager[None]:
         """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""

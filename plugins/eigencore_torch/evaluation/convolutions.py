@@ -116,7 +116,7 @@ def _inputs(
         and input.numel() > 0
         and len({one.dtype for one in tensors}) == 1
         and input.is_floating_point()
-        and all(one.device.type == "cpu" for one in tensors)
+        and len({one.device for one in tensors}) == 1
         and any(one.requires_grad for one in tensors)
         and not isinstance(padding, str)
     )

@@ -364,6 +364,9 @@ class RiskOperator(WeightOperator):
         self._latest = term.index, sample_count(term.batch) or 0
         return self._folding(lambda: self._graph_of(term, self._kernels.selected))
 
+    def _bytes_of(self, term: Term) -> int:
+        return graph_bytes(lambda: self._graph(term), self._layout)
+
     def _reserve_memory(self, term: Term) -> bool:
         """Whether this term's graph fits into the memory left, which is reduced by its estimated size.
 
@@ -374,7 +377,7 @@ class RiskOperator(WeightOperator):
             return False
         samples = sample_count(term.batch) or 1
         if self._bytes_per_sample is None:
-            self._bytes_per_sample = graph_bytes(lambda: self._graph(term), self._layout) / samples
+            self._bytes_per_sample = self._bytes_of(term) / samples
         self._memory_left -= samples * self._bytes_per_sample
         return self._memory_left > 0
 
