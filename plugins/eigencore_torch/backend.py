@@ -75,6 +75,17 @@ def bind(
             "difference of two gradients would consist of their rounding errors",
             hint="Set one of the two.",
         )
+    if options.route != "graph" and options.derivative == "difference":
+        raise OptionError(
+            f"torch.route={options.route} concerns exact products, and torch.derivative is difference",
+            hint="Set one of the two.",
+        )
+    if options.products != "full" and options.route != "graph":
+        raise OptionError(
+            f"torch.products={options.products} can't be combined with torch.route={options.route}, which "
+            "concerns exact products",
+            hint="Set one of the two.",
+        )
     model = unwrapped(model)
     check_layers(model)
     if options.join is not None and options.microbatch is not None and options.join > options.microbatch:

@@ -31,7 +31,7 @@ from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.checkpointing import checkpointed
-from eigencore_torch.evaluation.double_backward import Derivative
+from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
@@ -113,13 +113,17 @@ class TorchBound:
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
-            CapabilityError: the kind can't be taken by differences, and torch.derivative says so; or it has
-                no products in low precision, and torch.products says so.
+            CapabilityError: the kind can't be computed as torch.derivative, route or products says.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
             self.require_exact(kind)
+            if self.route != "graph":
+                raise CapabilityError(
+                    f"torch.route={self.route} multiplies by the Hessian only, not by the matrix of {kind}",
+                    hint=f"Leave torch.route at graph, or choose from {', '.join(sorted(DIFFERENCE_KINDS))}.",
+                )
         operator = operator_of_kind(self, "torch", kind, params, self.select, options)
         products = self._options.products
         if products == "full":
@@ -155,6 +159,11 @@ class TorchBound:
     def derivative(self) -> Derivative:
         """The option `derivative`."""
         return self._options.derivative
+
+    @property
+    def route(self) -> Route:
+        """The option `route`."""
+        return self._options.route
 
     def checkpointed(self) -> AbstractContextManager[None]:
         """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""

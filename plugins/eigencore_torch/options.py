@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eigencore.options import option
-from eigencore_torch.evaluation.double_backward import Derivative
+from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.precision import Precision, Products
 
@@ -91,4 +91,11 @@ class TorchOptions:
         "or auto, which selects onednn if a trial finds it faster and large products are most of the work",
         when="set plain if other threads use PyTorch during a solve: onednn applies to all threads, where it "
         "slows down small products and makes torch.get_float32_matmul_precision() fail",
+    )
+    route: Route = option(
+        "graph",
+        help="exact Hessian products: graph, by double backward through autograd graphs; recorded, by "
+        "replaying the operations of one product; or compiled, which compiles these first",
+        when="try compiled if more than some hundred products are needed, since compiling takes minutes; a "
+        "note of the result says how long a product took on either route",
     )
