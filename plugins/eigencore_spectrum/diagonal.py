@@ -228,12 +228,12 @@ def _extended(spread: Spread | None, estimates: Array, xp: Any) -> Spread:
 
 def _gathered(x: Array, operator: LinearOperator) -> Floats:
     """The whole vector (n,) on the host, in every process that holds a shard of it."""
+    n = int(operator.shape[0])
     if not arrays.is_sharded(operator):
         return arrays.to_host(x)
-    n = int(operator.shape[0])
     whole = np.zeros(n)
-    whole[operator.shard(np.arange(n))] = arrays.to_host(x)
-    return arrays.to_host(operator.sum(arrays.from_host(whole, operator)))
+    whole[arrays.shard(np.arange(n, dtype=np.float64), operator).astype(np.intp)] = arrays.to_host(x)
+    return arrays.to_host(arrays.total(arrays.from_host(whole, operator), operator))
 
 
 def _result(
@@ -241,7 +241,7 @@ def _result(
 ) -> AnalysisResult:
     n, there = len(entries), np.isfinite(entries)
     found, widths = entries[there], half_widths[there]
-    title = "exact" if exact else options.method
+    title: str = "exact" if exact else options.method
     if len(known.values):
         title += f", {len(known.values)} known eigenpairs"
     span = f"from {found.min():.4g} to {found.max():.4g}"

@@ -56,7 +56,7 @@ class LeaveOneOut:
 
     @property
     def count(self) -> int:
-        return self.S.shape[1]
+        return len(self.values)
 
     @property
     def dimensions(self) -> Floats:

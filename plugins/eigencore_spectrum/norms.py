@@ -6,9 +6,10 @@ from random vectors on the sphere of the complement; the same vectors serve all.
 
 1. the variance over the vectors, from the residuals of f(B) (see `intervals`), which the quadrature has;
 2. the error of the quadrature. For x^2 it is zero. For the logarithm, which is smooth, it is less than the
-   difference from the quadrature with three quarters of the steps. |x| / (|x| + damping) has a cusp at 0: the
-   error of the rule with a node there decreases as 1 / steps or faster, so that it is between zero and the
-   change since half the steps, and the estimate is corrected by half of that change;
+   difference from the quadrature with three quarters of the steps. |x| / (|x| + damping) has a cusp at 0,
+   where many eigenvalues are. The error of the rule with a node at 0 decreases as 1 / steps or faster, so
+   that the limit is between its value and the one that a further change as large as that since half the
+   steps would give. The interval spans both, and the value of the Gauss rule;
 3. the residuals r of the known pairs. The values are Rayleigh quotients of orthonormal vectors, so r enters
    to second order: by perturbation theory, the sum of f changes by at most the sum over the pairs of r^2
    times the largest |f'(theta) - f'(b)| / |theta - b| over the values b of the complement.
@@ -141,19 +142,20 @@ class Spectrum:
 def _quadrature(quadratures: Sequence[Quadrature], f: Function) -> tuple[float, float]:
     """The mean of z'f(B)z over the vectors, and a bound on the error of the quadrature."""
 
-    def mean(share: float) -> float:
-        """With this share of the steps of each recurrence that has not ended."""
+    def mean(share: float, *, zero: bool = False) -> float:
+        """With this share of the steps of each recurrence that has not ended, and maybe a node at zero."""
         used = [
             one if one.ended else one.shortened(max(int(share * len(one.alpha)), 1)) for one in quadratures
         ]
-        rules = [(one.with_node_at_zero() if f.cusp else one).rule() for one in used]
+        rules = [(one.with_node_at_zero() if zero else one).rule() for one in used]
         return float(np.mean([integral(rule, f.value)[0] for rule in rules]))
 
     last = mean(1.0)
     if not f.cusp:
         return last, abs(last - mean(0.75))
-    half_of_change = (last - mean(0.5)) / 2
-    return last + half_of_change, abs(half_of_change)
+    settled = mean(1.0, zero=True)
+    candidates = last, settled, 2 * settled - mean(0.5, zero=True)
+    return (max(candidates) + min(candidates)) / 2, (max(candidates) - min(candidates)) / 2
 
 
 def norms(context: AnalysisContext, options: NormsOptions) -> Generator[AnalysisResult, None, None]:
@@ -164,7 +166,7 @@ def norms(context: AnalysisContext, options: NormsOptions) -> Generator[Analysis
         yield _result(Spectrum(n, eps, known.values, known.residuals, []), known, options)
         return
     if n <= min(options.probes * options.steps, LARGEST):
-        values = np.linalg.eigvalsh(_whole(known, options.block))
+        values: Floats = np.linalg.eigvalsh(_whole(known, options.block)).astype(np.float64)
         yield _result(Spectrum(n, eps, values, np.zeros(n), []), known, options)
         return
     done: list[Quadrature] = []

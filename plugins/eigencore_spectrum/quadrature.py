@@ -2,8 +2,9 @@
 
 The eigenvalues of the tridiagonal matrix T are nodes, and the squared first components of its eigenvectors
 are weights, of a quadrature for the measure in which B distributes z; it is exact for polynomials of degree
-2 q - 1 after q products (Golub and Meurant 1994; Ubaru, Chen and Saad 2017). The vectors are not
-reorthogonalised: the quadrature stays accurate without it, and three vectors suffice.
+2 q - 1 after q products (Golub and Meurant 1994; Ubaru, Chen and Saad 2017). The vectors are
+reorthogonalised. Otherwise, nodes are spent on copies of eigenvalues that have been found, which in float32
+happens within twenty steps.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Quadrature:
     @property
     def ended(self) -> bool:
         """Whether the vectors so far span an invariant subspace, in which the quadrature is exact."""
-        return self.beta[-1] == 0
+        return bool(self.beta[-1] == 0)
 
     def shortened(self, steps: int) -> Quadrature:
         """The recurrence after at most this many products."""
@@ -90,13 +91,13 @@ def lanczos(known: Complement, Z: Array, steps: int) -> Iterator[list[Quadrature
     b = Z.shape[1]
     alpha, beta = np.zeros((0, b)), np.zeros((0, b))
     ends: list[int | None] = [None] * b
-    before = 0 * Z
+    basis = [Z]
     for step in range(1, steps + 1):
         W = known.multiply(Z)
-        if step > 1:
-            W = W - arrays.from_host(beta[-1:], operator) * before
         a = arrays.total(xp.sum(Z * W, axis=0), operator)
-        W = W - a * Z
+        for _ in range(2):
+            for U in reversed(basis):
+                W = W - U * arrays.total(xp.sum(U * W, axis=0), operator)
         found, squares = arrays.to_host_at_once(a, arrays.total(xp.sum(W * W, axis=0), operator))
         alpha, couplings = np.vstack([alpha, found]), np.sqrt(squares)
         scale = np.maximum(np.abs(alpha).max(axis=0), beta.max(axis=0, initial=0.0))
@@ -109,13 +110,13 @@ def lanczos(known: Complement, Z: Array, steps: int) -> Iterator[list[Quadrature
         yield [Quadrature(alpha[:end, j], beta[:end, j]) for j, end in enumerate(ends)]
         if None not in ends:
             return
-        before, Z = (
-            Z,
-            W
-            * arrays.from_host(
-                np.where(couplings > 0, 1 / np.where(couplings > 0, couplings, 1), 0)[None, :], operator
-            ),
-        )
+        Z = W * arrays.from_host(_inverse(couplings)[None, :], operator)
+        basis.append(Z)
+
+
+def _inverse(x: Floats) -> Floats:
+    """1 / x, and 0 for 0: a recurrence that has ended goes on with zeros."""
+    return np.divide(1.0, x, out=np.zeros_like(x), where=x > 0)
 
 
 def integral(rule: tuple[Floats, Floats, Floats], f: Callable[[Floats], Floats]) -> tuple[float, float]:

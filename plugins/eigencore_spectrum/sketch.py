@@ -39,7 +39,9 @@ class Sketch:
         for j in range(Y.shape[1]):
             y = Y[:, j]
             coefficients, before = np.zeros(R.shape[0]), arrays.norm(y, space)
-            for _ in range(2) if Q is not None else ():
+            for _ in range(2):
+                if Q is None:
+                    break
                 step = arrays.total(Q.T @ y, space)
                 y, coefficients = y - Q @ step, coefficients + arrays.to_host(step)
             R = np.concatenate([R, coefficients[:, None]], axis=1)
@@ -54,8 +56,11 @@ class Sketch:
 
     def outside(self, X: Array, space: Space) -> Array:
         """X - Q Q'X for a block X (n, b), twice, so that rounding leaves nothing along Q."""
-        for _ in range(2) if self.Q is not None else ():
-            X = X - self.Q @ arrays.total(self.Q.T @ X, space)
+        Q = self.Q
+        if Q is None:
+            return X
+        for _ in range(2):
+            X = X - Q @ arrays.total(Q.T @ X, space)
         return X
 
     def left_out(self) -> Floats:

@@ -56,7 +56,7 @@ def trace(context: AnalysisContext, options: TraceOptions) -> Generator[Analysis
     for stage in _stages(known, options, context.seed):
         square = stage.square + float(np.sum(known.values**2))
         half_width = stage.estimate.half_width + rounding(eps, n, square)
-        found = Estimate(stage.estimate.value + exact, half_width)
+        found = Estimate(float(stage.estimate.value + exact), float(half_width))
         history.append((stage.products, found))
         reached = options.rtol is not None and found.half_width <= options.rtol * abs(found.value)
         yield _result(history, known, options, reached=reached)
@@ -166,7 +166,7 @@ def _xtrace(
     for tested in _complement_of(sketch, known, options, numbers, seed):
         more = tested.shape[1]
         variance = float(2 * tested[1].mean()) / more
-        value = (count * found.value + tested[0].sum() + more * inside) / (count + more)
+        value = (count * found.value + float(tested[0].sum()) + more * inside) / (count + more)
         error = math.hypot(count * math.sqrt(found.variance_of_mean), more * math.sqrt(variance)) / (
             count + more
         )
@@ -236,7 +236,7 @@ def _result(
         verdict = f"The trace is {found.value:.4g}, {within}, so its sign is not known."
     if options.rtol is not None and not reached and not exact:
         verdict += f" The half width is above {100 * options.rtol:g} % of it (rtol): raise products, or k."
-    title = "exact" if exact else options.method
+    title: str = "exact" if exact else options.method
     if known_pairs:
         title += f", {known_pairs} known eigenpairs"
     rows = np.array([(spent, one.value, one.low, one.high) for spent, one in history])
