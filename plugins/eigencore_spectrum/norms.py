@@ -30,8 +30,8 @@ from eigencore import arrays
 from eigencore.findings import AnalysisResult, Table
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import ROUNDING, Estimate, mean_on_sphere
-from eigencore_spectrum.probes import batches, probes
-from eigencore_spectrum.quadrature import NEGLIGIBLE, Quadrature, integral, lanczos
+from eigencore_spectrum.probes import at_once, batches, probes
+from eigencore_spectrum.quadrature import Quadrature, quadratures
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eigencore_spectrum.options import NormsOptions
 
 PURPOSE = "norms"
+NEGLIGIBLE = 100  # an eigenvalue of this many rounding units of the norm counts as zero
 LARGEST = 2000  # the largest matrix that is formed as a whole
 DAMPING = 0.01  # automatic damping, relative to the spectral norm
 ROWS = "Frobenius norm", "stable rank", "effective dimension", "log-determinant"
@@ -95,19 +96,19 @@ class Spectrum:
     quadratures: Sequence[Quadrature]
 
     @property
-    def rules(self) -> list[tuple[Floats, Floats, Floats]]:
+    def rules(self) -> list[tuple[Floats, Floats]]:
         return [one.rule() for one in self.quadratures]
 
     @property
     def nodes(self) -> Floats:
         """All Ritz values in the complement."""
-        return np.concatenate([np.zeros(0), *(nodes for nodes, _, _ in self.rules)])
+        return np.concatenate([np.zeros(0), *(nodes for nodes, _ in self.rules)])
 
     @property
     def norm(self) -> tuple[float, float]:
         """||A||_2 from below, and with the residual norm of the pair that it is from."""
         values = np.concatenate([self.values, self.nodes])
-        residuals = np.concatenate([self.residuals, *(found for _, _, found in self.rules)])
+        residuals = np.concatenate([self.residuals, *(one.residuals() for one in self.quadratures)])
         largest = int(np.argmax(np.abs(values)))
         size = float(np.abs(values[largest]))
         return size, size + float(residuals[largest])
@@ -124,8 +125,8 @@ class Spectrum:
         if not self.quadratures:
             return Estimate(exact, float(rounding * drift))
         d, rules = self.n - len(self.values), self.rules
-        means, residuals = np.array([integral(rule, f.value) for rule in rules]).T
-        drift += d * np.mean([weights @ np.abs(f.slope(nodes)) for nodes, weights, _ in rules])
+        means, residuals = np.array([_integral(rule, f) for rule in rules]).T
+        drift += d * np.mean([weights @ np.abs(f.slope(nodes)) for nodes, weights in rules])
         found = mean_on_sphere(d * means, d * residuals, d, confidence)
         mean, error = _quadrature(self.quadratures, f)
         other = d * error + self._coupling(f) + float(rounding * drift)
@@ -139,16 +140,25 @@ class Spectrum:
         return float(np.sum(self.residuals**2 * np.max(ratios, axis=1, initial=0.0)))
 
 
+def _integral(rule: tuple[Floats, Floats], f: Function) -> tuple[float, float]:
+    """z'f(B)z and |f(B)z - rho z|^2, where rho = z'f(B)z, for z of norm 1."""
+    nodes, weights = rule
+    values = f.value(nodes)
+    mean = float(weights @ values)
+    return mean, float(weights @ (values - mean) ** 2)
+
+
 def _quadrature(quadratures: Sequence[Quadrature], f: Function) -> tuple[float, float]:
     """The mean of z'f(B)z over the vectors, and a bound on the error of the quadrature."""
 
     def mean(share: float, *, zero: bool = False) -> float:
-        """With this share of the steps of each recurrence that has not ended, and maybe a node at zero."""
+        """With this share of the steps of each vector that has not exhausted its space, and maybe a node at zero."""
         used = [
-            one if one.ended else one.shortened(max(int(share * len(one.alpha)), 1)) for one in quadratures
+            one if one.exhausted else one.shortened(max(int(share * len(one.diagonal)), 1))
+            for one in quadratures
         ]
-        rules = [(one.with_node_at_zero() if zero else one).rule() for one in used]
-        return float(np.mean([integral(rule, f.value)[0] for rule in rules]))
+        rules = [(one.with_node_at(0.0) if zero else one).rule() for one in used]
+        return float(np.mean([_integral(rule, f)[0] for rule in rules]))
 
     last = mean(1.0)
     if not f.cusp:
@@ -165,27 +175,20 @@ def norms(context: AnalysisContext, options: NormsOptions) -> Generator[Analysis
     if known.dimension == 0:
         yield _result(Spectrum(n, eps, known.values, known.residuals, []), known, options)
         return
+    block = at_once(options.block, context.operator)
     if n <= min(options.probes * options.steps, LARGEST):
-        values: Floats = np.linalg.eigvalsh(_whole(known, options.block)).astype(np.float64)
+        values: Floats = np.linalg.eigvalsh(_whole(known, block)).astype(np.float64)
         yield _result(Spectrum(n, eps, values, np.zeros(n), []), known, options)
         return
     done: list[Quadrature] = []
-    for batch in batches(options.probes, options.block):
-        Z = _on_sphere(known, batch, context.seed)
-        for step, current in enumerate(lanczos(known, Z, options.steps), 1):
+    for batch in batches(options.probes, block):
+        Z = known.project(probes(context.operator, batch, context.seed, PURPOSE, "gaussian"))
+        for step, current in enumerate(quadratures(known, Z, options.steps), 1):
             # Half of two steps is the first quadrature that has another one to be compared with.
             if not done and step > 1:
                 yield _result(Spectrum(n, eps, known.values, known.residuals, current), known, options)
         done = [*done, *current]
         yield _result(Spectrum(n, eps, known.values, known.residuals, done), known, options)
-
-
-def _on_sphere(known: Complement, numbers: range, seed: int) -> Array:
-    """Vectors of norm 1 (n, b), uniform in the complement."""
-    operator = known.operator
-    Z = known.project(probes(operator, numbers, seed, PURPOSE, "gaussian"))
-    lengths = arrays.to_host(arrays.total(operator.xp.sum(Z * Z, axis=0), operator))
-    return Z / arrays.from_host(np.sqrt(lengths)[None, :], operator)
 
 
 def _whole(known: Complement, block: int) -> Floats:

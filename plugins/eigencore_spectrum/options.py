@@ -9,6 +9,11 @@ from eigencore.options import option
 
 CONFIDENCE_HELP = "confidence of the intervals"
 CONFIDENCE_WHEN = "raise it if the conclusion must not rest on one interval in twenty"
+TOGETHER_HELP = (
+    "number of random vectors that take their steps together, in products with a block; auto: 1 on a "
+    "processor, 8 on an accelerator"
+)
+TOGETHER_WHEN = "lower it if memory runs out: the basis takes block * steps vectors"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class DensityOptions:
         help="number of products from each random vector",
         when="raise it for a finer resolution, lower it if products are expensive",
     )
+    block: int | Literal["auto"] = option("auto", low=1, help=TOGETHER_HELP, when=TOGETHER_WHEN)
     points: int = option(
         256,
         low=8,
@@ -36,14 +42,29 @@ class DensityOptions:
     width: float | Literal["auto"] = option(
         "auto",
         low=0,
-        help="standard deviation of the Gaussian that smooths the density; auto: from the spacing of nodes",
+        help="standard deviation of the Gaussian that smooths the density, along the axis; auto: the mean "
+        "distance of the nodes",
         when="set it to compare densities at the same resolution",
     )
     axis: Literal["auto", "linear", "log"] = option(
         "auto",
-        help="axis of the eigenvalues: linear; log, which is linear near zero; or auto, log if the spectrum "
-        "spans more than three decades",
+        help="axis of the eigenvalues: linear; log, which is linear near zero; or auto, log if a linear one "
+        "would show nine tenths of the eigenvalues within a twentieth of its length",
         when="set it to compare figures",
+    )
+    near_zero: float = option(
+        1e-3,
+        low=0,
+        high=1,
+        help="largest magnitude of an eigenvalue that counts as near zero, relative to the largest one",
+        when="set it to the precision in which eigenvalues matter",
+    )
+    outlying: float = option(
+        0.1,
+        low=0,
+        high=1,
+        help="magnitude above which an eigenvalue counts as outlying, relative to the largest one",
+        when="set it to where the bulk ends",
     )
     confidence: float = option(0.95, low=0.5, high=0.999, help=CONFIDENCE_HELP, when=CONFIDENCE_WHEN)
 
@@ -111,5 +132,5 @@ class NormsOptions:
         "1 % of the largest |lambda|",
         when="set it to the weight decay, or to the prior precision of a Laplace approximation",
     )
-    block: int = option(5, low=1, help=BLOCK_HELP, when=BLOCK_WHEN)
+    block: int | Literal["auto"] = option("auto", low=1, help=TOGETHER_HELP, when=TOGETHER_WHEN)
     confidence: float = option(0.95, low=0.5, high=0.999, help=CONFIDENCE_HELP, when=CONFIDENCE_WHEN)

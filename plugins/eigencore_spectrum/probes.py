@@ -12,8 +12,9 @@ from eigencore import arrays
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
-    from eigencore.space import Array
+    from eigencore.space import Array, Space
 
+ON_ACCELERATOR = 8  # where a product with a block costs little more than with one vector
 Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
@@ -47,6 +48,13 @@ def probes(
         length = math.sqrt(n) / float(np.linalg.norm(normal)) if distribution == "sphere" else 1.0
         drawn.append(length * normal)
     return arrays.from_host(arrays.shard(np.stack(drawn, axis=1), operator), operator)
+
+
+def at_once(block: int | Literal["auto"], space: Space) -> int:
+    """How many vectors are multiplied at once: if that is automatic, 1 on a processor, 8 on an accelerator."""
+    if block != "auto":
+        return block
+    return 1 if arrays.on_processor(arrays.zeros((1,), space)) else ON_ACCELERATOR
 
 
 def batches(count: int, block: int) -> Iterator[range]:

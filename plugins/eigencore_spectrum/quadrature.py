@@ -1,127 +1,177 @@
-"""Stochastic Lanczos quadrature: z'f(B)z for any function f, from the recurrence that starts at z.
+"""Lanczos quadrature: the spectral measure of an operator seen from a random vector, and sharp bounds on it.
 
-The eigenvalues of the tridiagonal matrix T are nodes, and the squared first components of its eigenvectors
-are weights, of a quadrature for the measure in which B distributes z; it is exact for polynomials of degree
-2 q - 1 after q products (Golub and Meurant 1994; Ubaru, Chen and Saad 2017). The vectors are
-reorthogonalised. Otherwise, nodes are spent on copies of eigenvalues that have been found, which in float32
-happens within twenty steps.
+The spectral measure of A and a unit vector z puts the mass (u_i'z)^2 at each eigenvalue lambda_i. m steps of
+the Lanczos process from z give a tridiagonal matrix T, whose eigenvalues and squared first components are the
+nodes and weights of the Gauss quadrature of that measure, exact for polynomials of degree 2 m - 1 (Golub and
+Meurant 2010, chapter 4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
 from eigencore import arrays
+from eigencore.errors import NotFiniteError
 
 if TYPE_CHECKING:
+    from eigencore.interfaces import LinearOperator
     from eigencore.space import Array, Floats
     from eigencore_spectrum.complement import Complement
 
-NEGLIGIBLE = 100  # a coupling of this many rounding units of the largest one ends a recurrence
+# How far from zero, in units of the largest node, the free diagonal entry of a Radau rule may lie: where it
+# would be farther, the prescribed node is one of the Gauss rule, up to a share of 1e-8.
+FARTHEST = 1e8
+# Points are taken in groups whose matrices have at most so many entries together.
+ENTRIES = 1 << 23
 
 
 @dataclass(frozen=True)
 class Quadrature:
-    """The recurrence from one vector of norm 1.
+    """The Gauss quadrature of the spectral measure of a unit vector.
 
     Attributes:
-        alpha, beta: the diagonal (q,) and the couplings (q,); the last coupling is to the next vector.
+        diagonal: the diagonal (m,) of T.
+        couplings: the entries (m,) beside it, the last of which couples T to the next step; 0.0 there if the
+            vector lies in an invariant subspace of m dimensions. The measure then is the quadrature.
     """
 
-    alpha: Floats
-    beta: Floats
+    diagonal: Floats
+    couplings: Floats
 
     @property
-    def ended(self) -> bool:
-        """Whether the vectors so far span an invariant subspace, in which the quadrature is exact."""
-        return bool(self.beta[-1] == 0)
+    def exhausted(self) -> bool:
+        return bool(self.couplings[-1] == 0.0)
+
+    def rule(self) -> tuple[Floats, Floats]:
+        """The nodes (m,) in increasing order, and their weights (m,), which sum to 1."""
+        nodes, vectors = np.linalg.eigh(_tridiagonal(self.diagonal[None, :], self.couplings[:-1])[0])
+        return nodes, vectors[0, :] ** 2
+
+    def residuals(self) -> Floats:
+        """The residual norms (m,) of the nodes as Ritz values."""
+        _, vectors = np.linalg.eigh(_tridiagonal(self.diagonal[None, :], self.couplings[:-1])[0])
+        return np.asarray(self.couplings[-1] * np.abs(vectors[-1, :]))
 
     def shortened(self, steps: int) -> Quadrature:
-        """The recurrence after at most this many products."""
-        return Quadrature(self.alpha[:steps], self.beta[:steps])
+        """The quadrature after at most this many steps."""
+        return Quadrature(self.diagonal[:steps], self.couplings[:steps])
 
-    def with_node_at_zero(self) -> Quadrature:
-        """The Gauss-Radau rule with a node at 0 (Golub 1973), or this rule if it is exact.
+    def with_node_at(self, x: float) -> Quadrature:
+        """The Gauss-Radau rule with a node at x, as an exhausted quadrature; itself if it is exhausted."""
+        if self.exhausted:
+            return self
+        free = self._free(np.array([x]))
+        return Quadrature(np.append(self.diagonal, free), np.append(self.couplings, 0.0))
 
-        Where many eigenvalues are 0, and f has a cusp there, its error decreases steadily with the number of
-        steps. That of the Gauss rule does not: whether one of its nodes is near 0 varies from step to step.
+    def bounds(self, x: Floats) -> tuple[Floats, Floats]:
+        """Bounds on the mass of the measure at most x, for points x (g,): a lower one and an upper one (g,).
+
+        No measure with these moments violates them, and some attain them: the Chebyshev-Markov-Stieltjes
+        inequalities (Akhiezer 1965), which Chen, Trogdon and Ubaru 2021 use at the nodes of the Gauss rule.
+        In the Gauss-Radau rule with a node at x, the mass below x is a lower bound of that of the measure
+        below x, and together with the mass of that node an upper one of that up to x.
         """
-        if self.ended:
-            return self
-        pivot, tiny = self.alpha[0], np.finfo(float).tiny
-        for alpha, coupling in zip(self.alpha[1:], self.beta[:-1], strict=True):
-            pivot = alpha - coupling * (coupling / (pivot or tiny))
-        last = self.beta[-1] * (self.beta[-1] / (pivot or tiny))
-        if not np.isfinite(last):  # 0 is a node already
-            return self
-        return Quadrature(np.append(self.alpha, last), np.append(self.beta, 0.0))
+        if self.exhausted:
+            nodes, weights = self.rule()
+            mass = np.concatenate([[0.0], np.cumsum(weights)])[np.searchsorted(nodes, x, side="right")]
+            return mass, mass.copy()
+        m = len(self.diagonal)
+        step = max(1, ENTRIES // (m + 1) ** 2)
+        parts = [self._radau(x[i : i + step]) for i in range(0, len(x), step)]
+        low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+        return low, high
 
-    def rule(self) -> tuple[Floats, Floats, Floats]:
-        """Nodes in increasing order, their weights, and their residual norms as Ritz values, each (q,)."""
-        nodes, vectors = eigh_tridiagonal(self.alpha, self.beta[:-1])
-        return nodes, vectors[0] ** 2, self.beta[-1] * np.abs(vectors[-1])
+    def _radau(self, x: Floats) -> tuple[Floats, Floats]:
+        rows = np.concatenate([np.tile(self.diagonal, (len(x), 1)), self._free(x)[:, None]], axis=1)
+        nodes, vectors = np.linalg.eigh(_tridiagonal(rows, self.couplings))
+        weights = vectors[:, 0, :] ** 2
+        own = np.argmin(np.abs(nodes - x[:, None]), axis=1)
+        upto = np.cumsum(weights, axis=1)
+        high = np.take_along_axis(upto, own[:, None], axis=1)[:, 0]
+        low = high - np.take_along_axis(weights, own[:, None], axis=1)[:, 0]
+        return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+    def _free(self, x: Floats) -> Floats:
+        """The last diagonal entry (g,) of Gauss-Radau rules, which puts a node at x (Golub 1973)."""
+        scale = float(np.max(np.abs(self.diagonal)) + 2 * np.max(self.couplings))
+        ratio = self._last_ratio(x)
+        with np.errstate(divide="ignore"):
+            free = x - np.where(ratio == 0, np.inf, self.couplings[-1] / np.where(ratio == 0, 1.0, ratio))
+        limit = FARTHEST * max(scale, float(np.max(np.abs(x))))
+        return np.clip(np.nan_to_num(free, posinf=limit, neginf=-limit), -limit, limit)
+
+    def _last_ratio(self, x: Floats) -> Floats:
+        """p_m(x) / p_{m-1}(x) of the orthonormal polynomials of the measure, by their recurrence."""
+        tiny = np.finfo(np.float64).tiny
+        ratio: Floats = (x - self.diagonal[0]) / self.couplings[0]
+        for j in range(1, len(self.diagonal)):
+            before = np.where(np.abs(ratio) < tiny, tiny, ratio)
+            ratio = ((x - self.diagonal[j]) - self.couplings[j - 1] / before) / self.couplings[j]
+        return ratio
 
 
-def lanczos(known: Complement, Z: Array, steps: int) -> Iterator[list[Quadrature]]:
-    """The recurrences of PAP from the columns of Z (n, b) of norm 1, after each step: b products each.
+def quadratures(known: Complement, Z: Array, steps: int) -> Iterator[list[Quadrature]]:
+    """The quadratures of the columns of Z (n, b) on the complement, after every step of b products.
 
-    It ends early if all of them have ended.
+    All vectors of a recurrence are kept, and each new one is orthogonalised twice against them and the known
+    eigenvectors: without that, converged nodes come back as copies, whose weights are right only together.
 
     Args:
-        Z: columns in the complement.
+        Z: vectors of any length in the complement, not zero.
+        steps: the largest number of steps; fewer if the complement is exhausted.
 
-    Example:
-        import numpy as np
-        from eigencore import as_operator
-        from eigencore_spectrum.complement import Complement
-        from eigencore_spectrum.quadrature import lanczos
-
-        known = Complement(as_operator(np.diag([3.0, 2.0, 1.0])), np.zeros(0), np.zeros(0), None)
-        *_, (last,) = lanczos(known, np.full((3, 1), 3**-0.5), steps=3)
-        nodes, weights, _ = last.rule()
-        np.testing.assert_allclose(nodes, [1, 2, 3])
-        np.testing.assert_allclose(weights, 1 / 3)
+    Raises:
+        NotFiniteError: the recurrence is not finite, because the vectors or the products overflow.
     """
-    operator, xp, eps = known.operator, known.operator.xp, arrays.eps(known.operator)
-    b = Z.shape[1]
-    alpha, beta = np.zeros((0, b)), np.zeros((0, b))
-    ends: list[int | None] = [None] * b
-    basis = [Z]
-    for step in range(1, steps + 1):
-        W = known.multiply(Z)
-        a = arrays.total(xp.sum(Z * W, axis=0), operator)
+    operator, xp = known.operator, known.operator.xp
+    n, b = Z.shape
+    steps = min(steps, known.dimension)
+    basis = arrays.zeros((b, steps, n), operator)
+    Q = Z.T / _norms(Z, operator)[:, None]
+    diagonal, couplings, norm = np.zeros((b, steps)), np.zeros((b, steps)), 0.0
+    for j in range(steps):
+        basis = arrays.write(basis, (slice(None), j, slice(None)), Q)
+        W = known.project(_products(known, Q.T)).T
+        alpha = arrays.total(xp.sum(Q * W, axis=1), operator)
+        kept = basis[:, : j + 1, :] if arrays.writeable(operator) else basis
         for _ in range(2):
-            for U in reversed(basis):
-                W = W - U * arrays.total(xp.sum(U * W, axis=0), operator)
-        found, squares = arrays.to_host_at_once(a, arrays.total(xp.sum(W * W, axis=0), operator))
-        alpha, couplings = np.vstack([alpha, found]), np.sqrt(squares)
-        scale = np.maximum(np.abs(alpha).max(axis=0), beta.max(axis=0, initial=0.0))
-        couplings[couplings <= NEGLIGIBLE * eps * scale] = 0.0
-        beta = np.vstack([beta, couplings])
-        ends = [
-            step if end is None and not coupling else end
-            for end, coupling in zip(ends, couplings, strict=True)
-        ]
-        yield [Quadrature(alpha[:end, j], beta[:end, j]) for j, end in enumerate(ends)]
-        if None not in ends:
+            along = arrays.total(xp.matmul(kept, W[:, :, None]), operator)
+            W = W - xp.matmul(xp.matrix_transpose(kept), along)[:, :, 0]
+        beta = _norms(W.T, operator)
+        diagonal[:, j], couplings[:, j] = arrays.to_host_at_once(alpha, beta)
+        if not np.isfinite(diagonal[:, j] + couplings[:, j]).all():
+            raise NotFiniteError("a step of the Lanczos process is not finite", hint="Try float64.")
+        norm = max(norm, float(np.max(np.abs(diagonal[:, j]) + couplings[:, j])))
+        # A coupling of rounding errors alone: the vectors are in an invariant subspace.
+        ended = (couplings[:, j] <= 100 * arrays.eps(operator) * norm) | (j + 1 == known.dimension)
+        couplings[ended, j] = 0.0
+        yield [Quadrature(diagonal[i, : j + 1].copy(), couplings[i, : j + 1].copy()) for i in range(b)]
+        if ended.any():
             return
-        Z = W * arrays.from_host(_inverse(couplings)[None, :], operator)
-        basis.append(Z)
+        Q = W / beta[:, None]
 
 
-def _inverse(x: Floats) -> Floats:
-    """1 / x, and 0 for 0: a recurrence that has ended goes on with zeros."""
-    return np.divide(1.0, x, out=np.zeros_like(x), where=x > 0)
+def _products(known: Complement, X: Array) -> Array:
+    """A X for a block of one or several columns."""
+    operator = known.operator
+    return operator.matvec(X[:, 0])[:, None] if X.shape[1] == 1 else operator.matmat(X)
 
 
-def integral(rule: tuple[Floats, Floats, Floats], f: Callable[[Floats], Floats]) -> tuple[float, float]:
-    """z'f(B)z and |f(B)z - rho z|^2, where rho = z'f(B)z, for z of norm 1."""
-    nodes, weights, _ = rule
-    values = f(nodes)
-    mean = float(weights @ values)
-    return mean, float(weights @ (values - mean) ** 2)
+def _norms(X: Array, operator: LinearOperator) -> Array:
+    """The norms (b,) of the columns of X (n, b), on the device."""
+    xp = arrays.namespace(X)
+    return xp.sqrt(arrays.total(xp.sum(X * X, axis=0), operator))
+
+
+def _tridiagonal(diagonals: Floats, couplings: Floats) -> Floats:
+    """Symmetric tridiagonal matrices (g, m, m): their diagonals (g, m), and the couplings (m - 1,) of all."""
+    g, m = diagonals.shape
+    matrices = np.zeros((g, m, m))
+    at = np.arange(m)
+    matrices[:, at, at] = diagonals
+    matrices[:, at[1:], at[:-1]] = matrices[:, at[:-1], at[1:]] = couplings
+    return matrices

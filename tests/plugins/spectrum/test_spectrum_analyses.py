@@ -1,4 +1,4 @@
-"""The analyses `trace`, `diagonal` and `norms`: exact cases, array libraries, precisions, shards, bad input."""
+"""The analyses `trace`, `diagonal` and `norms`: exact cases, array libraries, shards, budgets, commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import eigencore
 from eigencore import solve
 from eigencore.cli import main
-from eigencore.errors import NotFiniteError
+from eigencore.errors import EigencoreError, NotFiniteError
 from eigencore.interfaces import AnalysisContext
 from eigencore.operators import as_operator
 from eigencore.testing import analysis_checks
@@ -28,6 +28,11 @@ ANALYSES = {
     "trace": (traces.trace, declared.TraceOptions),
     "diagonal": (diagonals.diagonal, declared.DiagonalOptions),
     "norms": (all_norms.norms, declared.NormsOptions),
+}
+FEW: dict[str, Any] = {
+    "trace": {"products": 30},
+    "diagonal": {"products": 12},
+    "norms": {"probes": 3, "steps": 6},
 }
 METHODS = [
     ("trace", "adaptive"),
@@ -78,7 +83,9 @@ def law_of(check: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "check", [check for name in ANALYSES for check in analysis_checks(name, "demo:quadratic")], ids=law_of
+    "check",
+    [check for name in ANALYSES for check in analysis_checks(name, "demo:quadratic", **FEW[name])],
+    ids=law_of,
 )
 def test_conforms(check: Any) -> None:
     check()
@@ -130,9 +137,8 @@ def test_low_rank_is_exact_with_a_sketch(name: str, method: str) -> None:
     u = np.arange(N) / N
     for B in (np.zeros((N, N)), np.outer(u, u)):
         found = last(name, as_operator(B), method=method, products=40)
-        low, high = (found.numbers if name == "trace" else found.columns)["low"], (
-            found.numbers if name == "trace" else found.columns
-        )["high"]
+        ends = found.numbers if name == "trace" else found.columns
+        low, high = ends["low"], ends["high"]
         truth = np.trace(B) if name == "trace" else np.diag(B)
         if method != "hutchinson" or not B.any():
             assert np.all((low <= truth) & (truth <= high))
@@ -159,7 +165,9 @@ def test_all_array_libraries_give_the_answer_of_numpy(library: Library, k: int) 
         for one in (operator, reference)
     )
     for row in norms_of(VALUES, 50.0):
-        np.testing.assert_allclose(interval(found, row), interval(expected, row), rtol=2e4 * library.eps)
+        np.testing.assert_allclose(
+            interval(found, row), interval(expected, row), rtol=max(1e4 * library.eps, 1e-6)
+        )
 
 
 @pytest.mark.parametrize("k", [0, 3])
@@ -204,7 +212,9 @@ def test_shards_give_the_answer_of_the_whole(k: int) -> None:
         return [*found, *(last("norms", operator, eigen=eigen, probes=p, steps=8) for p in (3, 20))]
 
     with ThreadPoolExecutor(2) as threads:
-        both = [job.result(timeout=120) for job in [threads.submit(results, Sharded(rank)) for rank in (0, 1)]]
+        both = [
+            job.result(timeout=120) for job in [threads.submit(results, Sharded(rank)) for rank in (0, 1)]
+        ]
     for first, second, whole in zip(*both, results(as_operator(A)), strict=True):
         assert first.numbers == second.numbers
         for name, number in whole.numbers.items():
@@ -228,7 +238,8 @@ def test_a_small_budget_leaves_a_wider_interval_or_says_that_there_is_none(most:
         truth = np.trace(A) if name == "trace" else np.diag(A)
         assert np.mean((found.low <= truth) & (truth <= found.high)) > 0.85
     if most == 1:
-        assert eigencore.norms(A, k=0, max_matvecs=most, steps=10).verdict == "no result"
+        with pytest.raises(EigencoreError, match="norms has no result: it was stopped by max_matvecs=1"):
+            eigencore.norms(A, k=0, max_matvecs=most, steps=10)
     else:
         found = eigencore.norms(A, k=0, max_matvecs=most, steps=10, probes=10)
         low, high = found.frobenius[1:]
@@ -289,13 +300,16 @@ def test_without_damping_the_rank_is_counted() -> None:
 
 def test_the_methods_and_options_differ() -> None:
     operator = as_operator(A)
-    found = {method: last("trace", operator, method=method, products=60, rtol=None) for name, method in METHODS[:4]}
+    found = {
+        method: last("trace", operator, method=method, products=60, rtol=None) for name, method in METHODS[:4]
+    }
     assert len({one.numbers["trace"] for one in found.values()}) > 2
     widths = [
         np.subtract(*interval(last("trace", operator, confidence=confidence, products=60, rtol=None))[:0:-1])
         for confidence in (0.8, 0.95, 0.99)
     ]
-    assert widths == sorted(widths) and len(set(widths)) == 3
+    assert widths == sorted(widths)
+    assert len(set(widths)) == 3
     one, five = (last("trace", operator, block=block, products=60, rtol=None) for block in (1, 5))
     assert len(one.columns["products"]) > len(five.columns["products"])
 
