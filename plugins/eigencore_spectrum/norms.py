@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ from eigencore_spectrum.quadrature import Quadrature, quadratures
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext
-    from eigencore.space import Array, Floats
+    from eigencore.space import Floats
     from eigencore_spectrum.options import NormsOptions
 
 PURPOSE = "norms"
@@ -95,16 +96,16 @@ class Spectrum:
     residuals: Floats
     quadratures: Sequence[Quadrature]
 
-    @property
+    @cached_property
     def rules(self) -> list[tuple[Floats, Floats]]:
         return [one.rule() for one in self.quadratures]
 
-    @property
+    @cached_property
     def nodes(self) -> Floats:
         """All Ritz values in the complement."""
         return np.concatenate([np.zeros(0), *(nodes for nodes, _ in self.rules)])
 
-    @property
+    @cached_property
     def norm(self) -> tuple[float, float]:
         """||A||_2 from below, and with the residual norm of the pair that it is from."""
         values = np.concatenate([self.values, self.nodes])
@@ -152,7 +153,7 @@ def _quadrature(quadratures: Sequence[Quadrature], f: Function) -> tuple[float, 
     """The mean of z'f(B)z over the vectors, and a bound on the error of the quadrature."""
 
     def mean(share: float, *, zero: bool = False) -> float:
-        """With this share of the steps of each vector that has not exhausted its space, and maybe a node at zero."""
+        """With this share of the steps of each vector, and maybe a node at zero."""
         used = [
             one if one.exhausted else one.shortened(max(int(share * len(one.diagonal)), 1))
             for one in quadratures
@@ -169,7 +170,7 @@ def _quadrature(quadratures: Sequence[Quadrature], f: Function) -> tuple[float, 
 
 
 def norms(context: AnalysisContext, options: NormsOptions) -> Generator[AnalysisResult, None, None]:
-    """Norms and other functions of the spectrum, after every step of the first vectors and all later ones."""
+    """Norms and other functions of the spectrum, after 2, 4, 8, ... steps and after every vector."""
     known = complement(context)
     n, eps = int(context.operator.shape[0]), arrays.eps(context.operator)
     if known.dimension == 0:
@@ -184,8 +185,7 @@ def norms(context: AnalysisContext, options: NormsOptions) -> Generator[Analysis
     for batch in batches(options.probes, block):
         Z = known.project(probes(context.operator, batch, context.seed, PURPOSE, "gaussian"))
         for step, current in enumerate(quadratures(known, Z, options.steps), 1):
-            # Half of two steps is the first quadrature that has another one to be compared with.
-            if not done and step > 1:
+            if not done and 1 < step < options.steps and step & (step - 1) == 0:
                 yield _result(Spectrum(n, eps, known.values, known.residuals, current), known, options)
         done = [*done, *current]
         yield _result(Spectrum(n, eps, known.values, known.residuals, done), known, options)

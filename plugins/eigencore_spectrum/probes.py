@@ -51,7 +51,7 @@ def probes(
 
 
 def at_once(block: int | Literal["auto"], space: Space) -> int:
-    """How many vectors are multiplied at once: if that is automatic, 1 on a processor, 8 on an accelerator."""
+    """How many vectors are multiplied at once; "auto": 1 on a processor, 8 on an accelerator."""
     if block != "auto":
         return block
     return 1 if arrays.on_processor(arrays.zeros((1,), space)) else ON_ACCELERATOR
