@@ -26,7 +26,7 @@ from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
-from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
+from eigencore.solving.certificate import Claim, Grade, certificate_vectors, certify, resolvable, ungraded
 from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.product_checks import ProductChecks
 from eigencore.solving.selected import SelectedSolver
@@ -287,7 +287,8 @@ class Job:
         claim = self.claim
         if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
             return ungraded(self.operator, claim, self.request, self._why_no_certificate(ending))
-        release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
+        vectors = certificate_vectors(self.level, len(claim.values)) * arrays.local_rows(self.operator)
+        release(self.operator, needed=vectors * arrays.itemsize(self.operator))
         return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
 
     def _why_no_certificate(self, ending: Ending) -> str:

@@ -13,7 +13,7 @@ from eigencore_torch.bound import TorchBound, declared_reduction
 from eigencore_torch.checks.problem_checks import check_layers, check_weights
 from eigencore_torch.evaluation.kernels import check_kernels
 from eigencore_torch.evaluation.modes import check_batch_norm
-from eigencore_torch.gradient_graph import memory_budget, retain_freed_memory
+from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import device_of, place
 from eigencore_torch.models.wrappers import unwrapped
@@ -60,7 +60,7 @@ def bind(
     check_loss(function)
     check_bounds(problem.bounds)
     declared = declared_reduction(problem)
-    memory_budget(options.memory, torch.device("cpu"))
+    memory_limit(options.memory, torch.device("cpu"))
     if options.checkpoint and options.derivative == "exact":
         raise OptionError(
             "torch.checkpoint saves no memory with exact products, whose graphs keep the activations",

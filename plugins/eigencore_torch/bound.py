@@ -26,7 +26,7 @@ from eigencore_torch.evaluation.double_backward import Derivative
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
-from eigencore_torch.gradient_graph import memory_budget
+from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import Layout, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
@@ -138,11 +138,12 @@ class TorchBound:
             )
 
     @property
-    def memory(self) -> int:
-        """The bytes that the graphs of an operator which are kept for later products may take."""
+    def memory(self) -> MemoryLimit:
+        """The limits on the memory of an operator and of what is computed with it."""
+        limit = memory_limit(self._options.memory, self._device)
         if self.derivative == "difference":  # there are no graphs to keep, only batches
-            return 0
-        return memory_budget(self._options.memory, self._device)
+            return replace(limit, graphs=0)
+        return limit
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
