@@ -82,7 +82,8 @@ def bind(
         )
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
-    placed = place(BatchLoss(model, function, call), device, dtype, problem.checkpoint)
+    given = BatchLoss(model, function, call, vocabulary_chunk=options.vocabulary_chunk)
+    placed = place(given, device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()

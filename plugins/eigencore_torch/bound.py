@@ -14,6 +14,7 @@ from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.problems.sharing import check_reduction, operator_of_kind
+from eigencore_torch.checks.chunks import check_chunks
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
 from eigencore_torch.classifiers.classification import Classification, find_classification
@@ -108,6 +109,7 @@ class TorchBound:
         """
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
             self.require_exact(kind)
+            self._require_logits(kind)
         return operator_of_kind(self, "torch", kind, params, self.select, options)
 
     def select(self, params: Params = None) -> Layout:
@@ -135,6 +137,14 @@ class TorchBound:
             raise CapabilityError(
                 f"torch.derivative=difference multiplies by the Hessian only, not by the matrix of {kind}",
                 hint=f"Leave torch.derivative at exact, or choose from {known}.",
+            )
+
+    def _require_logits(self, kind: str) -> None:
+        if self._options.vocabulary_chunk is not None:
+            known = ", ".join(sorted(DIFFERENCE_KINDS))
+            raise CapabilityError(
+                f"torch.vocabulary_chunk multiplies by the Hessian only, not by the matrix of {kind}",
+                hint=f"Leave torch.vocabulary_chunk at none, or choose from {known}.",
             )
 
     @property
@@ -281,6 +291,7 @@ class TorchBound:
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
             explain_mode(self._loss, self._batches, self._setting),
         ):
+            check_chunks(self._loss, self._batches)
             reduction = self._checked_reduction()
         return Risk(
             self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch

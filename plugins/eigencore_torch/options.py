@@ -47,6 +47,13 @@ class TorchOptions:
         when="set it if the gradient of a batch does not fit into the device's memory; for products alone, "
         "memory does it",
     )
+    vocabulary_chunk: int | None = option(
+        None,
+        low=1,
+        help="number of tokens whose logits are computed at once, for the cross-entropy of a language model "
+        "and its derivatives, which compute them again; none: those of a whole batch are kept",
+        when="set it to some hundreds if the logits, tokens times vocabulary, take most of the memory",
+    )
     join: int | None = option(
         None,
         low=1,
