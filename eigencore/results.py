@@ -152,7 +152,8 @@ class EigenResult(Tabular):
         state: a value from which `solve(..., state=...)` can resume any number of times, also in another
             process; None if the solver has none, or there are no pairs. Once all pairs have converged, it
             refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
-            what the solver needs to continue: `lanczos` its whole basis.
+            what the solver needs to continue: `lanczos` its whole basis. After a solve by an approximation of
+            the operator, it holds the vectors of that one.
 
     A result holds no operator. It can be pickled if its arrays and options can. `converged` is a matter of
     residuals; whether an eigenvalue was missed is another question, which `complete` answers.

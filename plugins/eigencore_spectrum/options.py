@@ -69,6 +69,24 @@ class DensityOptions:
     confidence: float = option(0.95, low=0.5, high=0.999, help=CONFIDENCE_HELP, when=CONFIDENCE_WHEN)
 
 
+@dataclass(frozen=True)
+class BatchSharpnessOptions:
+    """The options of the analysis `batch_sharpness`."""
+
+    draws: int = option(
+        20, low=2, help="number of random minibatches", when="raise it if the intervals are too wide"
+    )
+    batches: int = option(
+        1, low=1, help="number of batches in a minibatch", when="set it to study larger minibatches"
+    )
+    largest: bool = option(
+        True,
+        help="compute the largest eigenvalue of every minibatch, which takes about ten products with it",
+        when="turn it off if only the curvature along the gradients matters",
+    )
+    confidence: float = option(0.95, low=0.5, high=0.999, help=CONFIDENCE_HELP, when=CONFIDENCE_WHEN)
+
+
 PRODUCTS_WHEN = "raise it for a narrower interval; with at least n of them, the answer is exact"
 RTOL_HELP = (
     "stop when the half width of the interval is at most this share of |trace|; none: use all products"

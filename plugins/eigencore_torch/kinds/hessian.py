@@ -9,6 +9,7 @@ from torch import Tensor
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.gradient_graph import GradientGraph
 from eigencore_torch.kinds.difference import DifferenceOperator
+from eigencore_torch.kinds.recorded_operator import RecordedOperator
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
@@ -34,4 +35,6 @@ def hessian(
         with passes():
             return GradientGraph(loss, layout)
 
+    if bound.route != "graph":
+        return RecordedOperator(bound, layout, graph, options, scale, route=bound.route)
     return RiskOperator(bound, layout, graph, options, scale)
