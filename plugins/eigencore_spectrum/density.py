@@ -201,7 +201,8 @@ def _verdict(
     return (
         f"{share(zero)} of the eigenvalues are within {near:.2g} of zero, {share(negative)} are below, and "
         f"about {beyond[4]:.4g} are larger than {far:.2g} in magnitude. "
-        f"At {100 * confidence:g} % confidence, the share of eigenvalues up to any point is within {100 * band:.2g} % of the estimate."
+        f"At {100 * confidence:g} % confidence, the share of eigenvalues up to any point "
+        f"is within {100 * band:.2g} % of the estimate."
     )
 
 
