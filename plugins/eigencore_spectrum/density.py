@@ -105,16 +105,18 @@ class _Frame:
         everywhere = self.distribution.band()
         shares = _shares(everywhere.estimate[g:], everywhere.low[g:], everywhere.high[g:], n)
         cdf, low, high = (side[:g] for side in everywhere)
-        band = float(np.max(high - low)) / 2
+        half, away = (high - low) / 2, np.abs(grid) > self.near
+        band, outside = float(np.max(half)), float(np.max(half[away], initial=0.0))
         atoms = tuple((float(value), 1 / n) for value in known.values[::-1])
         return AnalysisResult(
-            verdict=_verdict(shares, self.near, self.far, band, options.confidence),
+            verdict=_verdict(shares, self.near, self.far, (band, outside), options.confidence),
             title=_title(rules, known),
             numbers={
                 "n": n,
                 "vectors": len(rules),
                 "steps": max((len(rule.diagonal) for rule in rules), default=0),
                 "band": band,
+                "band_outside_near_zero": outside,
                 "sampling_error": d / n * self.distribution.sampling_error,
                 "width": float(self.width),
                 "axis": axis.scale,
@@ -190,7 +192,7 @@ def _verdict(
     shares: tuple[tuple[str, float, float, float, float], ...],
     near: float,
     far: float,
-    band: float,
+    bands: tuple[float, float],
     confidence: float,
 ) -> str:
     def share(row: tuple[str, float, float, float, float]) -> str:
@@ -198,10 +200,13 @@ def _verdict(
         return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
     negative, zero, beyond = shares
+    band, outside = bands
+    near_zero = f", and within {100 * band:.2g} % there" if band > outside else ""
     return (
         f"{share(zero)} of the eigenvalues are within {near:.2g} of zero, {share(negative)} are below, and "
         f"about {beyond[4]:.4g} are larger than {far:.2g} in magnitude. At {100 * confidence:g} % "
-        f"confidence, the share of eigenvalues up to any point is within {100 * band:.2g} % of the estimate."
+        f"confidence, the share of eigenvalues up to any point that is not near zero is within "
+        f"{100 * outside:.2g} % of the estimate{near_zero}."
     )
 
 
