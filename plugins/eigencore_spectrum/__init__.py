@@ -11,6 +11,13 @@ SUMMARIES = {
     "diagonal": "the diagonal, with an interval for each entry",
     "norms": "Frobenius norm, stable rank, effective dimension and log-determinant, with intervals",
 }
+# Short enough for one line of `eigen --help`.
+COMMANDS = {
+    "density": "estimate the spectral density, with an error band",
+    "trace": "estimate the trace, with an interval",
+    "diagonal": "estimate the diagonal, with an interval for each entry",
+    "norms": "estimate norms, effective dimension and log-determinant",
+}
 
 
 @hookimpl
@@ -41,6 +48,6 @@ def eigen_analyses() -> list[AnalysisEntry]:
 @hookimpl
 def eigen_commands() -> list[CommandEntry]:
     return [
-        CommandEntry(name=name, summary=f"Estimate {summary}.", load=f"eigencore_spectrum.commands:{name}")
-        for name, summary in SUMMARIES.items()
+        CommandEntry(name=name, summary=summary, load=f"eigencore_spectrum.commands:{name}")
+        for name, summary in COMMANDS.items()
     ]
