@@ -9,9 +9,9 @@ Entries, which plugins register, are defined in `eigencore.entries`, operators i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eigencore.entries import AnalysisEntry as AnalysisEntry
 from eigencore.entries import AttackEntry as AttackEntry
@@ -31,6 +31,9 @@ from eigencore.space import InexactOperator as InexactOperator
 from eigencore.space import LinearOperator as LinearOperator
 from eigencore.space import MinibatchOperator as MinibatchOperator
 from eigencore.space import NotedOperator as NotedOperator
+from eigencore.space import Parameter as Parameter
+from eigencore.space import Params as Params
+from eigencore.space import Pattern as Pattern
 from eigencore.space import ShardedSpace as ShardedSpace
 from eigencore.space import Space as Space
 
@@ -243,20 +246,6 @@ class Classifier(Space, Protocol):
 
         What the products share is kept for as long as the function exists.
         """
-
-
-class Parameter(NamedTuple):
-    """One parameter of a model: its slice of the flat vector of weights, and the norm of its weights."""
-
-    name: str
-    where: slice
-    norm: float
-
-
-# A glob of parameter names, a regular expression after "re:", or a function that takes a name.
-Pattern: TypeAlias = str | Callable[[str], bool]
-# A pattern, several globs as "A,B", a list of patterns, or None for all trainable parameters.
-Params: TypeAlias = Pattern | Sequence[Pattern] | None
 
 
 class Bound(Protocol):

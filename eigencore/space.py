@@ -6,12 +6,11 @@ one sample per row.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import numpy.typing as npt
 
@@ -31,6 +30,20 @@ class Space(Protocol):
     def dtype(self) -> Any: ...
     @property
     def device(self) -> Any: ...
+
+
+class Parameter(NamedTuple):
+    """One parameter of a model: its slice of the flat vector of weights, and the norm of its weights."""
+
+    name: str
+    where: slice
+    norm: float
+
+
+# A glob of parameter names, a regular expression after "re:", or a function that takes a name.
+Pattern: TypeAlias = str | Callable[[str], bool]
+# A pattern, several globs as "A,B", a list of patterns, or None for all trainable parameters.
+Params: TypeAlias = Pattern | Sequence[Pattern] | None
 
 
 class LinearOperator(Space, Protocol):

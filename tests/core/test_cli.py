@@ -504,13 +504,12 @@ def test_verbose_prints_the_traceback(run, folder):
 
 
 def test_eigenpairs_computed_before_a_failure_are_printed(run, monkeypatch):
-    from eigencore import pipeline
     from eigencore.errors import ResultError
 
     def full(run: Any, folder: Path) -> None:
         raise ResultError("no space left", partial=run.eigen)
 
-    monkeypatch.setattr(pipeline, "save", full)
+    monkeypatch.setattr("eigencore.pipeline.run.save", full)
     code, out, err = run(*QUADRATIC, "--out", "run")
     assert (code, err) == (1, "eigen: no space left\n")
     assert out.startswith("eigenpairs computed before the failure:")

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import eigencore
-from eigencore import pipeline, solve
+from eigencore import solve
 from eigencore.errors import Culprit, EigencoreError, NotFiniteError, OperatorError, PluginError, UsageError
 from eigencore.interfaces import Problem, Snapshot
 from eigencore.operators import as_operator
@@ -463,7 +463,7 @@ def test_an_exception_of_the_callers_function_in_an_analysis(look, tmp_path, mod
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), KeyboardInterrupt()], ids=repr)
 def test_a_failure_while_the_run_is_saved_keeps_the_result(tmp_path, monkeypatch, error):
-    monkeypatch.setattr(pipeline, "save", lambda run, folder: raises(error)())
+    monkeypatch.setattr("eigencore.pipeline.run.save", lambda run, folder: raises(error)())
     with pytest.raises(type(error)) as caught:
         analyze(np.diag(SPECTRUM), 3, out=tmp_path / "run")
     assert caught.value is error

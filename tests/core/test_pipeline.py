@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import eigencore
-from eigencore import attack, bind, pipeline, runs, solve
+from eigencore import attack, bind, runs, solve
 from eigencore.analyses import run_analyses
 from eigencore.errors import (
     CapabilityError,
@@ -174,7 +174,9 @@ def test_the_digest_is_equal_for_equal_problems_only():
 
 def test_the_digest_is_read_only_where_a_run_is_saved(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(pipeline, "digest", lambda problem: read.append(problem) or "some digest")
+    monkeypatch.setattr(
+        "eigencore.pipeline.run.digest", lambda problem: read.append(problem) or "some digest"
+    )
     assert analyze(np.diag([3.0, 1.0]), 1).manifest["digest"] is None
     assert not read
     assert analyze(np.diag([3.0, 1.0]), 1, out=tmp_path / "run").manifest["digest"] == "some digest"
@@ -413,7 +415,8 @@ def test_what_the_operator_keeps_is_freed_before_the_analyses(plug, monkeypatch)
         release=lambda needed: happened.append("all" if needed is None else f"{needed} bytes"),
     )
     monkeypatch.setattr(
-        pipeline, "run_analyses", lambda *given: (happened.append("analyses"), run_analyses(*given))[1]
+        "eigencore.pipeline.run.run_analyses",
+        lambda *given: (happened.append("analyses"), run_analyses(*given))[1],
     )
     analyze(Problem(operator=operator), 2, certify="full")
     assert happened == [f"{4 * 2 * 50 * 8} bytes", "all", "analyses"]
@@ -488,7 +491,7 @@ def test_the_error_of_a_run_that_cannot_be_saved_holds_the_result(tmp_path, monk
     def full(run: Any, folder: Path) -> None:
         raise ResultError("no space", partial=run.eigen)
 
-    monkeypatch.setattr(pipeline, "save", full)
+    monkeypatch.setattr("eigencore.pipeline.run.save", full)
     with pytest.raises(ResultError) as failure:
         analyze(counted()[0], 2, out=tmp_path / "run")
     assert np.allclose(failure.value.partial.values, [40, 25])
