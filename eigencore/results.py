@@ -15,6 +15,9 @@ from eigencore.findings import AnalysisResult as AnalysisResult
 from eigencore.findings import Figure as Figure
 from eigencore.findings import Reference as Reference
 from eigencore.findings import Table as Table
+from eigencore.intervals import Interval as Interval
+from eigencore.intervals import Sampling as Sampling
+from eigencore.intervals import SamplingCost as SamplingCost
 from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
@@ -153,6 +156,8 @@ class EigenResult(Tabular):
             process; None if the solver has none, or there are no pairs. Once all pairs have converged, it
             refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
             what the solver needs to continue: `lanczos` its whole basis.
+        sampling: intervals for the eigenvalues of all data, if `samples` or `rtol` was given. Unless its
+            method is "full", everything else in the result is that of the operator of the sample.
 
     A result holds no operator. It can be pickled if its arrays and options can. `converged` is a matter of
     residuals; whether an eigenvalue was missed is another question, which `complete` answers.
@@ -187,6 +192,7 @@ class EigenResult(Tabular):
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Any = field(default=None, repr=False)
+    sampling: Sampling | None = None
 
     @property
     def complete(self) -> bool | None:
@@ -195,8 +201,18 @@ class EigenResult(Tabular):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Each eigenvalue, its residual and whether it converged: the columns of `to_pandas` and `--csv`."""
-        return {"eigenvalue": self.values, "residual": self.residuals, "converged": self.converged}
+        """Each eigenvalue, its residual and whether it converged: the columns of `to_pandas` and `--csv`.
+
+        From a sample, also the estimate for all data with the ends of its interval, NaN if it is refused.
+        """
+        own = {"eigenvalue": self.values, "residual": self.residuals, "converged": self.converged}
+        if self.sampling is None or not self.sampling.intervals:
+            return own
+        import numpy as np
+
+        found = self.sampling.intervals
+        ends = {name: [getattr(one, name) for one in found] for name in ("estimate", "low", "high")}
+        return own | {name: np.array(column, dtype=np.float64) for name, column in ends.items()}
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.

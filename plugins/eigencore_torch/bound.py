@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -109,6 +110,12 @@ class TorchBound:
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
             self.require_exact(kind)
         return operator_of_kind(self, "torch", kind, params, self.select, options)
+
+    def with_risk(self, risk: Risk) -> TorchBound:
+        """The same problem with another loss over all data, for the operators of its kinds."""
+        other = copy(self)
+        other.risk = risk  # in place of the cached property
+        return other
 
     def select(self, params: Params = None) -> Layout:
         """The selected parameters, and their positions in the vectors of an operator."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.gradient_graph import GradientGraph
 from eigencore_torch.kinds.difference import DifferenceOperator
+from eigencore_torch.kinds.mean_operator import MeanRiskOperator, loss_curvature
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
 from eigencore_torch.models.params import Layout
@@ -28,10 +29,23 @@ def hessian(
     """
     if bound.derivative == "difference":
         return DifferenceOperator(bound, layout, options, scale)
+    return _exact(bound, layout, options, scale)
 
+
+def _exact(
+    bound: TorchBound, layout: Layout, options: CurvatureOptions, scale: Tensor | None
+) -> MeanRiskOperator:
     def graph(term: Term, passes: Passes) -> GradientGraph:
         loss = bound.risk.loss(term.batch, term.index)
         with passes():
             return GradientGraph(loss, layout)
 
-    return RiskOperator(bound, layout, graph, options, scale)
+    return MeanRiskOperator(
+        bound,
+        layout,
+        graph,
+        options,
+        scale,
+        again=lambda other: _exact(other, layout, options, scale),
+        curvature=loss_curvature,
+    )
