@@ -199,10 +199,11 @@ def _refusal(statistics: GroupStatistics, ranks: Sequence[int], one: Spread) -> 
     if one.effective < MIN_EFFECTIVE:
         reason = f"it is carried by {one.effective:.0f} samples; expected at least {MIN_EFFECTIVE:.0f}"
         return reason, _more(draws, MIN_EFFECTIVE / max(one.effective, 1.0))
+    if bias > MOST_BIAS * size:
+        reason = f"its bias is more than {100 * MOST_BIAS:.0f} % of it"
+        return reason, _more(draws, bias / (MOST_BIAS * size) if size else math.inf)
     if rel > WIDEST:
         return f"its interval would be wider than +-{100 * WIDEST:.0f} %", _more(draws, (rel / WIDEST) ** 2)
-    if bias > MOST_BIAS * size:
-        return f"its bias is {100 * bias / size:.0f} % of it", _more(draws, bias / (MOST_BIAS * size))
     if float(np.max(statistics.residuals[list(ranks)])) > one.error:
         return "its residual norm exceeds its standard error: lower tol", None
     factor = max(_clearance(statistics, i) for i in ranks)

@@ -175,6 +175,8 @@ def loss_curvature(sample: Sample, term: Term, v: Tensor) -> Tensor:
     Only backward passes are used, as in `weight_space`: the sum of u_s l_s is linear in u, so that the
     derivative with respect to u of its second derivative along v is that of each l_s.
     """
+    batch: Any
+    weights: Tensor
     batch, weights = term.batch
     model, layout = sample.risk.loss.model, sample.layout
     t = torch.zeros((), dtype=v.dtype, device=v.device, requires_grad=True)
@@ -192,7 +194,8 @@ def loss_curvature(sample: Sample, term: Term, v: Tensor) -> Tensor:
         (slope,) = torch.autograd.grad(slope, t, create_graph=True, materialize_grads=True)
     if not slope.requires_grad:
         return torch.zeros_like(weights)
-    return weights * torch.autograd.grad(slope, u, materialize_grads=True)[0]
+    (second,) = torch.autograd.grad(slope, u, materialize_grads=True)
+    return weights * second.detach()
 
 
 class _Losses(nn.Module):
