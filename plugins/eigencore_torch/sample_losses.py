@@ -160,7 +160,8 @@ def draw_batches(risk: Risk, groups: Sequence[Sequence[int]], weights: Floats) -
     parts = iter(np.split(weights, np.cumsum([len(group) for group in groups])[:-1]))
     drawn = []
     for group in groups:
-        joined = join_batches(*(samples[int(s)] for s in group))
+        singles = [samples[int(s)] for s in group]
+        joined = singles[0] if len(singles) == 1 else join_batches(*singles)
         if joined is None:
             raise CapabilityError(
                 "samples of different batches differ in shape or type, so they can't be drawn into one batch",

@@ -60,9 +60,9 @@ def _curvature(sample: Sample, term: Term, v: Tensor) -> Tensor:
     graph = OutputGraph(loss, sample.layout, hessian_in_outputs(loss))
     samples = len(term.batch[1])
     parts = graph.curvature(dict(enumerate(sample.layout.split(v))))
-    return samples * sum(
-        (part.reshape(samples, -1).sum(dim=1) for part in parts), torch.zeros_like(term.batch[1])
-    )
+    if len(parts) == samples and all(len(part) == 1 for part in parts):
+        return samples * torch.stack([part.sum() for part in parts])  # the model was called for each sample
+    return samples * sum((part.reshape(samples, -1).sum(dim=1) for part in parts), torch.zeros_like(v[:1]))
 
 
 def hessian_in_outputs(loss: OutputLoss) -> OutputMatrix:
