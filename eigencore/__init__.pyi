@@ -14,7 +14,11 @@ from .interfaces import LinearOperator as LinearOperator
 from .interfaces import Problem as Problem
 from .interfaces import Snapshot as Snapshot
 from .operators.conversion import as_operator as as_operator
-from .pipeline import analyze as analyze
+from .pipeline.run import analyze as analyze
+from .pipeline.spectral import density as density
+from .pipeline.spectral import diagonal as diagonal
+from .pipeline.spectral import norms as norms
+from .pipeline.spectral import trace as trace
 from .problems.binding import bind as bind
 from .problems.binding import operator as operator
 from .request import Request as Request
@@ -27,9 +31,5 @@ from .results import Status as Status
 from .runs.folder import load as load
 from .runs.folder import save as save
 from .solving.solve import solve as solve
-from .spectral import density as density
-from .spectral import diagonal as diagonal
-from .spectral import norms as norms
-from .spectral import trace as trace
 
 __version__: str

@@ -1,9 +1,6 @@
 """Analyses of a problem and its eigenpairs.
 
-- `setup`: what a run works with, from validated arguments.
 - `schedule`: selects the analyses of a run, and runs them so that a failed one does not affect the rest.
-- `spectral`: the functions `density`, `trace`, `diagonal` and `norms`, each of which runs the analysis of
-  that name.
 - `layer_blocks`, with `block_products` and `block_estimates`: the function `layers`.
 """
 

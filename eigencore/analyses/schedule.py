@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from eigencore.space import Array
 
 Selected = dict[str, AnalysisEntry]
+NO_RESULT = "no result"  # the verdict for an analysis that ended before its first result
 log = logging.getLogger(__name__)
 
 
@@ -216,5 +217,5 @@ def _results(analysis: Planned, context: AnalysisContext) -> Generator[AnalysisR
 
 def _with_warning(last: AnalysisResult | None, ended: str) -> AnalysisResult:
     if last is None:
-        return AnalysisResult(verdict="no result", warnings=(ended,))
+        return AnalysisResult(verdict=NO_RESULT, warnings=(ended,))
     return replace(last, warnings=(*last.warnings, f"{ended}; this is its last result"))

@@ -7,9 +7,10 @@ import io
 
 import pytest
 
+from eigencore.interfaces import AnalysisEntry
 from eigencore.problems import find_problem
 from eigencore.testing import analysis_checks, check_analysis
-from eigencore.testing.analyses.checks import ALWAYS
+from eigencore.testing.analyses.checks import ALWAYS, WITHOUT_PAIRS
 from eigencore.testing.analyses.subject import AnalysisSubject
 from eigencore.testing.checks import Check
 from kit.broken_analyses import SPECIMENS, AnalysisSpecimen, eigenvalue_table, prints
@@ -29,15 +30,27 @@ def test_robustness_passes(check: Check[AnalysisSubject]) -> None:
     check()
 
 
+@pytest.mark.parametrize(
+    "check",
+    analysis_checks("density", SMALL, probes=2, steps=6)
+    + analysis_checks("density", "demo:digits-numpy", probes=1 + 1, steps=4),
+    ids=lambda check: f"{check.name}-{check.subject.where}",
+)
+def test_density_passes(check: Check[AnalysisSubject]) -> None:
+    check()
+
+
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
 def test_a_broken_analysis_is_caught_by_its_law(specimen: AnalysisSpecimen) -> None:
-    (check,) = [one for one in analysis_checks(specimen.analysis, SMALL) if one.name == specimen.caught_by]
+    entry = AnalysisEntry(name="broken", summary="", load="x:y", eigenpairs=specimen.eigenpairs)
+    checks = analysis_checks(specimen.analysis, SMALL, entry=entry)
+    (check,) = [one for one in checks if one.name == specimen.caught_by]
     with contextlib.redirect_stdout(io.StringIO()), pytest.raises(AssertionError):
         check()
 
 
 def test_every_law_catches_an_analysis() -> None:
-    assert {law.__name__ for law in ALWAYS} == {specimen.caught_by for specimen in SPECIMENS}
+    assert {law.__name__ for law in ALWAYS + WITHOUT_PAIRS} == {specimen.caught_by for specimen in SPECIMENS}
 
 
 def test_check_analysis_names_the_failed_check() -> None:

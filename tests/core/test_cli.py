@@ -311,7 +311,8 @@ def test_the_screen(plug, run):
     assert re.fullmatch(r"\d+ products in .* s, .*3 of them for the certificate", lines[10])
     assert re.fullmatch(r"certificate \(99 %\): these 4 values are, together, .* 4 eigenvalues", lines[11])
     assert re.fullmatch(r"complete: none larger in magnitude than .* was missed, at 99 %", lines[12])
-    assert out.rstrip().endswith("rho: 0.25\n\nit looks fine")
+    assert "rho: 0.25\n\nit looks fine\n" in out
+    assert out.rstrip().endswith("run by default: look; --analyses none turns this off")
     assert "  a        0.50\n" in out
 
 
@@ -380,7 +381,7 @@ def test_csv_and_json_do_not_share_stdout(run):
 
 
 def test_a_table_that_can_not_be_written_at_the_end_is_reported(run, folder, monkeypatch):
-    monkeypatch.setattr("eigencore.cli.analyze.check_csv", lambda *given: None)
+    monkeypatch.setattr("eigencore.cli.run_command.check_csv", lambda *given: None)
     code, out, err = run(*QUADRATIC, "--csv", "nowhere/table.csv")
     assert (code, "certificate" in out) == (1, True)
     assert "the table can't be written to nowhere/table.csv: " in err

@@ -44,7 +44,6 @@ LAYERS = [
     {"problems", "runs", "solving"},
     {"analyses", "attacks"},
     {"pipeline"},
-    {"spectral"},
     {"testing"},
     {"cli"},
     {"__main__"},
@@ -163,6 +162,8 @@ def test_a_plugin_imports_what_it_may_and_no_other_plugin():
             packages = {source.split(".")[0] for source, _ in imports(path, for_checkers=False)}
             others = {name for name in packages if name.startswith("eigencore_")} - {plugin}
             may = {"hookspecs", "entries", "interfaces"} if path == root / "__init__.py" else PLUGIN_MAY
+            if path.name == "commands.py":
+                may = may | {"cli"}  # click options that every command shares
             if str(path.parent.relative_to(root.parent)) in STAND_INS:
                 may = may | {""}  # `import eigencore`
             assert not others, f"{path} imports {others}"
@@ -182,10 +183,10 @@ def test_no_other_module_of_a_plugin_uses_what_stands_in_for_another_library():
 
 
 def test_the_package_reads_as_a_table_of_contents():
-    """At most 14 modules and 9 sub-packages, no module of more than 400 lines, no two classes of one name."""
+    """At most 14 modules and 10 sub-packages, modules of at most 400 lines, no two classes of one name."""
     here = [path for path in CORE.iterdir() if path.name != "__pycache__"]
     assert len([path for path in here if path.suffix == ".py"]) <= 14
-    assert len([path for path in here if path.is_dir()]) <= 9
+    assert len([path for path in here if path.is_dir()]) <= 10
     classes: dict[str, Path] = {}
     for root in (CORE, *PLUGINS.values()):
         for path in root.rglob("*.py"):

@@ -54,7 +54,10 @@ def test_the_end_of_an_analysis_is_logged(caplog: pytest.LogCaptureFixture, plug
     with caplog.at_level(logging.INFO, logger="eigencore.analyses.schedule"):
         eigencore.analyze(MATRIX, k=2, analyses="a,b")
     records = [record for record in caplog.records if record.name == "eigencore.analyses.schedule"]
-    assert [record.getMessage() for record in records] == ["a: done", "b: failed with RuntimeError: unlucky"]
+    assert [record.getMessage() for record in records] == [
+        "a: done (0 products)",
+        "b: failed with RuntimeError: unlucky (0 products)",
+    ]
 
 
 def test_a_solve_that_fails_is_logged(caplog: pytest.LogCaptureFixture):

@@ -279,7 +279,8 @@ def test_an_analysis_receives_its_context(plug, tmp_path):
     assert context.eigen is run.eigen
     assert context.seed == 7
     assert context.folder == tmp_path / "run"
-    assert np.allclose(context.solve(context.bound.operator(), 1).values, [40])
+    assert context.bound is None  # the problem is given directly as an operator
+    assert np.allclose(context.solve(context.operator, 1).values, [40])
     assert context.load(tmp_path / "run").eigen.seed == 7
     assert reported[-1] == "looking"
     assert [step for step in reported if not isinstance(step, str)] == list(run.eigen.history)
@@ -459,7 +460,7 @@ def test_an_invalid_argument_is_refused_before_any_product(plug, tmp_path, argum
 
 def test_names_and_the_folder_are_checked_before_the_problem_is_made(tmp_path, monkeypatch):
     made: list[str] = []
-    monkeypatch.setattr(pipeline, "make_problem", lambda name, *_: made.append(name))
+    monkeypatch.setattr("eigencore.pipeline.setup.make_problem", lambda name, *_: made.append(name))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         analyze("demo:quadratic", out=tmp_path / "file")

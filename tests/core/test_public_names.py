@@ -15,6 +15,7 @@ import eigencore
 
 NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
+    *("density", "diagonal", "norms", "trace"),
     *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status"),
     *("LinearOperator", "Problem", "Request", "Snapshot"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eigencore.interfaces import Analysis, AnalysisContext
-from eigencore.results import AnalysisResult, Table
+from eigencore.results import AnalysisResult, EigenResult, Table
 
 Results = Generator[AnalysisResult, None, None]
 
@@ -21,14 +22,20 @@ class AnalysisSpecimen:
 
     analysis: Analysis
     caught_by: str
+    eigenpairs: bool = True  # what its entry declares
 
     def __str__(self) -> str:
         return getattr(self.analysis, "__name__", "")
 
 
+def pairs(context: AnalysisContext) -> EigenResult:
+    assert context.eigen is not None
+    return context.eigen
+
+
 def eigenvalue_table(context: AnalysisContext, options: Any, /) -> Results:
     """A correct analysis: a table of the eigenvalues."""
-    values = context.eigen.values
+    values = pairs(context).values
     yield AnalysisResult(verdict="in progress", columns={"eigenvalue": values})
     largest = float(np.max(np.abs(values))) if len(values) else None
     table = Table(("rank", "eigenvalue"), tuple((i, float(value)) for i, value in enumerate(values)))
@@ -50,7 +57,7 @@ def has_no_verdict(context: AnalysisContext, options: Any, /) -> Results:
 
 
 def returns_arrays_as_numbers(context: AnalysisContext, options: Any, /) -> Results:
-    numbers: Any = {"values": context.eigen.values}
+    numbers: Any = {"values": pairs(context).values}
     yield AnalysisResult(verdict="done", numbers=numbers)
 
 
@@ -86,12 +93,12 @@ def continues_when_closed(context: AnalysisContext, options: Any, /) -> Results:
 
 
 def needs_converged_pairs(context: AnalysisContext, options: Any, /) -> Results:
-    first = int(np.flatnonzero(context.eigen.converged)[0])
+    first = int(np.flatnonzero(pairs(context).converged)[0])
     yield AnalysisResult(verdict=f"pair {first} is the first")
 
 
 def modifies_the_eigenpairs(context: AnalysisContext, options: Any, /) -> Results:
-    context.eigen.values[:] = np.abs(context.eigen.values) + 1
+    pairs(context).values[:] = np.abs(pairs(context).values) + 1
     yield AnalysisResult(verdict="done")
 
 
@@ -102,6 +109,18 @@ def ignores_the_seed(context: AnalysisContext, options: Any, /) -> Results:
 def draws_from_the_global_generator(context: AnalysisContext, options: Any, /) -> Results:
     random.random()
     yield AnalysisResult(verdict="done")
+
+
+def catches_the_end_of_the_budget(context: AnalysisContext, options: Any, /) -> Results:
+    ones = context.operator.xp.ones(context.operator.shape[0], dtype=context.operator.dtype)
+    with contextlib.suppress(BaseException):
+        for _ in range(4):
+            context.operator.matvec(ones)
+    yield AnalysisResult(verdict="done")
+
+
+def uses_pairs_that_its_entry_does_not_need(context: AnalysisContext, options: Any, /) -> Results:
+    yield AnalysisResult(verdict=f"{len(pairs(context).values)} pairs")
 
 
 def prints(context: AnalysisContext, options: Any, /) -> Results:
@@ -125,4 +144,6 @@ SPECIMENS = (
     AnalysisSpecimen(ignores_the_seed, "same_seed_same_result"),
     AnalysisSpecimen(draws_from_the_global_generator, "global_random_state_is_unchanged"),
     AnalysisSpecimen(prints, "prints_nothing"),
+    AnalysisSpecimen(catches_the_end_of_the_budget, "ends_with_the_products"),
+    AnalysisSpecimen(uses_pairs_that_its_entry_does_not_need, "runs_without_eigenpairs", eigenpairs=False),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import EigencoreError
+from eigencore.operators.counting import counting
 from eigencore.results import AnalysisResult, Run
 from eigencore.runs import host, load, save
+from eigencore.solving import Budget, Halt, Interruption
 from eigencore.testing.analyses.subject import AnalysisSubject
 from eigencore.testing.checks import demand
 from eigencore.testing.side_effects import refuse_global_randomness, refuse_printing
@@ -128,6 +131,32 @@ def prints_nothing(subject: AnalysisSubject) -> None:
     """An analysis prints nothing; it reports through its results and the `progress` of its context."""
     subject.last()
     refuse_printing(subject.last)
+
+
+def ends_with_the_products(subject: AnalysisSubject) -> None:
+    """If a product is refused, because the run's limit is reached, the analysis ends and catches nothing."""
+    for most in (0, 1, 3):
+        refused: list[float] = []
+        budget = Budget(most, None, 0, Interruption())
+
+        def before(cost: float, budget: Budget = budget, refused: list[float] = refused) -> None:
+            if budget.refusal(cost) is not None:
+                refused.append(cost)
+                demand(len(refused) < 3, "it requested further products after one was refused")
+            budget.before_product(cost)
+
+        operator = counting(subject.context.operator, before=before)
+        try:
+            list(subject.results(replace(subject.context, operator=operator)))
+        except Halt:
+            continue
+        demand(not refused, "a product was refused, and the analysis caught what was raised")
+
+
+def runs_without_eigenpairs(subject: AnalysisSubject) -> None:
+    """An analysis whose entry needs no eigenpairs yields a result without any."""
+    found = list(subject.results(replace(subject.context, eigen=None)))
+    demand(found, "it yielded nothing without eigenpairs")
 
 
 def _on_host(result: AnalysisResult) -> AnalysisResult:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from eigencore.analyses import NO_RESULT
 from eigencore.entries import AnalysisEntry
-from eigencore.errors import Interrupted, UnknownNameError, UsageError
+from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
 from eigencore.findings import AnalysisResult, Table
-from eigencore.pipeline import RunInterrupted, analyze
-from eigencore.registry import registry
+from eigencore.options import describe
+from eigencore.pipeline.run import RunInterrupted, analyze
+from eigencore.registry import load_options, registry
 
 if TYPE_CHECKING:
     from eigencore.results import EigenResult
@@ -138,6 +140,7 @@ def density(A: Any, *, k: int = 10, eigen: EigenResult | None = None, **keywords
 
     Returns:
         The density, its distribution function with a band, and the atoms. A stopped run has a wider band.
+        `matvecs` and `seconds` include the eigenpairs, unless these were given.
 
     Raises:
         UsageError: an argument is invalid, or no plugin provides the analysis.
@@ -216,13 +219,14 @@ def _alone(
 ) -> R:
     """The last result of the analysis, as a view of this type."""
     try:
-        registry().find(AnalysisEntry, name)
+        declared = load_options(registry().find(AnalysisEntry, name))
     except UnknownNameError as error:
         raise UsageError(
             f"no plugin provides the analysis {name}",
             hint=f"The plugin spectrum of the package eigencore does. {error.hint or ''}".strip(),
         ) from None
     known = inspect.signature(analyze).parameters.keys() - {"data", "loss", "analyses"}
+    known -= {option.name for option in describe(declared)} if declared is not None else set()
     own = {option: value for option, value in keywords.items() if option not in known}
     rest = {keyword: value for keyword, value in keywords.items() if keyword in known}
     options = dict(rest.pop("options", None) or {})
@@ -232,14 +236,22 @@ def _alone(
         run = analyze(A, k=k, eigen=eigen, analyses=[name], options=options, **rest)
     except RunInterrupted as interrupted:
         found = interrupted.run.analyses.get(name)
-        raise Interrupted(None if found is None else _as(view, found)) from None
-    failure = run.failed.get(name)
+        solved = interrupted.run.eigen if eigen is None else None
+        raise Interrupted(None if found is None else _as(view, found, solved)) from None
+    failure, solved = run.failed.get(name), run.eigen if eigen is None else None
     if failure is not None and failure.error is not None:
         if name in run.analyses:
-            failure.error.partial = _as(view, run.analyses[name])
+            failure.error.partial = _as(view, run.analyses[name], solved)
         raise failure.error
-    return _as(view, run.analyses[name])
+    if run.analyses[name].verdict == NO_RESULT:
+        raise EigencoreError(
+            f"{name} has no result: it was {run.analyses[name].warnings[0]}", partial=run.eigen
+        )
+    return _as(view, run.analyses[name], solved)
 
 
-def _as(view: type[R], result: AnalysisResult) -> R:
-    return view(**vars(result))
+def _as(view: type[R], result: AnalysisResult, solved: EigenResult | None) -> R:
+    """The result as this view, including the products and the time of a solve before it."""
+    spent = (0.0, 0.0) if solved is None else (solved.matvecs, solved.seconds)
+    total = {"matvecs": result.matvecs + spent[0], "seconds": result.seconds + spent[1]}
+    return view(**{**vars(result), **total})

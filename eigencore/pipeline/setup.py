@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eigencore.analyses.schedule import Planned, find_analyses, impossible, plan
+from eigencore.analyses import Planned, find_analyses, impossible, plan
 from eigencore.attacks.attack import attack
 from eigencore.entries import AttackEntry, Capability, Entry, SolverEntry
 from eigencore.errors import CapabilityError, UnknownNameError, UsageError

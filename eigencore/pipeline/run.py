@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eigencore import arrays
-from eigencore.analyses import Findings, Options, Setup, prepare, run_analyses
+from eigencore.analyses import Findings, run_analyses
 from eigencore.entries import DEFAULT_K, DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Culprit, EigencoreError, Interrupted, UsageError, attach
 from eigencore.interfaces import LinearOperator, Params, Problem
 from eigencore.operators import release
+from eigencore.pipeline.setup import Options, Setup, prepare
 from eigencore.request import Request
 from eigencore.results import EigenResult, Run, Status, Step
 from eigencore.runs import (
@@ -205,7 +206,8 @@ def _refuse_without_eigenpairs(setup: Setup) -> None:
     """Raises UsageError if k = 0 and there is nothing to do, or an analysis needs eigenpairs."""
     if not setup.analyses:
         raise UsageError(
-            "k is 0 and there is no analysis to run", hint="Name one: `eigen analyses` lists them."
+            "k is 0 and there is no analysis to run; expected at least 1, or an analysis",
+            hint="`eigen analyses` lists them.",
         )
     for one in setup.analyses:
         if one.entry.eigenpairs:

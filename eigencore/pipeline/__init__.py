@@ -1,0 +1,10 @@
+"""A whole run: problem, operator, eigenpairs, analyses, and what is saved of it.
+
+- `run`: the function `analyze`.
+- `setup`: what a run works with, from validated arguments.
+- `spectral`: the functions `density`, `trace`, `diagonal` and `norms`, each a run of one analysis.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
