@@ -15,9 +15,6 @@ from eigencore.findings import AnalysisResult as AnalysisResult
 from eigencore.findings import Figure as Figure
 from eigencore.findings import Reference as Reference
 from eigencore.findings import Table as Table
-from eigencore.intervals import Interval as Interval
-from eigencore.intervals import Sampling as Sampling
-from eigencore.intervals import SamplingCost as SamplingCost
 from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
@@ -131,6 +128,73 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class EigenvalueInterval:
+    """An eigenvalue of all data, or a sum of several, as estimated from a sample.
+
+    Attributes:
+        first, last: eigenvalues number `first` to `last`, in the order of the request and counted from 1.
+            Among nearly equal ones, another vector may have that rank for all data than for the sample.
+        estimate: the estimate, without the bias of the sample.
+        low, high: the ends of the interval; None if it is refused.
+        refused: why there is no interval; empty if there is one.
+        needed: about how many draws an interval needs, if it was refused and that is known.
+    """
+
+    first: int
+    last: int
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    refused: str = ""
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
+class SamplingCost:
+    """What it takes to know every eigenvalue to a relative accuracy, as predicted from a pilot sample.
+
+    Attributes:
+        accuracy: half the width of the intervals, relative to the eigenvalue.
+        method: the cheaper one of "sample" and "polish"; see `Sampling`.
+        draws, matvecs: the number of draws, and the cost in products; None if no sample is enough.
+    """
+
+    accuracy: float
+    method: str
+    draws: int | None
+    matvecs: float | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a sample shows of the eigenvalues of the mean over all of the data, but not of their distribution.
+
+    Attributes:
+        method: "sample"; "polish" if all data were multiplied with the vectors of the sample: the values are
+            then above `low`, certainly, and below `high`, by experience; or "full" if all data were solved.
+        draws, samples: the number of samples that were drawn, repetitions included, and that there are.
+        groups: the number of groups that the draws were put into.
+        weighted: whether samples were drawn by their scores, with replacement; otherwise uniformly without.
+        confidence: the probability at which an interval holds its value; None for "polish" and "full".
+        intervals: one for each eigenvalue; none for "full".
+        sums: one for each run of eigenvalues that the sample does not tell apart, and for the sum of all.
+        costs: the cost of 10, 5 and 1 %, and of the accuracy requested; empty without a pilot.
+        full: the predicted cost of a solve on all data in products; None without a pilot.
+    """
+
+    method: str
+    draws: int
+    samples: int
+    groups: int
+    weighted: bool
+    confidence: float | None
+    intervals: tuple[EigenvalueInterval, ...] = ()
+    sums: tuple[EigenvalueInterval, ...] = ()
+    costs: tuple[SamplingCost, ...] = ()
+    full: float | None = None
+
+
+@dataclass(frozen=True)
 class EigenResult(Tabular):
     """Eigenpairs with their certificate, in the order of the request.
 
@@ -201,18 +265,14 @@ class EigenResult(Tabular):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Each eigenvalue, its residual and whether it converged: the columns of `to_pandas` and `--csv`.
-
-        From a sample, also the estimate for all data with the ends of its interval, NaN if it is refused.
-        """
+        """Each eigenvalue, residual and `converged`; of a sample also estimate, low and high for all data."""
         own = {"eigenvalue": self.values, "residual": self.residuals, "converged": self.converged}
         if self.sampling is None or not self.sampling.intervals:
             return own
         import numpy as np
 
-        found = self.sampling.intervals
-        ends = {name: [getattr(one, name) for one in found] for name in ("estimate", "low", "high")}
-        return own | {name: np.array(column, dtype=np.float64) for name, column in ends.items()}
+        ends = [(one.estimate, one.low, one.high) for one in self.sampling.intervals]
+        return own | dict(zip(("estimate", "low", "high"), np.array(ends, dtype=np.float64).T, strict=True))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.

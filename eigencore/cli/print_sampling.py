@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from eigencore.cli.page import aligned, as_text
 
 if TYPE_CHECKING:
-    from eigencore.results import Interval, Sampling, SamplingCost
+    from eigencore.results import EigenvalueInterval, Sampling, SamplingCost
 
 DIGITS = 4
 
@@ -54,13 +54,13 @@ def _drawn(sampling: Sampling) -> str:
     return f"{drawn}, in {sampling.groups} groups; the intervals are for the mean over all of these samples"
 
 
-def _ends(one: Interval) -> str:
+def _ends(one: EigenvalueInterval) -> str:
     if one.low is None or one.high is None:
         return "refused"
     return " to ".join(text.strip() for text in aligned([one.low, one.high], DIGITS))
 
 
-def _reason(one: Interval, samples: int) -> str:
+def _reason(one: EigenvalueInterval, samples: int) -> str:
     if one.needed is None:
         return one.refused
     if one.needed >= samples:
@@ -72,8 +72,8 @@ def _cost(cost: SamplingCost) -> str:
     accuracy = f"{100 * cost.accuracy:.3g} %"
     if cost.matvecs is None:
         return f"{accuracy} from no sample"
-    by = "polished" if cost.draws is None else f"{cost.draws:,} draws"
-    return f"{accuracy} {_products(cost.matvecs)} ({by})"
+    also = ", then all data" if cost.method == "polish" else ""
+    return f"{accuracy} {_products(cost.matvecs)} ({cost.draws:,} draws{also})"
 
 
 def _products(matvecs: float) -> str:

@@ -119,7 +119,7 @@ class EigenDocument:
     certificate: Certificate
     notes: list[str]
     history: list[StepDocument]
-    sampling: Sampling | None = None
+    sampling: Sampling | None
 
 
 @dataclass(frozen=True)

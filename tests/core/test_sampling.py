@@ -15,7 +15,7 @@ from scipy import stats
 import eigencore
 from eigencore.errors import CapabilityError, Interrupted, UsageError
 from eigencore.operators import as_operator
-from eigencore.results import EigenResult, Interval, Sampling, Status
+from eigencore.results import EigenResult, EigenvalueInterval, Sampling, Status
 from eigencore.runs.result_json import from_json, to_json
 from eigencore.solving.sampling.costs import SCORES, interval_products
 from eigencore.solving.sampling.draw import draw
@@ -24,6 +24,7 @@ from eigencore.solving.sampling.estimate import (
     clusters,
     dominant,
     draws_needed,
+    draws_to_polish,
     interval,
     quantile,
     spread,
@@ -40,7 +41,7 @@ def sampled(A: Any, k: int = 3, **arguments: Any) -> tuple[EigenResult, Sampling
     return found, found.sampling
 
 
-def ends(one: Interval) -> tuple[float, float]:
+def ends(one: EigenvalueInterval) -> tuple[float, float]:
     assert one.low is not None, one.refused
     assert one.high is not None
     return one.low, one.high
@@ -348,6 +349,19 @@ def test_few_samples_are_all_solved() -> None:
     assert sampling.method == "full"
     assert found.values == pytest.approx(np.linalg.eigvalsh(A.matrix)[::-1][:3], rel=1e-4)
     assert list(found.columns) == ["eigenvalue", "residual", "converged"]
+
+
+def test_the_draws_to_polish_predict_the_correction_of_the_products() -> None:
+    A = outliers(N=20_000, spread=0.5)
+    predicted, observed = [], []
+    for seed in range(10):
+        drawn = draw(A.scores, 400, seed)
+        mean = A.sampled(drawn.groups, drawn.weights)
+        found = eigencore.solve(mean, 6, which="LA", tol=1e-5)
+        predicted.append(draws_to_polish(measure(mean, found.vectors, 3, "LA", drawn), 0.01))
+        polished = polish(A, found.vectors, 3, "LA", 0.0)
+        observed.append(max((ends(one)[1] - ends(one)[0]) / 2 / one.estimate for one in polished))
+    assert np.mean(predicted) / 400 * 0.01 / 1.5 == pytest.approx(np.mean(observed), rel=0.25)
 
 
 def test_polished_values_are_below_the_eigenvalues_and_corrected_towards_them() -> None:

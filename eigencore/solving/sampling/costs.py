@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eigencore.results import EigenResult, SamplingCost, Step
-from eigencore.solving.sampling.estimate import GroupStatistics, draws_needed
+from eigencore.solving.sampling.estimate import GroupStatistics, draws_needed, draws_to_polish
 
 # Measured: one pass through the network per sample, and the second derivative of each sample's loss along a
 # vector, in products with that sample.
 SCORES, CURVATURE = 0.2, 3.0
-POLISHED = 0.01  # the accuracy that products of all data with the vectors of a sample were seen to reach
 SHOWN = (0.1, 0.05, 0.01)
 
 
@@ -37,15 +36,20 @@ class Pilot:
     full: float
 
     def cost(self, accuracy: float) -> SamplingCost:
-        """The cheaper one of a sample and of products of all data with the vectors of the pilot."""
-        wanted = self.statistics.curvatures.shape[1]
+        """The cheaper one of a sample, and of products of all data with the vectors of a sample."""
+        wanted, before = self.statistics.curvatures.shape[1], self.statistics.draws
+        each = (self.matvecs + interval_products(self.vectors, wanted)) / self.total
+        ways = []
         draws = draws_needed(self.statistics, accuracy, self.total, weighted=self.weighted)
-        matvecs = None
         if draws is not None:
-            matvecs = draws / self.total * (self.matvecs + interval_products(self.vectors, wanted))
-        if accuracy >= POLISHED and (matvecs is None or self.vectors < matvecs):
-            return SamplingCost(accuracy, "polish", None, float(self.vectors))
-        return SamplingCost(accuracy, "sample", draws, matvecs)
+            ways.append(SamplingCost(accuracy, "sample", draws, draws * each))
+        draws = max(draws_to_polish(self.statistics, accuracy), before)
+        if draws <= self.total:
+            further = draws * each if draws > before else 0.0
+            ways.append(SamplingCost(accuracy, "polish", draws, further + self.vectors))
+        return min(
+            ways, key=lambda way: way.matvecs or 0.0, default=SamplingCost(accuracy, "sample", None, None)
+        )
 
     def costs(self, rtol: float) -> tuple[SamplingCost, ...]:
         """The costs of the usual accuracies, and of the one requested."""

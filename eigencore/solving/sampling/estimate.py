@@ -23,6 +23,7 @@ jackknife.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eigencore.results import Interval
+from eigencore.results import EigenvalueInterval
 from eigencore.solving.sampling.draw import group_count
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ MIN_GROUPS = 10
 MIN_EFFECTIVE = 50.0  # intervals from fewer samples, weighted by their shares, were seen to cover less
 WIDEST, MOST_BIAS, CLEAR = 0.5, 0.5, 3.0
 LARGE_SHARE = 0.1
+SAFE = 1.5  # more draws than are expected to be enough, since a sample that is not enough is wasted
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Spread:
     Attributes:
         theta: the value.
         error: the standard error.
+        outside: out.
         bias: out + in.
         bias_bound: |out| + |in|.
         effective: the number of samples that carry it, (sum q)^2 / sum q^2.
@@ -91,6 +94,7 @@ class Spread:
 
     theta: float
     error: float
+    outside: float
     bias: float
     bias_bound: float
     effective: float
@@ -122,13 +126,14 @@ def spread(statistics: GroupStatistics, ranks: Sequence[int]) -> Spread:
     return Spread(
         theta=float(theta[chosen].sum()),
         error=math.sqrt(max(float(_variance(sums)) / m, float(_variance(curvature)) / len(curvature))),
+        outside=outside,
         bias=outside + within,
         bias_bound=abs(outside) + abs(within),
         effective=float(curvature.sum()) ** 2 / squares if squares else 0.0,
     )
 
 
-def interval(statistics: GroupStatistics, ranks: Sequence[int], shift: float = 0.0) -> Interval:
+def interval(statistics: GroupStatistics, ranks: Sequence[int], shift: float = 0.0) -> EigenvalueInterval:
     """The interval for the sum of the eigenvalues of all data with these indices, which are consecutive.
 
     It is refused, with a reason, where intervals of this kind have not been shown to hold.
@@ -142,15 +147,15 @@ def interval(statistics: GroupStatistics, ranks: Sequence[int], shift: float = 0
     if f == 0:  # every sample was drawn once: nothing is left to estimate
         error = float(np.linalg.norm(statistics.residuals[list(ranks)]))
         ends = one.theta + added - error, one.theta + added + error
-        return Interval(first, last, one.theta + added, *ends)
+        return EigenvalueInterval(first, last, one.theta + added, *ends)
     reason, needed = _refusal(statistics, ranks, one)
     correction = 1 + f * one.bias / one.theta if one.theta else 1.0
     centre = one.theta / max(correction, MOST_BIAS)
     if reason:
-        return Interval(first, last, centre + added, refused=reason, needed=needed)
+        return EigenvalueInterval(first, last, centre + added, refused=reason, needed=needed)
     rel = one.relative(quantile(statistics.groups), f)
     low, high = sorted((centre * math.exp(-rel), centre * math.exp(rel)))
-    return Interval(first, last, centre + added, low + added, high + added)
+    return EigenvalueInterval(first, last, centre + added, low + added, high + added)
 
 
 def clusters(statistics: GroupStatistics, k: int) -> list[range]:
@@ -238,6 +243,19 @@ def draws_needed(statistics: GroupStatistics, rtol: float, total: int, *, weight
 
     n = bisect_left(range(total + 1), True, lo=MIN_GROUPS, key=enough)
     return n if n <= total else None
+
+
+def draws_to_polish(statistics: GroupStatistics, rtol: float) -> int:
+    """How many draws have vectors that products of all data bring to the relative accuracy rtol.
+
+    What all data add to H v_i outside of the span of V is the error of the mean of the groups, so that the
+    correction |r_i|^2 / theta_i is expected to be out_i, which falls with the draws.
+    """
+    k = statistics.curvatures.shape[1]
+    spreads = (spread(statistics, [i]) for i in range(k))
+    corrections = [one.outside / one.theta if one.theta else math.inf for one in spreads]
+    factor = SAFE * max(corrections) / rtol
+    return math.ceil(statistics.draws * factor) if math.isfinite(factor) else sys.maxsize
 
 
 def _clearance(statistics: GroupStatistics, i: int) -> float:

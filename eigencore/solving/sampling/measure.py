@@ -8,7 +8,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.request import Request
-from eigencore.results import Interval
+from eigencore.results import EigenvalueInterval
 from eigencore.solving.sampling.estimate import GroupStatistics
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def measure(mean: SampleMean, V: Array, wanted: int, which: str, draw: Draw) -> 
     )
 
 
-def polish(operator: LinearOperator, V: Array, wanted: int, which: str, shift: float) -> tuple[Interval, ...]:
+def polish(
+    operator: LinearOperator, V: Array, wanted: int, which: str, shift: float
+) -> tuple[EigenvalueInterval, ...]:
     """Intervals from one product of the operator of all data with each of the vectors of a sample.
 
     With the Ritz values theta in the span of V and the residuals r, theta is at most the eigenvalue of the
@@ -77,7 +79,7 @@ def polish(operator: LinearOperator, V: Array, wanted: int, which: str, shift: f
         value = float(theta[i])
         correction = float(squares[i]) / value if value else 0.0
         low, high = sorted((value, value + 2 * correction))
-        found.append(Interval(i + 1, i + 1, value + correction + shift, low + shift, high + shift))
+        found.append(EigenvalueInterval(i + 1, i + 1, value + correction + shift, low + shift, high + shift))
     return tuple(found)
 
 

@@ -18,7 +18,7 @@ from eigencore import arrays
 from eigencore.errors import CapabilityError, Interrupted, UsageError, attach
 from eigencore.interfaces import LinearOperator, MeanOperator
 from eigencore.request import Request
-from eigencore.results import EigenResult, Interval, Sampling, SamplingCost, Status, Step
+from eigencore.results import EigenResult, EigenvalueInterval, Sampling, SamplingCost, Status, Step
 from eigencore.solving.sampling.costs import SCORES, Pilot, interval_products, predicted_full
 from eigencore.solving.sampling.draw import Draw, draw
 from eigencore.solving.sampling.estimate import (
@@ -135,12 +135,15 @@ class _Solving:
             cost = done.pilot.cost(rtol)
             if cost.matvecs is None or done.pilot.full <= cost.matvecs:
                 return self._full(done.pilot.costs(rtol), done.pilot.full)
-            if cost.method == "polish":
+            draws = cost.draws or 0
+            if cost.method == "polish" and draws <= done.draw.draws:
                 return self._polished(done, done.pilot, rtol)
-            grown = max(cost.draws or 0, math.ceil(LEAST_GROWTH * done.draw.draws))
-            done = self._sampled(min(grown, self.total))
-        costs = () if first.pilot is None else first.pilot.costs(rtol)
-        return self._presented(done, costs, None if first.pilot is None else first.pilot.full)
+            done = self._sampled(min(max(draws, math.ceil(LEAST_GROWTH * done.draw.draws)), self.total))
+        if first.pilot is None or done.pilot is None:  # the limits came first
+            return self._presented(done)
+        if not _is_accurate(done, rtol):
+            return self._full(done.pilot.costs(rtol), done.pilot.full)
+        return self._presented(done, first.pilot.costs(rtol), first.pilot.full)
 
     # -- the ways ------------------------------------------------------------------------------------------
 
@@ -290,11 +293,13 @@ class _Solving:
     ) -> EigenResult:
         """The result for the caller: the pairs of the sample, with the intervals for all data."""
         drawn, notes = done.draw, done.result.notes
-        intervals: tuple[Interval, ...] = tuple(
-            Interval(i + 1, i + 1, float(value), refused="the solve ended before the intervals were computed")
+        intervals: tuple[EigenvalueInterval, ...] = tuple(
+            EigenvalueInterval(
+                i + 1, i + 1, float(value), refused="the solve ended before the intervals were computed"
+            )
             for i, value in enumerate(done.result.values)
         )
-        sums: tuple[Interval, ...] = ()
+        sums: tuple[EigenvalueInterval, ...] = ()
         if done.pilot is not None:
             statistics, k = done.pilot.statistics, len(done.result.values)
             intervals = tuple(interval(statistics, [i], done.shift) for i in range(k))
@@ -351,7 +356,7 @@ def _is_accurate(done: Sampled, rtol: float) -> bool:
     return all(_is_within(one, rtol) for one in found)
 
 
-def _is_within(one: Interval, rtol: float) -> bool:
+def _is_within(one: EigenvalueInterval, rtol: float) -> bool:
     if one.low is None or one.high is None:
         return False
     return one.high - one.low <= 2 * (1 + rtol) * rtol * abs(one.estimate)
