@@ -28,6 +28,7 @@ from torch.nn import functional
 import eigencore
 from eigencore.interfaces import LinearOperator, Problem
 from eigencore.problems.sharing import handwritten_digits
+from eigencore.solving.sampling.estimate import quantile
 from eigencore_demo.mnist import images
 from eigencore_demo.training import fit
 
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--coverage-only", action="store_true", help="leave out the costs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    quantile(20)  # imports what the first call needs
     if not arguments.costs_only:
         print("network, draws, groups: coverage by rank; all ranks; clusters; all five; half width; refused")
         for name in arguments.networks:

@@ -65,9 +65,13 @@ class Risk:
         data, unchanged = self._batches.data, self._weights.check_unchanged
         return preserve_state(self.loss.modules, self._setting, data, check=unchanged)
 
-    def of_samples(self, loss: BatchLoss, batches: Sequence[Batch]) -> Risk:
-        """The mean of another loss over the samples of other batches, under the same conditions."""
-        data = Batches(batches, self._setting.device, self._batches.dtype)
+    def of_samples(self, loss: BatchLoss, batches: Sequence[Batch], join: int | None = None) -> Risk:
+        """The mean of another loss over the samples of other batches, under the same conditions.
+
+        Args:
+            join: as for `Batches`.
+        """
+        data = Batches(batches, self._setting.device, self._batches.dtype, join=join)
         return Risk(loss, data, Reduction("mean"), self._weights, self._setting, self._microbatch)
 
     @property

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eigencore.errors import CapabilityError
+from eigencore.errors import CapabilityError, ProblemError
 from eigencore.problems.sharing import CALLS
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.data.batch_tensors import Batch
@@ -92,8 +92,11 @@ def sample_losses(risk: Risk) -> SampleLosses:
     return SampleLosses(risk.loss, mean, likelihood)
 
 
-def scores(risk: Risk, losses: SampleLosses) -> Floats:
+def scores(risk: Risk, losses: SampleLosses) -> tuple[Floats, int]:
     """The trace of the Hessian of each sample's loss over the outputs (N,); ones if the loss is not known.
+
+    Returns:
+        The scores, and the number of samples in the largest batch.
 
     Raises:
         CapabilityError: the samples of a batch can't be told apart, or its loss is not their mean or sum.
@@ -111,7 +114,9 @@ def scores(risk: Risk, losses: SampleLosses) -> Floats:
         found.append(_scores_of_batch(losses, batch, index, count) if known else np.ones(count))
     if losses.likelihood is None and not risk.can_split(0):
         raise _refused(0)
-    return np.concatenate(found) if found else np.zeros(0)
+    if not found:
+        raise ProblemError("data is empty: it yields no batch")
+    return np.concatenate(found), max(map(len, found))
 
 
 def _scores_of_batch(losses: SampleLosses, batch: Batch, index: int, count: int) -> Floats:

@@ -11,6 +11,7 @@ from eigencore.solving.sampling.estimate import GroupStatistics, draws_needed, d
 # Measured: one pass through the network per sample, and the second derivative of each sample's loss along a
 # vector, in products with that sample.
 SCORES, CURVATURE = 0.2, 3.0
+AIM = 0.9  # of the accuracy, since a sample that just misses it is wasted
 SHOWN = (0.1, 0.05, 0.01)
 
 
@@ -40,7 +41,7 @@ class Pilot:
         wanted, before = self.statistics.curvatures.shape[1], self.statistics.draws
         each = (self.matvecs + interval_products(self.vectors, wanted)) / self.total
         ways = []
-        draws = draws_needed(self.statistics, accuracy, self.total, weighted=self.weighted)
+        draws = draws_needed(self.statistics, AIM * accuracy, self.total, weighted=self.weighted)
         if draws is not None:
             ways.append(SamplingCost(accuracy, "sample", draws, draws * each))
         draws = max(draws_to_polish(self.statistics, accuracy), before)

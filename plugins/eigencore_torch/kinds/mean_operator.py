@@ -67,15 +67,17 @@ class MeanRiskOperator(RiskOperator):
             )
         losses = self._losses
         with self._risk.session(), explain_errors("computing the scores of the samples failed"):
-            found = scores(self._risk, losses)
+            found, self._largest = scores(self._risk, losses)
         self._samples = len(found)
         return found
 
     def sampled(self, groups: Sequence[Sequence[int]], weights: Floats) -> RiskSample:
         """See `eigencore.space.MeanOperator`; raises the same errors as `sample_scores`."""
         losses, risk = self._losses, self._risk
+        if not self._samples:
+            self.sample_scores()
         if not losses.mean:  # the loss is the sum over samples
-            weights = weights * (self._samples if self._samples is not None else len(self.sample_scores()))
+            weights = weights * self._samples
         with risk.session():
             drawn = draw_batches(risk, groups, weights)
         loss = BatchLoss(
@@ -85,10 +87,13 @@ class MeanRiskOperator(RiskOperator):
             failure_hint=risk.loss.failure_hint,
             uses=risk.loss.named_modules,
         )
-        sample = risk.of_samples(loss, drawn)
+        # A group is small. The mean over all of them is computed in batches as large as those of the data.
+        sample = Sample(risk.of_samples(loss, drawn, join=self._largest), losses, self._layout)
+        mean, apart = (
+            self._again(self._bound.with_risk(one)) for one in (sample.risk, risk.of_samples(loss, drawn))
+        )
         shift = self._options.weight_decay + self._options.damping
-        mean = self._again(self._bound.with_risk(sample))
-        return RiskSample(mean, Sample(sample, losses, self._layout), self._curvature, self._scale, shift)
+        return RiskSample(mean, apart, sample, self._curvature, self._scale, shift)
 
     def batch_products(self, V: Tensor) -> Iterator[Tensor]:
         """For each batch, the operator of its loss alone times V (n, b)."""
@@ -101,7 +106,7 @@ class MeanRiskOperator(RiskOperator):
     def _losses(self) -> SampleLosses:
         return sample_losses(self._risk)
 
-    _samples: int | None = None
+    _samples = _largest = 0  # of the data, and of its largest batch, once they were counted
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,29 @@ class Sample:
 
 
 class RiskSample(MatrixLike):
-    """The weighted mean over some samples, a batch for each group; see `eigencore.space.SampleMean`."""
+    """The weighted mean over some samples; see `eigencore.space.SampleMean`.
+
+    Args:
+        mean, groups: the operator of all drawn samples, and the same with a batch for each group.
+        sample: the loss of `mean`.
+        curvature: the curvature of each sample of a term.
+        scale: the diagonal (n,) of D; None for the identity.
+        shift: the number c of c I.
+    """
 
     xp = xp
 
     def __init__(
         self,
         mean: MeanRiskOperator,
+        groups: MeanRiskOperator,
         sample: Sample,
         curvature: Curvature,
         scale: Tensor | None,
         shift: float,
     ):
-        self._mean, self._sample, self._curvature, self._scale = mean, sample, curvature, scale
+        self._mean, self._groups, self._sample = mean, groups, sample
+        self._curvature, self._scale = curvature, scale
         self.shape, self.dtype, self.device, self.shift = mean.shape, mean.dtype, mean.device, shift
 
     def matvec(self, v: Tensor, /) -> Tensor:
@@ -139,7 +154,7 @@ class RiskSample(MatrixLike):
 
     def group_products(self, V: Tensor, /) -> Iterator[Tensor]:
         """Each group's mean times V (n, b)."""
-        for product in self._mean.batch_products(V):
+        for product in self._groups.batch_products(V):
             yield product - self.shift * V
 
     def curvatures(self, V: Tensor, /) -> Floats:
