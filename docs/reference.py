@@ -36,6 +36,7 @@ from eigencore.entries import (
     SolverEntry,
 )
 from eigencore.pipeline import RunInterrupted
+from eigencore.pipeline.spectral import DensityResult, DiagonalResult, NormsResult, TraceResult
 from eigencore.problems import find_problem, read_matrix
 from eigencore.registry import catalogue as registry
 from eigencore.runs import result_json
@@ -48,13 +49,16 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     "Functions": (
         *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem, eigencore.layers),
+        *(eigencore.density, eigencore.trace, eigencore.diagonal, eigencore.norms),
         read_matrix,
     ),
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
-        *(eigencore.AnalysisResult, results.Table, results.Figure, eigencore.AttackResult),
+        *(eigencore.AnalysisResult, results.Table, results.Figure, results.Reference),
+        eigencore.AttackResult,
         *(results.AnalysisFailure, tabular.Tabular),
     ),
+    "The whole spectrum": (DensityResult, TraceResult, DiagonalResult, NormsResult),
     "Layers": (LayersResult, LayerBlock, Estimate),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
     "Operators": (operators.MatrixLike, operators.WeightOperator, operators.FunctionOperator),
@@ -65,6 +69,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
         *(interfaces.BlockedOperator, interfaces.NotedOperator),
         *(interfaces.InexactOperator, interfaces.CachingOperator),
+        *(interfaces.ApproximatedOperator, interfaces.Approximation),
         interfaces.ShardedSpace,
         *(interfaces.Solver, interfaces.Snapshot),
         interfaces.Evidence,

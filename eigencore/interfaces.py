@@ -22,6 +22,8 @@ from eigencore.entries import Entry as Entry
 from eigencore.entries import KindEntry as KindEntry
 from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import SolverEntry as SolverEntry
+from eigencore.space import ApproximatedOperator as ApproximatedOperator
+from eigencore.space import Approximation as Approximation
 from eigencore.space import Array as Array
 from eigencore.space import BlockedOperator as BlockedOperator
 from eigencore.space import CachingOperator as CachingOperator
@@ -114,9 +116,8 @@ class Solver(Protocol):
     """A generator function that yields a Snapshot after every product, and after every restart.
 
     It continues while snapshots are requested, and returns only when there is nothing left to compute. It
-    does not print, count products or measure time, it knows no budget, and it draws no start vector. The core
-    does the counting and timing, draws `request.start`, and closes the generator when it needs no further
-    snapshot.
+    does not print, count products, measure time or draw a start vector, and it knows no budget: the core
+    counts, times, draws `request.start`, and closes the generator when it needs no further snapshot.
 
     Once all pairs have converged, the core may find that an eigenvalue was missed. It then sends a block
     (n, b) of vectors of norm 1 into the generator, `missed = yield snapshot`: directions, orthogonal to the
@@ -240,10 +241,9 @@ class Classifier(Space, Protocol):
         """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
 
     def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
-        """A function that multiplies by the Hessian of each sample's objective with respect to its input.
+        """A function that multiplies rows (b, d), one per sample, by the Hessian of that sample's objective.
 
-        It takes one direction per sample, as rows (b, d), and returns the products as rows (b, d).
-        Intermediate results that the products share are kept for as long as the function exists.
+        What the products share is kept for as long as the function exists.
         """
 
 
@@ -293,6 +293,13 @@ class Bound(Protocol):
     def loss(self, direction: Array | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights or at weights + direction (n,) (WEIGHT_LOSS)."""
 
+    def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Array:
+        """The gradient (n,) of the loss over all data (WEIGHT_LOSS), or over a minibatch (MINIBATCHES).
+
+        Args:
+            minibatch: step, seed and number of batches, for which `operator.minibatch` draws the same ones.
+        """
+
     def sample_curvature(
         self,
         objective: Objective,
@@ -317,8 +324,7 @@ class Bound(Protocol):
 class Kind(Protocol):
     """Makes an operator of one kind from a problem that is bound to the backend of its KindEntry.
 
-    `bound` is of the backend's own class, which the backend documents, and so is `layout`: the selected
-    parameters, or None for a kind that is not over the weights.
+    `bound` is of the backend's own class, and so is `layout`: the selected parameters, or None.
     """
 
     def __call__(self, bound: Any, layout: Any, options: Any, /) -> LinearOperator: ...
@@ -338,8 +344,7 @@ class Backend(Protocol):
 class Attack(Protocol):
     """Searches for inputs near x that are classified differently from y.
 
-    An attack evaluates and counts nothing: the core counts the passes through the network and evaluates the
-    inputs that the attack returns.
+    It evaluates and counts nothing: the core counts the passes, and evaluates the inputs that are returned.
     """
 
     def __call__(

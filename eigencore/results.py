@@ -133,7 +133,6 @@ class EigenvalueInterval:
 
     Attributes:
         first, last: eigenvalues number `first` to `last`, in the order of the request and counted from 1.
-            Among nearly equal ones, another vector may have that rank for all data than for the sample.
         estimate: the estimate, without the bias of the sample.
         low, high: the ends of the interval; None if it is refused.
         refused: why there is no interval; empty if there is one.
@@ -151,12 +150,9 @@ class EigenvalueInterval:
 
 @dataclass(frozen=True)
 class SamplingCost:
-    """What it takes to know every eigenvalue to a relative accuracy, as predicted from a pilot sample.
+    """The draws and products that intervals of +-`accuracy` take, by the cheaper method of `Sampling`.
 
-    Attributes:
-        accuracy: half the width of the intervals, relative to the eigenvalue.
-        method: the cheaper one of "sample" and "polish"; see `Sampling`.
-        draws, matvecs: the number of draws, and the cost in products; None if no sample is enough.
+    It is predicted from a pilot sample. `draws` and `matvecs` are None if no sample is enough.
     """
 
     accuracy: float
@@ -219,7 +215,8 @@ class EigenResult(Tabular):
         state: a value from which `solve(..., state=...)` can resume any number of times, also in another
             process; None if the solver has none, or there are no pairs. Once all pairs have converged, it
             refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
-            what the solver needs to continue: `lanczos` its whole basis.
+            what the solver needs to continue: `lanczos` its whole basis. After a solve by an approximation of
+            the operator, it holds the vectors of that one.
         sampling: intervals for the eigenvalues of all data, if `samples` or `rtol` was given. Unless its
             method is "full", everything else in the result is that of the operator of the sample.
 

@@ -6,6 +6,7 @@ one sample per row.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -158,6 +159,36 @@ class InexactOperator(LinearOperator, Protocol):
 
     def product_error(self, v: Array, product: Array, /) -> float:
         """A measurement of the norm of the error of a product A v, at the cost of another product."""
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """A cheaper operator that is nearly the same, such as one whose products are in low precision.
+
+    Attributes:
+        operator: the cheaper operator, of the same shape and in the same space.
+        name: what its products are, for messages and notes, such as "products in bfloat16".
+        remedy: how to do without it, for hints, such as "set torch.products=full".
+    """
+
+    operator: LinearOperator
+    name: str
+    remedy: str
+
+
+@runtime_checkable
+class ApproximatedOperator(LinearOperator, Protocol):
+    """An operator with an approximation, by which solvers multiply in its place.
+
+    Only the search for the vectors uses the approximation: `solve` measures its error on Ritz vectors, and
+    computes values, residuals and certificate from products of the operator itself. So does everything else
+    that multiplies by the operator.
+
+    Attributes:
+        approximation: the approximation; None: solvers multiply by the operator itself.
+    """
+
+    approximation: Approximation | None
 
 
 @runtime_checkable

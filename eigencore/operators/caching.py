@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from eigencore.interfaces import CachingOperator, LinearOperator
+from eigencore.operators.conversion import approximation_of
 
 
 def release(*operators: LinearOperator, needed: int | None = None) -> None:
-    """Frees what the operators keep between products, or only if memory is short.
+    """Frees what the operators and their approximations keep between products, or only if memory is short.
 
     Args:
         operators: any operators; those that keep nothing are left alone.
@@ -22,3 +23,6 @@ def release(*operators: LinearOperator, needed: int | None = None) -> None:
     for operator in operators:
         if isinstance(operator, CachingOperator):
             operator.release(needed)
+        approximation = approximation_of(operator)
+        if approximation is not None:
+            release(approximation.operator, needed=needed)

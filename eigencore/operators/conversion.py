@@ -14,7 +14,13 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.interfaces import InexactOperator, LinearOperator, NotedOperator
+from eigencore.interfaces import (
+    ApproximatedOperator,
+    Approximation,
+    InexactOperator,
+    LinearOperator,
+    NotedOperator,
+)
 from eigencore.operators.matrix_like import MatrixLike
 from eigencore.space import Array, Space
 
@@ -89,6 +95,13 @@ def notes_of(A: LinearOperator) -> tuple[str, ...]:
 def is_inexact(A: LinearOperator) -> bool:
     """Whether products of A have a larger error than rounding, which A can measure."""
     return isinstance(A, InexactOperator) and A.inexact is True
+
+
+def approximation_of(A: LinearOperator) -> Approximation | None:
+    """The approximation of an operator that has one, by which solvers multiply; None for any other one."""
+    found = A.approximation if isinstance(A, ApproximatedOperator) else None
+    # An operator of other people's code may have something else under this name.
+    return found if isinstance(found, Approximation) else None
 
 
 @overload

@@ -225,6 +225,9 @@ class OperatorBound:
     def loss(self, direction: Array | None = None, params: Params = None) -> NoReturn:
         self._refuse("loss")
 
+    def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> NoReturn:
+        self._refuse("loss")
+
     def sample_curvature(
         self,
         objective: Objective,

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eigencore.interfaces import Approximation
 from eigencore.results import Certificate, Step
 from eigencore.solving.budget import Ending
 
@@ -26,6 +27,8 @@ class Outcome:
 
     `complete` says whether no eigenvalue was missed (None: not examined), `ignored` whether the solver made
     no use of directions along a missed one, and `cut_short` whether the budget ended the search.
+    `approximation` is what the solver multiplied by in place of the operator, and `error` the measured error
+    of its products relative to the eigenvalue.
     """
 
     ending: Ending
@@ -49,6 +52,8 @@ class Outcome:
     complete: bool | None = None
     ignored: bool = False
     cut_short: bool = False
+    approximation: Approximation | None = None
+    error: float | None = None
 
 
 def advise(outcome: Outcome) -> str:
@@ -72,6 +77,8 @@ def advise(outcome: Outcome) -> str:
             return f"interrupted after {_products(outcome)}: {open_pairs}{worst}. {RESUME}."
         case Ending.FAILED:
             return f"failed after {_products(outcome)}: {outcome.failure}; {open_pairs}{worst}. {RESUME}."
+        case Ending.IMPRECISE if outcome.approximation is not None:
+            return f"{open_pairs}{worst}: {_imprecise(outcome.approximation, outcome.error)}."
         case Ending.STALLED:
             return f"{open_pairs}{worst}, and the solver makes no more progress. {_raise_tol(outcome)}."
         case _:
@@ -124,6 +131,12 @@ def _time(outcome: Outcome) -> str:
     products = "1 product" if outcome.reserved == 1 else f"{outcome.reserved} products"
     each = "" if outcome.reserved == 1 else " each"
     return f"{took}, with {products} of about {outcome.per_product:.2g} s{each} reserved for the certificate"
+
+
+def _imprecise(approximation: Approximation, error: float | None) -> str:
+    size = "an unknown error" if error is None else f"an error of up to {error:.1e} of an eigenvalue"
+    remedy = approximation.remedy
+    return f"{approximation.name} have {size}. {remedy[:1].upper()}{remedy[1:]}, or raise tol"
 
 
 def _may_be_incomplete(outcome: Outcome) -> str:

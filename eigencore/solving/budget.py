@@ -23,6 +23,7 @@ class Ending(Enum):
     STALLED = "no progress"
     RETURNED = "the solver returned"
     FAILED = "something failed"
+    IMPRECISE = "the error of approximate products"
 
 
 class Halt(BaseException):
@@ -45,6 +46,7 @@ class Budget:
         max_seconds: the maximum time; None: no limit.
         reserved: the products that are reserved for the certificate.
         flag: set when Ctrl-C is pressed.
+        per_reserved: the time of each of them, if it is known and not that of the solver's products.
         began: the time at which the solve began, on the monotonic clock.
         spent: the products so far, in full-data units.
     """
@@ -55,6 +57,7 @@ class Budget:
     flag: Interruption
     began: float = field(default_factory=lambda: time.monotonic())
     spent: float = 0.0
+    per_reserved: float = 0.0
     _product: tuple[float, float] | None = None  # the cost of the product being made, and when it began
     _timed: int = 0
     _times: dict[bool, deque[float]] = field(
@@ -86,7 +89,7 @@ class Budget:
     @property
     def seconds_reserved(self) -> float:
         """The time that is reserved for the certificate."""
-        return self.reserved * self.seconds_per_product
+        return self.reserved * (self.per_reserved or self.seconds_per_product)
 
     def refusal(self, columns: float = 1.0) -> Ending | None:
         """Why the solver may not make `columns` more products, or None if it may."""
@@ -127,6 +130,12 @@ class Budget:
         if self.flag.pressed:
             raise Halt(Ending.INTERRUPTED)
         self.spent += columns
+
+    def allows(self, columns: float) -> bool:
+        """Whether the limits allow so many more products like the solver's, if no more are reserved."""
+        ahead = columns * self.seconds_per_product
+        in_time = self.max_seconds is None or self.seconds + ahead <= self.max_seconds
+        return in_time and columns <= self.left()
 
     def left(self) -> float:
         """The number of products that remain for the certificate."""

@@ -86,7 +86,13 @@ def ungraded(operator: LinearOperator, claim: Claim, request: Request, why: str)
 
 
 def certify(
-    operator: LinearOperator, claim: Claim, request: Request, *, level: str, allowance: float = math.inf
+    operator: LinearOperator,
+    claim: Claim,
+    request: Request,
+    *,
+    level: str,
+    allowance: float = math.inf,
+    products: Array | None = None,
 ) -> Grade:
     """The grade of a claim, from fresh products of the operator.
 
@@ -97,13 +103,14 @@ def certify(
         level: "full" takes one product per pair; "sketch" takes three in all, and is the same as "full" for
             up to three pairs; "none" takes none. Measuring the precision floor takes one or two more.
         allowance: the maximum number of products. If it is too small for the level, there is no certificate.
+        products: A V (n, k), if it is known and the level is "full".
 
     Returns:
         The residual norms (exact or estimated), which pairs have converged, and the certificate.
     """
     eps, k = arrays.eps(operator), len(claim.values)
     static = precision_floor(eps, claim.norm)
-    needed = products_needed(level, k)
+    needed = 0 if products is not None else products_needed(level, k)
     if level == "none" or needed > allowance:
         why = "certify is none" if level == "none" else "the budget left no products for a certificate"
         return ungraded(operator, claim, request, why)
@@ -111,7 +118,7 @@ def certify(
     measure = is_inexact(operator) or bool(np.any(thresholds < MAY_DECIDE * eps * claim.norm))
     if _is_full(level, k):
         room = needed + 1 <= allowance
-        return _full(operator, claim, request, static, measure=measure and room, room=room)
+        return _full(operator, claim, request, static, products, measure=measure and room, room=room)
     measure = measure and needed + 2 <= allowance
     return _sketch(operator, claim, request, static, measure=measure, allowance=allowance)
 
@@ -132,6 +139,7 @@ def _full(
     claim: Claim,
     request: Request,
     static: float,
+    products: Array | None = None,
     *,
     measure: bool,
     room: bool,
@@ -147,7 +155,7 @@ def _full(
         spent, floor: the products and the measured floor of a sketch that contradicted the estimates.
     """
     k = len(claim.values)
-    AV = operator.matmat(claim.vectors)
+    AV = operator.matmat(claim.vectors) if products is None else products
     spent += k
     R = AV - claim.vectors * arrays.from_host(claim.values, operator)
     gram, squares = _gram_and_squares(operator, claim.vectors, R)

@@ -240,6 +240,11 @@ class CompletenessSearch:
             complete_matvecs=float(self.products),
         )
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the solver may still take up what was missed, so that there is nothing to examine."""
+        return self._missed and self.spent() < self._wait
+
     def examine(self, snapshot: Snapshot, vectors: Callable[[], Array]) -> tuple[bool, Array | None]:
         """Searches for missed eigenvalues, once all pairs of a snapshot have passed.
 
@@ -260,7 +265,7 @@ class CompletenessSearch:
         if magnitude > self._magnitude + min(end.slack for end in ends) / 4:
             self._began, self._magnitude, self._missed = self.spent(), magnitude, False
         self.ignored = self._missed
-        if self._missed and self.spent() < self._wait:
+        if self.waiting:
             return self._stopped(), None
         spent = self.spent() - self._began
         self._hidden = self._hiding_places(snapshot)

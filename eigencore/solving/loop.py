@@ -17,10 +17,9 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import Culprit, EigencoreError, NotFiniteError, blame, described
-from eigencore.interfaces import LinearOperator, Snapshot
+from eigencore.interfaces import Approximation, LinearOperator, Snapshot
 from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
-from eigencore.operators.counting import counting
 from eigencore.request import Request, precision_floor
 from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
@@ -28,7 +27,8 @@ from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
 from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
 from eigencore.solving.completeness import CompletenessSearch, not_proved
-from eigencore.solving.product_checks import ProductChecks
+from eigencore.solving.products import CountedProducts
+from eigencore.solving.refinement import Refinement
 from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.snapshots import Pace, refuse_malformed, vectors_of
 from eigencore.solving.start import ResumableState
@@ -45,6 +45,7 @@ STATUS = {
     Ending.INTERRUPTED: Status.INTERRUPTED,
     Ending.STALLED: Status.STAGNATED,
     Ending.PASSED: Status.STAGNATED,
+    Ending.IMPRECISE: Status.STAGNATED,
     Ending.RETURNED: Status.BREAKDOWN,
     Ending.FAILED: Status.BREAKDOWN,
 }
@@ -57,6 +58,7 @@ class Job:
     Attributes:
         complete: the probability at which no eigenvalue is to be missed; None: that is not examined.
         start_bound: what is known of the start vector (see `CompletenessSearch`).
+        approximation: what the solver multiplies by in place of the operator; None: by the operator.
         claim: the pairs of the last snapshot.
         formed: its vectors in its own order, as the snapshot formed them; None if they are unusable.
         error: why the solve failed: an error of ours, or as it is an exception of the caller's function.
@@ -70,9 +72,11 @@ class Job:
     progress: Progress | None
     complete: float | None = None
     start_bound: float = 0.0
+    approximation: Approximation | None = None
     history: list[Step] = field(default_factory=list)
     last: Snapshot | None = None
     search: CompletenessSearch | None = None
+    refinement: Refinement | None = None
     claim: Claim = field(init=False)
     formed: Array | None = None
     error: BaseException | None = None
@@ -80,28 +84,25 @@ class Job:
     def __post_init__(self) -> None:
         self.claim = self._no_pairs()
         self._report = ProgressCallback(self.progress)
-        self._checks = ProductChecks(self.operator, refused_by_solver=self.selected.refuses_non_finite)
+        self._products = CountedProducts(
+            self.operator,
+            self.approximation,
+            self.budget,
+            refused_by_solver=self.selected.refuses_non_finite,
+        )
+        self._request = self.request  # that of the solver
+        if self.approximation is not None:
+            self.refinement = Refinement(self._products, self.approximation, self.request, self.budget)
+            self._request = self.refinement.solver_request
 
     def run(self, resumed: ResumableState | None) -> EigenResult:
         """Runs the solve. There is a result even if the solve fails; `error` then holds the reason."""
-        counted = counting(
-            self.operator,
-            before=self.budget.before_product,
-            after=self._after_product,
-            after_sample=self._after_sample,
-            failed=_halt,
-        )
-        chained = counting(
-            self.operator, before=self.budget.before_product, after=self._after_own_product, failed=_halt
-        )
-        fresh = counting(
-            self.operator, before=self.budget.before_certificate, after=self._checks.after_own, failed=_halt
-        )
+        products, request = self._products, self._request
         chains = 0 if resumed is None else resumed.chains
-        self._checks.norm = 0.0 if resumed is None else resumed.norm
+        products.know_norm(0.0 if resumed is None else resumed.norm)
         if self.complete is not None:
             self.search = CompletenessSearch(
-                chained,
+                products.of_search,
                 self.request,
                 self.complete,
                 start_bound=self.start_bound if resumed is None else 0.0,
@@ -110,9 +111,11 @@ class Job:
                 after_product=self._record_product,
                 chains=chains,
             )
-        snapshots = self.selected.start(counted, self.request, None if resumed is None else resumed.state)
+        snapshots = self.selected.start(
+            products.of_solver, request, None if resumed is None else resumed.state
+        )
         try:
-            ending, grade = self._attempt(snapshots, self.request, fresh)
+            ending, grade = self._attempt(snapshots, request)
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's estimates were too low: continue once, at a quarter of the tolerance.
                 stricter = replace(self.request, tol=self.request.tol / 4)
@@ -120,35 +123,24 @@ class Job:
                     self.search.begin_again(from_pairs=self.selected.once)
                 if self.selected.once:
                     self._close(snapshots)
-                    snapshots = self.selected.start(counted, replace(stricter, start=self.claim.vectors))
+                    snapshots = self.selected.start(
+                        products.of_solver, replace(stricter, start=self.claim.vectors)
+                    )
                 certified = self.claim, grade
-                ending, grade = self._attempt(snapshots, stricter, fresh)
+                ending, grade = self._attempt(snapshots, stricter)
                 if grade.certificate.level == "none":  # the estimates alone are not credible any more
                     self.claim, grade = certified
             state = self._state(chains)
         finally:
             self._close(snapshots)
-        matvecs = counted.matvecs + chained.matvecs + fresh.matvecs
-        result = self._result(ending, grade, matvecs, fresh.matvecs, state)
+        result = self._result(ending, grade, state)
         # The search and the snapshot's functions refer to counted operators, and these to this job: without
         # these cycles, the operator and its graphs are freed as soon as the caller lets go of them.
-        self.last = self.search = None
+        self.last = self.search = self.refinement = None
         return result
 
-    def _after_product(self, V: Array, AV: Array) -> None:
-        self.budget.after_product()
-        self._checks.after(V, AV)
-
-    def _after_own_product(self, V: Array, AV: Array) -> None:
-        self.budget.after_product()
-        self._checks.after_own(V, AV)
-
-    def _after_sample(self, V: Array, AV: Array) -> None:
-        self.budget.after_product(sample=True)
-        self._checks.after_sample(V, AV)
-
     def _attempt(
-        self, snapshots: Generator[Snapshot, Array | None, None], request: Request, fresh: LinearOperator
+        self, snapshots: Generator[Snapshot, Array | None, None], request: Request
     ) -> tuple[Ending, Grade]:
         """Consumes snapshots until the solve must or may stop, and grades the last one."""
         before, ending = self.last, Ending.FAILED
@@ -157,17 +149,17 @@ class Job:
         except Halt as halt:
             ending, self.error = halt.ending or ending, halt.error
         except NotFiniteError as error:
-            self.error = self._checks.diagnosis() or self.selected.failure(error)
+            self.error = self._products.diagnosis() or self.selected.failure(error)
         except BaseException as error:  # also one that nothing may catch: `solve` raises it
             self.error = self.selected.failure(error)
         if self.last is not before:
             self.claim = self._claimed()
         try:
-            return ending, self._grade(ending, fresh)
+            return ending, self._grade(ending)
         except Halt as halt:
             ending, self.error = halt.ending or Ending.FAILED, halt.error
         except NotFiniteError as error:
-            ending, self.error = Ending.FAILED, self._checks.diagnosis() or error
+            ending, self.error = Ending.FAILED, self._products.diagnosis() or error
         except (Exception, SystemExit) as error:
             ending = Ending.FAILED
             self.error = blame(error, Culprit.CERTIFICATE, EigencoreError, "the certificate failed")
@@ -175,7 +167,7 @@ class Job:
             ending, self.error = Ending.FAILED, error
         if isinstance(self.error, EigencoreError):
             self.error.culprit = Culprit.CERTIFICATE
-        return ending, self._grade(ending, fresh)
+        return ending, self._grade(ending)
 
     def _close(self, snapshots: Generator[Snapshot, Array | None, None]) -> None:
         """Closes the solver. A Halt is ignored: a product of its clean-up may exceed the budget."""
@@ -187,7 +179,7 @@ class Job:
             self.error = self.error or self.selected.failure(error)
 
     def _consume(self, snapshots: Generator[Snapshot, Array | None, None], request: Request) -> Ending:
-        eps, rows = arrays.eps(self.operator), arrays.local_rows(self.operator)
+        eps = arrays.eps(self.operator)
         capped = self.budget.max_matvecs is not None
         pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.budget.spent)
         missed: Array | None = None
@@ -207,16 +199,40 @@ class Job:
                 worst = float(np.max(snapshot.residuals / thresholds, initial=0.0))
             self._record(snapshot, passed, worst if complete else math.inf)
             if complete and bool(np.all(passed)):
-                if self.search is None:
-                    return Ending.PASSED
-                ended, missed = self.search.examine(snapshot, partial(vectors_of, snapshot, rows))
-                if ended:
-                    return Ending.PASSED
+                ended, missed = self._examine(snapshot)
+                if ended is not None:
+                    return ended
             elif not self.selected.once and pace.stalled(self.budget.spent, len(passed), worst):
                 return Ending.STALLED
+            elif self.refinement is not None:
+                self.refinement.watch(
+                    snapshot, partial(vectors_of, snapshot, arrays.local_rows(self.operator))
+                )
             refusal = None if self.selected.once else self.budget.refusal()
             if refusal is not None:
                 return refusal
+
+    def _examine(self, snapshot: Snapshot) -> tuple[Ending | None, Array | None]:
+        """Decides whether the solve has ended, now that all pairs of a snapshot have passed.
+
+        Returns:
+            How it has ended, or None; then perhaps a block (n, b) from which the solver is to continue.
+        """
+        vectors = partial(vectors_of, snapshot, arrays.local_rows(self.operator))
+        if self.refinement is not None:
+            if self.search is not None and self.search.waiting:
+                return None, None
+            claim, grade = self.refinement.graded(snapshot, self._claimed(), None)
+            if self.error is not None:  # the vectors could not be formed
+                return Ending.FAILED, None
+            if not np.all(grade.converged):
+                return Ending.IMPRECISE if grade.certificate.exact else Ending.PRODUCTS, None
+            vectors = partial(getattr, claim, "vectors")
+            snapshot = Snapshot(claim.values, claim.estimates, vectors, claim.norm)
+        if self.search is None:
+            return Ending.PASSED, None
+        ended, missed = self.search.examine(snapshot, vectors)
+        return Ending.PASSED if ended else None, missed
 
     def _record(self, snapshot: Snapshot, passed: Any, worst: float) -> None:
         first = next((i for i, fine in enumerate(passed) if not fine), None)
@@ -273,7 +289,8 @@ class Job:
         try:
             state = self.last.state(self.formed)
             rows, dtype = self.formed.shape[0], str(self.operator.dtype)
-            return ResumableState(self.selected.name, state, rows, dtype, self.last.norm, chains)
+            products = "" if self.approximation is None else self.approximation.name
+            return ResumableState(self.selected.name, state, rows, dtype, self.last.norm, chains, products)
         except BaseException as error:
             self._keep_first(error)
             return None
@@ -283,26 +300,30 @@ class Job:
         if self.error is None:
             self.error = error.error if isinstance(error, Halt) else self.selected.failure(error)
 
-    def _grade(self, ending: Ending, fresh: LinearOperator) -> Grade:
-        claim = self.claim
-        if self.error is not None or ending is Ending.INTERRUPTED or len(claim.values) == 0:
-            return ungraded(self.operator, claim, self.request, self._why_no_certificate(ending))
-        release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
-        return certify(fresh, claim, self.request, level=self.level, allowance=self.budget.left())
+    def _grade(self, ending: Ending) -> Grade:
+        claim, why = self.claim, self._why_no_certificate(ending)
+        if why is None:
+            release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
+        if self.refinement is not None:
+            self.claim, grade = self.refinement.graded(self.last, claim, why)
+            return grade
+        if why is not None:
+            return ungraded(self.operator, claim, self.request, why)
+        fresh, left = self._products.of_certificate, self.budget.left()
+        return certify(fresh, claim, self.request, level=self.level, allowance=left)
 
-    def _why_no_certificate(self, ending: Ending) -> str:
+    def _why_no_certificate(self, ending: Ending) -> str | None:
         if ending is Ending.INTERRUPTED:
             return "the solve was interrupted"
         if self.error is None:
-            return "there was no answer to certify"
+            return None if len(self.claim.values) else "there was no answer to certify"
         of_certificate = getattr(self.error, "culprit", None) is Culprit.CERTIFICATE
         return "the certificate failed" if of_certificate else "the solve failed"
 
-    def _result(
-        self, ending: Ending, grade: Grade, matvecs: float, certifying: float, state: ResumableState | None
-    ) -> EigenResult:
+    def _result(self, ending: Ending, grade: Grade, state: ResumableState | None) -> EigenResult:
         k, converged = self.request.k, int(np.sum(grade.converged))
-        certificate = replace(grade.certificate, matvecs=certifying)
+        matvecs = self._products.matvecs
+        certificate = replace(grade.certificate, matvecs=self._products.of_certificate.matvecs)
         if self.search is not None:
             if self.error is None and self.last is not None and len(self.claim.values):
                 self.search.rely_on_recurrence(self.last)
@@ -311,6 +332,8 @@ class Job:
         certificate = replace(certificate, not_proved=open_questions)
         grade = resolvable(replace(grade, certificate=certificate))
         notes = (*(self.last.notes if self.last else ()), *notes_of(self.operator))
+        if self.refinement is not None:
+            notes = (self.refinement.note, *notes)
         return EigenResult(
             values=self.claim.values,
             vectors=self.claim.vectors,
@@ -363,12 +386,10 @@ class Job:
                 complete=grade.certificate.complete,
                 ignored=self.search is not None and self.search.ignored,
                 cut_short=self.search is not None and self.search.cut_short,
+                approximation=self.approximation,
+                error=None if self.refinement is None else self.refinement.largest_error,
             )
         )
-
-
-def _halt(error: EigencoreError) -> None:
-    raise Halt(error=error)
 
 
 def _first_line(error: BaseException) -> str:

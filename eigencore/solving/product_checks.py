@@ -22,7 +22,7 @@ from eigencore.solving.budget import Halt
 from eigencore.solving.certificate import LARGEST_FLOOR
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import LinearOperator
+    from eigencore.interfaces import Approximation, LinearOperator
     from eigencore.space import Array
 
 
@@ -42,6 +42,8 @@ class ProductChecks:
     Args:
         operator: the operator whose products are checked.
         refused_by_solver: whether the solver refuses products that are not finite.
+        approximation: what the operator is, if it is an approximation: it may be as asymmetric as an inexact
+            operator.
 
     Attributes:
         norm: the largest ||A v|| / ||v|| that is known, a lower bound of ||A||.
@@ -50,10 +52,17 @@ class ProductChecks:
     COMPARISONS = 3
     norm = 0.0
 
-    def __init__(self, operator: LinearOperator, *, refused_by_solver: bool = False):
+    def __init__(
+        self,
+        operator: LinearOperator,
+        *,
+        refused_by_solver: bool = False,
+        approximation: Approximation | None = None,
+    ):
         self._space, self._eps = operator, arrays.eps(operator)
         self._tolerance = min(max(1e-4, 1000 * self._eps), 0.1)
-        self._inexact = is_inexact(operator)
+        self._approximation = approximation
+        self._inexact = approximation is not None or is_inexact(operator)
         if self._inexact:
             self._tolerance = max(self._tolerance, LARGEST_FLOOR)
         self._refused_by_solver = refused_by_solver
@@ -147,6 +156,11 @@ class ProductChecks:
                 f"the solver requested product {self._products} of a vector that is not finite",
                 hint='Its vectors overflowed: try solver="lanczos", or dtype="float64".',
                 culprit=Culprit.SOLVER,
+            )
+        if self._approximation is not None:
+            return NotFiniteError(
+                f"product {self._products} is not finite",
+                hint=f"The {self._approximation.name} may overflow: {self._approximation.remedy}.",
             )
         return NotFiniteError(
             f"product {self._products} is not finite",

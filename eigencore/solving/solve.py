@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.entries import DEFAULT_K, DEFAULT_SOLVER, Capability, SolverEntry
-from eigencore.errors import Interrupted, UsageError, attach
-from eigencore.interfaces import LinearOperator, MinibatchOperator, Problem, Solver
+from eigencore.errors import Culprit, Interrupted, OperatorError, UsageError, attach
+from eigencore.interfaces import Approximation, LinearOperator, MinibatchOperator, Problem, Solver
 from eigencore.operators import as_operator
+from eigencore.operators.conversion import approximation_of
 from eigencore.problems import bound_of, is_bound
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.request import Request
@@ -70,7 +71,8 @@ def solve(
         max_matvecs: the maximum number of products, including those of the certificate.
         max_seconds: the maximum time, checked between products, including that of the certificate, for which
             as much is reserved as its products are measured to take.
-        certify: "sketch" (three products), "full" (k products) or "none".
+        certify: "sketch" (three products), "full" (k products) or "none"; always "full" for an operator with
+            an approximation, whose pairs take k products anyway.
         samples: the number of samples of the data to draw, by weights from one forward pass. The result is
             then that of the operator of the sample, and `EigenResult.sampling` has intervals for the
             eigenvalues of all data. Only for "LM" and "LA", and operators that are means over samples.
@@ -128,15 +130,20 @@ def solve(
         )
     request = Request(k, which, tol, seed, _as_start(start, operator))
     request.check_size(operator.shape[0], arrays.local_rows(operator))
-    selected = _select(solver, options, request, operator)
+    approximation = approximation_of(operator)
+    multiplied = operator if approximation is None else _of_same_space(approximation, operator)
+    selected = _select(solver, options, request, multiplied)
     refuse_bad_limits(max_matvecs, max_seconds, certify)
     _refuse_bad_probability(complete)
-    resumed = _as_state(state, selected.name, operator)
+    resumed = _as_state(state, selected.name, operator, approximation)
     vector, bound = start_vector(request, operator, mixed=complete is not None)
+    bound = bound if approximation is None else 0.0  # the recurrence is that of the approximation
     request = replace(request, start=vector)
     with interruption() as flag:
-        budget = Budget(max_matvecs, max_seconds, products_needed(certify, k), flag)
-        job = Job(operator, request, selected, budget, certify, progress, complete, bound)
+        # Approximate pairs are refined by k products, which are at the same time a full certificate.
+        reserved = products_needed(certify if approximation is None else "full", k)
+        budget = Budget(max_matvecs, max_seconds, reserved, flag)
+        job = Job(operator, request, selected, budget, certify, progress, complete, bound, approximation)
         result = job.run(resumed)
     log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
     if job.error is not None:
@@ -152,6 +159,18 @@ def _operator_of(op: Any) -> LinearOperator:
         return bound_of(op).operator()
     operator: LinearOperator = as_operator(op)
     return operator
+
+
+def _of_same_space(approximation: Approximation, operator: LinearOperator) -> LinearOperator:
+    """The operator of an approximation. Raises OperatorError if its vectors are others."""
+    found: LinearOperator = approximation.operator
+    if found.shape != operator.shape or found.dtype != operator.dtype:
+        raise OperatorError(
+            f"the approximation has shape {found.shape} and data type {found.dtype}; expected "
+            f"{operator.shape} and {operator.dtype}",
+            culprit=Culprit.OPERATOR,
+        )
+    return found
 
 
 def _select(
@@ -205,7 +224,9 @@ def _as_start(start: Any, operator: LinearOperator) -> Array | None:
     return block
 
 
-def _as_state(state: Any, solver: str, operator: LinearOperator) -> ResumableState | None:
+def _as_state(
+    state: Any, solver: str, operator: LinearOperator, approximation: Approximation | None
+) -> ResumableState | None:
     """The state to resume from. Raises UsageError if it is none, or that of another solver or operator."""
     if state is None:
         return None
@@ -220,6 +241,13 @@ def _as_state(state: Any, solver: str, operator: LinearOperator) -> ResumableSta
         )
     if state.rows != arrays.local_rows(operator) or state.dtype != str(operator.dtype):
         raise UsageError("this state comes from an operator of another size or data type")
+    own = "" if approximation is None else approximation.name
+    if state.products != own:
+        named = [f"{name}" or "products of the operator itself" for name in (state.products, own)]
+        raise UsageError(
+            f"this state comes from {named[0]}, and this solve would use {named[1]}",
+            hint="Use start=result.vectors.",
+        )
     return state
 
 

@@ -28,6 +28,7 @@ class ResumableState:
         norm: a lower bound of ||A||.
         chains: the number of random vectors that were drawn in search of missed eigenvalues. A vector that
             was used twice could miss the same eigenvalue twice.
+        products: the name of the approximation that the solver multiplied by; "" for the operator itself.
     """
 
     solver: str
@@ -36,6 +37,7 @@ class ResumableState:
     dtype: str
     norm: float = 0.0
     chains: int = 0
+    products: str = ""
 
 
 def start_vector(request: Request, operator: LinearOperator, *, mixed: bool) -> tuple[Array, float]:

@@ -18,6 +18,7 @@ from eigencore.problems.sharing import (
     check_dtype,
     check_objective,
     check_reduction,
+    draw_minibatch,
     operator_of_kind,
 )
 from eigencore_numpy.classifier import TwoLayerClassifier
@@ -90,6 +91,17 @@ class NumpyBound:
             network = network.map(lambda name, weights: weights + getattr(step, name))
         values = self.objective.value(network.logits(self._data.x), self._data.y)
         return float(np.sum(self.sample_weights * values, dtype=np.float64))
+
+    def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Numbers:
+        """The gradient (n,) of the loss over all data, or over the batches that a minibatch draws."""
+        samples, weights = self.samples, self.sample_weights
+        rows, factors = np.arange(len(samples.x)), np.ones(len(samples.x))
+        if minibatch is not None:
+            rows, factors = samples.drawn(draw_minibatch(samples.sizes.tolist(), *minibatch))
+        layout = self.select(params)
+        drawn = weights[rows] * factors.astype(weights.dtype)
+        passed = Pass(layout.network, self.objective, samples.x[rows], samples.y[rows], drawn)
+        return layout.flatten(passed.weight_gradient())
 
     def sample_curvature(
         self,

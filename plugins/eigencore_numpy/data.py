@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eigencore.errors import ProblemError, UsageError
-from eigencore.problems.sharing import check_reiterable
+from eigencore.problems.sharing import Minibatch, check_reiterable
 from eigencore_numpy.network import Numbers, TwoLayer
 
 
@@ -32,6 +32,12 @@ class Samples:
     def astype(self, dtype: npt.DTypeLike) -> Samples:
         """A copy with the inputs in another data type."""
         return replace(self, x=self.x.astype(dtype))
+
+    def drawn(self, minibatch: Minibatch) -> tuple[npt.NDArray[np.int64], Numbers]:
+        """The row indices of the samples in a minibatch, and the factor of each."""
+        batches = np.array(sorted(minibatch.factors))
+        factors = np.array([minibatch.factors[int(b)] for b in batches])
+        return self.rows_of(batches), np.repeat(factors, self.sizes[batches])
 
     def rows_of(self, batches: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The row indices of the samples in the given batches."""

@@ -88,13 +88,10 @@ class TwoLayerOperator(WeightOperator):
         Batches are drawn with replacement, each with a probability proportional to its number of samples
         (see `eigencore.problems.sharing.weight_minibatch`).
         """
-        sizes = self._samples.sizes
-        minibatch = draw_minibatch(sizes.tolist(), step, seed, batches)
-        drawn = np.array(sorted(minibatch.factors))
-        rows = self._samples.rows_of(drawn)
-        factors = np.repeat([minibatch.factors[int(b)] for b in drawn], sizes[drawn]).astype(self.dtype)
+        minibatch = draw_minibatch(self._samples.sizes.tolist(), step, seed, batches)
+        rows, factors = self._samples.drawn(minibatch)
         x, y = self._samples.x[rows], self._samples.y[rows]
-        part = self._pass_of(x, y, self._sample_weights[rows] * factors)
+        part = self._pass_of(x, y, self._sample_weights[rows] * factors.astype(self.dtype))
         operator = FunctionOperator(
             lambda v: self._multiply(part, v), self._layout.n, xp=xp, dtype=self.dtype, device=self.device
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eigencore.entries import AnalysisEntry, CommandEntry
+from eigencore.entries import AnalysisEntry, Capability, CommandEntry
 from eigencore.hookspecs import hookimpl
 
 SUMMARIES = {
@@ -25,6 +25,16 @@ def eigen_analyses() -> list[AnalysisEntry]:
             by_default=False,
         )
         for name, summary in SUMMARIES.items()
+    ] + [
+        AnalysisEntry(
+            name="batch_sharpness",
+            summary="curvature of random minibatches along their gradients, and their largest eigenvalues",
+            load="eigencore_spectrum.batch_sharpness:batch_sharpness",
+            options="eigencore_spectrum.options:BatchSharpnessOptions",
+            needs=frozenset({Capability.MINIBATCHES, Capability.WEIGHT_LOSS}),
+            eigenpairs=False,
+            by_default=False,
+        )
     ]
 
 

@@ -52,6 +52,18 @@ class Complement:
         """P A X for a block X (n, b) in the complement: b products."""
         return self.project(self.operator.matmat(X))
 
+    def remainder(self, X: Array) -> Array:
+        """(A - V theta V')X for any block X (n, b): b products.
+
+        A is the sum of V theta V' and of this matrix whether or not the pairs have converged, so that a
+        linear function of A, such as its trace or its diagonal, has no error from their residuals.
+        """
+        AX, V = self.operator.matmat(X), self.vectors
+        if V is None:
+            return AX
+        theta = arrays.from_host(self.values[:, None], self.operator)
+        return AX - V @ (theta * arrays.total(V.T @ X, self.operator))
+
 
 def complement(context: AnalysisContext) -> Complement:
     """The complement of the converged eigenvectors of a run, or the operator itself without any."""

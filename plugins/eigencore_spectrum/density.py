@@ -18,7 +18,7 @@ from eigencore.request import precision_floor
 from eigencore_spectrum.axis import Axis
 from eigencore_spectrum.complement import complement
 from eigencore_spectrum.distribution import Band, Distribution
-from eigencore_spectrum.probes import probes
+from eigencore_spectrum.probes import at_once, probes
 from eigencore_spectrum.quadrature import quadratures
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from eigencore_spectrum.options import DensityOptions
     from eigencore_spectrum.quadrature import Quadrature
 
-ON_ACCELERATOR = 8  # vectors that take their steps together where a block costs little more than one
 MOMENTS = ("mean", "mean square", "mean cube", "mean fourth power")
 
 
@@ -45,9 +44,7 @@ def density(context: AnalysisContext, options: DensityOptions, /) -> Generator[A
     known, space = complement(context), context.operator
     found: list[Quadrature] = []
     count = options.probes if known.dimension else 0
-    block = options.block
-    if block == "auto":
-        block = 1 if arrays.on_processor(arrays.zeros((1,), space)) else ON_ACCELERATOR
+    block = at_once(options.block, space)
     frame: _Frame | None = None
     if not count:
         yield _Frame(known, [], options).result([])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,9 +12,10 @@ from eigencore import arrays
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
-    from eigencore.space import Array
+    from eigencore.space import Array, Space
 
-Distribution = Literal["rademacher", "gaussian"]
+ON_ACCELERATOR = 8  # where a product with a block costs little more than with one vector
+Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
 def probes(
@@ -24,7 +26,8 @@ def probes(
     Args:
         numbers: the number of each vector, which together with the seed and the purpose determines it.
         purpose: what they are for; vectors for different purposes are independent.
-        distribution: "rademacher": entries of -1 and 1; "gaussian": standard normal entries.
+        distribution: "rademacher": entries of -1 and 1; "gaussian": standard normal entries; "sphere":
+            uniform on the sphere of radius sqrt(n).
 
     Example:
         import numpy as np
@@ -38,5 +41,34 @@ def probes(
     n, drawn = int(operator.shape[0]), []
     for number in numbers:
         rng = arrays.generator(seed, purpose, number)
-        drawn.append(rng.choice([-1.0, 1.0], n) if distribution == "rademacher" else rng.standard_normal(n))
+        if distribution == "rademacher":
+            drawn.append(rng.choice([-1.0, 1.0], n))
+            continue
+        normal = rng.standard_normal(n)
+        length = math.sqrt(n) / float(np.linalg.norm(normal)) if distribution == "sphere" else 1.0
+        drawn.append(length * normal)
     return arrays.from_host(arrays.shard(np.stack(drawn, axis=1), operator), operator)
+
+
+def at_once(block: int | Literal["auto"], space: Space) -> int:
+    """How many vectors are multiplied at once; "auto": 1 on a processor, 8 on an accelerator."""
+    if block != "auto":
+        return block
+    return 1 if arrays.on_processor(arrays.zeros((1,), space)) else ON_ACCELERATOR
+
+
+def batches(count: int, block: int) -> Iterator[range]:
+    """The numbers 0 to count - 1 in batches of 1, 2, 4 and so on, up to `block`.
+
+    The first batches are small, so that a run with a small budget has a result.
+
+    Example:
+        from eigencore_spectrum.probes import batches
+
+        print([len(batch) for batch in batches(12, 5)])  # [1, 2, 4, 5]
+    """
+    begin, size = 0, 1
+    while begin < count:
+        end = min(begin + min(size, block), count)
+        yield range(begin, end)
+        begin, size = end, 2 * size

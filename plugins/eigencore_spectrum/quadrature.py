@@ -51,6 +51,22 @@ class Quadrature:
         nodes, vectors = np.linalg.eigh(_tridiagonal(self.diagonal[None, :], self.couplings[:-1])[0])
         return nodes, vectors[0, :] ** 2
 
+    def residuals(self) -> Floats:
+        """The residual norms (m,) of the nodes as Ritz values."""
+        _, vectors = np.linalg.eigh(_tridiagonal(self.diagonal[None, :], self.couplings[:-1])[0])
+        return np.asarray(self.couplings[-1] * np.abs(vectors[-1, :]))
+
+    def shortened(self, steps: int) -> Quadrature:
+        """The quadrature after at most this many steps."""
+        return Quadrature(self.diagonal[:steps], self.couplings[:steps])
+
+    def with_node_at(self, x: float) -> Quadrature:
+        """The Gauss-Radau rule with a node at x, as an exhausted quadrature; itself if it is exhausted."""
+        if self.exhausted:
+            return self
+        free = self._free(np.array([x]))
+        return Quadrature(np.append(self.diagonal, free), np.append(self.couplings, 0.0))
+
     def bounds(self, x: Floats) -> tuple[Floats, Floats]:
         """Bounds on the mass of the measure at most x, for points x (g,): a lower one and an upper one (g,).
 
@@ -70,14 +86,7 @@ class Quadrature:
         return low, high
 
     def _radau(self, x: Floats) -> tuple[Floats, Floats]:
-        scale = float(np.max(np.abs(self.diagonal)) + 2 * np.max(self.couplings))
-        ratio = self._last_ratio(x)
-        # The rule's last diagonal entry, which puts an eigenvalue at x (Golub 1973).
-        with np.errstate(divide="ignore"):
-            free = x - np.where(ratio == 0, np.inf, self.couplings[-1] / np.where(ratio == 0, 1.0, ratio))
-        limit = FARTHEST * max(scale, float(np.max(np.abs(x))))
-        free = np.clip(np.nan_to_num(free, posinf=limit, neginf=-limit), -limit, limit)
-        rows = np.concatenate([np.tile(self.diagonal, (len(x), 1)), free[:, None]], axis=1)
+        rows = np.concatenate([np.tile(self.diagonal, (len(x), 1)), self._free(x)[:, None]], axis=1)
         nodes, vectors = np.linalg.eigh(_tridiagonal(rows, self.couplings))
         weights = vectors[:, 0, :] ** 2
         own = np.argmin(np.abs(nodes - x[:, None]), axis=1)
@@ -85,6 +94,15 @@ class Quadrature:
         high = np.take_along_axis(upto, own[:, None], axis=1)[:, 0]
         low = high - np.take_along_axis(weights, own[:, None], axis=1)[:, 0]
         return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+    def _free(self, x: Floats) -> Floats:
+        """The last diagonal entry (g,) of Gauss-Radau rules, which puts a node at x (Golub 1973)."""
+        scale = float(np.max(np.abs(self.diagonal)) + 2 * np.max(self.couplings))
+        ratio = self._last_ratio(x)
+        with np.errstate(divide="ignore"):
+            free = x - np.where(ratio == 0, np.inf, self.couplings[-1] / np.where(ratio == 0, 1.0, ratio))
+        limit = FARTHEST * max(scale, float(np.max(np.abs(x))))
+        return np.clip(np.nan_to_num(free, posinf=limit, neginf=-limit), -limit, limit)
 
     def _last_ratio(self, x: Floats) -> Floats:
         """p_m(x) / p_{m-1}(x) of the orthonormal polynomials of the measure, by their recurrence."""

@@ -11,8 +11,10 @@ from eigencore.problems.sharing import check_bounds, check_call
 from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.bound import TorchBound, declared_reduction
 from eigencore_torch.checks.problem_checks import check_layers, check_weights
+from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.kernels import check_kernels
 from eigencore_torch.evaluation.modes import check_batch_norm
+from eigencore_torch.evaluation.precision import Products
 from eigencore_torch.gradient_graph import memory_budget, retain_freed_memory
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import device_of, place
@@ -67,6 +69,23 @@ def bind(
             hint="Set torch.derivative=difference as well, or leave torch.checkpoint off and set "
             "torch.microbatch.",
         )
+    if options.products != "full" and options.derivative == "difference":
+        raise OptionError(
+            f"torch.products={options.products} can't be combined with torch.derivative=difference: the "
+            "difference of two gradients would consist of their rounding errors",
+            hint="Set one of the two.",
+        )
+    if options.route != "graph" and options.derivative == "difference":
+        raise OptionError(
+            f"torch.route={options.route} concerns exact products, and torch.derivative is difference",
+            hint="Set one of the two.",
+        )
+    if options.products != "full" and options.route != "graph":
+        raise OptionError(
+            f"torch.products={options.products} can't be combined with torch.route={options.route}, which "
+            "concerns exact products",
+            hint="Set one of the two.",
+        )
     model = unwrapped(model)
     check_layers(model)
     if options.join is not None and options.microbatch is not None and options.join > options.microbatch:
@@ -84,6 +103,16 @@ def bind(
         check_batch_norm(model, declared is not None, options.microbatch)
     placed = place(BatchLoss(model, function, call), device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
+    _check_products(options.products, computing_type(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()
     return TorchBound(problem, placed, options)
+
+
+def _check_products(products: Products, dtype: torch.dtype) -> None:
+    """Raises OptionError if products are to be in low precision and the data type is not float32."""
+    if products != "full" and dtype is not torch.float32:
+        raise OptionError(
+            f"torch.products={products} applies to float32, and the data type is {type_name(dtype)}",
+            hint='Set dtype="float32", or leave torch.products at full.',
+        )

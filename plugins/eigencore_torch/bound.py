@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,16 @@ from torch import Tensor, nn
 
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, EigencoreError, UsageError
-from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
-from eigencore.problems.sharing import check_reduction, operator_of_kind
+from eigencore.interfaces import (
+    ApproximatedOperator,
+    Approximation,
+    LinearOperator,
+    Objective,
+    Parameter,
+    Params,
+    Problem,
+)
+from eigencore.problems.sharing import check_reduction, draw_minibatch, operator_of_kind
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
 from eigencore_torch.classifiers.classification import Classification, find_classification
@@ -23,7 +31,7 @@ from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.checkpointing import checkpointed
-from eigencore_torch.evaluation.double_backward import Derivative
+from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
@@ -35,7 +43,7 @@ from eigencore_torch.options import TorchOptions
 from eigencore_torch.reductions.reduction import Reduction
 from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
-from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
+from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
 
 # The kinds that multiply by the Hessian, exactly or by differences of the gradient.
@@ -89,7 +97,9 @@ class TorchBound:
         rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
         place = f"torch {version} {self._device} {dtype}{rounding}"
         differences = "Hessian products by differences" if self.derivative == "difference" else ""
-        parts = (place, self._placed.note, self._mode, differences, self._reduction_note)
+        products = self._options.products
+        low = f"the solver's products in {products}" if products != "full" else ""
+        parts = (place, self._placed.note, self._mode, differences, low, self._reduction_note)
         return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
@@ -103,17 +113,42 @@ class TorchBound:
 
         Raises:
             UnknownNameError: the kind or the parameter is unknown.
-            CapabilityError: the kind can't be taken by differences, and torch.derivative says so.
+            CapabilityError: the kind can't be computed as torch.derivative, route or products says.
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
         if kind.partition("@")[0] not in DIFFERENCE_KINDS:
             self.require_exact(kind)
-        return operator_of_kind(self, "torch", kind, params, self.select, options)
+            if self.route != "graph":
+                raise CapabilityError(
+                    f"torch.route={self.route} multiplies by the Hessian only, not by the matrix of {kind}",
+                    hint=f"Leave torch.route at graph, or choose from {', '.join(sorted(DIFFERENCE_KINDS))}.",
+                )
+        operator = operator_of_kind(self, "torch", kind, params, self.select, options)
+        products = self._options.products
+        if products == "full":
+            return operator
+        if not isinstance(operator, ApproximatedOperator):
+            raise CapabilityError(
+                f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
+                "matrices over the batches",
+                hint="Leave torch.products at full.",
+            )
+        low = operator_of_kind(self._low, "torch", kind, params, self.select, options)
+        operator.approximation = Approximation(low, f"products in {products}", "set torch.products=full")
+        return operator
+
+    @cached_property
+    def _low(self) -> TorchBound:
+        """The same problem with products in low precision; it is not checked again."""
+        low, setting = copy.copy(self), replace(self._setting, products=self._options.products)
+        low._setting, low._options = setting, replace(self._options, kernels="plain")
+        low.risk = self.risk.under(setting)
+        return low
 
     def with_risk(self, risk: Risk) -> TorchBound:
         """The same problem with another loss over all data, for the operators of its kinds."""
-        other = copy(self)
+        other = copy.copy(self)
         other.risk = risk  # in place of the cached property
         return other
 
@@ -130,6 +165,11 @@ class TorchBound:
     def derivative(self) -> Derivative:
         """The option `derivative`."""
         return self._options.derivative
+
+    @property
+    def route(self) -> Route:
+        """The option `route`."""
+        return self._options.route
 
     def checkpointed(self) -> AbstractContextManager[None]:
         """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""
@@ -149,7 +189,8 @@ class TorchBound:
         """The bytes that the graphs of an operator which are kept for later products may take."""
         if self.derivative == "difference":  # there are no graphs to keep, only batches
             return 0
-        return memory_budget(self._options.memory, self._device)
+        # With products in low precision there are two operators.
+        return memory_budget(self._options.memory, self._device) // (1 + (self._options.products != "full"))
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
@@ -186,6 +227,22 @@ class TorchBound:
         risk = self.risk
         with risk.session(), shift:
             return risk.value()
+
+    def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Tensor:
+        """The gradient (n,) of the loss over all data, or over the batches that a minibatch draws.
+
+        Args:
+            params: patterns of the parameters; None: all trainable parameters.
+            minibatch: step, seed and number of batches, as for `RiskOperator.minibatch`.
+
+        Raises:
+            UnknownNameError: no parameter matches.
+            ProblemError: a check failed (at the first call only), or the gradient failed.
+        """
+        risk, layout = self.risk, self.select(params)
+        with risk.session(), explain_errors("the gradient failed", hint=gradient_hint):
+            sample = None if minibatch is None else draw_minibatch(risk.batch_weights, *minibatch)
+            return risk.gradient(layout, sample)
 
     def sample_curvature(
         self,

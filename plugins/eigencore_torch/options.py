@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eigencore.options import option
-from eigencore_torch.evaluation.double_backward import Derivative
+from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
-from eigencore_torch.evaluation.precision import Precision
+from eigencore_torch.evaluation.precision import Precision, Products
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,13 @@ class TorchOptions:
         "PyTorch's own switches are set aside meanwhile",
         when="set tf32 if speed matters more than digits: eigenvalues then have about three",
     )
+    products: Products = option(
+        "full",
+        help="products of the solver: full, or bfloat16 or float16, whose operands have 8 or 11 significant "
+        "bits; eigenpairs, residuals and certificate are computed by full products all the same",
+        when="set bfloat16 for large networks where the device multiplies faster in it, with a tol of 0.01 "
+        "or more: the error is measured, and refused if it is larger than tol",
+    )
     derivative: Derivative = option(
         "exact",
         help="Hessian products: exact, by double backward; or difference, the central difference of two "
@@ -84,4 +91,11 @@ class TorchOptions:
         "or auto, which selects onednn if a trial finds it faster and large products are most of the work",
         when="set plain if other threads use PyTorch during a solve: onednn applies to all threads, where it "
         "slows down small products and makes torch.get_float32_matmul_precision() fail",
+    )
+    route: Route = option(
+        "graph",
+        help="exact Hessian products: graph, by double backward through autograd graphs; recorded, by "
+        "replaying the operations of one product; or compiled, which compiles these first",
+        when="try compiled if more than some hundred products are needed, since compiling takes minutes; a "
+        "note of the result says how long a product took on either route",
     )

@@ -10,13 +10,16 @@ from functools import cached_property
 from itertools import accumulate
 
 import torch
+from torch import Tensor
 
 from eigencore.errors import ProblemError
+from eigencore.problems.sharing import Minibatch
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, sample_count, split_batch, take_samples
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.models.params import Layout
 from eigencore_torch.reductions.reduction import Reduction
 from eigencore_torch.user_errors import is_out_of_memory, release_memory
 
@@ -59,6 +62,10 @@ class Risk:
     ):
         self.loss, self._batches, self.reduction = loss, batches, reduction
         self._weights, self._setting, self._microbatch = weights, setting, microbatch
+
+    def under(self, setting: Setting) -> Risk:
+        """The same risk, evaluated in another way."""
+        return Risk(self.loss, self._batches, self.reduction, self._weights, setting, self._microbatch)
 
     def session(self) -> AbstractContextManager[None]:
         """The context for every computation; raises ProblemError if the weights changed."""
@@ -169,3 +176,20 @@ class Risk:
             value += term.weight * float(self.loss(term.batch, term.index).detach())
             total_weight += term.weight
         return value / self.divisor(total_weight)
+
+    def gradient(self, layout: Layout, sample: Minibatch | None = None) -> Tensor:
+        """The gradient (n,) of the loss over all data, or over a minibatch; inside a session."""
+        gradient = torch.zeros(layout.n, dtype=layout.dtype, device=layout.device)
+        total_weight = 0.0
+        if sample is None:
+            weighted = ((1.0, term) for term in self.terms())
+        else:
+            fetched = self.terms_of(sample.factors.keys())
+            weighted = ((sample.factors[index], term) for index in fetched for term in fetched[index])
+        for factor, term in weighted:
+            total_weight += term.weight
+            loss = self.loss(term.batch, term.index)
+            if loss.requires_grad:
+                pieces = torch.autograd.grad(loss, layout.parameters, allow_unused=True)
+                layout.add(gradient, pieces, factor * term.weight)
+        return gradient / self.divisor(total_weight if sample is None else sum(self.batch_weights))

@@ -154,6 +154,24 @@ def uses_only_the_first_of_several_globs(bound: Bound) -> Bound:
     return with_attributes(bound, layout=layout)
 
 
+def doubles_gradients_of_parameters(bound: Bound) -> Bound:
+    """The gradient over some parameters is twice that part of the whole gradient."""
+
+    def gradient(params: Params = None, minibatch: Any = None) -> Any:
+        return bound.gradient(params, minibatch) * (1 if params is None else 2)
+
+    return with_attributes(bound, gradient=gradient)
+
+
+def ignores_the_seed_of_gradients(bound: Bound) -> Bound:
+    """Every minibatch has the gradient of the first one."""
+
+    def gradient(params: Params = None, minibatch: Any = None) -> Any:
+        return bound.gradient(params, None if minibatch is None else (0, 0, 1))
+
+    return with_attributes(bound, gradient=gradient)
+
+
 def ignores_the_direction_of_the_loss(bound: Bound) -> Bound:
     """The loss ignores its direction."""
     return with_attributes(bound, loss=lambda direction=None, params=None: bound.loss())
@@ -262,6 +280,8 @@ SPECIMENS = (
     BackendSpecimen(prints, "prints_nothing"),
     BackendSpecimen(places_all_parameters_at_the_start, "layout_covers_the_vector"),
     BackendSpecimen(ignores_the_direction_of_the_loss, "loss_is_evaluated_at_the_weights"),
+    BackendSpecimen(doubles_gradients_of_parameters, "gradients_match_differences_of_the_loss"),
+    BackendSpecimen(ignores_the_seed_of_gradients, "gradients_of_minibatches_are_unbiased"),
     BackendSpecimen(doubles_the_product, "products_match_differences_of_the_loss"),
     BackendSpecimen(doubles_blocks_of_parameters, "parameters_are_blocks_of_the_whole"),
     BackendSpecimen(uses_only_the_first_of_several_globs, "several_patterns_select_their_parameters"),

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 GUARDS = 3  # the pairs beyond the k-th whose vectors the intervals are computed with
 PILOT, ROUNDS, LEAST_GROWTH = 320, 3, 1.2
+WORTH = 0.75  # a sample is less accurate than all data, and must cost less than this part of them
 MIN_SECONDS = 1e-3  # what is left of a limit on seconds that has passed
 ENDS = ("LM", "LA")
 
@@ -133,7 +134,7 @@ class _Solving:
             if done.pilot is None or _is_accurate(done, rtol):
                 break
             cost = done.pilot.cost(rtol)
-            if cost.matvecs is None or done.pilot.full <= cost.matvecs:
+            if cost.matvecs is None or WORTH * done.pilot.full <= cost.matvecs:
                 return self._full(done.pilot.costs(rtol), done.pilot.full)
             draws = cost.draws or 0
             if cost.method == "polish" and draws <= done.draw.draws:

@@ -40,10 +40,15 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
     ),
     (frozenset({Capability.MINIBATCHES}), (operator_laws.minibatches_are_unbiased,)),
     (
+        frozenset({Capability.MINIBATCHES, Capability.WEIGHT_LOSS}),
+        (weight_laws.gradients_of_minibatches_are_unbiased,),
+    ),
+    (
         frozenset({Capability.WEIGHT_LOSS}),
         (
             weight_laws.layout_covers_the_vector,
             weight_laws.loss_is_evaluated_at_the_weights,
+            weight_laws.gradients_match_differences_of_the_loss,
             weight_laws.products_match_differences_of_the_loss,
             weight_laws.parameters_are_blocks_of_the_whole,
             weight_laws.several_patterns_select_their_parameters,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from eigencore.space import Array, Floats, Space
 
+DRAWS, SIGMAS = 100, 5.0  # the number of minibatches, and the largest deviation in standard errors
 ROUNDING = 1e3  # allowed difference, in rounding units of the numbers that are compared
 
 

@@ -11,7 +11,14 @@ from eigencore import arrays
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import MinibatchOperator
-from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
+from eigencore.testing.backends.comparisons import (
+    DRAWS,
+    ROUNDING,
+    SIGMAS,
+    demand_close,
+    demand_error,
+    demand_well_formed,
+)
 from eigencore.testing.backends.subject import BackendSubject, direction
 from eigencore.testing.checks import demand
 from eigencore.testing.side_effects import refuse_global_randomness, refuse_printing
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 KRYLOV_STEPS = 40
-DRAWS, SIGMAS = 100, 5.0  # the number of minibatches, and the largest deviation in standard errors
 
 
 # -- the operator ------------------------------------------------------------------------------------------

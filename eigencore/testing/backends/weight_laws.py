@@ -14,8 +14,18 @@ from eigencore.analyses.block_products import embedded
 from eigencore.interfaces import LinearOperator
 from eigencore.objectives import CrossEntropy
 from eigencore.space import Array, BlockedOperator
-from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_well_formed
-from eigencore.testing.backends.differences import check_second_derivative, skip_unless_any
+from eigencore.testing.backends.comparisons import (
+    DRAWS,
+    ROUNDING,
+    SIGMAS,
+    demand_close,
+    demand_well_formed,
+)
+from eigencore.testing.backends.differences import (
+    check_first_derivative,
+    check_second_derivative,
+    skip_unless_any,
+)
 from eigencore.testing.backends.subject import BackendSubject, direction, loss_in_logits
 from eigencore.testing.checks import demand
 
@@ -54,6 +64,44 @@ def loss_is_evaluated_at_the_weights(subject: BackendSubject) -> None:
         f"the loss is {here} at the weights, but {zeros} along a direction of zeros",
     )
     demand(there != here, f"the loss is {here} at the weights and also along a random direction from them")
+
+
+def gradients_match_differences_of_the_loss(subject: BackendSubject) -> None:
+    """g'v is the derivative of the loss along v, and the gradient over one parameter is a part of g."""
+    bound = subject.exact
+    A, g = bound.operator(), bound.gradient()
+    demand_well_formed(g, A.shape[:1], A, "the gradient")
+    changed = []
+    for v in (direction(A, 25), g / max(arrays.norm(g), np.finfo(np.float64).tiny)):
+
+        def loss(t: float, v: Array = v) -> Floats:
+            return np.array(bound.loss(t * v))
+
+        changed.append(
+            check_first_derivative(np.array(arrays.scalar(g @ v)), loss, 1.0, "g'v", arrays.eps(A))
+        )
+    skip_unless_any(changed, "the loss")
+    one = bound.layout()[0]
+    part = bound.gradient(glob.escape(one.name))
+    whole = arrays.to_host(g)[one.where]
+    demand_close(arrays.to_host(part), whole, arrays.eps(A), f"the gradients over {one.name}")
+
+
+def gradients_of_minibatches_are_unbiased(subject: BackendSubject) -> None:
+    """Their mean is the gradient over all data, within five standard errors along it."""
+    bound, eps = subject.bound, arrays.eps(subject.operator)
+    g = arrays.to_host(bound.gradient())
+    along = g / (np.linalg.norm(g) or 1.0)
+    found = [arrays.to_host(bound.gradient(minibatch=(step, 0, 1))) @ along for step in range(DRAWS)]
+    again = arrays.to_host(bound.gradient(minibatch=(0, 0, 1))) @ along
+    demand_close(np.array([again]), np.array(found[:1]), eps, "two gradients over the same minibatch")
+    mean, error, whole = float(np.mean(found)), float(np.std(found)) / DRAWS**0.5, float(g @ along)
+    allowed = SIGMAS * error + ROUNDING * eps * abs(whole)
+    demand(
+        abs(mean - whole) <= allowed,
+        f"along the gradient, the mean over {DRAWS} minibatches is {mean:.6g} and that over all data "
+        f"{whole:.6g}; they may differ by at most {allowed:.2g}",
+    )
 
 
 def products_match_differences_of_the_loss(subject: BackendSubject) -> None:

@@ -7,7 +7,7 @@ backward pass, which is used here. The derivatives are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,28 +17,38 @@ from torch.autograd.function import Function
 from torch.overrides import TorchFunctionMode
 
 _aten = torch.ops.aten
-_DIMENSIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}  # and their dimensions
 
 
 class Convolution(Function):
-    """A convolution of x with w plus b, whose backward pass is `ConvolutionGradient`."""
+    """A convolution of x with w plus b, whose backward pass is `ConvolutionGradient`.
+
+    If its value is known already, the last argument is a list with it. It then becomes the output.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: tuple[Any, ...]) -> Any:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        b: Tensor | None,
+        geometry: tuple[Any, ...],
+        known: Sequence[Tensor] = (),
+    ) -> Any:
         ctx.save_for_backward(x, w)
         ctx.geometry = geometry
-        return _aten.convolution(x, w, b, *geometry)
+        return known[0] if known else _aten.convolution(x, w, b, *geometry)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (dy,) = gradients
-        over_x, over_w, over_b, _ = ctx.needs_input_grad
+        over_x, over_w, over_b = ctx.needs_input_grad[:3]
         dx = dw = None
         if over_x or over_w:
             x, w = ctx.saved_tensors
             dx, dw = ConvolutionGradient.apply(dy, x, w, ctx.geometry, (over_x, over_w))  # type: ignore[no-untyped-call]
         db = dy.sum([axis for axis in range(dy.ndim) if axis != 1]) if over_b else None
-        return dx, dw, db, None
+        return dx, dw, db, *[None] * (len(ctx.needs_input_grad) - 3)
 
 
 class ConvolutionGradient(Function):
@@ -75,8 +85,12 @@ class CheaperConvolutions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        if func in _DIMENSIONS and torch.is_grad_enabled():
-            found = _inputs(_DIMENSIONS[func], *args, **given)
+        if func in CONVOLUTIONS and torch.is_grad_enabled():
+            found = _inputs(CONVOLUTIONS[func], *args, **given)
+            if found is not None and torch.is_autocast_enabled("cpu"):
+                # Outside of the function, so that its passes compute in the type of the operands.
+                dtype = torch.get_autocast_dtype("cpu")
+                found = *(None if x is None else x.to(dtype) for x in found[:3]), found[3]
             if found is not None:
                 return Convolution.apply(*found)  # type: ignore[no-untyped-call]
         return func(*args, **given)
@@ -106,7 +120,7 @@ def _inputs(
         and input.numel() > 0
         and len({one.dtype for one in tensors}) == 1
         and input.is_floating_point()
-        and all(one.device.type == "cpu" for one in tensors)
+        and len({one.device for one in tensors}) == 1
         and any(one.requires_grad for one in tensors)
         and not isinstance(padding, str)
     )

@@ -21,6 +21,8 @@ from eigencore_torch.evaluation.convolutions import CheaperConvolutions, is_conv
 
 # How products are computed: by double backward, or by differences of the gradient.
 Derivative = Literal["exact", "difference"]
+# How exact products are computed: through autograd graphs, or from recorded operations, replayed or compiled.
+Route = Literal["graph", "recorded", "compiled"]
 
 
 @contextmanager

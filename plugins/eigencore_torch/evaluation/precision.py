@@ -1,4 +1,4 @@
-"""The precision of products: PyTorch's switches for TF32, bfloat16 and accumulation in 16 bits.
+"""The precision of products: autocast, and the switches for TF32, bfloat16 and accumulation in 16 bits.
 
 PyTorch has two generations of these switches, which refuse to be read once they contradict each other. The
 newer one, from PyTorch 2.9 on, is a tree: an operation whose own setting is "none" follows its library, and a
@@ -8,12 +8,14 @@ library whose own setting is "none" follows the setting for all.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypeAlias
 
 import torch
 
 Precision: TypeAlias = Literal["full", "tf32"]
+# What operands of products are rounded to, apart from float32 as `Precision` says.
+Products: TypeAlias = Literal["full", "bfloat16", "float16"]
 _Setting: TypeAlias = tuple[str, str]
 
 _OLDER: dict[Precision, str] = {"full": "highest", "tf32": "high"}
@@ -27,6 +29,18 @@ _SUMS = (
     "allow_bf16_reduced_precision_reduction",
     "allow_fp16_accumulation",
 )
+
+
+def autocast(device: torch.device, products: Products) -> AbstractContextManager[None]:
+    """PyTorch's autocast to a 16-bit type, or without autocast if products are "full".
+
+    It rounds the operands of matrix products and convolutions, and leaves softmax, losses, normalisation and
+    the sums of gradients in float32. With all weights and inputs in bfloat16 in place of that, the error of
+    the first eigenvector of a small transformer was 18 times as large.
+    """
+    if products == "full":
+        return torch.autocast(device.type, enabled=False)
+    return torch.autocast(device.type, dtype=getattr(torch, products))
 
 
 @contextmanager

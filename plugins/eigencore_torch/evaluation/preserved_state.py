@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigencore_torch.evaluation.double_backward import Derivative, twice_differentiable, uncompiled
 from eigencore_torch.evaluation.module_state import restored_modules
-from eigencore_torch.evaluation.precision import Precision, precise_products
+from eigencore_torch.evaluation.precision import Precision, Products, autocast, precise_products
 
 # PyTorch's switches, its random state and the modes of modules belong to the process, not to a thread.
 _LOCK = RLock()
@@ -31,12 +31,14 @@ class Setting:
         batch_norm: the statistics that BatchNorm normalises with: "running", as in evaluation mode, or those
             of each "batch", as in training mode.
         derivative: "difference" if only first derivatives are taken, so that any kernel may be used.
+        products: the 16-bit type that the operands of products are rounded to, or "full".
     """
 
     device: torch.device
     precision: Precision = "full"
     batch_norm: Literal["running", "batch"] = "running"
     derivative: Derivative = "exact"
+    products: Products = "full"
 
     def rounding(self, dtype: torch.dtype) -> str:
         """What the precision does to products of a data type, for descriptions."""
@@ -82,7 +84,7 @@ def preserve_state(
         # The caller's own gradient, inference and autocast modes must not affect the computation.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(autocast(device, setting.products))
         if host_generators:
             stack.enter_context(_restored_host_generators())
         stack.enter_context(_restored_torch_generators(device, data))

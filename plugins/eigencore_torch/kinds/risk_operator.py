@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from eigencore.errors import ProblemError, UsageError
-from eigencore.interfaces import LinearOperator
+from eigencore.interfaces import Approximation, LinearOperator
 from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
+from eigencore_torch.evaluation.folded_norms import NormFolding
 from eigencore_torch.evaluation.kernels import ProductKernels
 from eigencore_torch.gradient_graph import free_memory, graph_bytes
 from eigencore_torch.kinds.term_graph import Passes, TermGraph
@@ -82,6 +83,9 @@ class RiskOperator(WeightOperator):
         options: what is added to the sum.
         scale: the diagonal (n,) of D; None for the identity.
 
+    Attributes:
+        approximation: the same operator with products in low precision, if the bound has the option for it.
+
     Example:
         import torch
         import eigencore
@@ -104,6 +108,7 @@ class RiskOperator(WeightOperator):
     """
 
     xp = xp
+    approximation: Approximation | None = None
 
     def __init__(
         self,
@@ -116,6 +121,7 @@ class RiskOperator(WeightOperator):
         self._risk, self._layout, self._graph_of = bound.risk, layout, graph
         self._options, self._scale = options, scale
         self._kernels = ProductKernels(bound.kernels, layout.device, layout.dtype)
+        self._folding = NormFolding()
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
         self._kept: list[_KeptGraph] = []  # of the first terms
@@ -360,7 +366,10 @@ class RiskOperator(WeightOperator):
 
     def _graph(self, term: Term) -> TermGraph:
         self._latest = term.index, sample_count(term.batch) or 0
-        return self._graph_of(term, self._kernels.selected)
+        return self._folding(lambda: self._graph_of(term, self._kernels.selected))
+
+    def _bytes_of(self, term: Term) -> int:
+        return graph_bytes(lambda: self._graph(term), self._layout)
 
     def _reserve_memory(self, term: Term) -> bool:
         """Whether this term's graph fits into the memory left, which is reduced by its estimated size.
@@ -372,7 +381,7 @@ class RiskOperator(WeightOperator):
             return False
         samples = sample_count(term.batch) or 1
         if self._bytes_per_sample is None:
-            self._bytes_per_sample = graph_bytes(lambda: self._graph(term), self._layout) / samples
+            self._bytes_per_sample = self._bytes_of(term) / samples
         self._memory_left -= samples * self._bytes_per_sample
         return self._memory_left > 0
 

@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 from eigencore.entries import Capability
-from eigencore.errors import ProblemError
+from eigencore.errors import CapabilityError, ProblemError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.operators import FunctionOperator
 from eigencore.problems.sharing import (
@@ -99,6 +99,13 @@ class SoftmaxBound:
             model = model.plus(layout(model, params).unflatten(direction))
         values = self._objective.value(model.logits(self._x), self._y)
         return self._sample_weight * float(np.sum(values, dtype=np.float64))
+
+    def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Numbers:
+        """The gradient (n,) of the loss over all data; there are no minibatches."""
+        if minibatch is not None:
+            raise CapabilityError("the backend softmax offers no minibatches")
+        g = self._sample_weight * self._objective.grad(self._model.logits(self._x), self._y)
+        return layout(self._model, params).flatten(SoftmaxRegression(g.T @ self._x, g.sum(axis=0)))
 
     def sample_curvature(
         self,

@@ -1,0 +1,265 @@
+"""The analysis `trace`: the trace of an operator, with an interval, by Hutchinson, Hutch++ or XTrace.
+
+With known eigenpairs V, theta, the trace is the sum of theta and the trace of A - V theta V', which alone is
+estimated (Gambhir, Stathopoulos and Orginos 2017). The vectors are uniform on a sphere, so that intervals can
+be calculated from the products (see `intervals`) and hold in every basis.
+
+- hutchinson: the mean of z'Az (Hutchinson 1990).
+- hutch++: a third of the products make a sketch Q of the range, another third gives tr(Q'AQ), and the rest
+  tests the complement of Q (Meyer, Musco, Musco and Woodruff 2021).
+- xtrace: every vector tests the sketch of all others (see `leave_one_out`).
+
+If there may be as many products as dimensions, the vectors of hutchinson are orthogonal to one another: with
+n of them, the trace is exact, whatever the method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencore import arrays
+from eigencore.findings import AnalysisResult, Figure
+from eigencore_spectrum.complement import Complement, complement
+from eigencore_spectrum.intervals import Estimate, mean_on_sphere, quantile, rounding
+from eigencore_spectrum.leave_one_out import leave_one_out
+from eigencore_spectrum.probes import batches, probes
+from eigencore_spectrum.sketch import Sketch
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import AnalysisContext
+    from eigencore.space import Array, Floats
+    from eigencore_spectrum.options import TraceOptions
+
+PURPOSE = "trace"
+SMALLEST = 5  # the variance of a smaller sketch is too uncertain to be compared
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An estimate of the trace of A - V theta V', after a number of products with random vectors."""
+
+    estimate: Estimate
+    products: int
+    square: float  # an estimate of the squared Frobenius norm
+
+
+def trace(context: AnalysisContext, options: TraceOptions) -> Generator[AnalysisResult, None, None]:
+    """The trace with its interval, after every block of products."""
+    known, n = complement(context), int(context.operator.shape[0])
+    exact, eps = float(known.values.sum()), arrays.eps(context.operator)
+    history: list[tuple[int, Estimate]] = []
+    for stage in _stages(known, options, context.seed):
+        square = stage.square + float(np.sum(known.values**2))
+        half_width = stage.estimate.half_width + rounding(eps, n, square)
+        found = Estimate(float(stage.estimate.value + exact), float(half_width))
+        history.append((stage.products, found))
+        reached = options.rtol is not None and found.half_width <= options.rtol * abs(found.value)
+        yield _result(history, known, options, reached=reached)
+        if reached:
+            break
+
+
+def _stages(known: Complement, options: TraceOptions, seed: int) -> Iterator[Stage]:
+    n = int(known.operator.shape[0])
+    if options.products >= n:
+        return _hutchinson(known, options, seed, orthogonal=True)
+    if options.method == "hutchinson" or options.products < 2:
+        return _hutchinson(known, options, seed)
+    if options.method == "hutch++":
+        return _hutchpp(known, options, seed)
+    return _xtrace(known, options, seed, adaptive=options.method == "adaptive")
+
+
+def _hutchinson(
+    known: Complement, options: TraceOptions, seed: int, *, orthogonal: bool = False
+) -> Iterator[Stage]:
+    """The mean over vectors on the sphere; orthogonal ones are the columns of a random orthogonal matrix."""
+    operator, n = known.operator, int(known.operator.shape[0])
+    measured, basis = _nothing(), Sketch.empty()
+    for batch in batches(min(options.products, n) if orthogonal else options.products, options.block):
+        Z = probes(operator, batch, seed, PURPOSE, "sphere")
+        if orthogonal:
+            basis = basis.extended(Z, operator)
+            assert basis.Q is not None
+            Z = math.sqrt(n) * basis.Q[:, batch.start : batch.stop]
+        measured = np.concatenate([measured, _measured(Z, known.remainder(Z), known)], axis=1)
+        yield _stage(measured, n, options.confidence, measured.shape[1], orthogonal=orthogonal)
+
+
+def _hutchpp(known: Complement, options: TraceOptions, seed: int) -> Iterator[Stage]:
+    operator, n, width = known.operator, int(known.operator.shape[0]), options.products // 3
+    measured, sketch, spent = _nothing(), Sketch.empty(), 0
+    for batch in batches(width, options.block):  # a plain estimate from the vectors that make the sketch
+        Z = probes(operator, batch, seed, PURPOSE, "sphere")
+        Y = known.remainder(Z)
+        spent += len(batch)
+        measured = np.concatenate([measured, _measured(Z, Y, known)], axis=1)
+        sketch = sketch.extended(Y, operator)
+        yield _stage(measured, n, options.confidence, spent)
+    Q, inside = sketch.Q, 0.0
+    for begin in range(0, sketch.R.shape[0], options.block):
+        assert Q is not None
+        part = Q[:, begin : begin + options.block]
+        spent += part.shape[1]
+        inside += float(_measured(part, known.remainder(part), known)[0].sum())
+    square = float(measured[2].mean()) if width else 0.0
+    count = options.products - spent
+    for tested in _complement_of(sketch, known, options, range(width, width + count), seed):
+        found = _stage(tested, n - sketch.R.shape[0], options.confidence, spent + tested.shape[1])
+        yield Stage(found.estimate.shifted(inside), found.products, max(square, found.square))
+
+
+def _complement_of(
+    sketch: Sketch, known: Complement, options: TraceOptions, numbers: range, seed: int
+) -> Iterator[Floats]:
+    """The measurements so far (3, m) with vectors on the sphere of the complement of Q, one product each."""
+    operator, measured = known.operator, _nothing()
+    dimension = int(operator.shape[0]) - sketch.R.shape[0]
+    for batch in batches(len(numbers), options.block):
+        Z = sketch.outside(
+            probes(operator, numbers[batch.start : batch.stop], seed, PURPOSE, "sphere"), operator
+        )
+        lengths = arrays.to_host(arrays.total(operator.xp.sum(Z * Z, axis=0), operator))
+        Z = Z * arrays.from_host(np.sqrt(dimension / lengths), operator)
+        BZ = sketch.outside(known.remainder(Z), operator)
+        measured = np.concatenate([measured, _measured(Z, BZ, known)], axis=1)
+        yield measured
+
+
+def _xtrace(
+    known: Complement, options: TraceOptions, seed: int, *, adaptive: bool = False
+) -> Iterator[Stage]:
+    operator, xp, n = known.operator, known.operator.xp, int(known.operator.shape[0])
+    omega: Array | None = None
+    Z: Array | None = None
+    sketch, measured, spent = Sketch.empty(), _nothing(), 0
+    variances: dict[int, float] = {}
+    for batch in batches(options.products // 2, options.block):
+        new = probes(operator, batch, seed, PURPOSE, "sphere")
+        Y = known.remainder(new)
+        spent += len(batch)
+        measured = np.concatenate([measured, _measured(new, Y, known)], axis=1)
+        if omega is None:  # for the smallest budgets
+            yield _stage(measured, n, options.confidence, spent)
+        omega = new if omega is None else xp.concat([omega, new], axis=1)
+        before, sketch = sketch, sketch.extended(Y, operator)
+        if sketch.Q is not None and sketch.R.shape[0] > before.R.shape[0]:
+            added = sketch.Q[:, before.R.shape[0] :]
+            AQ = known.remainder(added)
+            spent += added.shape[1]
+            Z = AQ if Z is None else xp.concat([Z, AQ], axis=1)
+        found = leave_one_out(sketch, omega, Z, operator)
+        square = float(measured[2].mean())
+        yield Stage(found.estimate(options.confidence), spent, square)
+        variances[found.count] = found.variance
+        if adaptive and not _pays(variances, options.products):
+            break
+    else:
+        return
+    count, inside = found.count, float(np.trace(found.H))
+    numbers = range(count, count + options.products - spent)
+    for tested in _complement_of(sketch, known, options, numbers, seed):
+        more = tested.shape[1]
+        variance = float(2 * tested[1].mean()) / more
+        value = (count * found.value + float(tested[0].sum()) + more * inside) / (count + more)
+        error = math.hypot(count * math.sqrt(found.variance_of_mean), more * math.sqrt(variance)) / (
+            count + more
+        )
+        estimate = Estimate(value, quantile(options.confidence, count + more) * error)
+        yield Stage(estimate, spent + more, square)
+
+
+def _pays(variances: Mapping[int, float], products: int) -> bool:
+    """Whether a larger sketch reduces the variance more than further tests of the present one would.
+
+    With q of N products spent on A Q, the variance of the mean is v(q) / (N - q). Its minimum is where
+    -log v falls by 1 / (N - q) for each direction. The slope is that of the last doubling of the sketch.
+
+    Args:
+        variances: v(q) by q, of the sketches so far.
+        products: N.
+    """
+    now = max(variances)
+    before = max((count for count in variances if SMALLEST <= count <= now / 2), default=None)
+    if before is None:
+        return True
+    if min(variances[before], variances[now]) <= 0:
+        return False
+    return math.log(variances[before] / variances[now]) > (now - before) / (products - now)
+
+
+def _nothing() -> Floats:
+    return np.zeros((3, 0))
+
+
+def _measured(Z: Array, BZ: Array, known: Complement) -> Floats:
+    """z'Bz, |Bz - rho z|^2 with rho = z'Bz / |z|^2, and |Bz|^2 of each column (3, b)."""
+    operator, xp = known.operator, known.operator.xp
+    values, squares = xp.sum(Z * BZ, axis=0), xp.sum(Z * Z, axis=0)
+    sums = arrays.total(xp.stack([values, squares, xp.sum(BZ * BZ, axis=0)]), operator)
+    rest = BZ - (sums[0, :] / sums[1, :]) * Z
+    outside = arrays.total(xp.sum(rest * rest, axis=0), operator)
+    found, residuals = arrays.to_host_at_once(sums, outside)
+    return np.stack([found[0], residuals, found[2]])
+
+
+def _stage(
+    measured: Floats, dimension: int, confidence: float, products: int, *, orthogonal: bool = False
+) -> Stage:
+    values, residuals, squares = measured
+    estimate = mean_on_sphere(values, residuals, dimension, confidence, orthogonal=orthogonal)
+    return Stage(estimate, products, float(squares.mean()))
+
+
+def _result(
+    history: list[tuple[int, Estimate]], known: Complement, options: TraceOptions, *, reached: bool
+) -> AnalysisResult:
+    products, found = history[-1]
+    n, known_pairs = int(known.operator.shape[0]), len(known.values)
+    exact = options.products >= n and products >= n
+    within = f"within {found.half_width:.2g} at {100 * options.confidence:g} % confidence"
+    if exact:
+        verdict = (
+            f"The trace is {found.value:.6g}, up to rounding: there were as many products as dimensions."
+        )
+    elif not found.half_width:
+        verdict = "The trace is 0: every product was zero."
+    elif found.half_width < abs(found.value):
+        relative = 100 * found.half_width / abs(found.value)
+        verdict = f"The trace is {found.value:.4g}, {within}, which is {relative:.2g} % of it."
+    else:
+        verdict = f"The trace is {found.value:.4g}, {within}, so its sign is not known."
+    if options.rtol is not None and not reached and not exact:
+        verdict += f" The half width is above {100 * options.rtol:g} % of it (rtol): raise products, or k."
+    title: str = "exact" if exact else options.method
+    if known_pairs:
+        title += f", {known_pairs} known eigenpairs"
+    rows = np.array([(spent, one.value, one.low, one.high) for spent, one in history])
+    columns = {"products": rows[:, 0], "trace": rows[:, 1], "low": rows[:, 2], "high": rows[:, 3]}
+    figure = Figure(
+        "line",
+        "the trace as products are added",
+        "products",
+        "trace",
+        {"x": columns["products"], "trace": columns["trace"]},
+        bands={"trace": (columns["low"], columns["high"])},
+    )
+    return AnalysisResult(
+        verdict=verdict,
+        title=title,
+        numbers={
+            "trace": found.value,
+            "low": found.low,
+            "high": found.high,
+            "confidence": options.confidence,
+            "of known eigenpairs": float(known.values.sum()),
+            "mean eigenvalue": found.value / n,
+        },
+        columns=columns,
+        figures=(figure,),
+    )
