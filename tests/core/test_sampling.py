@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -493,22 +494,36 @@ def test_an_interrupted_solve_returns_the_pairs_so_far() -> None:
             assert count < at
 
 
-def test_a_failure_keeps_the_pairs() -> None:
-    A = outliers()
+def ending(end: Callable[[], None]) -> RankOneMean:
+    """A mean whose samples end the solve once their pairs have converged."""
 
+    class Ending(RankOneMean):
+        def sampled(self, groups: Any, weights: Any) -> Any:
+            mean = super().sampled(groups, weights)
+            mean.curvatures = lambda V: end()  # type: ignore[method-assign, assignment, return-value]
+            return mean
+
+    A = outliers()
+    return Ending(A.x, A.c)
+
+
+def test_a_failure_keeps_the_pairs() -> None:
     def fail() -> None:
         raise RuntimeError("out of order")
 
-    class Failing(RankOneMean):
-        def sampled(self, groups: Any, weights: Any) -> Any:
-            mean = super().sampled(groups, weights)
-            mean.curvatures = lambda V: fail()  # type: ignore[method-assign, assignment, return-value]
-            return mean
-
-    failing = Failing(A.x, A.c)
     with pytest.raises(RuntimeError, match="out of order") as raised:
-        sampled(failing, samples=400)
+        sampled(ending(fail), samples=400)
     assert len(raised.value.partial.values) == 3  # type: ignore[attr-defined]
+
+
+def test_interrupted_intervals_keep_the_pairs() -> None:
+    with pytest.raises(Interrupted) as raised:
+        sampled(ending(lambda: signal.raise_signal(signal.SIGINT)), samples=400)
+    found = raised.value.result
+    assert found.status is Status.CONVERGED
+    assert [one.refused for one in found.sampling.intervals] == [
+        "the solve ended before the intervals were computed"
+    ] * 3
 
 
 # -- invalid requests --------------------------------------------------------------------------------------

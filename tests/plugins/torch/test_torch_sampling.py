@@ -180,6 +180,21 @@ def test_a_scaled_hessian() -> None:
         operator(problem, "scaled", weight_decay=0.1).sample_scores()
 
 
+def test_modules_that_the_loss_uses_are_in_evaluation_mode() -> None:
+    torch.manual_seed(5)
+    teacher = nn.Sequential(nn.Linear(4, CLASSES), nn.Dropout(0.5)).double().train()
+
+    def distilled(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        with torch.no_grad():
+            targets = teacher(x).softmax(dim=1)
+        return nn.functional.cross_entropy(model(x), targets) + 0 * y.sum()
+
+    problem = replace(made_of("mlp", reduction="mean").problem, loss=distilled, call="loss(model, batch)")
+    check(problem, "hessian")
+    assert teacher.training
+
+
 # -- scores ------------------------------------------------------------------------------------------------
 
 
