@@ -2,13 +2,13 @@
 
     python benchmarks/coverage.py [--seeds 500] [--analyses trace diagonal norms] [--matrices outliers ...]
 
-Four spectra in a random basis, n = 600, and the Hessians of two networks (float64, formed as a whole), whose true
-values are known. For each, the analysis is run with many seeds: the share of intervals that hold the true value,
-at nominal 95 %, and their mean width relative to that of an exact interval, +-1.96 standard deviations of the
-same estimator over the seeds. The effective dimension also has a systematic error, of the quadrature, which no
-standard deviation contains: its widths are relative to 1.96 root mean square errors. The norms are those with
-five known eigenpairs; the damping of the log-determinant makes the matrix positive definite. For the diagonal,
-both are means over the entries, and a tenth of the seeds are taken.
+Four spectra in a random basis, n = 600, and the Hessians of two networks (float64, formed as a whole), whose
+true values are known. Each analysis is run with many seeds: the share of intervals that hold the true
+value, at nominal 95 %, and their mean width relative to that of an exact interval, +-1.96 standard deviations
+of the same estimator over the seeds. The effective dimension also has a systematic error, of the quadrature,
+which no standard deviation contains: its widths are relative to 1.96 root mean square errors. The norms are
+those with five known eigenpairs; the damping of the log-determinant makes the matrix positive definite. For
+the diagonal, both are means over the entries, and a tenth of the seeds are taken.
 """
 
 from __future__ import annotations

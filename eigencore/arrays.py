@@ -55,6 +55,11 @@ def eps(space: Space) -> float:
     return float(space.xp.finfo(space.dtype).eps)
 
 
+def itemsize(space: Space) -> int:
+    """The bytes of a number of the space's data type."""
+    return int(space.xp.finfo(space.dtype).bits) // 8
+
+
 def to_host(x: Array) -> Floats:
     """A copy of a small array of any library as NumPy float64."""
     if compat.is_torch_array(x):

@@ -106,6 +106,9 @@ class SolverEntry(Entry):
         refuses_non_finite: whether it raises NotFiniteError when a product is not finite, before it changes
             what its last snapshot refers to. The core then doesn't test its products, each of which would
             take a transfer to the host.
+        vectors: import string of a function (options, k, n) -> int: the most vectors (n,) that it has in
+            memory at once, those of a product among them. An operator may leave room for them. None: the core
+            assumes a basis of max(2k, 20) vectors.
 
     Example:
         from eigencore import SolverEntry, hookimpl
@@ -120,6 +123,7 @@ class SolverEntry(Entry):
     partial: bool = True
     on_device: bool = True
     refuses_non_finite: bool = False
+    vectors: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

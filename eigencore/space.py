@@ -199,6 +199,8 @@ class CachingOperator(LinearOperator, Protocol):
         """Frees what can be computed again. Products stay correct; the next one may be more expensive.
 
         Args:
-            needed: nothing is freed while at least this many bytes are free where the intermediate results
-                are, and afterwards the operator keeps no more than leaves them free; None: frees everything.
+            needed: the bytes that the caller is about to allocate. Nothing is freed while they are free where
+                the intermediate results are, and afterwards the operator keeps no more than leaves them free.
+                An operator with a limit of its own may count them, and refuse more than it by a UsageError.
+                `solve` reports those of the solve before the first product. None: frees everything.
         """

@@ -64,10 +64,9 @@ def products_needed(level: str, k: int) -> int:
     return 0 if level == "none" else k if _is_full(level, k) else SKETCHES
 
 
-def certificate_bytes(operator: LinearOperator, level: str, k: int) -> int:
-    """The memory in bytes that a certificate of k pairs takes: four blocks as wide as its products."""
-    itemsize = int(operator.xp.finfo(operator.dtype).bits) // 8
-    return 4 * products_needed(level, k) * operator.shape[0] * itemsize
+def certificate_vectors(level: str, k: int) -> int:
+    """The most vectors (n,) that a certificate of k pairs holds: four blocks as wide as its products."""
+    return 4 * products_needed(level, k)
 
 
 def ungraded(operator: LinearOperator, claim: Claim, request: Request, why: str) -> Grade:

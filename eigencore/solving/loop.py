@@ -25,7 +25,7 @@ from eigencore.results import EigenResult, Status, Step
 from eigencore.solving.advice import Outcome, advise, caveats
 from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
-from eigencore.solving.certificate import Claim, Grade, certificate_bytes, certify, resolvable, ungraded
+from eigencore.solving.certificate import Claim, Grade, certificate_vectors, certify, resolvable, ungraded
 from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.products import CountedProducts
 from eigencore.solving.refinement import Refinement
@@ -303,7 +303,8 @@ class Job:
     def _grade(self, ending: Ending) -> Grade:
         claim, why = self.claim, self._why_no_certificate(ending)
         if why is None:
-            release(self.operator, needed=certificate_bytes(self.operator, self.level, len(claim.values)))
+            vectors = certificate_vectors(self.level, len(claim.values)) * arrays.local_rows(self.operator)
+            release(self.operator, needed=vectors * arrays.itemsize(self.operator))
         if self.refinement is not None:
             self.claim, grade = self.refinement.graded(self.last, claim, why)
             return grade

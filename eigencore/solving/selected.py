@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ class SelectedSolver:
 
     Attributes:
         once: whether it yields a single snapshot, at the end.
-        refuses_non_finite: as in its entry.
+        refuses_non_finite, on_device: as in its entry.
+        vectors: the function that its entry declares, if it does.
     """
 
     name: str
@@ -28,6 +29,8 @@ class SelectedSolver:
     options: Any
     once: bool = False
     refuses_non_finite: bool = False
+    on_device: bool = True
+    vectors: Callable[[Any, int, int], int] | None = None
 
     def options_as_dict(self) -> dict[str, Any]:
         return dict(vars(self.options))

@@ -14,7 +14,7 @@ from eigencore import arrays
 from eigencore.entries import DEFAULT_K, DEFAULT_SOLVER, Capability, SolverEntry
 from eigencore.errors import Culprit, Interrupted, OperatorError, UsageError, attach
 from eigencore.interfaces import Approximation, LinearOperator, MinibatchOperator, Problem, Solver
-from eigencore.operators import as_operator
+from eigencore.operators import as_operator, release
 from eigencore.operators.conversion import approximation_of
 from eigencore.problems import bound_of, is_bound
 from eigencore.registry import load, registry, require, resolve_options
@@ -24,6 +24,7 @@ from eigencore.solving.budget import Budget
 from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
 from eigencore.solving.loop import Job, Progress
+from eigencore.solving.memory import solve_bytes
 from eigencore.solving.sampling.sampled_solve import Limits, sampled_solve
 from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.start import ResumableState, start_vector
@@ -89,7 +90,8 @@ def solve(
         the minibatch's share of the data.
 
     Raises:
-        UsageError: an argument is invalid; raised before any product.
+        UsageError: an argument is invalid, or the memory of the solve exceeds the limit of the operator, as
+            `torch.memory`; raised before any product.
         ProblemError: a problem can't be bound.
         CapabilityError: `samples` or `rtol` is given for an operator that is not a mean over samples.
         NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
@@ -136,6 +138,7 @@ def solve(
     refuse_bad_limits(max_matvecs, max_seconds, certify)
     _refuse_bad_probability(complete)
     resumed = _as_state(state, selected.name, operator, approximation)
+    release(operator, needed=solve_bytes(operator, selected, request, certify))
     vector, bound = start_vector(request, operator, mixed=complete is not None)
     bound = bound if approximation is None else 0.0  # the recurrence is that of the approximation
     request = replace(request, start=vector)
@@ -199,6 +202,8 @@ def _select(
         own,
         once=not entry.partial,
         refuses_non_finite=entry.refuses_non_finite,
+        on_device=entry.on_device,
+        vectors=None if entry.vectors is None else load(replace(entry, load=entry.vectors)),
     )
 
 

@@ -17,5 +17,6 @@ def eigen_solvers() -> list[SolverEntry]:
             needs=frozenset({Capability.PRODUCTS}),
             partial=False,
             on_device=False,
+            vectors="eigencore_arpack.arpack:vectors_held",
         )
     ]

@@ -60,6 +60,15 @@ class ArpackOptions:
     )
 
 
+def vectors_held(options: ArpackOptions, k: int, n: int) -> int:
+    """Returns the most vectors in memory: those of a refinement in float64, if the products are float32."""
+    return 4 * (_basis_size(options, k) + k) + 6
+
+
+def _basis_size(options: ArpackOptions, k: int) -> int:
+    return max(2 * k + 1, 20) if options.ncv is None else options.ncv
+
+
 def arpack(
     operator: LinearOperator, request: Request, options: ArpackOptions, *, state: None = None
 ) -> Generator[Snapshot, Array | None, None]:
@@ -85,7 +94,7 @@ def arpack(
         raise UsageError("arpack keeps no state", hint="Pass the vectors as start instead of a state.")
     if options.ncv is not None and options.ncv <= k:
         raise OptionError(f"arpack.ncv is {options.ncv} and k is {k}; expected ncv > k")
-    ncv = max(2 * k + 1, 20) if options.ncv is None else options.ncv
+    ncv = _basis_size(options, k)
     product = HostProduct(operator)
     if k >= n or ncv > n:
         yield _dense(product, request)

@@ -16,5 +16,6 @@ def eigen_solvers() -> list[SolverEntry]:
             options="eigencore_krylov.lanczos:LanczosOptions",
             needs=frozenset({Capability.PRODUCTS}),
             refuses_non_finite=True,
+            vectors="eigencore_krylov.lanczos:vectors_held",
         )
     ]

@@ -67,6 +67,11 @@ def basis_size(basis: int | None, k: int, n: int) -> int:
     return min(n, basis)
 
 
+def vectors_held(options: LanczosOptions, k: int, n: int) -> int:
+    """Returns the most vectors in memory: the basis, the pending direction, the start, and four of a step."""
+    return basis_size(options.basis, k, n) + 6
+
+
 @dataclass(frozen=True)
 class RitzPairs:
     """The Ritz pairs of a basis.

@@ -16,6 +16,7 @@ def eigen_solvers() -> list[SolverEntry]:
             load="eigencore_power.deflated:deflated_power",
             options="eigencore_power.options:DeflatedPowerOptions",
             needs=needs,
+            vectors="eigencore_power.deflated:vectors_held",
             refuses_non_finite=True,
             which=("LM",),
         ),
@@ -25,6 +26,7 @@ def eigen_solvers() -> list[SolverEntry]:
             load="eigencore_power.accelerated:accel_power",
             options="eigencore_power.options:AccelPowerOptions",
             needs=needs,
+            vectors="eigencore_power.accelerated:vectors_held",
             refuses_non_finite=True,
             which=("LM",),
         ),
@@ -33,6 +35,7 @@ def eigen_solvers() -> list[SolverEntry]:
             summary="locally optimal block iteration: any end in little memory, more products than lanczos",
             load="eigencore_power.lobpcg:lobpcg",
             needs=needs,
+            vectors="eigencore_power.lobpcg:vectors_held",
             refuses_non_finite=True,
         ),
     ]

@@ -66,6 +66,11 @@ class AccelPowerState:
         return self.iterate.block
 
 
+def vectors_held(options: AccelPowerOptions, k: int, n: int) -> int:
+    """Returns the most vectors in memory: ten blocks between two products, with minibatches four more."""
+    return (10 if options.batches is None else 14) * k + 3
+
+
 def accel_power(
     operator: LinearOperator, request: Request, options: AccelPowerOptions, *, state: Any = None
 ) -> Generator[Snapshot, Array | None, None]:

@@ -67,6 +67,11 @@ class DeflationState:
     scale: float
 
 
+def vectors_held(options: DeflatedPowerOptions, k: int, n: int) -> int:
+    """Returns the most vectors in memory: ten blocks between two products; one pair at a time, four."""
+    return 10 * k + 3 if options.block else 4 * k + 6
+
+
 def deflated_power(
     operator: LinearOperator,
     request: Request,

@@ -93,6 +93,11 @@ class RitzEstimates:
     norm: float
 
 
+def vectors_held(options: object, k: int, n: int) -> int:
+    """Returns the most vectors in memory: eleven blocks, between two products."""
+    return 11 * (k + 1)
+
+
 def lobpcg(
     operator: LinearOperator, request: Request, options: Any, *, state: Any = None
 ) -> Generator[Snapshot, Array | None, None]:

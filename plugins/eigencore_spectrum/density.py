@@ -193,10 +193,14 @@ def _verdict(
     band: float,
     confidence: float,
 ) -> str:
-    (_, negative, *_), (_, zero, *_), (_, _, _, _, beyond) = shares
+    def share(row: tuple[str, float, float, float, float]) -> str:
+        _, value, low, high, _ = row
+        return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+    negative, zero, beyond = shares
     return (
-        f"{100 * zero:.3g} % of the eigenvalues are within {near:.2g} of zero, {100 * negative:.3g} % are "
-        f"below, and about {beyond:.4g} are larger than {far:.2g} in magnitude. At {100 * confidence:g} % "
+        f"{share(zero)} of the eigenvalues are within {near:.2g} of zero, {share(negative)} are below, and "
+        f"about {beyond[4]:.4g} are larger than {far:.2g} in magnitude. At {100 * confidence:g} % "
         f"confidence, the share of eigenvalues up to any point is within {100 * band:.2g} % of the estimate."
     )
 

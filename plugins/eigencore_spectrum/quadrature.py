@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 # How far from zero, in units of the largest node, the free diagonal entry of a Radau rule may lie: where it
 # would be farther, the prescribed node is one of the Gauss rule, up to a share of 1e-8.
 FARTHEST = 1e8
-# Points are taken in groups whose matrices have at most so many entries together.
-ENTRIES = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,12 @@ class Quadrature:
 
     def rule(self) -> tuple[Floats, Floats]:
         """The nodes (m,) in increasing order, and their weights (m,), which sum to 1."""
-        nodes, vectors = np.linalg.eigh(_tridiagonal(self.diagonal[None, :], self.couplings[:-1])[0])
+        nodes, vectors = _eigenpairs(self.diagonal, self.couplings[:-1])
         return nodes, vectors[0, :] ** 2
 
     def residuals(self) -> Floats:
         """The residual norms (m,) of the nodes as Ritz values."""
-        _, vectors = np.linalg.eigh(_tridiagonal(self.diagonal[None, :], self.couplings[:-1])[0])
+        _, vectors = _eigenpairs(self.diagonal, self.couplings[:-1])
         return np.asarray(self.couplings[-1] * np.abs(vectors[-1, :]))
 
     def shortened(self, steps: int) -> Quadrature:
@@ -79,20 +77,12 @@ class Quadrature:
             nodes, weights = self.rule()
             mass = np.concatenate([[0.0], np.cumsum(weights)])[np.searchsorted(nodes, x, side="right")]
             return mass, mass.copy()
-        m = len(self.diagonal)
-        step = max(1, ENTRIES // (m + 1) ** 2)
-        parts = [self._radau(x[i : i + step]) for i in range(0, len(x), step)]
-        low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
-        return low, high
-
-    def _radau(self, x: Floats) -> tuple[Floats, Floats]:
-        rows = np.concatenate([np.tile(self.diagonal, (len(x), 1)), self._free(x)[:, None]], axis=1)
-        nodes, vectors = np.linalg.eigh(_tridiagonal(rows, self.couplings))
-        weights = vectors[:, 0, :] ** 2
-        own = np.argmin(np.abs(nodes - x[:, None]), axis=1)
-        upto = np.cumsum(weights, axis=1)
-        high = np.take_along_axis(upto, own[:, None], axis=1)[:, 0]
-        low = high - np.take_along_axis(weights, own[:, None], axis=1)[:, 0]
+        low, high = np.empty_like(x), np.empty_like(x)
+        for i, free in enumerate(self._free(x)):
+            nodes, vectors = _eigenpairs(np.append(self.diagonal, free), self.couplings)
+            own = int(np.argmin(np.abs(nodes - x[i])))
+            low[i] = np.sum(vectors[0, :own] ** 2)
+            high[i] = low[i] + vectors[0, own] ** 2
         return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
     def _free(self, x: Floats) -> Floats:
@@ -167,11 +157,12 @@ def _norms(X: Array, operator: LinearOperator) -> Array:
     return xp.sqrt(arrays.total(xp.sum(X * X, axis=0), operator))
 
 
-def _tridiagonal(diagonals: Floats, couplings: Floats) -> Floats:
-    """Symmetric tridiagonal matrices (g, m, m): their diagonals (g, m), and the couplings (m - 1,) of all."""
-    g, m = diagonals.shape
-    matrices = np.zeros((g, m, m))
-    at = np.arange(m)
-    matrices[:, at, at] = diagonals
-    matrices[:, at[1:], at[:-1]] = matrices[:, at[:-1], at[1:]] = couplings
-    return matrices
+def _eigenpairs(diagonal: Floats, couplings: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (m,) in increasing order and eigenvectors (m, m) of a symmetric tridiagonal matrix.
+
+    This takes m^2 operations, and none of the threads that would wait for each other on many small matrices.
+    """
+    from scipy.linalg import eigh_tridiagonal
+
+    values, vectors = eigh_tridiagonal(diagonal, couplings, check_finite=False, lapack_driver="stemr")
+    return values, vectors

@@ -15,7 +15,7 @@ from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.kernels import check_kernels
 from eigencore_torch.evaluation.modes import check_batch_norm
 from eigencore_torch.evaluation.precision import Products
-from eigencore_torch.gradient_graph import memory_budget, retain_freed_memory
+from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import device_of, place
 from eigencore_torch.models.wrappers import unwrapped
@@ -62,7 +62,7 @@ def bind(
     check_loss(function)
     check_bounds(problem.bounds)
     declared = declared_reduction(problem)
-    memory_budget(options.memory, torch.device("cpu"))
+    memory_limit(options.memory, torch.device("cpu"))
     if options.checkpoint and options.derivative == "exact":
         raise OptionError(
             "torch.checkpoint saves no memory with exact products, whose graphs keep the activations",
@@ -101,7 +101,8 @@ def bind(
         )
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
-    placed = place(BatchLoss(model, function, call), device, dtype, problem.checkpoint)
+    given = BatchLoss(model, function, call, vocabulary_chunk=options.vocabulary_chunk)
+    placed = place(given, device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     _check_products(options.products, computing_type(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))

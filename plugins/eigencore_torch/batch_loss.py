@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from eigencore_torch.checks.failure_hints import (
 )
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import describe, is_pair
+from eigencore_torch.evaluation.chunked_logits import chunked_logits
 from eigencore_torch.models.related_modules import related_modules
 from eigencore_torch.own_loss import OWN_LOSS
 from eigencore_torch.user_errors import explain_errors
@@ -38,6 +39,7 @@ class BatchLoss:
             batch requires.
         failure_hint: what to do if the model or the function fails.
         uses: the modules that the model and the function use, by their names; None: they are searched for.
+        vocabulary_chunk: how many tokens' logits are computed at once; None: all (see `chunked_logits`).
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class BatchLoss:
     call: str | None = None
     failure_hint: str | None = None
     uses: Mapping[str, nn.Module] | None = None
+    vocabulary_chunk: int | None = None
 
     def __call__(self, batch: Batch, index: int, inspect: Callable[[Any, Any], None] = _ignore) -> Tensor:
         """The loss of batch number `index`: a scalar () with its autograd graph.
@@ -56,6 +59,9 @@ class BatchLoss:
         Raises:
             ProblemError: the model or the loss function failed, or the loss is not one floating-point number.
         """
+        if self.vocabulary_chunk is not None:
+            with chunked_logits(self.model, self.vocabulary_chunk):
+                return replace(self, vocabulary_chunk=None)(batch, index, inspect)
         model, function, call, known = self.model, self.function, self._call(batch), self.failure_hint
         failed = f"{call} failed on batch {index}, {describe(batch)}"
         if call == CALLS[0]:

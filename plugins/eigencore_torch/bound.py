@@ -23,6 +23,7 @@ from eigencore.interfaces import (
     Problem,
 )
 from eigencore.problems.sharing import check_reduction, draw_minibatch, operator_of_kind
+from eigencore_torch.checks.chunks import check_chunks
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
 from eigencore_torch.classifiers.classification import Classification, find_classification
@@ -35,7 +36,7 @@ from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import describe_mode, explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
-from eigencore_torch.gradient_graph import memory_budget
+from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import Layout, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
@@ -47,7 +48,7 @@ from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, g
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
 
 # The kinds that multiply by the Hessian, exactly or by differences of the gradient.
-DIFFERENCE_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
+HESSIAN_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
 
 
 class TorchBound:
@@ -117,13 +118,8 @@ class TorchBound:
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
-        if kind.partition("@")[0] not in DIFFERENCE_KINDS:
-            self.require_exact(kind)
-            if self.route != "graph":
-                raise CapabilityError(
-                    f"torch.route={self.route} multiplies by the Hessian only, not by the matrix of {kind}",
-                    hint=f"Leave torch.route at graph, or choose from {', '.join(sorted(DIFFERENCE_KINDS))}.",
-                )
+        if kind.partition("@")[0] not in HESSIAN_KINDS:
+            self.require_hessian(kind)
         operator = operator_of_kind(self, "torch", kind, params, self.select, options)
         products = self._options.products
         if products == "full":
@@ -145,12 +141,6 @@ class TorchBound:
         low._setting, low._options = setting, replace(self._options, kernels="plain")
         low.risk = self.risk.under(setting)
         return low
-
-    def with_risk(self, risk: Risk) -> TorchBound:
-        """The same problem with another loss over all data, for the operators of its kinds."""
-        other = copy.copy(self)
-        other.risk = risk  # in place of the cached property
-        return other
 
     def select(self, params: Params = None) -> Layout:
         """The selected parameters, and their positions in the vectors of an operator."""
@@ -175,22 +165,30 @@ class TorchBound:
         """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""
         return checkpointed(self._loss.model) if self._options.checkpoint else nullcontext()
 
-    def require_exact(self, kind: str) -> None:
-        """Raises CapabilityError for a kind that needs more than gradients if products are differences."""
-        if self.derivative == "difference":
-            known = ", ".join(sorted(DIFFERENCE_KINDS))
-            raise CapabilityError(
-                f"torch.derivative=difference multiplies by the Hessian only, not by the matrix of {kind}",
-                hint=f"Leave torch.derivative at exact, or choose from {known}.",
-            )
+    def require_hessian(self, kind: str) -> None:
+        """Raises CapabilityError for another kind if an option is set that is for the Hessian only."""
+        given = self._options
+        for name, value, default in (
+            ("derivative", given.derivative, "exact"),
+            ("route", given.route, "graph"),
+            ("vocabulary_chunk", given.vocabulary_chunk, None),
+        ):
+            if value != default:
+                known = ", ".join(sorted(HESSIAN_KINDS))
+                raise CapabilityError(
+                    f"torch.{name}={value} multiplies by the Hessian only, not by the matrix of {kind}",
+                    hint=f"Leave torch.{name} at {default or 'none'}, or choose from {known}.",
+                )
 
     @property
-    def memory(self) -> int:
-        """The bytes that the graphs of an operator which are kept for later products may take."""
+    def memory(self) -> MemoryLimit:
+        """The limits on the memory of an operator and of what is computed with it."""
+        limit = memory_limit(self._options.memory, self._device)
         if self.derivative == "difference":  # there are no graphs to keep, only batches
-            return 0
-        # With products in low precision there are two operators.
-        return memory_budget(self._options.memory, self._device) // (1 + (self._options.products != "full"))
+            return replace(limit, graphs=0)
+        if self._options.products != "full":  # there are two operators, each of which keeps graphs
+            return replace(limit, graphs=limit.graphs / 2, total=limit.total - limit.graphs / 2)
+        return limit
 
     def classifier(self, dtype: str | None = None) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
@@ -344,6 +342,7 @@ class TorchBound:
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
             explain_mode(self._loss, self._batches, self._setting),
         ):
+            check_chunks(self._loss, self._batches)
             reduction = self._checked_reduction()
         return Risk(
             self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch

@@ -32,17 +32,27 @@ class TorchOptions:
     )
     memory: str = option(
         "auto",
-        help="memory for the gradient graphs that products reuse: auto (half of the free memory), none, or a "
-        "size such as 2GiB",
-        when="lower it if memory runs out, raise it if memory is free: a product without kept graphs is more "
-        "expensive",
+        help="limit on the memory beside the model and the data, such as 2GiB: the solver's vectors, a "
+        "product, for which batches are split, and the gradient graphs that products reuse; auto: the free "
+        "memory, of which graphs take at most half; none: no limit, and no graphs are kept",
+        when="set it if other programs need the memory, or if a batch and its gradient graph do not fit; "
+        "with little memory, products are more expensive. The checks before the first product, which compute "
+        "the gradient of a whole batch, are limited by microbatch instead",
     )
     microbatch: int | None = option(
         None,
         low=1,
         help="largest number of samples per forward pass; larger batches are split, which does not change "
         "the operator",
-        when="set it if a batch and its gradient graph do not fit into the device's memory",
+        when="set it if the gradient of a batch does not fit into the device's memory; for products alone, "
+        "memory does it",
+    )
+    vocabulary_chunk: int | None = option(
+        None,
+        low=1,
+        help="number of tokens whose logits are computed at once, for the cross-entropy of a language model "
+        "and its derivatives, which compute them again; none: those of a whole batch are kept",
+        when="set it to some hundreds if the logits, tokens times vocabulary, take most of the memory",
     )
     join: int | None = option(
         None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -102,18 +102,20 @@ class Risk:
 
     def parts(self, term: Term, most: int) -> Iterator[Term]:
         """A term in parts of at most `most` samples, whose weighted sum it is if `can_split` says so."""
-        return self._split(term.batch, term.index, most, term.start)
+        parts = self._split(term.batch, term.index, most, term.start)
+        return (replace(part, last=part.last and term.last) for part in parts)
 
-    def can_split(self, index: int) -> bool:
+    def can_split(self, index: int, most: int | None = None) -> bool:
         """Whether the loss of batch number `index` is the weighted sum of the losses of its parts.
 
-        It is tested on as many of the first samples as fit into memory. Must be called inside a session.
-        Measured weights are those of whole batches.
+        It is tested on at most so many of the first samples, and no more than fit into memory. Must be called
+        inside a session. Measured weights are those of whole batches.
         """
         if self.reduction.measured is not None:
             return False
         batch = self._batches.fetch({index})[index]
         samples = sample_count(batch) or 0
+        samples = samples if most is None else min(samples, most)
         while samples > 1:
             head = take_samples(batch, slice(samples))
             try:

@@ -87,6 +87,11 @@ def sample_losses(risk: Risk) -> SampleLosses:
             "with torch.batch_norm=batch, the loss of a sample depends on the rest of its batch",
             hint="Set torch.batch_norm=running, or leave samples and rtol out.",
         )
+    if risk.loss.vocabulary_chunk is not None:
+        raise CapabilityError(
+            "with torch.vocabulary_chunk, the losses of single samples are not available",
+            hint="Set torch.vocabulary_chunk=none, or leave samples and rtol out.",
+        )
     mean = reduction.rule == "mean"
     likelihood = None if risk.loss.call == CALLS[1] else likelihood_of(risk.loss.function)
     return SampleLosses(risk.loss, mean, likelihood)

@@ -22,7 +22,8 @@ from eigencore_torch.checks.suspects import ForwardWatch, nodes_of, python_funct
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, sample_count, take_samples
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
-from eigencore_torch.gradient_graph import GradientGraph, memory_budget
+from eigencore_torch.gradient_graph import GradientGraph
+from eigencore_torch.memory_limit import free_memory
 from eigencore_torch.models.params import Layout, differentiable
 from eigencore_torch.models.placement import copies, place
 from eigencore_torch.user_errors import explain_errors
@@ -115,7 +116,7 @@ class ProbedLoss:
             ProblemError: the model can't be copied, or the copy would not fit into the free memory.
         """
         needed = 8 * _VECTORS * sum(p.numel() for m in self.loss.modules for p in m.parameters())
-        if needed > memory_budget("auto", self.layout.device):
+        if needed > free_memory(self.layout.device) / 2:
             raise ProblemError("it would not fit into the free memory")
         with explain_errors("the model can't be copied"):
             copied = place(self.loss, None, "float64", None).loss

@@ -2,8 +2,8 @@
 
 The implementation of a kind is a function (bound, layout, options) -> LinearOperator; see
 `eigencore.interfaces.Kind`. `bound` is an `eigencore_torch.bound.TorchBound`: `bound.risk` has the terms of
-the loss over all data, each with its weight; `bound.memory` is the number of bytes for kept graphs, and
-`bound.problem` the Problem. `layout` has the selected parameters and their positions in a vector. A kind that
+the loss over all data, each with its weight; `bound.memory` has the limits of memory, and `bound.problem`
+is the Problem. `layout` has the selected parameters and their positions in a vector. A kind that
 is a sum over the terms is a RiskOperator, which keeps graphs, splits batches when memory runs out, draws
 minibatches, and refuses weights and data that changed; the kind itself defines how the matrix of one term is
 multiplied.

@@ -18,11 +18,10 @@ from torch import Tensor
 from eigencore.errors import ProblemError, UsageError
 from eigencore.operators import MatrixLike
 from eigencore.options import option
+from eigencore_torch.allocations import allocation
 from eigencore_torch.data.batches import describe, take_samples
-from eigencore_torch.gradient_graph import graph_bytes
 from eigencore_torch.kinds.empirical_fisher import weights_of_samples
 from eigencore_torch.kinds.output_graph import evaluate
-from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import explain_errors, second_derivative_hint
 
@@ -108,11 +107,11 @@ class InputHessian(MatrixLike):
                 raise ProblemError("data is empty")
             x = first[0].batch[0]
             with explain_errors("the gradient over the inputs failed", hint=second_derivative_hint):
-                needed = graph_bytes(lambda: self._graph(*first), Layout((), ()))
+                needed = allocation(lambda: self._graph(*first)).kept
                 _check_independence(self._graph(*first))
         n, total = sum(count * d for count, d in shapes), sum(count for count, _ in shapes)
         self.shape, self.dtype, self.device = (n, n), x.dtype, x.device
-        self._keep = needed * total / first[1] <= bound.memory
+        self._keep = needed * total / first[1] <= bound.memory.graphs
         self._kept: list[InputGraph] = []
 
     def matvec(self, v: Tensor, /) -> Tensor:

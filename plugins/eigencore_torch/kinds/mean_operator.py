@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -89,9 +90,7 @@ class MeanRiskOperator(RiskOperator):
         )
         # A group is small. The mean over all of them is computed in batches as large as those of the data.
         sample = Sample(risk.of_samples(loss, drawn, join=self._largest), losses, self._layout)
-        mean, apart = (
-            self._again(self._bound.with_risk(one)) for one in (sample.risk, risk.of_samples(loss, drawn))
-        )
+        mean, apart = (self._of(one) for one in (sample.risk, risk.of_samples(loss, drawn)))
         shift = self._options.weight_decay + self._options.damping
         return RiskSample(mean, apart, sample, self._curvature, self._scale, shift)
 
@@ -101,6 +100,12 @@ class MeanRiskOperator(RiskOperator):
             weights = self._risk.batch_weights
         for index in range(len(weights)):
             yield self._sampled(weight_minibatch({index: 1}, weights)).matmat(V)
+
+    def _of(self, risk: Risk) -> MeanRiskOperator:
+        """The operator of the same kind for another risk."""
+        bound = copy(self._bound)
+        bound.risk = risk  # in place of the cached property
+        return self._again(bound)
 
     @cached_property
     def _losses(self) -> SampleLosses:

@@ -51,14 +51,6 @@ class RecordedGraph:
             product = self._multiply(*self._kept, *along)
         return [product[i] for i in pieces]
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the results that are kept, without those of the weights."""
-        weights = {p.untyped_storage().data_ptr() for p in self._layout.parameters}
-        tensors = [x for x in pytree.tree_leaves(self._kept) if isinstance(x, Tensor)]
-        sizes = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
-        return sum(size for address, size in sizes.items() if address not in weights)
-
 
 class RecordedOperator(RiskOperator):
     """A RiskOperator whose products are recorded once for every form of batch; see `RiskOperator`.
@@ -107,11 +99,6 @@ class RecordedOperator(RiskOperator):
             self._compare(term, graph, began)
             self._compared.add(place)
         return graph
-
-    def _bytes_of(self, term: Term) -> int:
-        graph = self._graph(term)
-        assert isinstance(graph, RecordedGraph)
-        return graph.nbytes
 
     def _record(self, term: Term, leaves: list[Any], structure: pytree.TreeSpec) -> Recording:
         of_graph = super()._graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import array_api_compat.torch as xp
@@ -15,11 +15,13 @@ from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Approximation, LinearOperator
 from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
+from eigencore_torch.allocations import Allocation, allocation
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.evaluation.folded_norms import NormFolding
 from eigencore_torch.evaluation.kernels import ProductKernels
-from eigencore_torch.gradient_graph import free_memory, graph_bytes
-from eigencore_torch.kinds.term_graph import Passes, TermGraph
+from eigencore_torch.kinds.graph_memory import GraphMemory
+from eigencore_torch.kinds.term_graph import KeptGraph, Passes, TermGraph
+from eigencore_torch.memory_limit import free_memory
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Term
 from eigencore_torch.user_errors import (
@@ -36,16 +38,6 @@ if TYPE_CHECKING:
 
 # Graphs with their weights in the sum, and whether each is used again afterwards.
 _WeightedGraphs: TypeAlias = Iterator[tuple[TermGraph, float, bool]]
-
-
-@dataclass(frozen=True)
-class _KeptGraph:
-    """The graph of a term, without the term's data."""
-
-    index: int
-    last: bool
-    weight: float
-    graph: TermGraph
 
 
 @dataclass(frozen=True)
@@ -69,14 +61,14 @@ class RiskOperator(WeightOperator):
     by default the identity; c and d are the options `weight_decay` and `damping`.
 
     A product is one pass over all batches. During the first product, the graphs of the first batches are kept
-    for later products, as many as fit into the memory budget. They are freed with the operator, or by
-    `release`.
+    for later products, as many as the limit of memory allows. They are freed with the operator, or by
+    `release`. A batch is split if a product with it would exceed the limit.
 
     If the device runs out of memory, the kept graphs are dropped and the product is tried again without any,
     then with batches split into ever smaller parts, down to single samples. `notes` then says so.
 
     Args:
-        bound: the problem, with the loss over all data, the memory for kept graphs, and the kernels to use.
+        bound: the problem, with the loss over all data, the limit of memory, and the kernels to use.
         layout: the parameters that the operator is over.
         graph: makes the graph of a term, inside a session of the risk. Its second argument returns a context
             for the backward passes that this takes.
@@ -124,10 +116,9 @@ class RiskOperator(WeightOperator):
         self._folding = NormFolding()
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
-        self._kept: list[_KeptGraph] = []  # of the first terms
+        self._kept: list[KeptGraph] = []  # of the first terms
         self._all_kept = False
-        self._budget = self._memory_left = float(bound.memory)  # at 0 no more graphs are kept
-        self._bytes_per_sample: float | None = None
+        self._memory = GraphMemory(bound.memory)
         self._total_weight: float | None = None
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
         self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
@@ -136,7 +127,7 @@ class RiskOperator(WeightOperator):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was done about a shortage of memory, and which kernels were used if not PyTorch's own."""
-        return (*self._memory_notes, *self._kernels.notes)
+        return (*self._memory.notes, *self._memory_notes, *self._kernels.notes)
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -192,15 +183,22 @@ class RiskOperator(WeightOperator):
         """Frees the kept graphs; later products keep them again, as far as memory allows.
 
         Args:
-            needed: nothing is freed while at least this many bytes are free on the device; otherwise later
-                graphs take at most half of the memory that is free in addition to them. None: all are freed.
+            needed: the bytes that the caller is about to allocate. Nothing is freed if they fit beside the
+                graphs: into the limit, and into the free memory of the device; otherwise later graphs take at
+                most half of the memory that is free in addition to them. None: all graphs are freed.
+
+        Raises:
+            OptionError: the limit of memory was stated, and is smaller.
         """
-        if not self._kept or (needed is not None and free_memory(self.device) >= needed):
+        if needed is None:
+            self._memory.without_solver()
+            self._free_graphs()
             return
-        self._kept, self._all_kept = [], False
-        if needed is not None:
-            self._budget = min(self._budget, max(0, free_memory(self.device) - needed) / 2)
-        self._memory_left = self._budget
+        if not self._memory.leave_room(needed):
+            self._free_graphs()
+        if self._kept and free_memory(self.device) < needed:
+            self._kept = []
+            self._free_graphs(max(0, free_memory(self.device) - needed) / 2)
 
     def _sampled(self, sample: Minibatch) -> LinearOperator:
         wanted = sample.factors.keys()
@@ -215,8 +213,8 @@ class RiskOperator(WeightOperator):
                 for one in kept.get(index, ()):
                     yield one.graph, factor * one.weight, True
                 for term in () if index in kept else fetched[index]:
-                    for graph, weight in self._unkept_graphs(term):
-                        yield graph, factor * weight, False
+                    for part in self._parts(term):
+                        yield self._graph(part), factor * part.weight, False
 
         def matmat(V: Tensor) -> Tensor:
             return self._multiply(V, graphs, lambda total_weight: divisor)
@@ -295,6 +293,7 @@ class RiskOperator(WeightOperator):
                     pieces = dict(zip(blocks[b].positions, layout.split(inner[b][:, j]), strict=True))
                     keep = kept or (b, j) != columns[-1]
                     layout.add(sums[b][j], graph.block_product(pieces, keep=keep), weight)
+            del graph  # before the next one is made
         by = divisor(total_weight)
         return [
             self._regularised(block.V, block.scale, sum_.div_(by).T)
@@ -303,8 +302,8 @@ class RiskOperator(WeightOperator):
 
     def _use_less_memory(self) -> bool:
         """Drops the kept graphs, or else halves the samples in a graph; False if neither is possible."""
-        if self._kept or self._memory_left > 0:
-            self._drop_graphs()
+        if self._kept or self._memory.keeping:
+            self._free_graphs(0.0)
         else:
             index, samples = self._latest
             if samples < 2 or (self._microbatch is None and not self._risk.can_split(index)):
@@ -317,9 +316,10 @@ class RiskOperator(WeightOperator):
         )
         return True
 
-    def _drop_graphs(self) -> None:
-        """Drops the kept graphs, and keeps none any more."""
-        self._kept, self._all_kept, self._memory_left = [], False, 0.0
+    def _free_graphs(self, limit: float | None = None) -> None:
+        """Frees the kept graphs; later ones may take so many bytes. The batches may be split differently."""
+        self._kept, self._all_kept, self._total_weight = [], False, None
+        self._memory.forget(limit)
 
     def _out_of_memory(self, error: ProblemError) -> ProblemError:
         index, samples = self._latest
@@ -336,27 +336,31 @@ class RiskOperator(WeightOperator):
 
     def _graphs(self) -> _WeightedGraphs:
         """The graphs of all terms: the kept ones, then new ones, which are kept while memory is left."""
-        for one in self._kept[:]:
-            yield one.graph, one.weight, True
+        for place in range(len(self._kept)):
+            yield self._kept[place].graph, self._kept[place].weight, True
         if self._all_kept:
             return
-        for term in islice(self._risk.terms(), len(self._kept), None):
-            if not self._reserve_memory(term):
-                yield from ((graph, weight, False) for graph, weight in self._unkept_graphs(term))
-                continue
-            graph = self._graph(term)
-            self._kept.append(_KeptGraph(term.index, term.last, term.weight, graph))
-            yield graph, term.weight, True
-        self._all_kept = self._memory_left > 0
+        self._memory.begin()
+        terms = chain.from_iterable(map(self._parts, self._risk.terms()))
+        for term in islice(terms, len(self._kept), None):
+            if self._memory.is_crowded():
+                self._kept = []
+            if self._memory.keep(term):
+                self._kept.append(KeptGraph(term.index, term.last, term.weight, self._graph(term)))
+                yield self._kept[-1].graph, term.weight, True
+            else:
+                yield self._graph(term), term.weight, False
+        self._all_kept = self._memory.keeping
 
-    def _unkept_graphs(self, term: Term) -> Iterator[tuple[TermGraph, float]]:
-        """The graph of a term with its weight, or of its parts if memory ran out before."""
-        parts = [term] if self._microbatch is None else self._risk.parts(term, self._microbatch)
-        return ((self._graph(part), part.weight) for part in parts)
+    def _parts(self, term: Term) -> Iterator[Term]:
+        """A term, in parts if a product with all of it would take too much memory."""
+        fitting = self._memory.most_samples(term, self._allocation, self._risk.can_split)
+        most = min((samples for samples in (fitting, self._microbatch) if samples is not None), default=None)
+        return iter([term]) if most is None else self._risk.parts(term, most)
 
-    def _completely_kept(self, wanted: Container[int]) -> dict[int, list[_KeptGraph]]:
+    def _completely_kept(self, wanted: Container[int]) -> dict[int, list[KeptGraph]]:
         """The kept graphs of the wanted batches, for those batches whose parts are all kept."""
-        complete: dict[int, list[_KeptGraph]] = {
+        complete: dict[int, list[KeptGraph]] = {
             one.index: [] for one in self._kept if one.last and one.index in wanted
         }
         for one in self._kept:
@@ -368,22 +372,14 @@ class RiskOperator(WeightOperator):
         self._latest = term.index, sample_count(term.batch) or 0
         return self._folding(lambda: self._graph_of(term, self._kernels.selected))
 
-    def _bytes_of(self, term: Term) -> int:
-        return graph_bytes(lambda: self._graph(term), self._layout)
+    def _allocation(self, term: Term) -> Allocation:
+        """The memory of a term's graph, and of a product with it."""
 
-    def _reserve_memory(self, term: Term) -> bool:
-        """Whether this term's graph fits into the memory left, which is reduced by its estimated size.
+        def multiply(graph: TermGraph) -> None:
+            direction = torch.ones(self._layout.n, dtype=self.dtype, device=self.device)
+            graph.block_product(dict(enumerate(self._layout.split(direction))), keep=True)
 
-        Once a graph does not fit, none is kept any more: the kept graphs are always those of the first terms,
-        so that the iteration over the data can continue after them.
-        """
-        if self._memory_left <= 0:
-            return False
-        samples = sample_count(term.batch) or 1
-        if self._bytes_per_sample is None:
-            self._bytes_per_sample = self._bytes_of(term) / samples
-        self._memory_left -= samples * self._bytes_per_sample
-        return self._memory_left > 0
+        return allocation(lambda: RiskOperator._graph(self, term), multiply)
 
     def _checked_divisor(self, total_weight: float) -> float:
         divisor = self._risk.divisor(total_weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from torch import Tensor
@@ -31,3 +32,19 @@ class TermGraph(Protocol):
         Returns:
             One piece per parameter of the block, in the order of `pieces`; None stands for zeros.
         """
+
+
+@dataclass(frozen=True)
+class KeptGraph:
+    """The graph of a term that is kept between products, without the term's data.
+
+    Attributes:
+        index: the number of the term's batch.
+        last: whether it is the last term of its batch.
+        weight: the weight of the term in the risk.
+    """
+
+    index: int
+    last: bool
+    weight: float
+    graph: TermGraph

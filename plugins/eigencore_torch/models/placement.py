@@ -109,7 +109,8 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
         # In one call, so that the copies share what the originals share. Without gradients, since PyTorch
         # makes the weights of a copied TorchScript module depend on those of the original.
         with torch.no_grad():
-            copied = BatchLoss(*copy.deepcopy((loss.model, loss.function), dict(results)), loss.call)
+            model, function = copy.deepcopy((loss.model, loss.function), dict(results))
+            copied = replace(loss, model=model, function=function, failure_hint=None)
     except (RuntimeError, TypeError) as error:
         raise ProblemError(
             "the model can't be copied, which is necessary for another device, another data type, a "

@@ -129,7 +129,7 @@ def test_weights_are_restored_after_a_failure(small):
 
     def loss(outputs, y):
         calls.append(None)
-        if len(calls) == 1:
+        if len(calls) <= 2:  # where memory is measured on few samples, and then on the whole batch
             raise ValueError("no")
         return nn.functional.cross_entropy(outputs, y)
 

@@ -124,8 +124,10 @@ def test_kept_graphs_are_used_and_give_the_same_products(memory, microbatch, sma
 
 def test_a_batch_that_is_only_partly_kept_is_computed_completely(small):
     probe = bind(small(), TorchOptions(microbatch=2)).operator()
-    probe.matvec(torch.ones(59, dtype=torch.float64))
-    memory = round(10 * probe._bytes_per_sample)  # all of batch 0, and 1 of 3 parts of batch 1
+    with probe._risk.session():
+        first, *_, last = [probe._allocation(term) for term in probe._risk.terms()][:4]
+    # All of batch 0, whose parts have 2, 2, 2 and 1 samples, and 1 of 3 parts of batch 1; and a product.
+    memory = 4 * first.kept + last.kept + first.peak
     operator = bind(small(), TorchOptions(microbatch=2, memory=f"{memory}B")).operator()
     operator.matvec(torch.ones(59, dtype=torch.float64))
     assert [one.index for one in operator._kept] == [0] * 4 + [1]

@@ -86,7 +86,7 @@ def test_every_reduction_stays_the_same(small, hessian, fields):
     first = operator.matmat(torch.eye(59, dtype=torch.float64))
     assert operator.notes == ()
     device.shrink(2)
-    operator._drop_graphs()
+    operator._free_graphs(0)
     torch.testing.assert_close(operator.matmat(torch.eye(59, dtype=torch.float64)), first, rtol=0, atol=1e-13)
     torch.testing.assert_close(first, hessian(small(**fields)), rtol=0, atol=1e-13)
 
@@ -154,7 +154,7 @@ def test_a_minibatch_that_was_drawn_before_memory_ran_out(small):
     operator.matvec(vectors()[:, 0])  # keeps all graphs
     sample, _ = operator.minibatch(0, 0, batches=2)
     before = sample.matvec(vectors()[:, 0])
-    operator._drop_graphs()
+    operator._free_graphs(0)
     device.shrink(2)
     torch.testing.assert_close(sample.matvec(vectors()[:, 0]), before, rtol=0, atol=1e-14)
     assert max(device.sizes[-3:]) <= 2
@@ -168,7 +168,7 @@ def test_the_result_says_that_memory_ran_out(small):
 
     def shrink_at_the_fifth(step):
         if step.matvecs == 5:
-            operator._drop_graphs()
+            operator._free_graphs(0)
             device.shrink(4)
 
     operator = bind(problem, TorchOptions()).operator()

@@ -669,7 +669,7 @@ def test_a_loss_that_holds_the_given_model_is_probed_without_a_copy():
 
 
 def test_a_model_too_large_for_a_copy_is_probed_as_it_is(monkeypatch):
-    monkeypatch.setattr("eigencore_torch.checks.probed_loss.memory_budget", lambda *_: 0)
+    monkeypatch.setattr("eigencore_torch.checks.probed_loss.free_memory", lambda *_: 0)
     problem = problem_of(mlp, cross_entropy, torch.float32)
     accepted(problem)
     with pytest.warns(UserWarning, match="would not fit into the free memory"):

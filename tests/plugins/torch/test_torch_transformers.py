@@ -116,6 +116,17 @@ def test_the_models_own_loss_agrees_up_to_its_rounding():
     torch.testing.assert_close(operators[0].matvec(v), operators[1].matvec(v), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("tied", [True, False])
+def test_by_chunks_of_tokens_the_own_loss_is_the_exact_one(chunk, tied):
+    model = made(gpt2, tie_word_embeddings=tied)
+    exact = bind(Problem(model=model, data=batches(gpt2), loss=exact_loss), TorchOptions()).operator()
+    options = TorchOptions(vocabulary_chunk=chunk)
+    chunked = bind(Problem(model=model, data=batches(gpt2), loss="model"), options).operator()
+    v = torch.randn(exact.shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(chunked.matvec(v), exact.matvec(v), rtol=1e-12, atol=1e-12)
+
+
 def test_tied_weights_are_counted_once():
     model = made(gpt2)
     assert model.lm_head.weight is model.transformer.wte.weight
