@@ -54,6 +54,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     ),
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
+        *(results.Sampling, results.EigenvalueInterval, results.SamplingCost),
         *(eigencore.AnalysisResult, results.Table, results.Figure, results.Reference),
         eigencore.AttackResult,
         *(results.AnalysisFailure, tabular.Tabular),
@@ -67,6 +68,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
 PLUGINS: dict[str, tuple[Any, ...]] = {
     "Operators and solvers": (
         *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
+        *(interfaces.MeanOperator, interfaces.SampleMean),
         *(interfaces.BlockedOperator, interfaces.NotedOperator),
         *(interfaces.InexactOperator, interfaces.CachingOperator),
         *(interfaces.ApproximatedOperator, interfaces.Approximation),

@@ -29,11 +29,13 @@ from eigencore.space import BlockedOperator as BlockedOperator
 from eigencore.space import CachingOperator as CachingOperator
 from eigencore.space import InexactOperator as InexactOperator
 from eigencore.space import LinearOperator as LinearOperator
+from eigencore.space import MeanOperator as MeanOperator
 from eigencore.space import MinibatchOperator as MinibatchOperator
 from eigencore.space import NotedOperator as NotedOperator
 from eigencore.space import Parameter as Parameter
 from eigencore.space import Params as Params
 from eigencore.space import Pattern as Pattern
+from eigencore.space import SampleMean as SampleMean
 from eigencore.space import ShardedSpace as ShardedSpace
 from eigencore.space import Space as Space
 

@@ -128,6 +128,69 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class EigenvalueInterval:
+    """An eigenvalue of all data, or a sum of several, as estimated from a sample.
+
+    Attributes:
+        first, last: eigenvalues number `first` to `last`, in the order of the request and counted from 1.
+        estimate: the estimate, without the bias of the sample.
+        low, high: the ends of the interval; None if it is refused.
+        refused: why there is no interval; empty if there is one.
+        needed: about how many draws an interval needs, if it was refused and that is known.
+    """
+
+    first: int
+    last: int
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    refused: str = ""
+    needed: int | None = None
+
+
+@dataclass(frozen=True)
+class SamplingCost:
+    """The draws and products that intervals of +-`accuracy` take, by the cheaper method of `Sampling`.
+
+    It is predicted from a pilot sample. `draws` and `matvecs` are None if no sample is enough.
+    """
+
+    accuracy: float
+    method: str
+    draws: int | None
+    matvecs: float | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a sample shows of the eigenvalues of the mean over all of the data, but not of their distribution.
+
+    Attributes:
+        method: "sample"; "polish" if all data were multiplied with the vectors of the sample: the values are
+            then above `low`, certainly, and below `high`, by experience; or "full" if all data were solved.
+        draws, samples: the number of samples that were drawn, repetitions included, and that there are.
+        groups: the number of groups that the draws were put into.
+        weighted: whether samples were drawn by their scores, with replacement; otherwise uniformly without.
+        confidence: the probability at which an interval holds its value; None for "polish" and "full".
+        intervals: one for each eigenvalue; none for "full".
+        sums: one for each run of eigenvalues that the sample does not tell apart, and for the sum of all.
+        costs: the cost of 10, 5 and 1 %, and of the accuracy requested; empty without a pilot.
+        full: the predicted cost of a solve on all data in products; None without a pilot.
+    """
+
+    method: str
+    draws: int
+    samples: int
+    groups: int
+    weighted: bool
+    confidence: float | None
+    intervals: tuple[EigenvalueInterval, ...] = ()
+    sums: tuple[EigenvalueInterval, ...] = ()
+    costs: tuple[SamplingCost, ...] = ()
+    full: float | None = None
+
+
+@dataclass(frozen=True)
 class EigenResult(Tabular):
     """Eigenpairs with their certificate, in the order of the request.
 
@@ -154,6 +217,8 @@ class EigenResult(Tabular):
             refers to the array `vectors` and holds no other array of that size. Otherwise it also holds
             what the solver needs to continue: `lanczos` its whole basis. After a solve by an approximation of
             the operator, it holds the vectors of that one.
+        sampling: intervals for the eigenvalues of all data, if `samples` or `rtol` was given. Unless its
+            method is "full", everything else in the result is that of the operator of the sample.
 
     A result holds no operator. It can be pickled if its arrays and options can. `converged` is a matter of
     residuals; whether an eigenvalue was missed is another question, which `complete` answers.
@@ -188,6 +253,7 @@ class EigenResult(Tabular):
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     state: Any = field(default=None, repr=False)
+    sampling: Sampling | None = None
 
     @property
     def complete(self) -> bool | None:
@@ -196,8 +262,14 @@ class EigenResult(Tabular):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Each eigenvalue, its residual and whether it converged: the columns of `to_pandas` and `--csv`."""
-        return {"eigenvalue": self.values, "residual": self.residuals, "converged": self.converged}
+        """Each eigenvalue, residual and `converged`; of a sample also estimate, low and high for all data."""
+        own = {"eigenvalue": self.values, "residual": self.residuals, "converged": self.converged}
+        if self.sampling is None or not self.sampling.intervals:
+            return own
+        import numpy as np
+
+        ends = [(one.estimate, one.low, one.high) for one in self.sampling.intervals]
+        return own | dict(zip(("estimate", "low", "high"), np.array(ends, dtype=np.float64).T, strict=True))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the eigenpairs in a folder, as a run without analyses; the state is not saved.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import numpy.typing as npt
 
@@ -88,6 +90,50 @@ class MinibatchOperator(LinearOperator, Protocol):
 
         The same step and seed select the same batches. The share is in (0, 1].
         """
+
+
+@runtime_checkable
+class MeanOperator(LinearOperator, Protocol):
+    """An operator that is a mean over samples, of which any selection can be taken, with weights.
+
+    It is (sum_s A_s) / N + c I over the N samples of the data, in the order of the data.
+    """
+
+    def sample_scores(self) -> Floats:
+        """How much each sample may contribute, (N,): numbers of at least 0, from one forward pass.
+
+        A sample is drawn with a probability that grows with its score, and the spread of the estimates is
+        least if the score is proportional to the trace of A_s. Equal scores mean that nothing is known.
+
+        Raises:
+            CapabilityError: this operator is not a mean over samples.
+        """
+
+    def sampled(self, groups: Sequence[Sequence[int]], weights: Floats) -> SampleMean:
+        """The weighted mean over drawn samples, in groups: (sum_j w_j A_s(j)) / draws + c I.
+
+        Args:
+            groups: the indices of the samples that were drawn, in 0 to N - 1; some may occur repeatedly.
+            weights: the weight w_j of each draw (draws,), in the order of the groups.
+        """
+
+
+@runtime_checkable
+class SampleMean(LinearOperator, Protocol):
+    """The weighted mean over some samples, from which the error of the mean can be estimated."""
+
+    @property
+    def shift(self) -> float:
+        """The number c, which does not depend on the samples."""
+
+    def group_products(self, V: Array, /) -> Iterator[Array]:
+        """For each group the mean over its draws, without c I, times V (n, b); each product (n, b).
+
+        Together they cost as much as the products of the operator itself with V.
+        """
+
+    def curvatures(self, V: Array, /) -> Floats:
+        """w_j v'A_s(j) v for each draw j and column v of V: (draws, b), in the order of the groups."""
 
 
 @runtime_checkable

@@ -21,6 +21,8 @@ from eigencore.cli.problem_options import (
     out_option,
     params_option,
     problem_argument,
+    rtol_option,
+    samples_option,
     seed_option,
     set_option,
     solver_option,
@@ -60,6 +62,8 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @max_matvecs_option
 @max_seconds_option
 @certify_option
+@samples_option
+@rtol_option
 @device_option
 @dtype_option
 @click.option(

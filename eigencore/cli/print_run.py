@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eigencore.cli.page import Page, aligned, as_text, page
+from eigencore.cli.print_sampling import interval_columns, sampling_lines
 from eigencore.cli.wording import for_command
 from eigencore.results import Status
 
@@ -28,6 +29,8 @@ def print_run(run: Run, on: Page | None = None) -> None:
         on.line(for_command(eigen.advice), "" if eigen.status is Status.CONVERGED else "bold yellow")
         on.line(cost(eigen))
         for line in certificate_lines(eigen):
+            on.line(line)
+        for line in sampling_lines(eigen.sampling):
             on.line(line)
         for note in eigen.notes:
             on.line(f"note: {note}", "dim")
@@ -73,10 +76,12 @@ def print_pairs(eigen: EigenResult, exact: Sequence[float] | None = None, on: Pa
         on.line()
         return
     values = aligned([*eigen.values.tolist(), *(exact or ())[:k]], VALUE_DIGITS)
+    sampled = eigen.sampling is not None and eigen.sampling.method != "full"
     columns = {
         "#": range(1, k + 1),
-        "eigenvalue": values[:k],
+        "of the sample" if sampled else "eigenvalue": values[:k],
         **({"exact": values[k:]} if exact else {}),
+        **(interval_columns(eigen.sampling) if eigen.sampling is not None else {}),
         "residual norm" if eigen.certificate.exact else "estimated residual": residuals(eigen),
         "converged": eigen.converged.tolist(),
     }
@@ -104,6 +109,8 @@ def cost(eigen: EigenResult) -> str:
 def certificate_lines(eigen: EigenResult) -> list[str]:
     """Lines that say what the certificate of a result proves, and what it does not prove."""
     certificate, k, lines = eigen.certificate, len(eigen.values), []
+    sampled = eigen.sampling is not None and eigen.sampling.method != "full"
+    of_sample = " of the sample" if sampled else ""
     if certificate.contradicted:
         lines.append("fresh products contradict the solver's estimated residuals")
     if certificate.bound is None:
@@ -116,10 +123,10 @@ def certificate_lines(eigen: EigenResult) -> list[str]:
             if k == 1
             else (f"these {k} values are, together,", f"{k} eigenvalues")
         )
-        lines.append(f"{title}: {values} within {certificate.bound:.2g} of {eigenvalues}")
+        lines.append(f"{title}: {values} within {certificate.bound:.2g} of {eigenvalues}{of_sample}")
     if certificate.complete and (beyond := _beyond(eigen)):
         probability = 100 * (certificate.complete_confidence or 0.0)
-        lines.append(f"complete: none {beyond} was missed, at {probability:.4g} %")
+        lines.append(f"complete: none{of_sample} {beyond} was missed, at {probability:.4g} %")
     if certificate.not_proved:
         lines.append(f"not proved: {certificate.not_proved}")
     return lines

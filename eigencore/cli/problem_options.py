@@ -141,6 +141,19 @@ certify_option = click.option(
     show_default=True,
     help="Check of the residuals: none, by three products (sketch), or by one product per pair (full).",
 )
+samples_option = click.option(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="Compute the eigenvalues of a random sample of N samples of the data, with intervals for all data.",
+)
+rtol_option = click.option(
+    "--rtol",
+    type=float,
+    metavar="R",
+    help="Find the eigenvalues of all data to the relative accuracy R, by a sample or all data, whichever "
+    "costs less.",
+)
 device_option = click.option("--device", metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1.")
 dtype_option = click.option(
     "--dtype", metavar="NAME", help="Data type: float32 or float64.  [default: the model's own]"

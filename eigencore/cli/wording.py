@@ -8,7 +8,7 @@ from eigencore.solving import RESUME
 
 # Arguments of `analyze` that are options of the command under the same name.
 _ARGUMENTS = (
-    "solver|backend|kind|params|which|tol|complete|seed|max_matvecs|max_seconds|certify|device|dtype|analyses"
+    "solver|backend|kind|params|which|tol|complete|seed|max_matvecs|max_seconds|certify|samples|rtol|device|dtype|analyses"
     "|out"
 )
 _SET = re.compile(rf"\b({_ARGUMENTS}|k)=(?:\"([^\"]*)\"|'([^']*)'|([\w.+-]*\w))")

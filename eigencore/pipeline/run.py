@@ -63,6 +63,8 @@ def analyze(
     max_matvecs: float | None = None,
     max_seconds: float | None = None,
     certify: str = "sketch",
+    samples: int | None = None,
+    rtol: float | None = None,
     device: str | None = None,
     dtype: str | None = None,
     analyses: str | Iterable[str] | None = None,
@@ -79,6 +81,7 @@ def analyze(
         data, loss: the data and the loss of a model; `analyze(problem, 3)` with a whole number means k=3.
         k: the number of eigenpairs; 0: none, for analyses that need none.
         solver, which, tol, complete, seed, certify: as for `solve`.
+        samples, rtol: as for `solve`; there are then no analyses, which would need intervals of their own.
         max_matvecs, max_seconds: as for `solve`; the analyses get what the solve leaves of them. They limit
             only products with the operator.
         backend, device, dtype: as for `bind`.
@@ -115,6 +118,8 @@ def analyze(
     arguments |= {"problem": problem, "k": k}
     request = None if eigen is not None or k == 0 else Request(k, which, tol, seed)
     refuse_bad_limits(max_matvecs, max_seconds, certify)
+    if samples is not None or rtol is not None:
+        analyses = _without_analyses(analyses, k, eigen)
     folder = None if out is None else check_folder(out)
     setup = prepare(
         problem,
@@ -152,6 +157,8 @@ def analyze(
                 max_matvecs=max_matvecs,
                 max_seconds=max_seconds,
                 certify=certify,
+                samples=samples,
+                rtol=rtol,
                 progress=progress,
                 **setup.solver_options,
             )
@@ -205,6 +212,27 @@ def _refuse_without_eigenpairs(setup: Setup) -> None:
     for one in setup.analyses:
         if one.entry.eigenpairs:
             raise UsageError(f"k is 0, but the analysis {one.name} needs eigenpairs; expected at least 1")
+
+
+def _without_analyses(
+    analyses: str | Iterable[str] | None, k: int, eigen: EigenResult | None
+) -> tuple[str, ...]:
+    """No analyses, for eigenpairs of a sample. Raises UsageError if some are named, or nothing is solved."""
+    named = (
+        []
+        if analyses in (None, "none")
+        else [analyses]
+        if isinstance(analyses, str)
+        else list(analyses or ())
+    )
+    if named:
+        raise UsageError(
+            f"samples and rtol are for eigenvalues alone, but the analyses are {', '.join(named)}",
+            hint="Leave samples and rtol out, or give analyses=[].",
+        )
+    if k == 0 or eigen is not None:
+        raise UsageError("samples and rtol are for a solve, but no eigenpairs are computed")
+    return ()
 
 
 def _refuse_foreign_eigenpairs(eigen: EigenResult, operator: LinearOperator) -> float:

@@ -22,7 +22,17 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import ResultError
 from eigencore.registry import qualified_name
-from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
+from eigencore.results import (
+    AnalysisResult,
+    Certificate,
+    EigenResult,
+    Figure,
+    Run,
+    Sampling,
+    Status,
+    Step,
+    Table,
+)
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
@@ -109,6 +119,7 @@ class EigenDocument:
     certificate: Certificate
     notes: list[str]
     history: list[StepDocument]
+    sampling: Sampling | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +172,7 @@ def schema() -> dict[str, Any]:
 FROM_MANIFEST = ("problem", "backend", "operator", "exact")
 FROM_RESULT = (
     *("solver", "k", "which", "tol", "seed", "status", "advice", "residuals", "converged"),
-    *("matvecs", "seconds", "certificate", "notes", "history"),
+    *("matvecs", "seconds", "certificate", "notes", "history", "sampling"),
 )
 
 
@@ -313,6 +324,7 @@ def _run(
         history=tuple(_step(row) for row in document.history),
         notes=tuple(document.notes),
         options=options,
+        sampling=document.sampling,
     )
     sizes = {len(x) for x in (eigen.values, eigen.residuals, eigen.converged)}
     if document.exact is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
 from eigencore.solving.loop import Job, Progress
 from eigencore.solving.memory import solve_bytes
+from eigencore.solving.sampling.sampled_solve import Limits, sampled_solve
 from eigencore.solving.selected import SelectedSolver
 from eigencore.solving.start import ResumableState, start_vector
 
@@ -47,6 +49,8 @@ def solve(
     max_matvecs: float | None = None,
     max_seconds: float | None = None,
     certify: str = "sketch",
+    samples: int | None = None,
+    rtol: float | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> EigenResult:
@@ -70,6 +74,12 @@ def solve(
             as much is reserved as its products are measured to take.
         certify: "sketch" (three products), "full" (k products) or "none"; always "full" for an operator with
             an approximation, whose pairs take k products anyway.
+        samples: the number of samples of the data to draw, by weights from one forward pass. The result is
+            then that of the operator of the sample, and `EigenResult.sampling` has intervals for the
+            eigenvalues of all data. Only for "LM" and "LA", and operators that are means over samples.
+        rtol: the relative accuracy to which every eigenvalue of all data is wanted, at 95 %: a pilot sample
+            finds what that costs, and the cheapest of a sample, products of all data with the vectors of a
+            sample, and a solve on all data is taken.
         progress: called with a Step after every snapshot. An exception that it raises is raised as it is.
         **options: options of the solver; `eigen solvers NAME` lists them.
 
@@ -83,6 +93,7 @@ def solve(
         UsageError: an argument is invalid, or the memory of the solve exceeds the limit of the operator, as
             `torch.memory`; raised before any product.
         ProblemError: a problem can't be bound.
+        CapabilityError: `samples` or `rtol` is given for an operator that is not a mean over samples.
         NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
             product failed or has the wrong shape.
         PluginError: the solver failed.
@@ -100,6 +111,25 @@ def solve(
         print(result.values, result.certificate.bound)
     """
     operator = _operator_of(op)
+    if samples is not None or rtol is not None:
+        request = Request(k, which, tol, seed)
+        request.check_size(operator.shape[0])
+        _select(solver, options, request, operator)
+        refuse_bad_limits(max_matvecs, max_seconds, certify)
+        _refuse_bad_probability(complete)
+        if state is not None:
+            raise UsageError("a state can't be resumed from with samples or rtol", hint="Leave state out.")
+        settings: dict[str, Any] = {"solver": solver, "which": which, "tol": tol, "complete": complete}
+        settings |= {"seed": seed, "start": start, "certify": certify, **options}
+        return sampled_solve(
+            operator,
+            request,
+            samples=samples,
+            rtol=rtol,
+            limits=Limits(max_matvecs, max_seconds),
+            progress=progress,
+            inner=partial(solve, **settings),
+        )
     request = Request(k, which, tol, seed, _as_start(start, operator))
     request.check_size(operator.shape[0], arrays.local_rows(operator))
     approximation = approximation_of(operator)

@@ -106,6 +106,10 @@ class Pass:
         self._g = self._weights * objective.grad(self._z, y)
         self._B = self._g @ network.W2
 
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self._x)
+
     def values(self) -> Numbers:
         """Each sample's weighted objective (b,)."""
         return np.asarray(self._weights[:, 0] * self._objective.value(self._z, self._y))
@@ -145,6 +149,19 @@ class Pass:
         Ra, Rf, Rz = self._derivatives_along(v)
         RRz = (self._ddf * Ra**2) @ self._net.W2.T + 2 * Rf @ v.W2.T
         return np.asarray(np.sum(Rz * self._logit_product(Rz) + self._g * RRz, axis=1))
+
+    def gauss_newton_curvature(self, v: TwoLayer) -> Numbers:
+        """v' G_s v (b,) for the Gauss-Newton matrix G_s of each sample s."""
+        _, _, Rz = self._derivatives_along(v)
+        return np.asarray(np.sum(Rz * self._logit_product(Rz), axis=1))
+
+    def logit_hessian_traces(self) -> Numbers:
+        """The trace (b,) of the Hessian of each sample's weighted objective over its logits."""
+        units = np.eye(self._net.classes, dtype=self._net.dtype)
+        return sum(
+            (self._logit_product(np.broadcast_to(unit, self._z.shape)) @ unit for unit in units),
+            np.zeros(len(self._x), self._net.dtype),
+        )
 
     def _derivatives_along(self, v: TwoLayer) -> tuple[Numbers, Numbers, Numbers]:
         """R{a}, R{f} and R{z} along a direction in weight space."""

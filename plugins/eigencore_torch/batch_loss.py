@@ -38,6 +38,7 @@ class BatchLoss:
         call: one of `sharing.CALLS`, to call the function in this way for every batch; None: as the kind of
             batch requires.
         failure_hint: what to do if the model or the function fails.
+        uses: the modules that the model and the function use, by their names; None: they are searched for.
         vocabulary_chunk: how many tokens' logits are computed at once; None: all (see `chunked_logits`).
     """
 
@@ -45,6 +46,7 @@ class BatchLoss:
     function: Callable[..., Any]
     call: str | None = None
     failure_hint: str | None = None
+    uses: Mapping[str, nn.Module] | None = None
     vocabulary_chunk: int | None = None
 
     def __call__(self, batch: Batch, index: int, inspect: Callable[[Any, Any], None] = _ignore) -> Tensor:
@@ -89,7 +91,7 @@ class BatchLoss:
     @cached_property
     def named_modules(self) -> Mapping[str, nn.Module]:
         """The model under the name "", and the other modules that it and the function use, by their names."""
-        return related_modules(self.model, self.function)
+        return related_modules(self.model, self.function) if self.uses is None else self.uses
 
     @property
     def modules(self) -> Sequence[nn.Module]:

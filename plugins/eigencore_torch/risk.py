@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -71,6 +71,24 @@ class Risk:
         """The context for every computation; raises ProblemError if the weights changed."""
         data, unchanged = self._batches.data, self._weights.check_unchanged
         return preserve_state(self.loss.modules, self._setting, data, check=unchanged)
+
+    def of_samples(self, loss: BatchLoss, batches: Sequence[Batch], join: int | None = None) -> Risk:
+        """The mean of another loss over the samples of other batches, under the same conditions.
+
+        Args:
+            join: as for `Batches`.
+        """
+        data = Batches(batches, self._setting.device, self._batches.dtype, join=join)
+        return Risk(loss, data, Reduction("mean"), self._weights, self._setting, self._microbatch)
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether the loss of a sample depends on the other samples of its batch."""
+        return self._setting.batch_norm == "batch"
+
+    def batches(self) -> Iterator[Batch]:
+        """All batches, whole; must be called inside a session."""
+        return iter(self._batches)
 
     def terms(self) -> Iterator[Term]:
         """All terms, batch after batch, without those of weight zero."""

@@ -149,7 +149,11 @@ def test_the_manifest_records_how_it_was_run():
         "kind": "hessian",
         "options": {"lanczos": {"basis": "12"}},
         **dict.fromkeys(
-            ["backend", "params", "max_matvecs", "max_seconds", "device", "dtype", "analyses"], None
+            [
+                *("backend", "params", "max_matvecs", "max_seconds", "samples", "rtol", "device", "dtype"),
+                "analyses",
+            ],
+            None,
         ),
     }
     assert manifest["options"]["lanczos"]["basis"] == 12

@@ -114,7 +114,7 @@ def test_the_json_object_has_the_documented_keys():
     data = json.loads(to_json(RUN))
     documented = (
         "schema problem backend operator solver k which tol seed eigenvalues residuals converged status "
-        "advice matvecs seconds certificate history notes analyses run exact"
+        "advice matvecs seconds certificate history notes sampling analyses run exact"
     )
     assert data.keys() == set(documented.split())
     assert data["schema"] == 1

@@ -13,9 +13,17 @@ import torch
 from torch import Tensor
 
 from eigencore.problems.sharing import CurvatureOptions
-from eigencore_torch.kinds.output_graph import OutputLoss, OutputMatrix, gradients_in_outputs, output_graphs
-from eigencore_torch.kinds.risk_operator import RiskOperator
+from eigencore_torch.kinds.mean_operator import MeanRiskOperator, Sample
+from eigencore_torch.kinds.output_graph import (
+    OutputGraph,
+    OutputLoss,
+    OutputMatrix,
+    evaluate,
+    gradients_in_outputs,
+    output_graphs,
+)
 from eigencore_torch.models.params import Layout
+from eigencore_torch.risk import Term
 
 if TYPE_CHECKING:
     from eigencore_torch.bound import TorchBound
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
 def ggn(
     bound: TorchBound, layout: Layout, options: CurvatureOptions, scale: Tensor | None = None
-) -> RiskOperator:
+) -> MeanRiskOperator:
     """The generalised Gauss-Newton matrix of the loss over all data; see `eigencore.interfaces.Kind`.
 
     Args:
@@ -35,7 +43,26 @@ def ggn(
     """
     bound.require_hessian("ggn")
     graphs = output_graphs(bound.risk, layout, hessian_in_outputs, "ggn")
-    return RiskOperator(bound, layout, graphs, options, scale)
+    return MeanRiskOperator(
+        bound,
+        layout,
+        graphs,
+        options,
+        scale,
+        again=lambda other: ggn(other, layout, options, scale),
+        curvature=_curvature,
+    )
+
+
+def _curvature(sample: Sample, term: Term, v: Tensor) -> Tensor:
+    """v'J'CJ v of each sample of a term, for the Gauss-Newton matrix."""
+    loss = evaluate(sample.risk.loss, term, "ggn")
+    graph = OutputGraph(loss, sample.layout, hessian_in_outputs(loss))
+    samples = len(term.batch[1])
+    parts = graph.curvature(dict(enumerate(sample.layout.split(v))))
+    if len(parts) == samples and all(len(part) == 1 for part in parts):
+        return samples * torch.stack([part.sum() for part in parts])  # the model was called for each sample
+    return samples * sum((part.reshape(samples, -1).sum(dim=1) for part in parts), torch.zeros_like(v[:1]))
 
 
 def hessian_in_outputs(loss: OutputLoss) -> OutputMatrix:

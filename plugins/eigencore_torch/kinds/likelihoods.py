@@ -34,6 +34,9 @@ class Likelihood(Protocol):
     def weights(self, z: Tensor, y: Any) -> Tensor:
         """The weight of each label in the batch loss, in the shape of the labels."""
 
+    def trace(self, z: Tensor) -> Tensor:
+        """The trace of the covariance of each label, in the shape of the labels, in float64 on the host."""
+
     def covariance(self, z: Tensor, u: Tensor) -> Tensor:
         """E[s s'] u for each label (z.shape): s is the derivative of -log p over z, label from p."""
 
@@ -71,6 +74,10 @@ class Categorical:
                 weights = weights * self.class_weights.to(z)[torch.where(counted, y, 0)]
         return weights / weights.sum() if self.mean else weights
 
+    def trace(self, z: Tensor) -> Tensor:
+        # In float32, 1 - sum p^2 would be rounding errors for the samples that a trained network is sure of.
+        return 1 - torch.softmax(z.detach().cpu().double(), dim=1).square().sum(dim=1)
+
     def covariance(self, z: Tensor, u: Tensor) -> Tensor:
         p = torch.softmax(z, dim=1)
         return p * (u - (p * u).sum(dim=1, keepdim=True))
@@ -104,6 +111,10 @@ class Bernoulli:
             weights = weights * self.element_weights.to(z)
         return weights / z.numel() if self.mean else weights
 
+    def trace(self, z: Tensor) -> Tensor:
+        z = z.detach().cpu().double()
+        return torch.sigmoid(z) * torch.sigmoid(-z)
+
     def covariance(self, z: Tensor, u: Tensor) -> Tensor:
         p = torch.sigmoid(z)
         return p * (1 - p) * u
@@ -122,6 +133,9 @@ class Gaussian:
 
     def weights(self, z: Tensor, y: Any) -> Tensor:
         return torch.full_like(z, 1 / z.numel() if self.mean else 1.0)
+
+    def trace(self, z: Tensor) -> Tensor:
+        return torch.full(z.shape, 2.0, dtype=torch.float64)
 
     def covariance(self, z: Tensor, u: Tensor) -> Tensor:
         return 2 * u

@@ -69,23 +69,36 @@ class OutputGraph:
 
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
         """A diagonal block of J'CJ times a direction; see `GradientGraph.block_product`."""
-        active = dict(zip(self._active, self._pulled, strict=True))
-        chosen = [i for i in pieces if i in active]
-        if not chosen:
+        along = self._along(pieces)
+        if along is None:
             return [None] * len(pieces)
-        along = torch.autograd.grad(
-            [active[i] for i in chosen],
-            self._directions,
-            [pieces[i] for i in chosen],
-            retain_graph=True,
-            materialize_grads=True,
-        )
         return torch.autograd.grad(
             self._outputs,
             [self._layout.parameters[i] for i in pieces],
             list(self._matrix(along)),
             retain_graph=keep,
             allow_unused=True,
+        )
+
+    def curvature(self, pieces: Mapping[int, Tensor]) -> Sequence[Tensor]:
+        """(J v)_i (C J v)_i for each entry i of each output, which sum to v'J'CJ v."""
+        along = self._along(pieces)
+        if along is None:
+            return [torch.zeros_like(z) for z in self._outputs]
+        return [one * other for one, other in zip(along, self._matrix(along), strict=True)]
+
+    def _along(self, pieces: Mapping[int, Tensor]) -> Sequence[Tensor] | None:
+        """J v, one tensor for each output; None if it is zero."""
+        active = dict(zip(self._active, self._pulled, strict=True))
+        chosen = [i for i in pieces if i in active]
+        if not chosen:
+            return None
+        return torch.autograd.grad(
+            [active[i] for i in chosen],
+            self._directions,
+            [pieces[i] for i in chosen],
+            retain_graph=True,
+            materialize_grads=True,
         )
 
 
