@@ -235,6 +235,11 @@ class GraphMemory:
 
 
 def _kind(term: Term, samples: int | None) -> tuple[object, ...]:
-    """The shapes and types of a term's tensors, without the number of samples."""
+    """The shapes and types of a term's tensors, without the number of samples.
+
+    A nested tensor has no shape: samples of all shapes count as alike.
+    """
     first = 0 if samples is None else 1
-    return tuple((tuple(x.shape[first:]), x.dtype) for x in tensors_of(term.batch))
+    return tuple(
+        ("nested" if x.is_nested else tuple(x.shape[first:]), x.dtype) for x in tensors_of(term.batch)
+    )

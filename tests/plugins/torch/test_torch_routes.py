@@ -33,7 +33,7 @@ def test_a_recorded_product_is_that_of_the_graph(name, memory):
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("options", [{"microbatch": 2}, {"join": 10}, {"memory": "1KB"}], ids=str)
+@pytest.mark.parametrize("options", [{"microbatch": 2}, {"join": 10}, {"memory": "8KiB"}], ids=str)
 def test_the_options_of_batches(options):
     loss = nn.CrossEntropyLoss(WEIGHTS)
     problem = made_of("batch_norm", loss, weight=lambda batch: float(WEIGHTS[batch[1]].sum())).problem

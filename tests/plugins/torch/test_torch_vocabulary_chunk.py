@@ -242,7 +242,7 @@ def test_a_model_without_a_linear_layer_is_refused():
 
 @pytest.mark.parametrize("kind", ["ggn", "fisher", "empirical_fisher"])
 def test_kinds_that_need_the_logits_are_refused(kind):
-    with pytest.raises(CapabilityError, match=r"vocabulary_chunk multiplies by the Hessian only"):
+    with pytest.raises(CapabilityError, match=r"vocabulary_chunk=4 multiplies by the Hessian only"):
         bind(problem(), TorchOptions(vocabulary_chunk=4)).operator(kind)
 
 
