@@ -105,7 +105,10 @@ class TorchOptions:
     route: Route = option(
         "graph",
         help="exact Hessian products: graph, by double backward through autograd graphs; recorded, by "
-        "replaying the operations of one product; or compiled, which compiles these first",
-        when="try compiled if more than some hundred products are needed, since compiling takes minutes; a "
+        "replaying the operations of one product; compiled, which compiles these first; or captured, on a "
+        "GPU, which captures those of each batch that memory has room for as a CUDA graph, and replays those "
+        "of the others",
+        when="on a GPU, try captured if a hundred products or more are needed and the batches are small for "
+        "it; on a processor, compiled if many hundreds are needed, since compiling takes up to minutes; a "
         "note of the result says how long a product took on either route",
     )
