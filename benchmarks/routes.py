@@ -1,15 +1,14 @@
-"""Claim: the default route to a Hessian product is the cheapest that pays within some hundred products.
+"""Claim: no route to a Hessian product pays within fifty products, compared with the default.
 
     python benchmarks/routes.py [--rounds 5] [--networks mlp digits transformer resnet20] [--device cuda]
 
 Times every value of `torch.route` on the first batch of each network, and variants that are no option: data
 and weights in the memory format channels-last, and on a GPU the convolutions that are used on processors. In
-each round, every route computes one product,
-immediately after a gradient and immediately before another one; its time is divided by the mean of the two.
-Printed are the median, lowest and highest ratio of the rounds, the error relative to float64, the wall-clock
-seconds until the first product without the checks of the data, and the number of products after which a route
-has made up for them, compared with graphs that are kept. ResNet-20 is measured on request, since compiling
-its product takes minutes on a processor.
+each round, every route computes one product, immediately after a gradient and immediately before another one;
+its time is divided by the mean of the two. Printed are the median, lowest and highest ratio of the rounds,
+the error relative to float64, the wall-clock seconds until the first product without the checks of the data,
+and the number of products after which a route has made up for them, compared with graphs that are kept.
+ResNet-20 is measured on request, since compiling its product takes minutes on a processor.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class TorchOptions:
         help="products of the solver: full, or bfloat16 or float16, whose operands have 8 or 11 significant "
         "bits; eigenpairs, residuals and certificate are computed by full products all the same",
         when="set bfloat16 for large networks where the device multiplies faster in it, with a tol of 0.01 "
-        "or more: the error is measured, and refused if it is larger than tol",
+        "or more: the error is measured, and refused if it is larger than tol; on a GPU, try precision=tf32 "
+        "first, which needs no full products",
     )
     derivative: Derivative = option(
         "exact",

@@ -127,9 +127,7 @@ def test_eigenpairs_by_captured_products_on_cuda():
 
 def test_a_hessian_of_zero_is_captured_without_a_warning_on_cuda():
     x, y = torch.randn(5, 4).double(), torch.randn(5, CLASSES).double()
-    problem = Problem(
-        nn.Linear(4, CLASSES).double(), [(x, y)], lambda z, y: (z * y).mean(), reduction="mean"
-    )
+    problem = Problem(nn.Linear(4, CLASSES).double(), [(x, y)], lambda z, y: (z * y).mean(), reduction="mean")
     assert not dense(captured(problem, check=False)).any()
 
 

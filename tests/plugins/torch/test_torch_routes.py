@@ -185,7 +185,10 @@ def test_other_kinds_and_differences_are_refused():
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({}, "captures CUDA graphs, and the device is cpu"), ({"memory": "none"}, "torch.memory=none keeps none")],
+    [
+        ({}, "captures CUDA graphs, and the device is cpu"),
+        ({"memory": "none"}, "torch.memory=none keeps none"),
+    ],
     ids=str,
 )
 def test_capturing_needs_a_gpu_and_kept_products(options, reason):
