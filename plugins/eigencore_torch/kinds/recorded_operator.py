@@ -187,8 +187,9 @@ class RecordedOperator(RiskOperator):
                 own, other = (self._seconds(one, pieces) for one in (graph, plain))
             unkept = ", not captured, since they are not kept" if route != self._route else ""
             self._route_notes = (
-                f"products were {route}{unkept} (torch.route): with the first batch, one took {1e3 * own:.3g} ms "
-                f"instead of {1e3 * other:.3g} ms through its graph; preparing it took {prepared:.2g} s",
+                f"products were {route}{unkept} (torch.route): with the first batch, one took "
+                f"{1e3 * own:.3g} ms instead of {1e3 * other:.3g} ms through its graph; preparing it took "
+                f"{prepared:.2g} s",
             )
 
     def _refused(self, reason: str) -> ProblemError:

@@ -17,8 +17,8 @@ from kit.torch_networks import CLASSES, NETWORKS, dense, difference, made_of
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
-def on_cuda(problem, **options):
-    return eigencore.bind(problem, device="cuda", **options).operator()
+def on_cuda(problem, device="cuda", **options):
+    return eigencore.bind(problem, device=device, **options).operator()
 
 
 def captured(problem, **options):
@@ -70,9 +70,7 @@ def test_what_memory_has_no_room_for_is_replayed_on_cuda():
 
 
 def test_captured_products_share_a_pool_that_is_freed_on_cuda():
-    problem = made_of("mlp", reduction="mean").problem
-    problem.model.cuda()
-    hessian = captured(problem)
+    hessian = captured(made_of("mlp", reduction="mean").problem)
     dense(hessian)
     assert len({id(one.memory) for one in graphs(hessian)}) == 1
     hessian.release()
@@ -95,7 +93,7 @@ def test_capturing_leaves_streams_and_random_state_alone_on_cuda():
 def test_weights_that_move_leave_captured_products_right_on_cuda():
     problem = made_of("mlp", reduction="mean").problem
     problem.model.cuda()
-    hessian = captured(problem)
+    hessian = captured(problem, device=None)  # of the weights themselves, not of a copy
     expected = dense(hessian)
     sizes = [p.numel() for p in problem.model.parameters()]
     for p in problem.model.parameters():
