@@ -1,15 +1,14 @@
-"""Claim: the default route to a Hessian product is the cheapest that pays within some hundred products.
+"""Claim: no route to a Hessian product pays within fifty products, compared with the default.
 
     python benchmarks/routes.py [--rounds 5] [--networks mlp digits transformer resnet20] [--device cuda]
 
 Times every value of `torch.route` on the first batch of each network, and variants that are no option: data
-and weights in the memory format channels-last, and on a GPU the convolutions that are used on processors, and
-a recorded product that is captured as a CUDA graph. In each round, every route computes one product,
-immediately after a gradient and immediately before another one; its time is divided by the mean of the two.
-Printed are the median, lowest and highest ratio of the rounds, the error relative to float64, the wall-clock
-seconds until the first product without the checks of the data, and the number of products after which a route
-has made up for them, compared with graphs that are kept. ResNet-20 is measured on request, since compiling
-its product takes minutes on a processor.
+and weights in the memory format channels-last, and on a GPU the convolutions that are used on processors. In
+each round, every route computes one product, immediately after a gradient and immediately before another one;
+its time is divided by the mean of the two. Printed are the median, lowest and highest ratio of the rounds,
+the error relative to float64, the wall-clock seconds until the first product without the checks of the data,
+and the number of products after which a route has made up for them, compared with graphs that are kept.
+ResNet-20 is measured on request, since compiling its product takes minutes on a processor.
 """
 
 from __future__ import annotations
@@ -58,36 +57,6 @@ def convolutions_of_processors(problem: Problem) -> Product:
     return product
 
 
-def captured(problem: Problem) -> Product:
-    """The operations of a recorded product, launched as one CUDA graph; in a session, as all products are."""
-    operator: Any = eigencore.bind(problem, check=False, route="recorded").operator()
-    v = torch.zeros(operator.shape[0], device=operator.device)
-    operator.matvec(v)
-    (kept,) = operator._kept
-    along = [piece.clone() for piece in operator._layout.split(v)]
-    multiply = partial(kept.graph._multiply, *kept.graph._kept, *along)
-    with operator._risk.session(), torch.no_grad(), torch._C.DisableTorchFunction():
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            multiply()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            pieces = multiply()
-
-    def product(v: Tensor) -> Tensor:
-        with operator._risk.session():
-            for one, piece in zip(along, operator._layout.split(v), strict=True):
-                one.copy_(piece)
-            graph.replay()
-            out = torch.zeros_like(v)
-            operator._layout.add(out, pieces, 1.0)
-            return out
-
-    return product
-
-
 KEPT = "graph, kept"
 ROUTES: dict[str, Callable[[Problem], Product]] = {
     KEPT: of_options,
@@ -95,8 +64,8 @@ ROUTES: dict[str, Callable[[Problem], Product]] = {
     "recorded": partial(of_options, route="recorded"),
     "compiled": partial(of_options, route="compiled"),
     "graph, kept, channels-last": channels_last,
+    "captured": partial(of_options, route="captured"),
     "graph, kept, convolutions of processors": convolutions_of_processors,
-    "recorded and captured as a CUDA graph": captured,
 }
 ON_GPU = list(ROUTES)[-2:]
 

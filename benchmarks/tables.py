@@ -52,6 +52,22 @@ def batches(record: Any) -> str:
     return _described(record) + "\n\n" + _table(rows)
 
 
+def routes(record: Any) -> str:
+    """The cost of a product in gradients by route, the seconds until the first one, and when it pays."""
+    networks = record["networks"]
+    names = dict.fromkeys(name for network in networks.values() for name in network["routes"])
+    rows = [["", *networks]]
+    for name in names:
+        found = [network["routes"].get(name) for network in networks.values()]
+        rows.append([name, *("" if row is None else _route(row) for row in found)])
+    return _described(record) + "\n\n" + _table(rows)
+
+
+def _route(row: Any) -> str:
+    pays = "" if row["pays_after"] is None else f", pays after {row['pays_after']:,}"
+    return f"{_range(row['ratio'])}; {row['first_product_seconds']:.2g} s{pays}"
+
+
 def top10(record: Any) -> str:
     """A table for each network, and the ratio of the costs of the fastest peer and of `lanczos`."""
     parts = []
@@ -162,6 +178,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "product": ("benchmarks.md", product),
     "batches": ("benchmarks.md", batches),
     "top10": ("benchmarks.md", top10),
+    "routes-gpu": ("benchmarks.md", routes),
     "product-gpu": ("benchmarks.md", product),
     "top10-gpu": ("benchmarks.md", top10),
     "robustness": ("robustness.md", robustness),

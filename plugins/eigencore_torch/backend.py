@@ -12,6 +12,7 @@ from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.bound import TorchBound, declared_reduction
 from eigencore_torch.checks.problem_checks import check_layers, check_weights
 from eigencore_torch.data.batches import type_name
+from eigencore_torch.evaluation.double_backward import Route
 from eigencore_torch.evaluation.kernels import check_kernels
 from eigencore_torch.evaluation.modes import check_batch_norm
 from eigencore_torch.evaluation.precision import Products
@@ -86,6 +87,11 @@ def bind(
             "concerns exact products",
             hint="Set one of the two.",
         )
+    if options.route == "captured" and options.memory == "none":
+        raise OptionError(
+            "torch.route=captured captures products that are kept, and torch.memory=none keeps none",
+            hint="Set torch.route=recorded, or leave torch.memory at auto.",
+        )
     model = unwrapped(model)
     check_layers(model)
     if options.join is not None and options.microbatch is not None and options.join > options.microbatch:
@@ -105,6 +111,7 @@ def bind(
     placed = place(given, device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
     _check_products(options.products, computing_type(placed.loss.model))
+    _check_route(options.route, device_of(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()
     return TorchBound(problem, placed, options)
@@ -116,4 +123,13 @@ def _check_products(products: Products, dtype: torch.dtype) -> None:
         raise OptionError(
             f"torch.products={products} applies to float32, and the data type is {type_name(dtype)}",
             hint='Set dtype="float32", or leave torch.products at full.',
+        )
+
+
+def _check_route(route: Route, device: torch.device) -> None:
+    """Raises OptionError if products are to be captured and the device is not a GPU."""
+    if route == "captured" and device.type != "cuda":
+        raise OptionError(
+            f"torch.route=captured captures CUDA graphs, and the device is {device}",
+            hint='Set device="cuda", or torch.route=recorded or compiled, or leave it at graph.',
         )

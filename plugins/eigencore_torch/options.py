@@ -73,7 +73,8 @@ class TorchOptions:
         help="products of the solver: full, or bfloat16 or float16, whose operands have 8 or 11 significant "
         "bits; eigenpairs, residuals and certificate are computed by full products all the same",
         when="set bfloat16 for large networks where the device multiplies faster in it, with a tol of 0.01 "
-        "or more: the error is measured, and refused if it is larger than tol",
+        "or more: the error is measured, and refused if it is larger than tol; on a GPU, try precision=tf32 "
+        "first, which needs no full products",
     )
     derivative: Derivative = option(
         "exact",
@@ -105,7 +106,10 @@ class TorchOptions:
     route: Route = option(
         "graph",
         help="exact Hessian products: graph, by double backward through autograd graphs; recorded, by "
-        "replaying the operations of one product; or compiled, which compiles these first",
-        when="try compiled if more than some hundred products are needed, since compiling takes minutes; a "
+        "replaying the operations of one product; compiled, which compiles these first; or captured, on a "
+        "GPU, which captures those of each batch that memory has room for as a CUDA graph, and replays those "
+        "of the others",
+        when="on a GPU, try captured if a hundred products or more are needed and the batches are small for "
+        "it; on a processor, compiled if many hundreds are needed, since compiling takes up to minutes; a "
         "note of the result says how long a product took on either route",
     )

@@ -192,7 +192,7 @@ def made_of(name: str, loss: Any = None, params: tuple[str, ...] = ("*",), **fie
 
 def dense(operator: LinearOperator) -> Tensor:
     """The matrix of an operator, from one block product."""
-    A: Tensor = operator.matmat(torch.eye(operator.shape[0], dtype=operator.dtype))
+    A: Tensor = operator.matmat(torch.eye(operator.shape[0], dtype=operator.dtype, device=operator.device))
     return A
 
 

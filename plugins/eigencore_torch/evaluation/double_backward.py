@@ -21,8 +21,9 @@ from eigencore_torch.evaluation.convolutions import CheaperConvolutions, is_conv
 
 # How products are computed: by double backward, or by differences of the gradient.
 Derivative = Literal["exact", "difference"]
-# How exact products are computed: through autograd graphs, or from recorded operations, replayed or compiled.
-Route = Literal["graph", "recorded", "compiled"]
+# How exact products are computed: through autograd graphs, or from recorded operations, which are replayed,
+# compiled, or captured as CUDA graphs.
+Route = Literal["graph", "recorded", "compiled", "captured"]
 
 
 @contextmanager

@@ -62,10 +62,12 @@ class GraphMemory:
 
     Args:
         limit: the limit.
+        products: how many products have to fit beside the kept graphs: one, or two if the memory of one
+            stays allocated as long as graphs are kept.
     """
 
-    def __init__(self, limit: MemoryLimit):
-        self._limit = limit
+    def __init__(self, limit: MemoryLimit, products: int = 1):
+        self._limit, self._products = limit, products
         self._sizes: dict[tuple[object, ...], _Size] = {}
         self._most: dict[tuple[object, ...], int | None] = {}
         self._splittable: bool | None = None
@@ -107,7 +109,7 @@ class GraphMemory:
         if vectors <= self._vectors:
             return True
         self._vectors = vectors
-        return self._kept + self._largest <= self._room
+        return self._fits(self._kept)
 
     def forget(self, graphs: float | None = None) -> None:
         """No graphs are kept any more, and later ones may be.
@@ -157,7 +159,7 @@ class GraphMemory:
         if self._keeping:
             samples = sample_count(term.batch)
             kept = self._kept + self._sizes[_kind(term, samples)].kept.at(samples or 1)
-            self._keeping = kept <= self._limit.graphs and kept + self._largest <= self._room
+            self._keeping = kept <= self._limit.graphs and self._fits(kept)
             if self._keeping:
                 self._kept = kept
         return self._keeping
@@ -172,10 +174,14 @@ class GraphMemory:
 
         They are those of smaller terms. The next pass keeps fewer.
         """
-        crowded = self._kept > 0 and self._kept + self._largest > self._room
+        crowded = self._kept > 0 and not self._fits(self._kept)
         if crowded:
             self._kept, self._keeping = 0.0, False
         return crowded
+
+    def _fits(self, kept: float) -> bool:
+        """Whether the products with any term so far fit beside kept graphs of so many bytes."""
+        return kept + self._products * self._largest <= self._room
 
     def _fitting_samples(self, term: Term, samples: int, can_split: Callable[[int, int], bool]) -> int | None:
         peak = self._sizes[_kind(term, sample_count(term.batch))].peak

@@ -1,7 +1,9 @@
-"""The Hessian by products that are recorded, and compiled if the option `route` says so.
+"""The Hessian by products that are recorded, and compiled or captured if the option `route` says so.
 
 On a processor, replaying a recording takes as long as a backward pass through a kept graph. Compiled, it took
-a quarter less on a transformer, and no less on convolutional networks; compiling took up to two minutes.
+a quarter less on a transformer, and no less on convolutional networks; compiling took up to two minutes. On a
+GPU, where launching the operations of small networks takes longer than computing them, a recording that is
+captured as a CUDA graph took 0.2 to 0.6 of the time of a kept graph.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from eigencore.errors import ProblemError
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.data.batches import sample_count
 from eigencore_torch.evaluation.double_backward import Route
+from eigencore_torch.kinds.captured_graph import CapturedGraph, CaptureMemory
+from eigencore_torch.kinds.graph_memory import GraphMemory
 from eigencore_torch.kinds.recording import Multiply, Recording, record
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes, TermGraph
@@ -55,10 +59,11 @@ class RecordedGraph:
 class RecordedOperator(RiskOperator):
     """A RiskOperator whose products are recorded once for every form of batch; see `RiskOperator`.
 
-    The first product of each term is compared with that of its graph.
+    The first product of each term is compared with that of its graph, and so is that of each capture.
 
     Args:
-        route: "recorded" replays the operations one by one, "compiled" compiles them.
+        route: "recorded" replays the operations one by one, "compiled" compiles them. "captured" captures
+            those of each term that is kept as a CUDA graph, and replays those of the others one by one.
     """
 
     def __init__(
@@ -73,6 +78,9 @@ class RecordedOperator(RiskOperator):
     ):
         super().__init__(bound, layout, graph, options, scale)
         self._route = route
+        if route == "captured":
+            # The memory of one product stays allocated for the captured ones.
+            self._memory = GraphMemory(bound.memory, products=2)
         self._recordings: dict[Hashable, Recording] = {}
         self._compared: set[tuple[int, int, int | None]] = set()
         self._route_notes: tuple[str, ...] = ()
@@ -84,21 +92,41 @@ class RecordedOperator(RiskOperator):
 
     def _graph(self, term: Term) -> TermGraph:
         began = time.perf_counter()
+        recording, kept = self._prepared(term)
+        graph = RecordedGraph(kept, recording.multiply, self._layout)
+        if _place(term) not in self._compared:
+            self._compare(term, graph, "recorded" if self._route == "captured" else self._route, began)
+        return graph
+
+    def _graph_to_keep(self, term: Term) -> TermGraph:
+        if self._route != "captured":
+            return self._graph(term)
+        began = time.perf_counter()
+        recording, kept = self._prepared(term)
+        latest = self._kept[-1].graph if self._kept else None
+        memory = latest.memory if isinstance(latest, CapturedGraph) else CaptureMemory(self._layout)
+        try:
+            graph = CapturedGraph(recording, kept, memory)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise self._refused(f"capturing the product failed: {error}") from error
+        self._reserved = memory.reserved
+        self._compare(term, graph, self._route, began)
+        return graph
+
+    def _prepared(self, term: Term) -> tuple[Recording, list[Any]]:
+        """The recording for a term, and what its products use of the term."""
+        self._latest = term.index, sample_count(term.batch) or 0
         leaves, structure = pytree.tree_flatten(term.batch)
         tensors = [x for x in leaves if isinstance(x, Tensor)]
         forms = [_form(x) for x in leaves]
-        place = term.index, term.start, sample_count(term.batch)
-        key = place if None in forms else (structure, *forms)
+        key = _place(term) if None in forms else (structure, *forms)
         if key not in self._recordings:
             self._recordings[key] = self._record(term, leaves, structure)
         recording = self._recordings[key]
         with torch.no_grad(), torch._C.DisableTorchFunction():
-            kept = recording.prepare(*tensors)
-        graph = RecordedGraph(kept, recording.multiply, self._layout)
-        if place not in self._compared:
-            self._compare(term, graph, began)
-            self._compared.add(place)
-        return graph
+            return recording, recording.prepare(*tensors)
 
     def _record(self, term: Term, leaves: list[Any], structure: pytree.TreeSpec) -> Recording:
         of_graph = super()._graph
@@ -122,9 +150,14 @@ class RecordedOperator(RiskOperator):
         )  # not while operations are recorded: it may multiply matrices to time them
         if self._route == "compiled":
             recording = replace(recording, multiply=_compiled(recording.multiply))
+        if self._route == "captured" and recording.waiting is not None:
+            raise self._refused(
+                f"the operation {recording.waiting} waits for the GPU to learn the shape of a result, as "
+                "indexing with a mask does, and a CUDA graph can't wait"
+            )
         return recording
 
-    def _compare(self, term: Term, graph: RecordedGraph, began: float) -> None:
+    def _compare(self, term: Term, graph: TermGraph, route: Route, began: float) -> None:
         """Checks a product against that of the term's graph; on the first term, both are timed.
 
         They differ if the model uses a batch in another way than through the operations on its tensors.
@@ -134,7 +167,7 @@ class RecordedOperator(RiskOperator):
             try:
                 found = graph.block_product(pieces, keep=True)
             except Exception as error:
-                if self._route != "compiled" or is_out_of_memory(error):
+                if route != "compiled" or is_out_of_memory(error):
                     raise
                 raise self._refused(f"compiling the product failed: {error}") from error
             prepared = time.perf_counter() - began
@@ -145,15 +178,18 @@ class RecordedOperator(RiskOperator):
         )
         if not difference <= torch.finfo(self.dtype).eps ** 0.5 * norm:
             raise self._refused(
-                f"a recorded product with batch {term.index} differs by "
+                f"a {route} product with batch {term.index} differs by "
                 f"{difference / norm if norm else difference:.1g} from that of its graph"
             )
+        self._compared.add(_place(term))
         if not self._route_notes:
             with self._kernels.selected():
                 own, other = (self._seconds(one, pieces) for one in (graph, plain))
+            unkept = ", not captured, since they are not kept" if route != self._route else ""
             self._route_notes = (
-                f"products were {self._route} (torch.route): with the first batch, one took {1e3 * own:.3g} "
-                f"ms instead of {1e3 * other:.3g} ms through its graph; preparing it took {prepared:.2g} s",
+                f"products were {route}{unkept} (torch.route): with the first batch, one took "
+                f"{1e3 * own:.3g} ms instead of {1e3 * other:.3g} ms through its graph; preparing it took "
+                f"{prepared:.2g} s",
             )
 
     def _refused(self, reason: str) -> ProblemError:
@@ -174,6 +210,11 @@ class RecordedOperator(RiskOperator):
                 torch.cuda.synchronize(self.device)
             times.append(time.perf_counter() - began)
         return min(times)
+
+
+def _place(term: Term) -> tuple[int, int, int | None]:
+    """Which samples a term has."""
+    return term.index, term.start, sample_count(term.batch)
 
 
 def _reason(error: Exception) -> str:

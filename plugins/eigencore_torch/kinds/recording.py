@@ -27,10 +27,15 @@ class Recording:
     Attributes:
         prepare: from the tensors of a batch to the results that its products use.
         multiply: from these results and a direction to the product.
+        constants: the tensors that `multiply` reads beside its arguments, such as weights.
+        waiting: the name of an operation in `multiply` that waits for a GPU, since a mask or other values
+            decide the shape of its result; None if there is none.
     """
 
     prepare: fx.GraphModule
     multiply: Multiply
+    constants: Sequence[Tensor]
+    waiting: str | None
 
 
 def record(
@@ -82,7 +87,24 @@ def record(
     multiply.output(fx.map_arg(output.args[0], new.__getitem__))
     for part in (prepare, multiply):
         part.eliminate_dead_code()
-    return Recording(fx.GraphModule(module, prepare), fx.GraphModule(module, multiply))
+    constants = [operator.attrgetter(node.target)(module) for node in multiply.nodes if node.op == "get_attr"]
+    return Recording(
+        fx.GraphModule(module, prepare),
+        fx.GraphModule(module, multiply),
+        [x for x in constants if isinstance(x, Tensor)],
+        next((str(node.target) for node in graph.nodes if node in moving and _waits(node)), None),
+    )
+
+
+def _waits(node: fx.Node) -> bool:
+    """Whether values decide the shape of an operation's result, or of an intermediate one."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    indices = {argument.name: value for argument, value in _arguments(node)}.get("indices")
+    if isinstance(indices, list | tuple):  # of x[indices], which may be masks
+        types = [one.meta["val"].dtype for one in indices if isinstance(one, fx.Node)]
+        return torch.bool in types or torch.uint8 in types
+    return torch.Tag.dynamic_output_shape in node.target.tags
 
 
 def _add_dependent(graph: fx.Graph, moving: set[fx.Node]) -> None:
@@ -121,12 +143,18 @@ def _aliased(node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
     """The arguments of an operation that its result may share memory with, or that it writes into."""
     if node.target is operator.getitem:
         yield from ((one, None) for one in node.all_input_nodes)
-    elif isinstance(node.target, torch._ops.OpOverload):
-        arguments = node.target._schema.arguments
-        named = {argument.name: argument for argument in arguments}
-        given = [*zip(arguments, node.args, strict=False), *((named[k], x) for k, x in node.kwargs.items())]
-        for argument, value in given:
+    else:
+        for argument, value in _arguments(node):
             if argument.alias_info is not None:
                 for one in value if isinstance(value, list | tuple) else [value]:
                     if isinstance(one, fx.Node):
                         yield one, argument.alias_info
+
+
+def _arguments(node: fx.Node) -> Iterator[tuple[Any, Any]]:
+    """The arguments in the schema of an operation of PyTorch, each with its value; none for others."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        arguments = node.target._schema.arguments
+        yield from zip(arguments, node.args, strict=False)
+        named = {argument.name: argument for argument in arguments}
+        yield from ((named[name], value) for name, value in node.kwargs.items())

@@ -119,6 +119,7 @@ class RiskOperator(WeightOperator):
         self._kept: list[KeptGraph] = []  # of the first terms
         self._all_kept = False
         self._memory = GraphMemory(bound.memory)
+        self._reserved = 0  # bytes that PyTorch counts as unused, and that only the kept graphs use
         self._total_weight: float | None = None
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
         self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
@@ -196,7 +197,7 @@ class RiskOperator(WeightOperator):
             return
         if not self._memory.leave_room(needed):
             self._free_graphs()
-        if self._kept and free_memory(self.device) < needed:
+        if self._kept and free_memory(self.device) - self._reserved < needed:
             self._kept = []
             self._free_graphs(max(0, free_memory(self.device) - needed) / 2)
 
@@ -346,7 +347,7 @@ class RiskOperator(WeightOperator):
             if self._memory.is_crowded():
                 self._kept = []
             if self._memory.keep(term):
-                self._kept.append(KeptGraph(term.index, term.last, term.weight, self._graph(term)))
+                self._kept.append(KeptGraph(term.index, term.last, term.weight, self._graph_to_keep(term)))
                 yield self._kept[-1].graph, term.weight, True
             else:
                 yield self._graph(term), term.weight, False
@@ -371,6 +372,10 @@ class RiskOperator(WeightOperator):
     def _graph(self, term: Term) -> TermGraph:
         self._latest = term.index, sample_count(term.batch) or 0
         return self._folding(lambda: self._graph_of(term, self._kernels.selected))
+
+    def _graph_to_keep(self, term: Term) -> TermGraph:
+        """The graph of a term that is used in many products."""
+        return self._graph(term)
 
     def _allocation(self, term: Term) -> Allocation:
         """The memory of a term's graph, and of a product with it."""

@@ -16,10 +16,13 @@ from torch.profiler import ProfilerActivity, profile
 import eigencore
 from eigencore.errors import OptionError
 from eigencore.operators import FunctionOperator
-from eigencore_torch.allocations import allocation
+from eigencore_torch.allocations import Allocation, allocation
 from eigencore_torch.backend import TorchOptions, bind
 from eigencore_torch.gradient_graph import GradientGraph
+from eigencore_torch.kinds.graph_memory import GraphMemory
+from eigencore_torch.memory_limit import MemoryLimit
 from eigencore_torch.models.params import differentiable
+from eigencore_torch.risk import Term
 
 
 def peak_bytes(compute):
@@ -213,3 +216,21 @@ def test_the_counted_bytes_are_those_of_the_allocator():
     counted = allocation(make, product)
     assert counted.peak == peak_bytes(lambda: product(make()))
     assert counted.kept < counted.peak
+
+
+@pytest.mark.parametrize(("products", "kept"), [(1, 7), (2, 4)])
+def test_room_is_left_for_the_products_that_stay_allocated(products, kept):
+    memory = GraphMemory(MemoryLimit(400, 400, stated=True), products)  # 40 for a graph, 120 for a product
+    terms = [Term(i, (torch.ones(4, 2), torch.ones(4)), 1.0, last=True) for i in range(9)]
+    found = []
+
+    def measure(term):
+        samples = len(term.batch[0])
+        return Allocation(10 * samples, 30 * samples)
+
+    for term in terms:
+        assert memory.most_samples(term, measure, can_split=None) is None
+        found.append(memory.keep(term))
+    assert found == [True] * kept + [False] * (9 - kept)
+    assert memory.leave_room(0)
+    assert not memory.leave_room(1)  # the graphs and products take all of it

@@ -183,6 +183,20 @@ def test_other_kinds_and_differences_are_refused():
         recorded(problem, derivative="difference")
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "captures CUDA graphs, and the device is cpu"),
+        ({"memory": "none"}, "torch.memory=none keeps none"),
+    ],
+    ids=str,
+)
+def test_capturing_needs_a_gpu_and_kept_products(options, reason):
+    with pytest.raises(OptionError, match=rf"torch\.route=captured .*{reason}") as caught:
+        eigencore.bind(made_of("mlp", reduction="mean").problem, route="captured", **options)
+    assert "torch.route=recorded" in caught.value.hint
+
+
 # -- recording ---------------------------------------------------------------------------------------------
 
 
@@ -229,3 +243,42 @@ def test_what_does_not_depend_on_the_direction_is_prepared():
     )
     targets = [node.target for node in recording.multiply.graph.nodes if node.op == "call_function"]
     assert targets == [torch.ops.aten.mul.Tensor]
+
+
+def with_a_mask(tensors, directions):
+    product = tensors[0] * directions[0]
+    return [product[tensors[1]]]
+
+
+def into_a_mask(tensors, directions):
+    product = torch.zeros_like(tensors[0])
+    product[tensors[1]] = directions[0][:2]
+    return [product]
+
+
+def selected(tensors, directions):
+    return [directions[0].masked_select(tensors[1])]
+
+
+def with_indices(tensors, directions):
+    return [directions[0][tensors[1].nonzero()[:, 0]] * tensors[0][tensors[1]]]
+
+
+@pytest.mark.parametrize(
+    ("product", "waiting"),
+    [
+        (with_a_mask, "aten.index.Tensor"),
+        (into_a_mask, "aten.index_put_.default"),
+        (selected, "aten.masked_select.default"),
+        (with_indices, None),
+    ],
+)
+def test_an_operation_that_waits_for_a_gpu_is_named_if_it_depends_on_the_direction(product, waiting):
+    mask = torch.tensor([True, False, True])
+    assert record(product, [torch.ones(3), mask], [torch.ones(3)]).waiting == waiting
+
+
+def test_the_weights_of_a_recording_are_known():
+    weight, prepared = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    recording = record(lambda tensors, vs: [weight * (prepared.exp() * vs[0])], [], [torch.ones(3)])
+    assert [x is weight for x in recording.constants] == [True]
