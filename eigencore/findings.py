@@ -1,13 +1,19 @@
-"""What analyses find: results with their numbers, tables, columns and figures, and failures."""
+"""What analyses and attacks find: numbers, tables, columns and figures; adversarial inputs; and failures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eigencore.errors import Culprit, EigencoreError
 from eigencore.tabular import Tabular
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from eigencore.space import Array, Floats
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,60 @@ class AnalysisResult(Tabular):
     warnings: tuple[str, ...] = ()
     matvecs: float = 0.0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class AttackResult(Tabular):
+    """The adversarial inputs that an attack found, each evaluated by the core.
+
+    Attributes:
+        inputs: the adversarial inputs (N, *shape), in the backend's array library. A sample that is
+            misclassified without a perturbation is returned unchanged.
+        labels: the labels (N,), int64.
+        correct: whether each unperturbed sample is classified as its label (N,).
+        success: whether each adversarial input is classified differently from its label (N,).
+        distance: the norm of each perturbation (N,), float64; infinite where the attack did not succeed.
+        norm: the norm of `distance` and `eps`, "Linf" or "L2".
+        eps: the radius of the ball around each sample; None for an attack that minimises the distance.
+        forward, backward: the number of samples passed through the network, forward and backward.
+        seconds: wall-clock time.
+        options: the attack's options, resolved.
+
+    Example:
+        import eigencore
+
+        result = eigencore.attack(eigencore.bind("demo:digits-numpy"), "fgsm", eps=0.1, images=50)
+        print(result.accuracy, result.distance[result.success].max())
+    """
+
+    attack: str
+    inputs: Array = field(repr=False)
+    labels: npt.NDArray[np.int64] = field(repr=False)
+    correct: npt.NDArray[np.bool_] = field(repr=False)
+    success: npt.NDArray[np.bool_] = field(repr=False)
+    distance: Floats = field(repr=False)
+    norm: str
+    eps: float | None
+    seed: int
+    forward: int
+    backward: int
+    seconds: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """The adversarial accuracy: the fraction of samples that are still classified as their labels."""
+        return 1.0 - float(self.success.mean())
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Each sample's label, correctness, success and distance: the columns of `to_pandas`."""
+        return {
+            "label": self.labels,
+            "correct": self.correct,
+            "success": self.success,
+            "distance": self.distance,
+        }
 
 
 @dataclass(frozen=True)

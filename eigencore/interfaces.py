@@ -357,8 +357,8 @@ class AnalysisContext:
     Attributes:
         operator: the operator. Its products are counted, checked, and end with the run's budget: they then
             raise what no analysis catches, and its last result counts.
-        eigen: its eigenpairs; there may be fewer than k, and some may not have converged. None in a run
-            without any, which is only for analyses that need none.
+        pairs: its eigenpairs; there may be fewer than k, and some may not have converged. None in a run
+            without any, which is only for analyses that need none. `eigen` is the same, for all others.
         bound: the problem bound to a backend; None if it is given directly as an operator.
         problem: the problem; None if a bound one was given.
         kind, params, kind_options: what `bound.operator` was given for the operator.
@@ -369,7 +369,7 @@ class AnalysisContext:
     """
 
     operator: LinearOperator
-    eigen: EigenResult | None
+    pairs: EigenResult | None
     bound: Bound | None
     problem: Problem | None
     kind: str
@@ -381,6 +381,12 @@ class AnalysisContext:
     progress: Callable[[str], None]
     folder: Path | None = None
     kind_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def eigen(self) -> EigenResult:
+        """The eigenpairs, for an analysis whose entry needs some."""
+        assert self.pairs is not None, "an analysis that may run without eigenpairs uses `pairs`"
+        return self.pairs
 
 
 class Analysis(Protocol):

@@ -1,6 +1,6 @@
-"""Results: eigenpairs with their certificate, the outcome of an attack, and a whole run.
+"""Results: eigenpairs with their certificate, and a whole run.
 
-What analyses find is defined in `eigencore.findings`.
+What analyses and attacks find is defined in `eigencore.findings`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from eigencore.errors import ResultError
 from eigencore.findings import AnalysisFailure as AnalysisFailure
 from eigencore.findings import AnalysisResult as AnalysisResult
+from eigencore.findings import AttackResult as AttackResult
 from eigencore.findings import Figure as Figure
 from eigencore.findings import Reference as Reference
 from eigencore.findings import Table as Table
@@ -292,65 +294,11 @@ class EigenResult(Tabular):
 
 
 @dataclass(frozen=True)
-class AttackResult(Tabular):
-    """The adversarial inputs that an attack found, each evaluated by the core.
-
-    Attributes:
-        inputs: the adversarial inputs (N, *shape), in the backend's array library. A sample that is
-            misclassified without a perturbation is returned unchanged.
-        labels: the labels (N,), int64.
-        correct: whether each unperturbed sample is classified as its label (N,).
-        success: whether each adversarial input is classified differently from its label (N,).
-        distance: the norm of each perturbation (N,), float64; infinite where the attack did not succeed.
-        norm: the norm of `distance` and `eps`, "Linf" or "L2".
-        eps: the radius of the ball around each sample; None for an attack that minimises the distance.
-        forward, backward: the number of samples passed through the network, forward and backward.
-        seconds: wall-clock time.
-        options: the attack's options, resolved.
-
-    Example:
-        import eigencore
-
-        result = eigencore.attack(eigencore.bind("demo:digits-numpy"), "fgsm", eps=0.1, images=50)
-        print(result.accuracy, result.distance[result.success].max())
-    """
-
-    attack: str
-    inputs: Array = field(repr=False)
-    labels: npt.NDArray[np.int64] = field(repr=False)
-    correct: npt.NDArray[np.bool_] = field(repr=False)
-    success: npt.NDArray[np.bool_] = field(repr=False)
-    distance: Floats = field(repr=False)
-    norm: str
-    eps: float | None
-    seed: int
-    forward: int
-    backward: int
-    seconds: float
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def accuracy(self) -> float:
-        """The adversarial accuracy: the fraction of samples that are still classified as their labels."""
-        return 1.0 - float(self.success.mean())
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Each sample's label, correctness, success and distance: the columns of `to_pandas`."""
-        return {
-            "label": self.labels,
-            "correct": self.correct,
-            "success": self.success,
-            "distance": self.distance,
-        }
-
-
-@dataclass(frozen=True)
 class Run:
     """The result of one `analyze`, or of an analysis alone: eigenpairs, findings, and how it was run.
 
     Attributes:
-        eigen: the eigenpairs; None if an analysis was run alone, without any.
+        pairs: the eigenpairs; None in a run without any, of analyses alone. `eigen` is the same, for others.
         analyses: the result of each analysis, by its name.
         manifest: the arguments with the seed, resolved options, versions, plugins, device, dtype, threads
             and, if the run was saved, a digest of the problem. Empty for eigenpairs that were saved alone.
@@ -365,11 +313,18 @@ class Run:
         print(run.eigen.values, run.manifest["versions"])
     """
 
-    eigen: EigenResult | None
+    pairs: EigenResult | None
     analyses: Mapping[str, AnalysisResult] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
     failed: Mapping[str, AnalysisFailure] = field(default_factory=dict)
     folder: Path | None = field(default=None, repr=False)
+
+    @property
+    def eigen(self) -> EigenResult:
+        """The eigenpairs. Raises ResultError if there are none, because k was 0."""
+        if self.pairs is None:
+            raise ResultError("this run has no eigenpairs: k was 0", hint="Use run.analyses, or k=1 or more.")
+        return self.pairs
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Saves the run in a folder, as `analyze(out=...)` does.

@@ -144,7 +144,7 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
 def _counted(context: AnalysisContext, budget: Budget) -> CountingOperator:
     """The operator that an analysis gets. Its products raise a Halt that no analysis catches."""
     checks = ProductChecks(context.operator)
-    if context.eigen is not None and len(context.eigen.values):
+    if context.pairs is not None and len(context.pairs.values):
         # In the complement of the eigenvectors, products may be nothing but rounding errors of this norm.
         checks.norm = float(max(abs(context.eigen.values)))
 

@@ -65,7 +65,7 @@ def print_result(run: Run, as_json: bool, csv_place: str | None) -> None:
 
 def _table_of(run: Run) -> HasColumns:
     """The eigenpairs, or the first analysis of a run that has none."""
-    return run.eigen if run.eigen is not None else next(iter(run.analyses.values()))
+    return run.pairs if run.pairs is not None else next(iter(run.analyses.values()))
 
 
 def write_csv_file(table: HasColumns, place: str | None) -> None:

@@ -19,7 +19,7 @@ VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
 def print_run(run: Run, on: Page | None = None) -> None:
     """Prints a run on a page; None: on stdout."""
     on = on or page()
-    eigen = run.eigen
+    eigen = run.pairs
     problem, setting = header(run)
     on.line(problem, "bold")
     on.line(setting, "dim")
@@ -48,7 +48,7 @@ def print_run(run: Run, on: Page | None = None) -> None:
 
 def header(run: Run) -> tuple[str, str]:
     """Two lines: the problem, and the backend, operator, solver and seed of the run."""
-    eigen, manifest = run.eigen, run.manifest
+    eigen, manifest = run.pairs, run.manifest
     operator = manifest.get("operator") or {}
     n = operator["n"] if eigen is None else eigen.n
     size = f"{n:,} x {n:,}"

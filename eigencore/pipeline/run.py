@@ -42,7 +42,7 @@ class RunInterrupted(Interrupted):
     """Ctrl-C was pressed during `analyze`; `run` holds what had been computed, `result` its eigenpairs."""
 
     def __init__(self, run: Run):
-        super().__init__(run.eigen)
+        super().__init__(run.pairs)
         self.run = run
 
 
@@ -278,7 +278,7 @@ def _raise_again(raised: BaseException | None, run: Run, *, stopped: bool) -> No
     """Raises what ended the run, now that it is saved."""
     by_caller = getattr(raised, "culprit", None) is Culprit.CALLBACK
     if raised is not None and (by_caller or not isinstance(raised, KeyboardInterrupt)):
-        attach(raised, partial=run.eigen)
+        attach(raised, partial=run.pairs)
         raise raised
     if raised is not None or stopped:
         raise RunInterrupted(run) from None

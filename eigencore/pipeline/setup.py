@@ -81,7 +81,7 @@ class Setup:
         given_directly = self.problem is not None and self.problem.operator is not None
         return AnalysisContext(
             operator=operator,
-            eigen=eigen,
+            pairs=eigen,
             bound=None if given_directly else self.bound,
             problem=self.problem,
             kind=self.kind,

@@ -236,16 +236,16 @@ def _alone(
         run = analyze(A, k=k, eigen=eigen, analyses=[name], options=options, **rest)
     except RunInterrupted as interrupted:
         found = interrupted.run.analyses.get(name)
-        solved = interrupted.run.eigen if eigen is None else None
+        solved = interrupted.run.pairs if eigen is None else None
         raise Interrupted(None if found is None else _as(view, found, solved)) from None
-    failure, solved = run.failed.get(name), run.eigen if eigen is None else None
+    failure, solved = run.failed.get(name), run.pairs if eigen is None else None
     if failure is not None and failure.error is not None:
         if name in run.analyses:
             failure.error.partial = _as(view, run.analyses[name], solved)
         raise failure.error
     if run.analyses[name].verdict == NO_RESULT:
         raise EigencoreError(
-            f"{name} has no result: it was {run.analyses[name].warnings[0]}", partial=run.eigen
+            f"{name} has no result: it was {run.analyses[name].warnings[0]}", partial=run.pairs
         )
     return _as(view, run.analyses[name], solved)
 

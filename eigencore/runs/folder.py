@@ -88,7 +88,7 @@ def save(run: Run, folder: str | os.PathLike[str]) -> Path:
         if not is_finished(run):
             place = _not_finished(place)
     except UsageError as error:  # the folder changed during the solve, whose result must not be lost
-        error.partial = run.eigen
+        error.partial = run.pairs
         raise
     written: dict[str, Path] = {}
     try:
@@ -107,7 +107,7 @@ def save(run: Run, folder: str | os.PathLike[str]) -> Path:
                 written[name].replace(place / name)
     except OSError as error:
         raise ResultError(
-            f"the run can't be saved in {place}: {_reason(error)}", partial=run.eigen
+            f"the run can't be saved in {place}: {_reason(error)}", partial=run.pairs
         ) from error
     finally:
         for path in written.values():
@@ -117,7 +117,7 @@ def save(run: Run, folder: str | os.PathLike[str]) -> Path:
 
 def is_finished(run: Run) -> bool:
     """Whether all pairs have converged and all analyses have finished."""
-    return _says_finished(Status.CONVERGED if run.eigen is None else run.eigen.status, run.manifest)
+    return _says_finished(Status.CONVERGED if run.pairs is None else run.pairs.status, run.manifest)
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
@@ -155,9 +155,9 @@ def load(folder: str | os.PathLike[str]) -> Run:
         raise ResultError(f"{place}: {error.message}", hint=error.hint) from error
     except Exception as error:  # on damaged files NumPy and zipfile raise almost anything
         raise ResultError(f"{place} can't be read: {type(error).__name__}: {error}") from error
-    if run.eigen is None or vectors is None:
+    if run.pairs is None or vectors is None:
         return run
-    expected = (run.eigen.n, len(run.eigen.values))
+    expected = (run.pairs.n, len(run.pairs.values))
     if vectors.shape != expected or vectors.dtype.kind != "f":
         raise ResultError(
             f"{place / VECTORS} holds {vectors.dtype} of shape {vectors.shape}; expected floats of {expected}"
@@ -230,8 +230,8 @@ def _contents(run: Run) -> dict[str, Callable[[IO[bytes]], Any]]:
         for name, column in result.columns.items()
     }
     contents: dict[str, Callable[[IO[bytes]], Any]] = {RESULT: lambda file: file.write(text)}
-    if run.eigen is not None:
-        vectors = _vectors_on_host(run.eigen.vectors)
+    if run.pairs is not None:
+        vectors = _vectors_on_host(run.pairs.vectors)
         contents[VECTORS] = lambda file: np.save(file, vectors, allow_pickle=False)
     if columns:
         contents[ARRAYS] = lambda file: np.savez(file, **columns)

@@ -186,8 +186,8 @@ def to_json(run: Run) -> str:
 
 def _document(run: Run) -> dict[str, Any]:
     manifest = run.manifest
-    result = {"operator": {}, "eigenvalues": None} if run.eigen is None else eigen_to_json(run.eigen)
-    used = {} if run.eigen is None else {run.eigen.solver: run.eigen.options}
+    result = {"operator": {}, "eigenvalues": None} if run.pairs is None else eigen_to_json(run.pairs)
+    used = {} if run.pairs is None else {run.pairs.solver: run.pairs.options}
     return {
         "schema": SCHEMA,
         "problem": manifest.get("problem"),

@@ -118,7 +118,6 @@ def _curvature(
     distances: Distances,
 ) -> Generator[AnalysisResult, None, None]:
     eigen = context.eigen
-    assert eigen is not None  # its entry needs eigenpairs
     correct = report.columns["correct"]
     precision = "float64" if "float64" in bound.precisions else None
     classifier = bound.classifier(precision)

@@ -91,7 +91,7 @@ def _result(
     )
     text += f"; their largest eigenvalue is {rows[2][1]:.4g} in the mean." if len(rows) > 2 else "."
     references: tuple[Reference, ...] = ()
-    eigen = context.eigen
+    eigen = context.pairs
     if eigen is not None and eigen.which in ("LA", "LM") and eigen.converged.any():
         whole = float(np.max(eigen.values[eigen.converged]))
         numbers["lambda_max_of_all_data"] = whole

@@ -67,7 +67,7 @@ class Complement:
 
 def complement(context: AnalysisContext) -> Complement:
     """The complement of the converged eigenvectors of a run, or the operator itself without any."""
-    operator, eigen = context.operator, context.eigen
+    operator, eigen = context.operator, context.pairs
     chosen = np.zeros(0, dtype=np.intp) if eigen is None else np.flatnonzero(eigen.converged)
     if eigen is None or not len(chosen):
         return Complement(operator, np.zeros(0), np.zeros(0), None)

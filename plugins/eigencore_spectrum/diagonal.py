@@ -44,7 +44,7 @@ ROWS = 4096  # on how many entries the covariance is measured
 
 
 @dataclass(frozen=True)
-class Spread:
+class DiagonalSpread:
     """The mean and the sum of squared deviations (n,) of `count` estimates of every entry, on the device."""
 
     count: int
@@ -116,7 +116,7 @@ def _columns(known: Complement, options: DiagonalOptions) -> Iterator[Stage]:
 
 def _hutchinson(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[Stage]:
     operator, xp = known.operator, known.operator.xp
-    spread: Spread | None = None
+    spread: DiagonalSpread | None = None
     total = 0.0
     for batch in batches(options.products, options.block):
         W = probes(operator, batch, seed, PURPOSE, "rademacher")
@@ -161,7 +161,7 @@ def _xdiag(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[S
 
 def _leave_one_out(
     Q: Array, Z: Array, W: Array, S: Floats, tested: Floats, operator: LinearOperator
-) -> Spread:
+) -> DiagonalSpread:
     """The spread of diag(Q Q'A) - Qs_i * A Q s_i + w_i * Q s_i (s_i'Q'A w_i), the estimates of xdiag."""
     xp, spread = operator.xp, None
     whole = xp.sum(Q * Z, axis=1)[:, None]
@@ -175,7 +175,7 @@ def _leave_one_out(
 
 
 def _excess(
-    Q: Array, Z: Array, W: Array, S: Floats, tested: Floats, spread: Spread, operator: LinearOperator
+    Q: Array, Z: Array, W: Array, S: Floats, tested: Floats, spread: DiagonalSpread, operator: LinearOperator
 ) -> float:
     """The mean covariance of two estimates over their mean variance, at least 0; from some of the entries."""
     xp, k = operator.xp, S.shape[1]
@@ -213,15 +213,15 @@ def _excess(
     return max(float(shared / single), 0.0) if single > 0 else 0.0
 
 
-def _extended(spread: Spread | None, estimates: Array, xp: Any) -> Spread:
+def _extended(spread: DiagonalSpread | None, estimates: Array, xp: Any) -> DiagonalSpread:
     """A spread with more estimates, the columns of (n, b) (Chan, Golub and LeVeque 1983)."""
     b = estimates.shape[1]
     mean = xp.mean(estimates, axis=1)
     squares = xp.sum((estimates - mean[:, None]) ** 2, axis=1)
     if spread is None:
-        return Spread(b, mean, squares)
+        return DiagonalSpread(b, mean, squares)
     count, gap = spread.count + b, mean - spread.mean
-    return Spread(
+    return DiagonalSpread(
         count, spread.mean + gap * (b / count), spread.squares + squares + gap**2 * (spread.count * b / count)
     )
 

@@ -24,7 +24,7 @@ ROUNDING = 4.0  # rounding units by which a computed z'Bz may be off, relative t
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """An estimate with the half width of its interval."""
 
     value: float
@@ -38,9 +38,9 @@ class Estimate:
     def high(self) -> float:
         return self.value + self.half_width
 
-    def shifted(self, exact: float) -> Estimate:
+    def shifted(self, exact: float) -> IntervalEstimate:
         """The estimate of the sum with a number that is known exactly."""
-        return Estimate(self.value + exact, self.half_width)
+        return IntervalEstimate(self.value + exact, self.half_width)
 
 
 def quantile(confidence: float, degrees: int) -> float:
@@ -50,7 +50,7 @@ def quantile(confidence: float, degrees: int) -> float:
 
 def mean_on_sphere(
     values: Floats, residuals: Floats, dimension: int, confidence: float, *, orthogonal: bool = False
-) -> Estimate:
+) -> IntervalEstimate:
     """The trace of B from z'Bz (m,) and |Bz - rho z|^2 (m,) of m vectors on the sphere of radius sqrt(d).
 
     Args:
@@ -73,7 +73,7 @@ def mean_on_sphere(
     count = len(values)
     left = (dimension - count) / max(dimension - 1, 1) if orthogonal else 1.0
     error = math.sqrt(2 * float(residuals.mean()) * left / count)
-    return Estimate(float(values.mean()), quantile(confidence, count) * error)
+    return IntervalEstimate(float(values.mean()), quantile(confidence, count) * error)
 
 
 def rounding(eps: float, dimension: int, square: float) -> float:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore_spectrum.intervals import Estimate, quantile
+from eigencore_spectrum.intervals import IntervalEstimate, quantile
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -114,9 +114,11 @@ class LeaveOneOut:
     def variance_of_mean(self) -> float:
         return (self.variance + (self.count - 1) * max(self.covariance, 0.0)) / self.count
 
-    def estimate(self, confidence: float) -> Estimate:
+    def estimate(self, confidence: float) -> IntervalEstimate:
         """The mean of the estimates, with its interval."""
-        return Estimate(self.value, quantile(confidence, self.count) * math.sqrt(self.variance_of_mean))
+        return IntervalEstimate(
+            self.value, quantile(confidence, self.count) * math.sqrt(self.variance_of_mean)
+        )
 
 
 def leave_one_out(sketch: Sketch, omega: Array, Z: Array | None, space: LinearOperator) -> LeaveOneOut:

@@ -30,7 +30,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.findings import AnalysisResult, Table
 from eigencore_spectrum.complement import Complement, complement
-from eigencore_spectrum.intervals import ROUNDING, Estimate, mean_on_sphere
+from eigencore_spectrum.intervals import ROUNDING, IntervalEstimate, mean_on_sphere
 from eigencore_spectrum.probes import at_once, batches, probes
 from eigencore_spectrum.quadrature import Quadrature, quadratures
 
@@ -119,19 +119,19 @@ class Spectrum:
         """The smallest eigenvalue or Ritz value, which is not below the smallest eigenvalue."""
         return float(np.min(np.concatenate([self.values, self.nodes])))
 
-    def sum(self, f: Function, confidence: float) -> Estimate:
+    def sum(self, f: Function, confidence: float) -> IntervalEstimate:
         """The sum of f over all eigenvalues."""
         exact, drift = float(np.sum(f.value(self.values))), np.sum(np.abs(f.slope(self.values)))
         rounding = ROUNDING * self.eps * self.norm[0]  # of one eigenvalue
         if not self.quadratures:
-            return Estimate(exact, float(rounding * drift))
+            return IntervalEstimate(exact, float(rounding * drift))
         d, rules = self.n - len(self.values), self.rules
         means, residuals = np.array([_integral(rule, f) for rule in rules]).T
         drift += d * np.mean([weights @ np.abs(f.slope(nodes)) for nodes, weights in rules])
         found = mean_on_sphere(d * means, d * residuals, d, confidence)
         mean, error = _quadrature(self.quadratures, f)
         other = d * error + self._coupling(f) + float(rounding * drift)
-        return Estimate(d * mean + exact, found.half_width + other)
+        return IntervalEstimate(d * mean + exact, found.half_width + other)
 
     def _coupling(self, f: Function) -> float:
         """What the residuals of the known pairs may change of a sum over all eigenvalues."""

@@ -25,7 +25,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.findings import AnalysisResult, Figure
 from eigencore_spectrum.complement import Complement, complement
-from eigencore_spectrum.intervals import Estimate, mean_on_sphere, quantile, rounding
+from eigencore_spectrum.intervals import IntervalEstimate, mean_on_sphere, quantile, rounding
 from eigencore_spectrum.leave_one_out import leave_one_out
 from eigencore_spectrum.probes import batches, probes
 from eigencore_spectrum.sketch import Sketch
@@ -43,7 +43,7 @@ SMALLEST = 5  # the variance of a smaller sketch is too uncertain to be compared
 class Stage:
     """An estimate of the trace of A - V theta V', after a number of products with random vectors."""
 
-    estimate: Estimate
+    estimate: IntervalEstimate
     products: int
     square: float  # an estimate of the squared Frobenius norm
 
@@ -52,11 +52,11 @@ def trace(context: AnalysisContext, options: TraceOptions) -> Generator[Analysis
     """The trace with its interval, after every block of products."""
     known, n = complement(context), int(context.operator.shape[0])
     exact, eps = float(known.values.sum()), arrays.eps(context.operator)
-    history: list[tuple[int, Estimate]] = []
+    history: list[tuple[int, IntervalEstimate]] = []
     for stage in _stages(known, options, context.seed):
         square = stage.square + float(np.sum(known.values**2))
         half_width = stage.estimate.half_width + rounding(eps, n, square)
-        found = Estimate(float(stage.estimate.value + exact), float(half_width))
+        found = IntervalEstimate(float(stage.estimate.value + exact), float(half_width))
         history.append((stage.products, found))
         reached = options.rtol is not None and found.half_width <= options.rtol * abs(found.value)
         yield _result(history, known, options, reached=reached)
@@ -170,7 +170,7 @@ def _xtrace(
         error = math.hypot(count * math.sqrt(found.variance_of_mean), more * math.sqrt(variance)) / (
             count + more
         )
-        estimate = Estimate(value, quantile(options.confidence, count + more) * error)
+        estimate = IntervalEstimate(value, quantile(options.confidence, count + more) * error)
         yield Stage(estimate, spent + more, square)
 
 
@@ -217,7 +217,7 @@ def _stage(
 
 
 def _result(
-    history: list[tuple[int, Estimate]], known: Complement, options: TraceOptions, *, reached: bool
+    history: list[tuple[int, IntervalEstimate]], known: Complement, options: TraceOptions, *, reached: bool
 ) -> AnalysisResult:
     products, found = history[-1]
     n, known_pairs = int(known.operator.shape[0]), len(known.values)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eigencore.interfaces import Analysis, AnalysisContext
-from eigencore.results import AnalysisResult, EigenResult, Table
+from eigencore.results import AnalysisResult, Table
 
 Results = Generator[AnalysisResult, None, None]
 
@@ -28,14 +28,9 @@ class AnalysisSpecimen:
         return getattr(self.analysis, "__name__", "")
 
 
-def pairs(context: AnalysisContext) -> EigenResult:
-    assert context.eigen is not None
-    return context.eigen
-
-
 def eigenvalue_table(context: AnalysisContext, options: Any, /) -> Results:
     """A correct analysis: a table of the eigenvalues."""
-    values = pairs(context).values
+    values = context.eigen.values
     yield AnalysisResult(verdict="in progress", columns={"eigenvalue": values})
     largest = float(np.max(np.abs(values))) if len(values) else None
     table = Table(("rank", "eigenvalue"), tuple((i, float(value)) for i, value in enumerate(values)))
@@ -57,7 +52,7 @@ def has_no_verdict(context: AnalysisContext, options: Any, /) -> Results:
 
 
 def returns_arrays_as_numbers(context: AnalysisContext, options: Any, /) -> Results:
-    numbers: Any = {"values": pairs(context).values}
+    numbers: Any = {"values": context.eigen.values}
     yield AnalysisResult(verdict="done", numbers=numbers)
 
 
@@ -93,12 +88,12 @@ def continues_when_closed(context: AnalysisContext, options: Any, /) -> Results:
 
 
 def needs_converged_pairs(context: AnalysisContext, options: Any, /) -> Results:
-    first = int(np.flatnonzero(pairs(context).converged)[0])
+    first = int(np.flatnonzero(context.eigen.converged)[0])
     yield AnalysisResult(verdict=f"pair {first} is the first")
 
 
 def modifies_the_eigenpairs(context: AnalysisContext, options: Any, /) -> Results:
-    pairs(context).values[:] = np.abs(pairs(context).values) + 1
+    context.eigen.values[:] = np.abs(context.eigen.values) + 1
     yield AnalysisResult(verdict="done")
 
 
@@ -120,7 +115,7 @@ def catches_the_end_of_the_budget(context: AnalysisContext, options: Any, /) -> 
 
 
 def uses_pairs_that_its_entry_does_not_need(context: AnalysisContext, options: Any, /) -> Results:
-    yield AnalysisResult(verdict=f"{len(pairs(context).values)} pairs")
+    yield AnalysisResult(verdict=f"{len(context.eigen.values)} pairs")
 
 
 def prints(context: AnalysisContext, options: Any, /) -> Results:

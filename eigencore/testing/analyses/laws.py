@@ -108,7 +108,6 @@ def accepts_pairs_that_did_not_converge(subject: AnalysisSubject) -> None:
 def eigenpairs_are_not_modified(subject: AnalysisSubject) -> None:
     """The eigenpairs belong to the run and are not written to."""
     eigen = subject.context.eigen
-    assert eigen is not None
     before = [np.array(eigen.values), arrays.to_host(eigen.vectors), np.array(eigen.converged)]
     subject.last()
     after = [eigen.values, arrays.to_host(eigen.vectors), eigen.converged]
@@ -155,7 +154,7 @@ def ends_with_the_products(subject: AnalysisSubject) -> None:
 
 def runs_without_eigenpairs(subject: AnalysisSubject) -> None:
     """An analysis whose entry needs no eigenpairs yields a result without any."""
-    found = list(subject.results(replace(subject.context, eigen=None)))
+    found = list(subject.results(replace(subject.context, pairs=None)))
     demand(found, "it yielded nothing without eigenpairs")
 
 

@@ -44,7 +44,7 @@ class AnalysisSubject:
             operator=operator,
             problem=problem,
             bound=bound if problem.operator is None else None,
-            eigen=self._solved(operator),
+            pairs=self._solved(operator),
             kind=DEFAULT_KIND,
             params=None,
             attack=partial(attack, bound),
@@ -58,7 +58,7 @@ class AnalysisSubject:
     def unfinished(self) -> AnalysisContext:
         """The context of a run that was stopped after two products."""
         eigen = self._solved(self.context.operator, max_matvecs=2, certify="none")
-        return replace(self.context, eigen=eigen)
+        return replace(self.context, pairs=eigen)
 
     def results(self, context: AnalysisContext | None = None) -> Generator[AnalysisResult, None, None]:
         """The generator that the analysis itself returns, without the core in between."""

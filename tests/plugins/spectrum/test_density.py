@@ -243,7 +243,9 @@ def test_the_command_without_eigenpairs(capsys, tmp_path):
     assert json.loads(out)["eigenvalues"] is None
     assert (tmp_path / "run/result.json").read_text() == out
     run = eigencore.load(tmp_path / "run")
-    assert run.eigen is None
+    assert run.pairs is None
+    with pytest.raises(EigencoreError, match="this run has no eigenpairs"):
+        print(run.eigen)
     assert len(run.analyses["density"].columns["grid"]) == 256
     assert main([*arguments, "--csv", "-"]) == 0
     assert capsys.readouterr().out.startswith("grid,density,cdf,low,high\n")
