@@ -64,7 +64,7 @@ class DiagonalSpread:
 
 
 @dataclass(frozen=True)
-class Stage:
+class DiagonalStage:
     """Estimates (n,) of the diagonal of A - V theta V', after a number of products with random vectors."""
 
     mean: Array
@@ -99,7 +99,7 @@ def diagonal(context: AnalysisContext, options: DiagonalOptions) -> Generator[An
         )
 
 
-def _columns(known: Complement, options: DiagonalOptions) -> Iterator[Stage]:
+def _columns(known: Complement, options: DiagonalOptions) -> Iterator[DiagonalStage]:
     """The entries one after the other; those that are not known yet are NaN."""
     operator, xp, n = known.operator, known.operator.xp, int(known.operator.shape[0])
     found, square = np.full(n, np.nan), 0.0
@@ -111,10 +111,10 @@ def _columns(known: Complement, options: DiagonalOptions) -> Iterator[Stage]:
         found[batch.start : batch.stop] = entries
         square += float(squares.sum())
         mean = arrays.from_host(arrays.shard(found, operator), operator)
-        yield Stage(mean, 0 * mean, batch.stop, square)
+        yield DiagonalStage(mean, 0 * mean, batch.stop, square)
 
 
-def _hutchinson(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[Stage]:
+def _hutchinson(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[DiagonalStage]:
     operator, xp = known.operator, known.operator.xp
     spread: DiagonalSpread | None = None
     total = 0.0
@@ -123,10 +123,12 @@ def _hutchinson(known: Complement, options: DiagonalOptions, seed: int) -> Itera
         AW = known.remainder(W)
         total += arrays.norm(AW, operator) ** 2
         spread = _extended(spread, W * AW, xp)
-        yield Stage(spread.mean, spread.half_widths(options.confidence, xp), batch.stop, total / batch.stop)
+        yield DiagonalStage(
+            spread.mean, spread.half_widths(options.confidence, xp), batch.stop, total / batch.stop
+        )
 
 
-def _xdiag(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[Stage]:
+def _xdiag(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[DiagonalStage]:
     operator, xp = known.operator, known.operator.xp
     W: Array | None = None
     Z: Array | None = None
@@ -138,7 +140,9 @@ def _xdiag(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[S
         spent += len(batch)
         if W is None:  # for the smallest budgets
             first = _extended(None, new * AW, xp)
-            yield Stage(first.mean, first.half_widths(options.confidence, xp), spent, total / batch.stop)
+            yield DiagonalStage(
+                first.mean, first.half_widths(options.confidence, xp), spent, total / batch.stop
+            )
         W = new if W is None else xp.concat([W, new], axis=1)
         before, sketch = sketch, sketch.extended(AW, operator)
         if sketch.Q is not None and sketch.R.shape[0] > before.R.shape[0]:
@@ -148,13 +152,13 @@ def _xdiag(known: Complement, options: DiagonalOptions, seed: int) -> Iterator[S
             Z = AQ if Z is None else xp.concat([Z, AQ], axis=1)
         if sketch.Q is None or Z is None:  # A W is zero
             zero = 0 * W[:, 0]
-            yield Stage(zero, zero, spent, 0.0)
+            yield DiagonalStage(zero, zero, spent, 0.0)
             continue
         S = sketch.left_out()
         tested = np.sum(S * sketch.R, axis=0)  # s_i'Q'A w_i; s_j'Q'A w_i is zero for all other j
         spread = _leave_one_out(sketch.Q, Z, W, S, tested, operator)
         excess = _excess(sketch.Q, Z, W, S, tested, spread, operator)
-        yield Stage(
+        yield DiagonalStage(
             spread.mean, spread.half_widths(options.confidence, xp, excess), spent, total / batch.stop
         )
 

@@ -40,7 +40,7 @@ SMALLEST = 5  # the variance of a smaller sketch is too uncertain to be compared
 
 
 @dataclass(frozen=True)
-class Stage:
+class TraceStage:
     """An estimate of the trace of A - V theta V', after a number of products with random vectors."""
 
     estimate: IntervalEstimate
@@ -64,7 +64,7 @@ def trace(context: AnalysisContext, options: TraceOptions) -> Generator[Analysis
             break
 
 
-def _stages(known: Complement, options: TraceOptions, seed: int) -> Iterator[Stage]:
+def _stages(known: Complement, options: TraceOptions, seed: int) -> Iterator[TraceStage]:
     n = int(known.operator.shape[0])
     if options.products >= n:
         return _hutchinson(known, options, seed, orthogonal=True)
@@ -77,7 +77,7 @@ def _stages(known: Complement, options: TraceOptions, seed: int) -> Iterator[Sta
 
 def _hutchinson(
     known: Complement, options: TraceOptions, seed: int, *, orthogonal: bool = False
-) -> Iterator[Stage]:
+) -> Iterator[TraceStage]:
     """The mean over vectors on the sphere; orthogonal ones are the columns of a random orthogonal matrix."""
     operator, n = known.operator, int(known.operator.shape[0])
     measured, basis = _nothing(), Sketch.empty()
@@ -91,7 +91,7 @@ def _hutchinson(
         yield _stage(measured, n, options.confidence, measured.shape[1], orthogonal=orthogonal)
 
 
-def _hutchpp(known: Complement, options: TraceOptions, seed: int) -> Iterator[Stage]:
+def _hutchpp(known: Complement, options: TraceOptions, seed: int) -> Iterator[TraceStage]:
     operator, n, width = known.operator, int(known.operator.shape[0]), options.products // 3
     measured, sketch, spent = _nothing(), Sketch.empty(), 0
     for batch in batches(width, options.block):  # a plain estimate from the vectors that make the sketch
@@ -111,7 +111,7 @@ def _hutchpp(known: Complement, options: TraceOptions, seed: int) -> Iterator[St
     count = options.products - spent
     for tested in _complement_of(sketch, known, options, range(width, width + count), seed):
         found = _stage(tested, n - sketch.R.shape[0], options.confidence, spent + tested.shape[1])
-        yield Stage(found.estimate.shifted(inside), found.products, max(square, found.square))
+        yield TraceStage(found.estimate.shifted(inside), found.products, max(square, found.square))
 
 
 def _complement_of(
@@ -133,7 +133,7 @@ def _complement_of(
 
 def _xtrace(
     known: Complement, options: TraceOptions, seed: int, *, adaptive: bool = False
-) -> Iterator[Stage]:
+) -> Iterator[TraceStage]:
     operator, xp, n = known.operator, known.operator.xp, int(known.operator.shape[0])
     omega: Array | None = None
     Z: Array | None = None
@@ -155,7 +155,7 @@ def _xtrace(
             Z = AQ if Z is None else xp.concat([Z, AQ], axis=1)
         found = leave_one_out(sketch, omega, Z, operator)
         square = float(measured[2].mean())
-        yield Stage(found.estimate(options.confidence), spent, square)
+        yield TraceStage(found.estimate(options.confidence), spent, square)
         variances[found.count] = found.variance
         if adaptive and not _pays(variances, options.products):
             break
@@ -171,7 +171,7 @@ def _xtrace(
             count + more
         )
         estimate = IntervalEstimate(value, quantile(options.confidence, count + more) * error)
-        yield Stage(estimate, spent + more, square)
+        yield TraceStage(estimate, spent + more, square)
 
 
 def _pays(variances: Mapping[int, float], products: int) -> bool:
@@ -210,10 +210,10 @@ def _measured(Z: Array, BZ: Array, known: Complement) -> Floats:
 
 def _stage(
     measured: Floats, dimension: int, confidence: float, products: int, *, orthogonal: bool = False
-) -> Stage:
+) -> TraceStage:
     values, residuals, squares = measured
     estimate = mean_on_sphere(values, residuals, dimension, confidence, orthogonal=orthogonal)
-    return Stage(estimate, products, float(squares.mean()))
+    return TraceStage(estimate, products, float(squares.mean()))
 
 
 def _result(
