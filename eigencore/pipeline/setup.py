@@ -129,7 +129,6 @@ def prepare(
     if isinstance(analyses, str):
         analyses = () if analyses == "none" else analyses.split(",")
     selected = None if analyses is None else find_analyses(analyses)
-    used: dict[str, list[Entry]] = {}
     if is_bound(problem):
         _refuse_for_bound(options, backend=backend, device=device, dtype=dtype)
         found, backend_entry, kind_entry = None, None, None
@@ -162,8 +161,8 @@ def prepare(
         resolved[backend_entry.name] = resolve_options(backend_entry, backend_options)
     if kind_entry is not None:
         resolved[kind_entry.name] = resolve_options(kind_entry, kind_options)
-    entries = [entry, backend_entry, kind_entry, *(one.entry for one in planned)]
-    for one in filter(None, entries):
+    used: dict[str, list[Entry]] = {}
+    for one in filter(None, (entry, backend_entry, kind_entry, *(one.entry for one in planned))):
         used.setdefault(one.name, []).append(one)
     _refuse_shared_names(options, used)
     _refuse_unused_options(options, {"problem", solver_name or "", kind, *resolved, *used}, skipped)

@@ -19,6 +19,7 @@ from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.findings import AnalysisResult, Figure, Reference, Table
 from eigencore.interfaces import MinibatchOperator
+from eigencore_spectrum.intervals import quantile
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext
@@ -122,8 +123,6 @@ def _result(
 
 def _interval(value: float, sample: Floats, confidence: float) -> tuple[float, float, float]:
     """The value, with Student's interval for the mean of a sample around it."""
-    from scipy.stats import t
-
-    quantile = float(t.ppf((1 + confidence) / 2, len(sample) - 1))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    error = float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    half = quantile(confidence, len(sample) - 1) * error
     return value, value - half, value + half

@@ -18,6 +18,7 @@ from eigencore.request import precision_floor
 from eigencore_spectrum.axis import Axis
 from eigencore_spectrum.complement import complement
 from eigencore_spectrum.distribution import Band, Distribution
+from eigencore_spectrum.intervals import quantile
 from eigencore_spectrum.probes import at_once, probes
 from eigencore_spectrum.quadrature import quadratures
 
@@ -171,8 +172,6 @@ def _moments(
     rules: Sequence[Quadrature], known: Complement, n: int, confidence: float
 ) -> tuple[tuple[str, float, float | None, float | None], ...]:
     """Mean powers of the eigenvalues; without a second vector there is no interval."""
-    from scipy.stats import t
-
     rows = []
     for power, name in enumerate(MOMENTS, start=1):
         own = np.array([np.sum(w * x**power) for x, w in (rule.rule() for rule in rules)])
@@ -180,8 +179,8 @@ def _moments(
         value = exact + share * float(own.mean()) if len(own) else exact
         half: float | None = 0.0 if not len(own) else None
         if len(own) > 1:
-            quantile = float(t.ppf((1 + confidence) / 2, len(own) - 1))
-            half = share * quantile * float(own.std(ddof=1)) / math.sqrt(len(own))
+            error = float(own.std(ddof=1)) / math.sqrt(len(own))
+            half = share * quantile(confidence, len(own) - 1) * error
         rows.append(
             (name, value, None if half is None else value - half, None if half is None else value + half)
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,14 +45,18 @@ class Quadrature:
     def exhausted(self) -> bool:
         return bool(self.couplings[-1] == 0.0)
 
+    @cached_property
+    def _ritz_pairs(self) -> tuple[Floats, Floats]:
+        return _eigenpairs(self.diagonal, self.couplings[:-1])
+
     def rule(self) -> tuple[Floats, Floats]:
         """The nodes (m,) in increasing order, and their weights (m,), which sum to 1."""
-        nodes, vectors = _eigenpairs(self.diagonal, self.couplings[:-1])
+        nodes, vectors = self._ritz_pairs
         return nodes, vectors[0, :] ** 2
 
     def residuals(self) -> Floats:
         """The residual norms (m,) of the nodes as Ritz values."""
-        _, vectors = _eigenpairs(self.diagonal, self.couplings[:-1])
+        _, vectors = self._ritz_pairs
         return np.asarray(self.couplings[-1] * np.abs(vectors[-1, :]))
 
     def shortened(self, steps: int) -> Quadrature:
