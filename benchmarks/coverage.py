@@ -41,6 +41,7 @@ from eigencore_spectrum.trace import trace
 
 N, KNOWN = 600, 5
 TRACE = ("adaptive", "xtrace", "hutch++", "hutchinson")
+SEMIDEFINITE = ("1/i", "1/i^2")  # those of the matrices that XNysTrace is for
 DIAGONAL = ("xdiag", "hutchinson")
 PRODUCTS = (30, 100)
 ANALYSES = ("trace", "diagonal", "norms", "density")
@@ -111,10 +112,10 @@ def last(
     return result
 
 
-def measure(A: np.ndarray, analysis: str, seeds: int) -> Iterator[dict[str, Any]]:
+def measure(A: np.ndarray, name: str, analysis: str, seeds: int) -> Iterator[dict[str, Any]]:
     operator = as_operator(A)
     if analysis == "trace":
-        for method in TRACE:
+        for method in (*TRACE, "xnystrace") if name in SEMIDEFINITE else TRACE:
             for products in PRODUCTS:
                 options = TraceOptions(method=method, products=products, rtol=None)
                 found = [last(trace, options, operator, seed).numbers for seed in range(seeds)]
@@ -137,14 +138,14 @@ def measure(A: np.ndarray, analysis: str, seeds: int) -> Iterator[dict[str, Any]
         eigen, norm = solve(operator, KNOWN), float(np.abs(values).max())
         small, large = 0.01 * norm, max(0.01 * norm, -1.1 * float(values.min()))
         wanted = {small: ROWS} if small == large else {small: ROWS[:3], large: ROWS[3:]}
-        for damping, names in wanted.items():
+        for damping, rows_wanted in wanted.items():
             truths, chosen = true_norms(values, damping), NormsOptions(damping=damping)
             tables = [
                 last(norms, chosen, operator, seed, eigen).tables["norms"].rows for seed in range(seeds)
             ]
-            for name in names:
-                three = np.array([next(one[1:] for one in rows if one[0] == name) for rows in tables])
-                yield row(name, three, truths[name], systematic=name == "effective dimension")
+            for quantity in rows_wanted:
+                three = np.array([next(one[1:] for one in rows if one[0] == quantity) for rows in tables])
+                yield row(quantity, three, truths[quantity], systematic=quantity == "effective dimension")
 
 
 def density_row(A: np.ndarray, seeds: int) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def main() -> None:
         A = MATRICES[name]()
         print(f"{name}, n = {len(A)}, trace {np.trace(A):.4g}")
         for analysis in arguments.analyses:
-            for one in measure(A, analysis, arguments.seeds):
+            for one in measure(A, name, analysis, arguments.seeds):
                 print(
                     f"  {one['quantity']:38} coverage {one['coverage']:.3f}  width {one['width']:.2f}"
                     f"  relative error {one['relative_error']:.1e}",

@@ -1,12 +1,13 @@
-"""Claim: the trace takes no more products to 1 % than with curvlinops and PyHessian; the diagonal neither.
+"""Claim: trace and diagonal take no more products than with curvlinops, matfree and PyHessian.
 
     python benchmarks/spectrum.py [--seeds 30] [--matrices outliers 1/i ...]
 
 The matrices of `coverage.py`: four spectra, and the Hessians of two networks. The number of products is the
 smallest of a grid at which the root mean square of the relative error over the seeds is at most 1 % for the
-trace, and 30 % for the diagonal as a vector. The methods of curvlinops get the matrix as a tensor. The trace
-of PyHessian is that of `hutchinson_trace` of curvlinops, the mean over vectors of independent signs. Only
-eigencore returns intervals; `coverage.py` measures them.
+trace, and 30 % for the diagonal as a vector. The other libraries get the matrix as a tensor of PyTorch or an
+array of JAX. The trace of PyHessian is that of `hutchinson_trace` of curvlinops, the mean over vectors of
+independent signs. XNysTrace is for the matrices that are semidefinite, by construction. eigencore returns
+intervals, and matfree standard errors; `coverage.py` measures how often the intervals hold the truth.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from coverage import DIAGONAL, MATRICES, TRACE, last
+from coverage import DIAGONAL, MATRICES, SEMIDEFINITE, TRACE, last
 
 from eigencore import as_operator
 from eigencore_spectrum.diagonal import diagonal
@@ -40,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in arguments.matrices:
         A = MATRICES[name]()
-        for quantity, methods in estimators().items():
+        for quantity, methods in estimators(semidefinite=name in SEMIDEFINITE).items():
             truth = np.trace(A) if quantity == "trace" else np.diag(A)
             print(f"{name}, n = {len(A)}: {quantity} to {100 * GOALS[quantity]:g} %")
             for method, estimator in methods.items():
@@ -49,7 +50,7 @@ def main() -> None:
                     partial(estimator, A), truth, products, GOALS[quantity], arguments.seeds
                 )
                 reached = f"{found} products" if found else f"not in {products[-1]}"
-                print(f"  {method:28} {reached:16} error at {AT} products {error:.2g}", flush=True)
+                print(f"  {method:32} {reached:16} error at {AT} products {error:.2g}", flush=True)
 
 
 def products_to(
@@ -70,9 +71,13 @@ def products_to(
     return found, at
 
 
-def estimators() -> Mapping[str, Mapping[str, Estimator]]:
+def estimators(*, semidefinite: bool) -> Mapping[str, Mapping[str, Estimator]]:
     """The methods of each library, by quantity."""
     import curvlinops as peer
+    import jax
+    from matfree import stochtrace
+
+    jax.config.update("jax_enable_x64", True)
 
     def traced(method: str, A: Any, count: int, seed: int) -> Any:
         options = TraceOptions(method=method, products=count, rtol=None)  # type: ignore[arg-type]
@@ -86,9 +91,21 @@ def estimators() -> Mapping[str, Mapping[str, Estimator]]:
         torch.manual_seed(seed)
         return function(torch.from_numpy(A), count).numpy()
 
+    def of_matfree(integrand: Any, vectors: float, A: Any, count: int, seed: int) -> Any:
+        example, matrix = jax.numpy.zeros(len(A)), jax.numpy.asarray(A)
+        sampler = stochtrace.sampler_sphere(example, num=int(vectors * count))
+        key = jax.random.key(seed)
+        return float(stochtrace.estimator_leave_one_out(integrand(), sampler)(lambda v: matrix @ v, key))
+
+    nystrom = {
+        "eigencore xnystrace": partial(traced, "xnystrace"),
+        "matfree leave_one_out_xnystrace": partial(of_matfree, stochtrace.leave_one_out_xnystrace, 1),
+    }
     return {
         "trace": {
             **{f"eigencore {method}": partial(traced, method) for method in TRACE},
+            **(nystrom if semidefinite else {}),
+            "matfree leave_one_out_xtrace": partial(of_matfree, stochtrace.leave_one_out_xtrace, 1 / 2),
             "curvlinops xtrace": partial(of_peer, peer.xtrace),
             "curvlinops hutchpp_trace": partial(of_peer, peer.hutchpp_trace),
             "curvlinops hutchinson_trace": partial(of_peer, peer.hutchinson_trace),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scipy import stats
+from scipy.optimize import brentq
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
@@ -48,8 +49,44 @@ def quantile(confidence: float, degrees: int) -> float:
     return float(stats.t.ppf((1 + confidence) / 2, degrees))
 
 
+def half_width(error: float, bias: float, confidence: float, degrees: int) -> float:
+    """The half width of an interval for an estimate with a standard error and an unknown bias.
+
+    The sum of the bound on the bias and the half width without it would be too wide: a bias of this size
+    takes the estimate to one side, where only one tail counts. This is the quantile of |t + bias / error|
+    (Armstrong and Kolesar 2018, with Student's t for the normal distribution), times the error.
+
+    Args:
+        error: the standard error.
+        bias: a bound on the magnitude of the bias.
+        degrees: the degrees of freedom of the error.
+
+    Example:
+        from eigencore_spectrum.intervals import half_width, quantile
+
+        assert abs(half_width(1.0, 0.0, 0.95, 10) - quantile(0.95, 10)) < 1e-9
+        assert half_width(1.0, 2.0, 0.95, 10) < 2.0 + quantile(0.95, 10)
+    """
+    if error <= 0 or bias <= 0:
+        return bias + quantile(confidence, degrees) * error
+    shift, t = bias / error, stats.t(degrees)
+
+    def excess(width: float) -> float:  # beyond the bias
+        return float(t.cdf(width) - t.cdf(-width - 2 * shift)) - confidence
+
+    # Between the quantiles with one tail and with two; a little further, because of rounding.
+    low, high = float(t.ppf(confidence)) - 1e-6, quantile(confidence, degrees) + 1e-6
+    return bias + error * float(brentq(excess, low, high, xtol=1e-9))
+
+
 def mean_on_sphere(
-    values: Floats, residuals: Floats, dimension: int, confidence: float, *, orthogonal: bool = False
+    values: Floats,
+    residuals: Floats,
+    dimension: int,
+    confidence: float,
+    *,
+    orthogonal: bool = False,
+    bias: float = 0.0,
 ) -> IntervalEstimate:
     """The trace of B from z'Bz (m,) and |Bz - rho z|^2 (m,) of m vectors on the sphere of radius sqrt(d).
 
@@ -57,6 +94,7 @@ def mean_on_sphere(
         dimension: d.
         orthogonal: whether the vectors are orthogonal to one another instead of independent. The variance
             of the mean is then smaller by (d - m) / (d - 1), and zero if m = d.
+        bias: a bound on any other error of the mean.
 
     Example:
         import numpy as np
@@ -73,7 +111,23 @@ def mean_on_sphere(
     count = len(values)
     left = (dimension - count) / max(dimension - 1, 1) if orthogonal else 1.0
     error = math.sqrt(2 * float(residuals.mean()) * left / count)
-    return IntervalEstimate(float(values.mean()), quantile(confidence, count) * error)
+    return IntervalEstimate(float(values.mean()), half_width(error, bias, confidence, count))
+
+
+def mean_of_tests(
+    estimates: Floats, variance: float, covariance: float, confidence: float
+) -> IntervalEstimate:
+    """The mean of k unbiased estimates (k,) with this mean variance and mean covariance of two of them."""
+    return IntervalEstimate(
+        float(estimates.mean()),
+        quantile(confidence, len(estimates))
+        * math.sqrt(variance_of_mean(variance, covariance, len(estimates))),
+    )
+
+
+def variance_of_mean(variance: float, covariance: float, count: int) -> float:
+    """The variance of a mean. A negative covariance is mostly an error of its estimate, and is left out."""
+    return (variance + (count - 1) * max(covariance, 0.0)) / count
 
 
 def rounding(eps: float, dimension: int, square: float) -> float:

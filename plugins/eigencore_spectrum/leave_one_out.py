@@ -14,14 +14,13 @@ but they share their sketches, and intervals from it cover too little (73 to 93 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
-from eigencore_spectrum.intervals import IntervalEstimate, quantile
+from eigencore_spectrum.intervals import IntervalEstimate, mean_of_tests, variance_of_mean
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -112,13 +111,11 @@ class LeaveOneOut:
 
     @property
     def variance_of_mean(self) -> float:
-        return (self.variance + (self.count - 1) * max(self.covariance, 0.0)) / self.count
+        return variance_of_mean(self.variance, self.covariance, self.count)
 
     def estimate(self, confidence: float) -> IntervalEstimate:
         """The mean of the estimates, with its interval."""
-        return IntervalEstimate(
-            self.value, quantile(confidence, self.count) * math.sqrt(self.variance_of_mean)
-        )
+        return mean_of_tests(self.estimates, self.variance, self.covariance, confidence)
 
 
 def leave_one_out(sketch: Sketch, omega: Array, Z: Array | None, space: LinearOperator) -> LeaveOneOut:

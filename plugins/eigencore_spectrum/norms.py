@@ -128,10 +128,10 @@ class Spectrum:
         d, rules = self.n - len(self.values), self.rules
         means, residuals = np.array([_integral(rule, f) for rule in rules]).T
         drift += d * np.mean([weights @ np.abs(f.slope(nodes)) for nodes, weights in rules])
-        found = mean_on_sphere(d * means, d * residuals, d, confidence)
         mean, error = _quadrature(self.quadratures, f)
-        other = d * error + self._coupling(f) + float(rounding * drift)
-        return IntervalEstimate(d * mean + exact, found.half_width + other)
+        bias = d * error + self._coupling(f) + float(rounding * drift)
+        found = mean_on_sphere(d * means, d * residuals, d, confidence, bias=bias)
+        return IntervalEstimate(d * mean + exact, found.half_width)
 
     def _coupling(self, f: Function) -> float:
         """What the residuals of the known pairs may change of a sum over all eigenvalues."""

@@ -99,12 +99,14 @@ BLOCK_WHEN = "raise it if the operator multiplies several vectors faster than on
 class TraceOptions:
     """The options of the analysis `trace`."""
 
-    method: Literal["adaptive", "xtrace", "hutch++", "hutchinson"] = option(
+    method: Literal["adaptive", "xtrace", "xnystrace", "hutch++", "hutchinson"] = option(
         "adaptive",
         help="xtrace: every random vector tests the sketch of all others; adaptive: xtrace, until a larger "
-        "sketch pays no more, and then tests alone; hutch++: a third of the products test a sketch; "
-        "hutchinson: the mean over random vectors, without a sketch",
-        when="choose hutchinson if memory is short: the others keep up to 1.5 vectors per product",
+        "sketch pays no more, and then tests alone; xnystrace: xtrace with half the products per vector, for "
+        "positive semidefinite operators; hutch++: a third of the products test a sketch; hutchinson: the "
+        "mean over random vectors, without a sketch",
+        when="choose xnystrace for a semidefinite kind, such as ggn; hutchinson if memory is short: the "
+        "others keep up to 2 vectors per product",
     )
     products: int = option(100, low=1, help="maximum number of products", when=PRODUCTS_WHEN)
     rtol: float | None = option(0.01, low=0, help=RTOL_HELP, when="set none to spend all products")
@@ -132,13 +134,13 @@ class NormsOptions:
     """The options of the analysis `norms`."""
 
     probes: int = option(
-        10,
+        8,
         low=1,
         help="number of random vectors, from each of which Lanczos quadrature takes `steps` products",
         when="raise it for narrower intervals",
     )
     steps: int = option(
-        20,
+        30,
         low=3,
         help="number of products from each random vector",
         when="raise it if the damping is small, lower it if products are expensive",

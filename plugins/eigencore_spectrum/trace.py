@@ -1,4 +1,4 @@
-"""The analysis `trace`: the trace of an operator, with an interval, by Hutchinson, Hutch++ or XTrace.
+"""The analysis `trace`: the trace of an operator, with an interval, from random vectors.
 
 With known eigenpairs V, theta, the trace is the sum of theta and the trace of A - V theta V', which alone is
 estimated (Gambhir, Stathopoulos and Orginos 2017). The vectors are uniform on a sphere, so that intervals can
@@ -8,6 +8,7 @@ be calculated from the products (see `intervals`) and hold in every basis.
 - hutch++: a third of the products make a sketch Q of the range, another third gives tr(Q'AQ), and the rest
   tests the complement of Q (Meyer, Musco, Musco and Woodruff 2021).
 - xtrace: every vector tests the sketch of all others (see `leave_one_out`).
+- xnystrace: the same with Nystrom approximations, for semidefinite operators (see `nystrom`).
 
 If there may be as many products as dimensions, the vectors of hutchinson are orthogonal to one another: with
 n of them, the trace is exact, whatever the method.
@@ -27,6 +28,7 @@ from eigencore.findings import AnalysisResult, Figure
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import IntervalEstimate, mean_on_sphere, quantile, rounding
 from eigencore_spectrum.leave_one_out import leave_one_out
+from eigencore_spectrum.nystrom import nystrom_tests
 from eigencore_spectrum.probes import batches, probes
 from eigencore_spectrum.sketch import Sketch
 
@@ -72,6 +74,8 @@ def _stages(known: Complement, options: TraceOptions, seed: int) -> Iterator[Tra
         return _hutchinson(known, options, seed)
     if options.method == "hutch++":
         return _hutchpp(known, options, seed)
+    if options.method == "xnystrace":
+        return _xnystrace(known, options, seed)
     return _xtrace(known, options, seed, adaptive=options.method == "adaptive")
 
 
@@ -172,6 +176,20 @@ def _xtrace(
         )
         estimate = IntervalEstimate(value, quantile(options.confidence, count + more) * error)
         yield TraceStage(estimate, spent + more, square)
+
+
+def _xnystrace(known: Complement, options: TraceOptions, seed: int) -> Iterator[TraceStage]:
+    """In the complement of the known eigenvectors, where a semidefinite operator is semidefinite again."""
+    operator, xp, d = known.operator, known.operator.xp, known.dimension
+    W: Array | None = None
+    Y: Array | None = None
+    for batch in batches(min(options.products, d), options.block):
+        new = known.project(probes(operator, batch, seed, PURPOSE, "gaussian"))
+        products = known.multiply(new)
+        W = new if W is None else xp.concat([W, new], axis=1)
+        Y = products if Y is None else xp.concat([Y, products], axis=1)
+        found = nystrom_tests(W, Y, d, operator)
+        yield TraceStage(found.estimate(options.confidence), found.count, found.square)
 
 
 def _pays(variances: Mapping[int, float], products: int) -> bool:

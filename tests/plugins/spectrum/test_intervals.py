@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from eigencore import arrays, solve
+from eigencore.errors import CapabilityError
 from eigencore.interfaces import AnalysisContext
 from eigencore.operators import as_operator
 from eigencore_spectrum import diagonal as diagonals
 from eigencore_spectrum.diagonal import diagonal
-from eigencore_spectrum.intervals import mean_on_sphere, quantile
+from eigencore_spectrum.intervals import half_width, mean_on_sphere, quantile
 from eigencore_spectrum.leave_one_out import leave_one_out
 from eigencore_spectrum.norms import SQUARE, Spectrum, norms
+from eigencore_spectrum.nystrom import nystrom_tests
 from eigencore_spectrum.options import DiagonalOptions, NormsOptions, TraceOptions
 from eigencore_spectrum.probes import batches
 from eigencore_spectrum.quadrature import Quadrature
@@ -72,6 +74,19 @@ def test_as_many_orthogonal_vectors_as_dimensions_are_exact() -> None:
     values = np.sum(Z * (B @ Z), axis=0)
     found = mean_on_sphere(values, np.ones(6), 6, 0.95, orthogonal=True)
     assert (found.value, found.half_width) == (pytest.approx(15), 0)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3, 1.0, 5.0])
+def test_the_half_width_with_a_bias_holds_as_often_as_it_says(bias: float) -> None:
+    """At the largest bias exactly 95 %, and never more than the sum of both."""
+    t = np.random.default_rng(0).standard_t(8, 400_000)
+    width = half_width(2.0, 2.0 * bias, 0.95, 8)
+    for share in (1.0, -1.0):
+        assert np.mean(np.abs(2 * t + share * 2 * bias) <= width) == pytest.approx(0.95, abs=0.002)
+    assert np.mean(np.abs(2 * t + bias) <= width) >= 0.948
+    assert width <= 2 * bias + 2 * quantile(0.95, 8) + 1e-9
+    assert half_width(0.0, bias, 0.95, 8) == bias
+    assert half_width(1e-9, 1e3 + bias, 0.95, 8) == pytest.approx(1e3 + bias)
 
 
 def sketched(
@@ -175,6 +190,77 @@ def test_the_variance_of_xtrace_is_right_although_its_estimates_are_correlated()
     assert 0.85 < np.mean(variances) / np.var(values) < 1.2
 
 
+def semidefinite(n: int = 30) -> np.ndarray:
+    return of(np.linspace(0.1, 2, n) ** 3)
+
+
+def test_xnystrace_and_its_covariance_are_those_of_brute_force() -> None:
+    k, n = 6, 30
+    A, W = semidefinite(n), np.random.default_rng(2).standard_normal((n, k))
+    found = nystrom_tests(W, A @ W, n, as_operator(A))
+
+    def tested(i: int, *left_out: int) -> tuple[float, float]:
+        """The estimate of test i, and its variance given the other vectors."""
+        V = np.delete(W, (i, *left_out), axis=1)
+        rest = A - A @ V @ np.linalg.solve(V.T @ A @ V, V.T @ A)
+        P = outside(W, i, *left_out)
+        d, u = np.trace(P), P @ W[:, i]
+        z = math.sqrt(d) * u / np.linalg.norm(u)
+        value = float(z @ rest @ z)
+        return float(np.trace(A - rest)) + value, 2 * float(np.linalg.norm(rest @ z - value / d * z) ** 2)
+
+    every = [tested(i) for i in range(k)]
+    np.testing.assert_allclose(found.estimates, [value for value, _ in every], rtol=1e-9)
+    assert found.variance == pytest.approx(np.mean([variance for _, variance in every]), rel=1e-9)
+    D = np.array([[every[i][0] - tested(i, j)[0] if i != j else 0 for j in range(k)] for i in range(k)])
+    assert found.covariance == pytest.approx(float(np.sum(D * D.T)) / (k * (k - 1)), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rank", [0, 3, 12])
+def test_xnystrace_of_a_matrix_of_low_rank_is_exact(rank: int, dtype: Any) -> None:
+    values = np.concatenate([np.geomspace(50, 1, rank), np.zeros(N - rank)])
+    A = of(values).astype(dtype)
+    options = TraceOptions(method="xnystrace", products=20, rtol=None)
+    found = last(trace, options, as_operator(A), 0).numbers
+    assert found["trace"] == pytest.approx(values.sum(), rel=200 * float(np.finfo(dtype).eps), abs=0)
+    assert found["low"] <= values.sum() <= found["high"]
+    assert found["high"] - found["low"] <= 1e-3 * values.sum() + 1e-12
+
+
+def test_xnystrace_of_an_indefinite_matrix_is_refused() -> None:
+    options = TraceOptions(method="xnystrace", products=20)
+    with pytest.raises(CapabilityError, match=r"for positive semidefinite operators.*w'Aw is -"):
+        last(trace, options, as_operator(of(np.linspace(-1, 1, N))), 0)
+
+
+def test_xnystrace_deflates_known_pairs_that_have_not_converged() -> None:
+    values = np.concatenate([np.geomspace(100, 5, 10), np.linspace(0, 2.5, N - 10)])
+    operator = as_operator(of(values))
+    eigen, options = solve(operator, 10, tol=1e-2), TraceOptions(method="xnystrace", products=30, rtol=None)
+    found = [last(trace, options, operator, seed, eigen).numbers for seed in range(60)]
+    alone = [last(trace, options, operator, seed).numbers for seed in range(60)]
+    assert np.mean([one["low"] <= values.sum() <= one["high"] for one in found]) >= 0.88
+    error = np.std([one["trace"] for one in found])
+    assert np.mean([one["trace"] for one in found]) == pytest.approx(values.sum(), abs=4 * error / 60**0.5)
+    assert error < 0.8 * np.std([one["trace"] for one in alone])
+
+
+@pytest.mark.slow
+def test_the_intervals_of_xnystrace_cover_and_are_narrower_than_those_of_xtrace() -> None:
+    values, seeds, errors = SPECTRA["decaying"], 200, {}
+    operator = as_operator(lambda v: (values if v.ndim == 1 else values[:, None]) * v, n=N, dtype=np.float64)
+    for method in ("xnystrace", "xtrace"):
+        options = TraceOptions(method=method, products=20, rtol=None)  # type: ignore[arg-type]
+        found = [last(trace, options, operator, seed).numbers for seed in range(seeds)]
+        errors[method] = np.std([one["trace"] for one in found])
+        covered = np.mean([one["low"] <= values.sum() <= one["high"] for one in found])
+        width = np.mean([one["high"] - one["low"] for one in found])
+        assert covered >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / seeds)
+        assert width < 1.5 * 2 * 1.96 * errors[method]
+    assert errors["xnystrace"] < 0.8 * errors["xtrace"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spectrum", list(SPECTRA))
 @pytest.mark.parametrize("method", ["adaptive", "hutch++", "hutchinson"])
@@ -205,7 +291,7 @@ def test_the_intervals_of_the_diagonal_cover_on_average_and_are_not_wide(spectru
 def test_residuals_of_known_pairs_enter_as_the_frobenius_norm_says() -> None:
     """|A|_F^2 is the sum of the squares of both blocks, and twice the squared residuals."""
     residuals = np.array([0.1, 0.2])
-    rule = Quadrature(np.array([1.0, 0.5]), np.array([0.3, 0.0]))
+    rule = Quadrature(np.array([1.0]), np.array([0.0]))  # without an error from the random vector
     spectrum = Spectrum(50, 1e-16, np.array([5.0, 4.0]), residuals, [rule])
     exact = Spectrum(50, 1e-16, np.array([5.0, 4.0]), 0 * residuals, [rule])
     widths = [one.sum(SQUARE, 0.95).half_width for one in (spectrum, exact)]
