@@ -20,7 +20,7 @@ from kit.spectra import large_cases, random_cases
 
 pytestmark = pytest.mark.slow
 
-SPECTRA = cases_to_try(200)
+SPECTRA = cases_to_try(100)
 CAP = 600
 SOLVERS = ("lanczos", "arpack", "deflated_power", "accel_power", "lobpcg")
 
