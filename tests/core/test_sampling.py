@@ -15,11 +15,11 @@ from scipy import stats
 
 import eigencore
 from eigencore.errors import CapabilityError, Interrupted, UsageError
-from eigencore.operators import as_operator
+from eigencore.operators import as_operator, draw
+from eigencore.operators.counting import SCORES
 from eigencore.results import EigenResult, EigenvalueInterval, Sampling, Status
 from eigencore.runs.result_json import from_json, to_json
-from eigencore.solving.sampling.costs import SCORES, interval_products
-from eigencore.solving.sampling.draw import draw
+from eigencore.solving.sampling.costs import interval_products
 from eigencore.solving.sampling.estimate import (
     GroupStatistics,
     clusters,

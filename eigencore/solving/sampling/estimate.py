@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eigencore.operators.draws import group_count
 from eigencore.results import EigenvalueInterval
-from eigencore.solving.sampling.draw import group_count
 
 if TYPE_CHECKING:
     from eigencore.space import Floats

@@ -17,10 +17,11 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import CapabilityError, Interrupted, UsageError, attach
 from eigencore.interfaces import LinearOperator, MeanOperator
+from eigencore.operators.counting import SCORES
+from eigencore.operators.draws import Draw, draw
 from eigencore.request import Request
 from eigencore.results import EigenResult, EigenvalueInterval, Sampling, SamplingCost, Status, Step
-from eigencore.solving.sampling.costs import SCORES, Pilot, interval_products, predicted_full
-from eigencore.solving.sampling.draw import Draw, draw
+from eigencore.solving.sampling.costs import Pilot, interval_products, predicted_full
 from eigencore.solving.sampling.estimate import (
     CONFIDENCE,
     GroupStatistics,
