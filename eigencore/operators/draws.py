@@ -11,7 +11,8 @@ the samples are drawn without replacement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
 
 UNIFORM_PART = 0.1
+# Intervals from fewer samples, weighted by what each contributes, were seen to cover less than they state.
+MIN_EFFECTIVE = 50.0
+PILOT = 320  # draws that find out how many an accuracy takes
 EQUAL = 1e-6  # scores that differ by no more than this, relative to the largest, count as equal
 FEW_GROUPS, MANY_GROUPS, MANY_DRAWS = 20, 40, 1280
 
@@ -58,6 +62,14 @@ class Draw:
     def unseen(self) -> float:
         """The factor f of the variance of a mean: 1 - draws / N without replacement, otherwise 1."""
         return 1.0 if self.weighted else 1.0 - self.draws / self.total
+
+    def parts(self, most: int) -> Iterator[Draw]:
+        """The same draws in parts of at most so many groups."""
+        ends = np.cumsum([0, *map(len, self.groups)])
+        for begin in range(0, len(self.groups), most):
+            groups = self.groups[begin : begin + most]
+            weights = self.weights[ends[begin] : ends[begin + len(groups)]]
+            yield replace(self, groups=groups, weights=weights)
 
 
 def draw(scores: Floats, draws: int, seed: int, *, groups: int | None = None, number: int = 0) -> Draw:
