@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +25,8 @@ from eigencore.errors import UsageError
 from eigencore.findings import AnalysisResult, Table
 from eigencore.operators.draws import draw
 from eigencore_spectrum.complement import Complement, complement
-from eigencore_spectrum.group_tests import AT_ONCE, GroupTests, groups_of
-from eigencore_spectrum.intervals import IntervalEstimate, quantile
+from eigencore_spectrum.group_tests import AT_ONCE, DRAWS_PER_GROUP, GroupTests, groups_of
+from eigencore_spectrum.intervals import quantile
 from eigencore_spectrum.probes import probes
 from eigencore_spectrum.sampled_trace import mean_operator
 
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from eigencore_spectrum.options import DensityOptions
 
 PURPOSE = "mean square of a sample"
-WIDEST = 0.5  # half width of the interval for the mean square, relative to it
+# Intervals for the mean square from fewer pairs of groups, or wider ones, were seen to cover less.
+FEWEST_PAIRS, WIDEST = 40, 0.5
 WARNING = (
     "this is the spectrum of the operator of the sample, whose mean square is larger than that of all data "
     "in the mean over samples: only the table of the moments of all data has intervals for all data"
@@ -107,20 +108,45 @@ def _moments(
     trace = tests.trace()
     context.progress("density: the mean square of the eigenvalues of all data")
     square = mean_square(operator, known, drawn, context.seed, options.confidence)
+    mean, ends = trace.estimate, (square.low, square.high)
     return (
-        _row("mean", trace.estimate, 1 / n, refused=trace.refused),
-        _row("mean square", square, 1.0, refused=not square.half_width <= WIDEST * square.value),
+        ("mean", mean.value / n, *((None, None) if trace.refused else (mean.low / n, mean.high / n))),
+        ("mean square", square.value, *((None, None) if square.refused else ends)),
     )
 
 
-def _row(name: str, found: IntervalEstimate, factor: float, *, refused: bool) -> Moment:
-    ends = (None, None) if refused else (found.low * factor, found.high * factor)
-    return name, found.value * factor, *ends
+@dataclass(frozen=True)
+class MeanSquare:
+    """The mean square of the eigenvalues of all data, estimated from pairs of groups.
+
+    Its distribution is skewed, so that the interval is value * exp(+- relative).
+
+    Attributes:
+        relative: the half width of the interval on the logarithmic scale.
+        pairs: the number of pairs of groups.
+    """
+
+    value: float
+    relative: float
+    pairs: int
+
+    @property
+    def low(self) -> float:
+        return self.value * math.exp(-self.relative)
+
+    @property
+    def high(self) -> float:
+        return self.value * math.exp(self.relative)
+
+    @property
+    def refused(self) -> bool:
+        """Whether intervals like this one were not shown to hold."""
+        return not (self.pairs >= FEWEST_PAIRS and self.value > 0 and self.relative <= WIDEST)
 
 
 def mean_square(
     operator: MeanOperator, known: Complement, drawn: Draw, seed: int, confidence: float
-) -> IntervalEstimate:
+) -> MeanSquare:
     """The mean square of the eigenvalues of all data, from pairs of consecutive groups of a draw.
 
     Args:
@@ -150,8 +176,11 @@ def mean_square(
                 both += sum(size * (square - both) for size, square in pair) / (2 * drawn.total)
             found.append(both)
     values: Floats = np.array(found) / operator.shape[0]
-    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return IntervalEstimate(float(values.mean()), quantile(confidence, max(len(values) - 1, 1)) * error)
+    value, count = float(values.mean()), len(values)
+    if count < 2 or value <= 0:
+        return MeanSquare(value, math.inf, count)
+    half = quantile(confidence, count - 1) * float(values.std(ddof=1)) / math.sqrt(count)
+    return MeanSquare(value, half / value, count)
 
 
 def _verdict(moments: tuple[Moment, ...], confidence: float) -> str:
@@ -161,7 +190,10 @@ def _verdict(moments: tuple[Moment, ...], confidence: float) -> str:
             return f"the {name} is about {value:.3g}, without an interval"
         return f"the {name} is {value:.3g} ({low:.3g} to {high:.3g})"
 
-    return (
+    found = (
         f"Of the eigenvalues of all data, {' and '.join(text(row) for row in moments)}, at "
         f"{100 * confidence:g} % confidence."
     )
+    if all(low is not None for _, _, low, _ in moments):
+        return found
+    return f"{found} Raise samples, to {2 * DRAWS_PER_GROUP * FEWEST_PAIRS} at least, or k."
