@@ -65,6 +65,7 @@ def trace_of_sample(
     drawn = draw(operator.sample_scores(), samples, context.seed, groups=groups_of(samples))
     tests = GroupTests(operator, known, context.seed, options.confidence)
     for found in tests.add(drawn):
+        context.progress(f"trace: {found.draws:,} of {samples:,} draws")
         yield _result(found, drawn.total, drawn.weighted, known, options, course)
 
 
@@ -94,6 +95,7 @@ def trace_to_accuracy(
         more = min(more, total - 1)  # as many draws as samples would be all of them once, without weights
         drawn = draw(scores, more, seed, groups=groups_of(more), number=number)
         for found in tests.add(drawn):
+            context.progress(f"trace: {found.draws:,} draws")
             yield _result(found, total, drawn.weighted, known, options, course, costs)
         found, number = tests.trace(), number + 1
         if not preview:
