@@ -35,6 +35,7 @@ from eigencore_demo.mnist import images
 from eigencore_demo.training import fit
 
 K, BATCH = 5, 250
+TRACE_DRAWS, MOMENT_DRAWS = 320, 640  # in 40 groups, and in 40 pairs of groups
 
 
 def digits() -> LinearOperator:
@@ -270,7 +271,9 @@ def of_traces(arguments: argparse.Namespace) -> None:
             make, samples = NETWORKS[name]
             A = make()
             for k in (0, K):
-                print(f"{name}, {trace_coverage(A, min(samples, 320), arguments.draws, k)}", flush=True)
+                print(
+                    f"{name}, {trace_coverage(A, min(samples, TRACE_DRAWS), arguments.draws, k)}", flush=True
+                )
     if not arguments.coverage_only:
         for name, A in larger_networks():
             print_trace_costs(name, A)
@@ -280,9 +283,8 @@ def of_moments(arguments: argparse.Namespace) -> None:
     if not arguments.costs_only:
         print("network, draws, known pairs: coverage of the mean and the mean square of the eigenvalues")
         for name in arguments.networks:
-            make, samples = NETWORKS[name]
-            A = make()
-            print(f"{name}, {moment_coverage(A, min(samples, 640), arguments.draws, K)}", flush=True)
+            A = NETWORKS[name][0]()
+            print(f"{name}, {moment_coverage(A, MOMENT_DRAWS, arguments.draws, K)}", flush=True)
 
 
 def larger_networks() -> Iterator[tuple[str, LinearOperator]]:

@@ -136,7 +136,8 @@ def density(A: Any, *, k: int = 10, eigen: EigenResult | None = None, **keywords
         eigen: eigenpairs of A from an earlier solve, in place of these.
         **keywords: those of `analyze` (kind, params, backend, device, dtype, seed, max_matvecs, max_seconds,
             tol, options, progress and so on), and options of the analysis `density`, which
-            `eigen analyses density` lists.
+            `eigen analyses density` lists. With `samples`, the density, its band and the atoms are those of
+            the operator of a sample of so many draws; the table "moments of all data" has intervals for all.
 
     Returns:
         The density, its distribution function with a band, and the atoms. A stopped run has a wider band.

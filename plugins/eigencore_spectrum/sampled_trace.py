@@ -102,10 +102,8 @@ def trace_to_accuracy(
             context.progress("trace: predicting what all data would take")
             preview = list(estimates(*_preview(operator, known, options, scores, seed)))
         if number == 1:
-            predicted = [
-                _cost(found, total, preview, one, known) for one in sorted({*SHOWN, rtol}, reverse=True)
-            ]
-            costs = Table(COSTS, tuple(predicted))
+            shown = sorted({*SHOWN, rtol}, reverse=True)
+            costs = Table(COSTS, tuple(tuple(_cost(found, total, preview, one, known)) for one in shown))
             yield _result(found, total, drawn.weighted, known, options, course, costs)
         if found.is_within(rtol):
             return None

@@ -18,6 +18,7 @@ from eigencore.errors import CapabilityError, UsageError
 from eigencore.interfaces import MeanOperator
 from eigencore.operators import as_operator, draw
 from eigencore.pipeline.run import RunInterrupted
+from eigencore.testing import analysis_checks
 from eigencore_spectrum.complement import Complement
 from eigencore_spectrum.group_tests import PURPOSE, GroupTests, groups_of
 from eigencore_spectrum.probes import probes
@@ -52,6 +53,20 @@ def means_of_groups(A: RankOneMean, drawn: Any) -> list[Any]:
         (A.x[list(group)].T * (w * A.c[list(group)])) @ A.x[list(group)] / len(group)
         for group, w in zip(drawn.groups, parts, strict=True)
     ]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        check
+        for options in ({"samples": 200}, {"rtol": 0.2})
+        for check in analysis_checks("trace", "demo:digits-numpy", **options)
+    ],
+    ids=lambda check: check.__name__.partition("/")[0],
+)
+def test_the_trace_of_a_sample_conforms(check: Any) -> None:
+    pytest.importorskip("sklearn")
+    check()
 
 
 # -- the trace, beside dense matrices ----------------------------------------------------------------------
