@@ -23,13 +23,14 @@ from eigencore_spectrum.group_tests import GroupTests, SampleTrace, groups_of
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext
+    from eigencore.operators import Draw
     from eigencore.space import Floats
     from eigencore_spectrum.complement import Complement
     from eigencore_spectrum.intervals import IntervalEstimate
     from eigencore_spectrum.options import TraceOptions
 
 SHOWN = (0.1, 0.05, 0.01)
-AIM = 0.9  # of the accuracy, since the prediction is not exact
+AIM, LEAST_GROWTH = 0.9, 0.1  # of the accuracy and of the draws, since the prediction is not exact
 PREVIEW_DRAWS, PREVIEW_PRODUCTS = 64, 34
 PREDICTED = "costs predicted from the pilot sample"
 COSTS = ("accuracy", "draws", "products with a sample", "products with all data")
@@ -66,7 +67,7 @@ def trace_of_sample(
     tests = GroupTests(operator, known, context.seed, options.confidence)
     for found in tests.add(drawn):
         context.progress(f"trace: {found.draws:,} of {samples:,} draws")
-        yield _result(found, drawn.total, drawn.weighted, known, options, course)
+        yield _result(found, drawn, known, options, course)
 
 
 def trace_to_accuracy(
@@ -89,28 +90,26 @@ def trace_to_accuracy(
     if total <= 2 * PILOT:
         return Table(COSTS, ())
     tests, course = GroupTests(operator, known, seed, options.confidence), Course("draws")
-    number, more, costs = 0, PILOT, Table(COSTS, ())
-    preview: list[tuple[int, IntervalEstimate]] = []
+    number, more, costs, preview = 0, PILOT, Table(COSTS, ()), list[tuple[int, "IntervalEstimate"]]()
     while True:
         more = min(more, total - 1)  # as many draws as samples would be all of them once, without weights
         drawn = draw(scores, more, seed, groups=groups_of(more), number=number)
         for found in tests.add(drawn):
             context.progress(f"trace: {found.draws:,} draws")
-            yield _result(found, total, drawn.weighted, known, options, course, costs)
-        found, number = tests.trace(), number + 1
-        if not preview:
+            yield _result(found, drawn, known, options, course, costs)
+        found = tests.trace()
+        if not number:
             context.progress("trace: predicting what all data would take")
             preview = list(estimates(*_preview(operator, known, options, scores, seed)))
-        if number == 1:
             shown = sorted({*SHOWN, rtol}, reverse=True)
             costs = Table(COSTS, tuple(tuple(_cost(found, total, preview, one, known)) for one in shown))
-            yield _result(found, total, drawn.weighted, known, options, course, costs)
+            yield _result(found, drawn, known, options, course, costs)
         if found.is_within(rtol):
             return None
         cost = _cost(found, total, preview, rtol, known)
         if cost.draws is None or cost.sample is None or not _is_cheaper(cost, found.draws / total, options):
             return costs
-        more = max(cost.draws - found.draws, math.ceil(0.1 * found.draws), 2)
+        number, more = number + 1, max(cost.draws - found.draws, math.ceil(LEAST_GROWTH * found.draws), 2)
 
 
 def _is_cheaper(cost: Cost, spent: float, options: TraceOptions) -> bool:
@@ -154,16 +153,15 @@ def _cost(
 
 def _result(
     found: SampleTrace,
-    total: int,
-    weighted: bool,
+    drawn: Draw,
     known: Complement,
     options: TraceOptions,
     course: Course,
     costs: Table | None = None,
 ) -> AnalysisResult:
-    one, n = found.estimate, int(known.operator.shape[0])
+    one, n, total = found.estimate, int(known.operator.shape[0]), drawn.total
     course.add(found.draws, one, refused=found.refused)
-    how = "by weight" if weighted else "uniformly"
+    how = "by weight" if drawn.weighted else "uniformly"
     title = f"from {found.draws:,} draws {how} of {total:,} samples, in {found.groups} groups"
     if len(known.values):
         title += f", {len(known.values)} known eigenpairs"
