@@ -28,11 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import eigencore
-from eigencore.interfaces import LinearOperator, Problem
+from eigencore.interfaces import LinearOperator, MeanOperator, Problem
+from eigencore.operators import draw
 from eigencore.problems.sharing import handwritten_digits
 from eigencore.solving.sampling.estimate import quantile
 from eigencore_demo.mnist import images
 from eigencore_demo.training import fit
+from eigencore_spectrum.complement import Complement
+from eigencore_spectrum.group_tests import GroupTests
+from eigencore_spectrum.intervals import quantile as spectrum_quantile
 
 K, BATCH = 5, 250
 TRACE_DRAWS, MOMENT_DRAWS = 320, 640  # in 40 groups, and in 40 pairs of groups
@@ -262,6 +266,26 @@ def of_eigenvalues(arguments: argparse.Namespace) -> None:
     if not arguments.coverage_only:
         for name, A in larger_networks():
             print_costs(name, A)
+
+
+def designs(A: LinearOperator, groups: int = 250) -> str:
+    """The variance of the trace for one draw, relative to its square, by draws per group and known pairs."""
+    assert isinstance(A, MeanOperator)
+    scores, found = A.sample_scores(), list[str]()
+    of_sample = eigencore.solve(A, K, which="LA", samples=TRACE_DRAWS, certify="none", complete=None)
+    pairs = Complement(A, of_sample.values, of_sample.residuals, of_sample.vectors)
+    for size in (2, 8, 32):
+        for known in (Complement(A, np.zeros(0), np.zeros(0), None), pairs):
+            tests = GroupTests(A, known, seed=1, confidence=0.95)
+            most = (len(scores) - 1) // size
+            for number, begin in enumerate(range(0, groups, most)):
+                count = min(most, groups - begin)
+                for _ in tests.add(draw(scores, count * size, 1, groups=count, number=number + 1)):
+                    pass
+            one = tests.trace()
+            error = one.estimate.half_width / spectrum_quantile(0.95, one.groups - 1) / one.estimate.value
+            found.append(f"{size}, {len(known.values)}: {error**2 * one.draws:.2f}")
+    return "; ".join(found)
 
 
 def of_traces(arguments: argparse.Namespace) -> None:
