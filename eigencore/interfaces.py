@@ -355,8 +355,8 @@ class AnalysisContext:
     """The parts of a run that an analysis can use.
 
     Attributes:
-        operator: the operator. Its products are counted, checked, and end with the run's budget: they then
-            raise what no analysis catches, and its last result counts.
+        operator: the operator, a MeanOperator if samples can be taken. Its products are counted, checked, and
+            end with the run's budget: they raise what no analysis catches, and its last result counts.
         pairs: its eigenpairs; there may be fewer than k, and some may not have converged. None in a run
             without any, which is only for analyses that need none. `eigen` is the same, for all others.
         bound: the problem bound to a backend; None if it is given directly as an operator.

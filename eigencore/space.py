@@ -126,10 +126,13 @@ class SampleMean(LinearOperator, Protocol):
     def shift(self) -> float:
         """The number c, which does not depend on the samples."""
 
-    def group_products(self, V: Array, /) -> Iterator[Array]:
+    def group_products(self, V: Array | Callable[[int], Array], /) -> Iterator[Array]:
         """For each group the mean over its draws, without c I, times V (n, b); each product (n, b).
 
         Together they cost as much as the products of the operator itself with V.
+
+        Args:
+            V: the same block for all groups; or a function from the number of a group, from 0, to its block.
         """
 
     def curvatures(self, V: Array, /) -> Floats:

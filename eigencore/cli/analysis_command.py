@@ -21,6 +21,7 @@ from eigencore.cli.problem_options import (
     out_option,
     params_option,
     problem_argument,
+    samples_option,
     seed_option,
     set_option,
     solver_option,
@@ -36,7 +37,8 @@ from eigencore.registry import load_options, registry
 def analysis_command(name: str, *, k: int, help: str) -> click.Command:
     """A click command that runs the registered analysis of this name on a problem.
 
-    Every option of the analysis is one of the command: `probes` is --probes.
+    Every option of the analysis is one of the command: `probes` is --probes. An option `samples` is that of
+    the run.
 
     Args:
         name: the name of the analysis and of the command; its entry needs no eigenpairs.
@@ -52,7 +54,9 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
         print([one.name for one in command.params])
     """
     declared = load_options(registry().find(AnalysisEntry, name))
-    specs = () if declared is None else describe(declared)
+    every = () if declared is None else describe(declared)
+    # The sample is that of the eigenpairs, too.
+    specs = tuple(spec for spec in every if spec.name != "samples")
 
     def command(as_json: bool, csv: str | None, options: dict[str, dict[str, Any]], **arguments: Any) -> int:
         given = {spec.name: arguments.pop(spec.name) for spec in specs}
@@ -64,6 +68,7 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
         click.command(name, help=help),
         problem_argument,
         *(_option(spec) for spec in specs),
+        *([samples_option] if len(specs) < len(every) else []),
         backend_option,
         kind_option,
         params_option,

@@ -145,7 +145,7 @@ samples_option = click.option(
     "--samples",
     type=int,
     metavar="N",
-    help="Compute the eigenvalues of a random sample of N samples of the data, with intervals for all data.",
+    help="Compute from N random samples of the data, with the intervals for all data that are known.",
 )
 rtol_option = click.option(
     "--rtol",

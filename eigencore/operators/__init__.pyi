@@ -1,7 +1,10 @@
 from .caching import release as release
 from .conversion import FunctionOperator as FunctionOperator
 from .conversion import as_operator as as_operator
+from .counting import CountingMeanOperator as CountingMeanOperator
 from .counting import CountingMinibatchOperator as CountingMinibatchOperator
 from .counting import CountingOperator as CountingOperator
+from .draws import Draw as Draw
+from .draws import draw as draw
 from .matrix_like import MatrixLike as MatrixLike
 from .weights import WeightOperator as WeightOperator

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eigencore import arrays
 from eigencore.errors import Culprit, EigencoreError, OperatorError, blame
-from eigencore.interfaces import InexactOperator, LinearOperator, MinibatchOperator
+from eigencore.interfaces import (
+    InexactOperator,
+    LinearOperator,
+    MeanOperator,
+    MinibatchOperator,
+    SampleMean,
+)
 from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator, is_inexact, notes_of
 from eigencore.operators.matrix_like import MatrixLike
 from eigencore.space import Array
 
+if TYPE_CHECKING:
+    from eigencore.space import Floats
+
 T = TypeVar("T")
+
+# Measured, in products with the same samples: the scores of samples, which take a pass through the network,
+# and the second derivative of each sample's loss along a vector.
+SCORES, CURVATURE = 0.2, 3.0
 
 
 class CountingOperator(MatrixLike):
@@ -139,6 +152,89 @@ class CountingMinibatchOperator(CountingOperator):
         )
 
 
+class CountingMeanOperator(CountingOperator):
+    """A counting operator of which samples can be taken. A product with a sample costs its share of the data.
+
+    A sample of N draws from N samples of the data costs as much as all data. The scores cost a fifth of a
+    product. Like that of minibatches, it is a separate class.
+    """
+
+    _A: MeanOperator
+    _samples = 0
+
+    def sample_scores(self) -> Floats:
+        self._before(SCORES)
+        scores = self._made("computing the scores of the samples", self._A.sample_scores)
+        self.matvecs += SCORES
+        self._samples = len(scores)
+        return scores
+
+    def sampled(self, groups: Sequence[Sequence[int]], weights: Floats) -> SampleMean:
+        if not self._samples:
+            self.sample_scores()
+        mean = self._made("taking a sample of the data", lambda: self._A.sampled(groups, weights))
+        return _CountedSample(self, mean, [len(group) / self._samples for group in groups])
+
+    def _count_part(self, what: str, make: Callable[[], T], cost: float) -> T:
+        self._before(cost)
+        found = self._made(what, make)
+        self.matvecs += cost
+        return found
+
+
+class _CountedSample(MatrixLike):
+    """The mean over a sample, whose products are counted as those of the operator that it was taken from.
+
+    Args:
+        shares: the share of each group in the data.
+    """
+
+    def __init__(self, whole: CountingMeanOperator, mean: SampleMean, shares: Sequence[float]):
+        self._whole, self._mean, self._shares, self.shift = whole, mean, shares, mean.shift
+        self.shape, self.xp, self.dtype, self.device = mean.shape, mean.xp, mean.dtype, mean.device
+        if arrays.is_sharded(mean):
+            self.sum, self.shard = mean.sum, mean.shard
+
+    def matvec(self, v: Array, /) -> Array:
+        return self._counted(lambda: self._mean.matvec(v), v, sum(self._shares))
+
+    def matmat(self, V: Array, /) -> Array:
+        return self._counted(lambda: self._mean.matmat(V), V, V.shape[1] * sum(self._shares))
+
+    def group_products(self, V: Array | Callable[[int], Array], /) -> Iterator[Array]:
+        block = V if callable(V) else lambda number: V
+        # The block of a group is made once, and its cost is known before its product.
+        made = list[Array]()
+        products = self._mean.group_products(lambda number: made[0])
+        for number, share in enumerate(self._shares):
+            made[:] = [block(number)]
+            yield self._counted(lambda: next(products), made[0], share * made[0].shape[1])
+
+    def curvatures(self, V: Array, /) -> Floats:
+        cost = CURVATURE * V.shape[1] * sum(self._shares)
+        return self._whole._count_part("the curvature of samples", lambda: self._mean.curvatures(V), cost)
+
+    def release(self, needed: int | None = None) -> None:
+        release(self._mean, needed=needed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return notes_of(self._mean)
+
+    def _counted(self, product: Callable[[], Array], V: Array, cost: float) -> Array:
+        AV = self._whole._count_part("a product with a sample", product, cost)
+        self._whole._after_sample(V, AV)
+        return AV
+
+
+class _CountingAll(CountingMinibatchOperator, CountingMeanOperator):
+    """A counting operator with minibatches, of which samples can be taken."""
+
+    _A: Any  # which is both
+
+
 def counting(A: LinearOperator, **hooks: Callable[..., None]) -> CountingOperator:
-    """A CountingOperator of A, which has minibatches if A has them; `hooks` are its keyword arguments."""
-    return (CountingMinibatchOperator if isinstance(A, MinibatchOperator) else CountingOperator)(A, **hooks)
+    """A CountingOperator of A, with the minibatches and samples of A; `hooks` are its keyword arguments."""
+    if isinstance(A, MinibatchOperator):
+        return (_CountingAll if isinstance(A, MeanOperator) else CountingMinibatchOperator)(A, **hooks)
+    return (CountingMeanOperator if isinstance(A, MeanOperator) else CountingOperator)(A, **hooks)

@@ -13,6 +13,7 @@ from eigencore.entries import DEFAULT_K, DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Culprit, EigencoreError, Interrupted, UsageError, attach
 from eigencore.interfaces import LinearOperator, Params, Problem
 from eigencore.operators import release
+from eigencore.pipeline.samples import give_samples
 from eigencore.pipeline.setup import Options, Setup, prepare
 from eigencore.request import Request
 from eigencore.results import EigenResult, Run, Status, Step
@@ -27,6 +28,7 @@ from eigencore.runs import (
     save,
 )
 from eigencore.solving import Budget, Interruption, interruption
+from eigencore.solving.sampling.arguments import refuse_bad_sampling
 from eigencore.solving.solve import refuse_bad_limits, solve
 
 if TYPE_CHECKING:
@@ -81,7 +83,9 @@ def analyze(
         data, loss: the data and the loss of a model; `analyze(problem, 3)` with a whole number means k=3.
         k: the number of eigenpairs; 0: none, for analyses that need none.
         solver, which, tol, complete, seed, certify: as for `solve`.
-        samples, rtol: as for `solve`; there are then no analyses, which would need intervals of their own.
+        samples, rtol: as for `solve`, and for the analyses that are named: those with an option `samples` run
+            from as many samples, others are refused, and none runs by default. `rtol` is for analyses that
+            also have that option, such as `trace`.
         max_matvecs, max_seconds: as for `solve`; the analyses get what the solve leaves of them. They limit
             only products with the operator.
         backend, device, dtype: as for `bind`.
@@ -119,7 +123,10 @@ def analyze(
     request = None if eigen is not None or k == 0 else Request(k, which, tol, seed)
     refuse_bad_limits(max_matvecs, max_seconds, certify)
     if samples is not None or rtol is not None:
-        analyses = _without_analyses(analyses, k, eigen)
+        refuse_bad_sampling(samples, rtol)
+        analyses, options = give_samples(analyses, options or {}, samples, rtol)
+        if not analyses and request is None:
+            raise UsageError("samples and rtol are given, but neither eigenpairs nor analyses are computed")
     folder = None if out is None else check_folder(out)
     setup = prepare(
         problem,
@@ -212,27 +219,6 @@ def _refuse_without_eigenpairs(setup: Setup) -> None:
     for one in setup.analyses:
         if one.entry.eigenpairs:
             raise UsageError(f"k is 0, but the analysis {one.name} needs eigenpairs; expected at least 1")
-
-
-def _without_analyses(
-    analyses: str | Iterable[str] | None, k: int, eigen: EigenResult | None
-) -> tuple[str, ...]:
-    """No analyses, for eigenpairs of a sample. Raises UsageError if some are named, or nothing is solved."""
-    named = (
-        []
-        if analyses in (None, "none")
-        else [analyses]
-        if isinstance(analyses, str)
-        else list(analyses or ())
-    )
-    if named:
-        raise UsageError(
-            f"samples and rtol are for eigenvalues alone, but the analyses are {', '.join(named)}",
-            hint="Leave samples and rtol out, or give analyses=[].",
-        )
-    if k == 0 or eigen is not None:
-        raise UsageError("samples and rtol are for a solve, but no eigenpairs are computed")
-    return ()
 
 
 def _refuse_foreign_eigenpairs(eigen: EigenResult, operator: LinearOperator) -> float:

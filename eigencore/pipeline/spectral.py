@@ -67,13 +67,13 @@ class TraceResult(AnalysisResult):
         return self.numbers["trace"]  # type: ignore[return-value]
 
     @property
-    def low(self) -> float:
-        """The lower end of the interval."""
+    def low(self) -> float | None:
+        """The lower end of the interval; None if a sample of the data is too small for one."""
         return self.numbers["low"]  # type: ignore[return-value]
 
     @property
-    def high(self) -> float:
-        """The upper end of the interval."""
+    def high(self) -> float | None:
+        """The upper end of the interval; None if a sample of the data is too small for one."""
         return self.numbers["high"]  # type: ignore[return-value]
 
 
@@ -136,7 +136,8 @@ def density(A: Any, *, k: int = 10, eigen: EigenResult | None = None, **keywords
         eigen: eigenpairs of A from an earlier solve, in place of these.
         **keywords: those of `analyze` (kind, params, backend, device, dtype, seed, max_matvecs, max_seconds,
             tol, options, progress and so on), and options of the analysis `density`, which
-            `eigen analyses density` lists.
+            `eigen analyses density` lists. With `samples`, the density, its band and the atoms are those of
+            the operator of a sample of so many draws; the table "moments of all data" has intervals for all.
 
     Returns:
         The density, its distribution function with a band, and the atoms. A stopped run has a wider band.
@@ -161,7 +162,10 @@ def trace(A: Any, *, k: int = 0, eigen: EigenResult | None = None, **keywords: A
     """The trace of a symmetric operator, with an interval.
 
     Args:
-        A, k, eigen, **keywords: as for `density`, with the options of the analysis `trace`.
+        A, k, eigen, **keywords: as for `density`, with the options of the analysis `trace`. With the keyword
+            `samples`, the trace of all data is estimated from a sample of so many draws, as the k eigenpairs
+            are. `rtol` is the half width of the interval, relative to the trace, that is asked for: where the
+            data can be sampled, a pilot finds out whether a sample or all data are cheaper.
 
     Raises:
         UsageError, EigencoreError, Interrupted: as for `density`.
@@ -226,7 +230,7 @@ def _alone(
             hint=f"The plugin spectrum of the package eigencore does. {error.hint or ''}".strip(),
         ) from None
     known = inspect.signature(analyze).parameters.keys() - {"data", "loss", "analyses"}
-    known -= {option.name for option in describe(declared)} if declared is not None else set()
+    known -= {option.name for option in describe(declared)} - {"samples"} if declared is not None else set()
     own = {option: value for option, value in keywords.items() if option not in known}
     rest = {keyword: value for keyword, value in keywords.items() if keyword in known}
     options = dict(rest.pop("options", None) or {})

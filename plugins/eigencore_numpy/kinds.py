@@ -159,11 +159,11 @@ class TwoLayerSample(MatrixLike):
             total = total + share * product
         return total
 
-    def group_products(self, V: Numbers, /) -> Iterator[Numbers]:
-        """Each group's mean times V (n, b)."""
-        directions = [self._layout.unflatten(v) for v in V.T]
-        for one in self._passes:
-            columns = [self._layout.flatten(self._product(one, v)) for v in directions]
+    def group_products(self, V: Numbers | Callable[[int], Numbers], /) -> Iterator[Numbers]:
+        """Each group's mean times V (n, b), or times a block of its own."""
+        for number, one in enumerate(self._passes):
+            block = V(number) if callable(V) else V
+            columns = [self._layout.flatten(self._product(one, self._layout.unflatten(v))) for v in block.T]
             yield np.stack(columns, axis=1)
 
     def curvatures(self, V: Numbers, /) -> Floats:

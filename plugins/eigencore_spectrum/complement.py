@@ -58,16 +58,24 @@ class Complement:
         A is the sum of V theta V' and of this matrix whether or not the pairs have converged, so that a
         linear function of A, such as its trace or its diagonal, has no error from their residuals.
         """
-        AX, V = self.operator.matmat(X), self.vectors
+        return self.without_known(X, self.operator.matmat(X))
+
+    def without_known(self, X: Array, AX: Array) -> Array:
+        """AX - V theta V'X, for the product AX (n, b) of any operator of this space with X (n, b)."""
+        V = self.vectors
         if V is None:
             return AX
         theta = arrays.from_host(self.values[:, None], self.operator)
         return AX - V @ (theta * arrays.total(V.T @ X, self.operator))
 
 
-def complement(context: AnalysisContext) -> Complement:
-    """The complement of the converged eigenvectors of a run, or the operator itself without any."""
-    operator, eigen = context.operator, context.pairs
+def complement(context: AnalysisContext, operator: LinearOperator | None = None) -> Complement:
+    """The complement of the converged eigenvectors of a run, or the operator itself without any.
+
+    Args:
+        operator: the operator that they belong to; None: that of the context.
+    """
+    operator, eigen = context.operator if operator is None else operator, context.pairs
     chosen = np.zeros(0, dtype=np.intp) if eigen is None else np.flatnonzero(eigen.converged)
     if eigen is None or not len(chosen):
         return Complement(operator, np.zeros(0), np.zeros(0), None)

@@ -7,7 +7,7 @@ Trogdon and Ubaru 2021 (bounds on the distribution function).
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from eigencore_spectrum.distribution import Band, Distribution
 from eigencore_spectrum.intervals import quantile
 from eigencore_spectrum.probes import at_once, probes
 from eigencore_spectrum.quadrature import quadratures
+from eigencore_spectrum.sampled_density import density_of_sample
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext
@@ -35,6 +36,8 @@ MOMENTS = ("mean", "mean square", "mean cube", "mean fourth power")
 def density(context: AnalysisContext, options: DensityOptions, /) -> Generator[AnalysisResult, None, None]:
     """Yields the density after every random vector, and after 2, 4, 8, ... steps of the first.
 
+    With `samples`, it is that of the operator of a sample, with moments of all data (`sampled_density`).
+
     Example:
         import numpy as np
         import eigencore
@@ -42,7 +45,19 @@ def density(context: AnalysisContext, options: DensityOptions, /) -> Generator[A
         found = eigencore.density(np.diag(np.linspace(-1.0, 1.0, 200)), k=0, probes=4, steps=20)
         print(found.numbers["band"], found.tables["shares"].rows)
     """
-    known, space = complement(context), context.operator
+    if options.samples is None:
+        yield from _densities(context, options, complement(context))
+        return
+    yield from density_of_sample(
+        context, options, options.samples, lambda known: _densities(context, options, known)
+    )
+
+
+def _densities(
+    context: AnalysisContext, options: DensityOptions, known: Complement
+) -> Iterator[AnalysisResult]:
+    """The densities of an operator with known pairs."""
+    space = known.operator
     found: list[Quadrature] = []
     count = options.probes if known.dimension else 0
     block = at_once(options.block, space)

@@ -9,6 +9,8 @@ from eigencore.options import option
 
 CONFIDENCE_HELP = "confidence of the intervals"
 CONFIDENCE_WHEN = "raise it if the conclusion must not rest on one interval in twenty"
+SAMPLES_HELP = "number of samples of the data that are drawn to estimate from; none: all data are used"
+SAMPLES_WHEN = "set it if there is much data"
 TOGETHER_HELP = (
     "number of random vectors that take their steps together, in products with a block; auto: 1 on a "
     "processor, 8 on an accelerator"
@@ -66,6 +68,7 @@ class DensityOptions:
         help="magnitude above which an eigenvalue counts as outlying, relative to the largest one",
         when="set it to where the bulk ends",
     )
+    samples: int | None = option(None, low=2, help=SAMPLES_HELP, when=SAMPLES_WHEN)
     confidence: float = option(0.95, low=0.5, high=0.999, help=CONFIDENCE_HELP, when=CONFIDENCE_WHEN)
 
 
@@ -89,7 +92,8 @@ class BatchSharpnessOptions:
 
 PRODUCTS_WHEN = "raise it for a narrower interval; with at least n of them, the answer is exact"
 RTOL_HELP = (
-    "stop when the half width of the interval is at most this share of |trace|; none: use all products"
+    "half width of the interval, relative to |trace|, at which to stop; a number also chooses between a "
+    "sample and all data by their costs; auto: 0.01, with all data; none: use all products"
 )
 BLOCK_HELP = "maximum number of vectors that are multiplied at once"
 BLOCK_WHEN = "raise it if the operator multiplies several vectors faster than one by one"
@@ -109,7 +113,10 @@ class TraceOptions:
         "others keep up to 2 vectors per product",
     )
     products: int = option(100, low=1, help="maximum number of products", when=PRODUCTS_WHEN)
-    rtol: float | None = option(0.01, low=0, help=RTOL_HELP, when="set none to spend all products")
+    samples: int | None = option(None, low=2, help=SAMPLES_HELP, when=SAMPLES_WHEN)
+    rtol: float | Literal["auto"] | None = option(
+        "auto", low=0, help=RTOL_HELP, when="set it to the accuracy that is needed"
+    )
     block: int = option(5, low=1, help=BLOCK_HELP, when=BLOCK_WHEN)
     confidence: float = option(0.95, low=0.5, high=0.999, help=CONFIDENCE_HELP, when=CONFIDENCE_WHEN)
 

@@ -12,7 +12,7 @@ from eigencore import arrays
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
-    from eigencore.space import Array, Space
+    from eigencore.space import Array, Floats, Space
 
 ON_ACCELERATOR = 8  # where a product with a block costs little more than with one vector
 Distribution = Literal["rademacher", "gaussian", "sphere"]
@@ -48,6 +48,17 @@ def probes(
         length = math.sqrt(n) / float(np.linalg.norm(normal)) if distribution == "sphere" else 1.0
         drawn.append(length * normal)
     return arrays.from_host(arrays.shard(np.stack(drawn, axis=1), operator), operator)
+
+
+def tested(Z: Array, BZ: Array, space: Space) -> Floats:
+    """z'Bz, |Bz - rho z|^2 with rho = z'Bz / |z|^2, and |Bz|^2 of each column z of Z (n, b): (3, b)."""
+    xp = space.xp
+    values, squares = xp.sum(Z * BZ, axis=0), xp.sum(Z * Z, axis=0)
+    sums = arrays.total(xp.stack([values, squares, xp.sum(BZ * BZ, axis=0)]), space)
+    rest = BZ - (sums[0, :] / sums[1, :]) * Z
+    outside = arrays.total(xp.sum(rest * rest, axis=0), space)
+    found, residuals = arrays.to_host_at_once(sums, outside)
+    return np.stack([found[0], residuals, found[2]])
 
 
 def at_once(block: int | Literal["auto"], space: Space) -> int:

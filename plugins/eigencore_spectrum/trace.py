@@ -12,24 +12,31 @@ be calculated from the products (see `intervals`) and hold in every basis.
 
 If there may be as many products as dimensions, the vectors of hutchinson are orthogonal to one another: with
 n of them, the trace is exact, whatever the method.
+
+With `samples`, or with `rtol` where that costs less, the trace of all data is estimated from a sample instead
+(see `sampled_trace`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
-from eigencore.findings import AnalysisResult, Figure
+from eigencore.errors import CapabilityError, UsageError
+from eigencore.findings import AnalysisResult, Table
+from eigencore.interfaces import MeanOperator
 from eigencore_spectrum.complement import Complement, complement
+from eigencore_spectrum.course import Course
 from eigencore_spectrum.intervals import IntervalEstimate, mean_on_sphere, quantile, rounding
 from eigencore_spectrum.leave_one_out import leave_one_out
 from eigencore_spectrum.nystrom import nystrom_tests
-from eigencore_spectrum.probes import batches, probes
+from eigencore_spectrum.probes import batches, probes, tested
+from eigencore_spectrum.sampled_trace import COSTS, PREDICTED, trace_of_sample, trace_to_accuracy
 from eigencore_spectrum.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from eigencore_spectrum.options import TraceOptions
 
 PURPOSE = "trace"
+AUTO_RTOL = 0.01
 SMALLEST = 5  # the variance of a smaller sketch is too uncertain to be compared
 
 
@@ -51,19 +59,55 @@ class TraceStage:
 
 
 def trace(context: AnalysisContext, options: TraceOptions) -> Generator[AnalysisResult, None, None]:
-    """The trace with its interval, after every block of products."""
-    known, n = complement(context), int(context.operator.shape[0])
-    exact, eps = float(known.values.sum()), arrays.eps(context.operator)
-    history: list[tuple[int, IntervalEstimate]] = []
-    for stage in _stages(known, options, context.seed):
-        square = stage.square + float(np.sum(known.values**2))
-        half_width = stage.estimate.half_width + rounding(eps, n, square)
-        found = IntervalEstimate(float(stage.estimate.value + exact), float(half_width))
-        history.append((stage.products, found))
-        reached = options.rtol is not None and found.half_width <= options.rtol * abs(found.value)
-        yield _result(history, known, options, reached=reached)
+    """The trace with its interval, after every block of products or draws.
+
+    Example:
+        import eigencore
+
+        found = eigencore.trace("demo:digits-numpy", samples=640)
+        print(found.low, found.estimate, found.high)
+
+    Raises:
+        UsageError: samples and rtol are both given.
+        CapabilityError: samples is given, but the operator is not a mean over samples.
+    """
+    known, asked = complement(context), options.rtol if isinstance(options.rtol, float) else None
+    if options.samples is not None:
+        if asked is not None:
+            raise UsageError(
+                "samples and rtol were both given: rtol finds the number of samples",
+                hint="Leave one of them out.",
+            )
+        yield from trace_of_sample(context, known, options, options.samples)
+        return
+    costs, warnings = Table(COSTS, ()), tuple[str, ...]()
+    if asked and isinstance(context.operator, MeanOperator):
+        try:
+            left = yield from trace_to_accuracy(context, known, options, asked, _estimates)
+        except CapabilityError as error:
+            warnings = (f"no sample of the data can be taken, so that all data are used: {error.message}",)
+        else:
+            if left is None:
+                return
+            costs = left
+    course, rtol = Course("products"), AUTO_RTOL if options.rtol == "auto" else asked
+    for products, found in _estimates(known, options, context.seed):
+        course.add(products, found)
+        reached = rtol is not None and found.half_width <= rtol * abs(found.value)
+        result = _result(products, found, known, options, course, rtol=None if reached else rtol)
+        tables = {PREDICTED: costs} if costs.rows else {}
+        yield replace(result, tables=tables, warnings=warnings)
         if reached:
             break
+
+
+def _estimates(known: Complement, options: TraceOptions, seed: int) -> Iterator[tuple[int, IntervalEstimate]]:
+    """The products so far and the trace of an operator with known pairs, after every block of products."""
+    exact, eps, n = float(known.values.sum()), arrays.eps(known.operator), int(known.operator.shape[0])
+    for stage in _stages(known, options, seed):
+        square = stage.square + float(np.sum(known.values**2))
+        half_width = stage.estimate.half_width + rounding(eps, n, square)
+        yield stage.products, IntervalEstimate(float(stage.estimate.value + exact), float(half_width))
 
 
 def _stages(known: Complement, options: TraceOptions, seed: int) -> Iterator[TraceStage]:
@@ -91,7 +135,7 @@ def _hutchinson(
             basis = basis.extended(Z, operator)
             assert basis.Q is not None
             Z = math.sqrt(n) * basis.Q[:, batch.start : batch.stop]
-        measured = np.concatenate([measured, _measured(Z, known.remainder(Z), known)], axis=1)
+        measured = np.concatenate([measured, tested(Z, known.remainder(Z), operator)], axis=1)
         yield _stage(measured, n, options.confidence, measured.shape[1], orthogonal=orthogonal)
 
 
@@ -102,7 +146,7 @@ def _hutchpp(known: Complement, options: TraceOptions, seed: int) -> Iterator[Tr
         Z = probes(operator, batch, seed, PURPOSE, "sphere")
         Y = known.remainder(Z)
         spent += len(batch)
-        measured = np.concatenate([measured, _measured(Z, Y, known)], axis=1)
+        measured = np.concatenate([measured, tested(Z, Y, operator)], axis=1)
         sketch = sketch.extended(Y, operator)
         yield _stage(measured, n, options.confidence, spent)
     Q, inside = sketch.Q, 0.0
@@ -110,11 +154,11 @@ def _hutchpp(known: Complement, options: TraceOptions, seed: int) -> Iterator[Tr
         assert Q is not None
         part = Q[:, begin : begin + options.block]
         spent += part.shape[1]
-        inside += float(_measured(part, known.remainder(part), known)[0].sum())
+        inside += float(tested(part, known.remainder(part), operator)[0].sum())
     square = float(measured[2].mean()) if width else 0.0
     count = options.products - spent
-    for tested in _complement_of(sketch, known, options, range(width, width + count), seed):
-        found = _stage(tested, n - sketch.R.shape[0], options.confidence, spent + tested.shape[1])
+    for outside in _complement_of(sketch, known, options, range(width, width + count), seed):
+        found = _stage(outside, n - sketch.R.shape[0], options.confidence, spent + outside.shape[1])
         yield TraceStage(found.estimate.shifted(inside), found.products, max(square, found.square))
 
 
@@ -131,7 +175,7 @@ def _complement_of(
         lengths = arrays.to_host(arrays.total(operator.xp.sum(Z * Z, axis=0), operator))
         Z = Z * arrays.from_host(np.sqrt(dimension / lengths), operator)
         BZ = sketch.outside(known.remainder(Z), operator)
-        measured = np.concatenate([measured, _measured(Z, BZ, known)], axis=1)
+        measured = np.concatenate([measured, tested(Z, BZ, operator)], axis=1)
         yield measured
 
 
@@ -147,7 +191,7 @@ def _xtrace(
         new = probes(operator, batch, seed, PURPOSE, "sphere")
         Y = known.remainder(new)
         spent += len(batch)
-        measured = np.concatenate([measured, _measured(new, Y, known)], axis=1)
+        measured = np.concatenate([measured, tested(new, Y, operator)], axis=1)
         if omega is None:  # for the smallest budgets
             yield _stage(measured, n, options.confidence, spent)
         omega = new if omega is None else xp.concat([omega, new], axis=1)
@@ -167,10 +211,10 @@ def _xtrace(
         return
     count, inside = found.count, float(np.trace(found.H))
     numbers = range(count, count + options.products - spent)
-    for tested in _complement_of(sketch, known, options, numbers, seed):
-        more = tested.shape[1]
-        variance = float(2 * tested[1].mean()) / more
-        value = (count * found.value + float(tested[0].sum()) + more * inside) / (count + more)
+    for outside in _complement_of(sketch, known, options, numbers, seed):
+        more = outside.shape[1]
+        variance = float(2 * outside[1].mean()) / more
+        value = (count * found.value + float(outside[0].sum()) + more * inside) / (count + more)
         error = math.hypot(count * math.sqrt(found.variance_of_mean), more * math.sqrt(variance)) / (
             count + more
         )
@@ -215,17 +259,6 @@ def _nothing() -> Floats:
     return np.zeros((3, 0))
 
 
-def _measured(Z: Array, BZ: Array, known: Complement) -> Floats:
-    """z'Bz, |Bz - rho z|^2 with rho = z'Bz / |z|^2, and |Bz|^2 of each column (3, b)."""
-    operator, xp = known.operator, known.operator.xp
-    values, squares = xp.sum(Z * BZ, axis=0), xp.sum(Z * Z, axis=0)
-    sums = arrays.total(xp.stack([values, squares, xp.sum(BZ * BZ, axis=0)]), operator)
-    rest = BZ - (sums[0, :] / sums[1, :]) * Z
-    outside = arrays.total(xp.sum(rest * rest, axis=0), operator)
-    found, residuals = arrays.to_host_at_once(sums, outside)
-    return np.stack([found[0], residuals, found[2]])
-
-
 def _stage(
     measured: Floats, dimension: int, confidence: float, products: int, *, orthogonal: bool = False
 ) -> TraceStage:
@@ -235,9 +268,15 @@ def _stage(
 
 
 def _result(
-    history: list[tuple[int, IntervalEstimate]], known: Complement, options: TraceOptions, *, reached: bool
+    products: int,
+    found: IntervalEstimate,
+    known: Complement,
+    options: TraceOptions,
+    course: Course,
+    *,
+    rtol: float | None,
 ) -> AnalysisResult:
-    products, found = history[-1]
+    """The result after so many products; `rtol` is the accuracy that has not been reached, if any."""
     n, known_pairs = int(known.operator.shape[0]), len(known.values)
     exact = options.products >= n and products >= n
     within = f"within {found.half_width:.2g} at {100 * options.confidence:g} % confidence"
@@ -252,22 +291,12 @@ def _result(
         verdict = f"The trace is {found.value:.4g}, {within}, which is {relative:.2g} % of it."
     else:
         verdict = f"The trace is {found.value:.4g}, {within}, so its sign is not known."
-    if options.rtol is not None and not reached and not exact:
-        verdict += f" The half width is above {100 * options.rtol:g} % of it (rtol): raise products, or k."
+    if rtol is not None and not exact:
+        verdict += f" The half width is above {100 * rtol:g} % of it (rtol): raise products, or k."
     title: str = "exact" if exact else options.method
     if known_pairs:
         title += f", {known_pairs} known eigenpairs"
-    rows = np.array([(spent, one.value, one.low, one.high) for spent, one in history])
-    columns = {"products": rows[:, 0], "trace": rows[:, 1], "low": rows[:, 2], "high": rows[:, 3]}
-    figure = Figure(
-        "line",
-        "the trace as products are added",
-        "products",
-        "trace",
-        {"x": columns["products"], "trace": columns["trace"]},
-        bands={"trace": (columns["low"], columns["high"])},
-    )
-    return AnalysisResult(
+    return course.result(
         verdict=verdict,
         title=title,
         numbers={
@@ -278,6 +307,5 @@ def _result(
             "of known eigenpairs": float(known.values.sum()),
             "mean eigenvalue": found.value / n,
         },
-        columns=columns,
-        figures=(figure,),
+        tables={},
     )

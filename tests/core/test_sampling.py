@@ -15,11 +15,11 @@ from scipy import stats
 
 import eigencore
 from eigencore.errors import CapabilityError, Interrupted, UsageError
-from eigencore.operators import as_operator
+from eigencore.operators import as_operator, draw
+from eigencore.operators.counting import SCORES
 from eigencore.results import EigenResult, EigenvalueInterval, Sampling, Status
 from eigencore.runs.result_json import from_json, to_json
-from eigencore.solving.sampling.costs import SCORES, interval_products
-from eigencore.solving.sampling.draw import draw
+from eigencore.solving.sampling.costs import interval_products
 from eigencore.solving.sampling.estimate import (
     GroupStatistics,
     clusters,
@@ -555,11 +555,15 @@ def test_an_operator_that_is_no_mean_over_samples_is_refused() -> None:
         eigencore.solve(as_operator(np.eye(5)), 1, samples=10)
 
 
-def test_analyses_of_a_sample_are_refused() -> None:
-    with pytest.raises(UsageError, match="the analyses are trace"):
-        eigencore.analyze("demo:digits-numpy", k=2, samples=100, analyses="trace")
-    with pytest.raises(UsageError, match="no eigenpairs are computed"):
+def test_analyses_that_need_all_data_are_refused_by_name_before_any_product() -> None:
+    with pytest.raises(UsageError, match="samples can't be given with the analysis norms"):
+        eigencore.analyze("demo:digits-numpy", k=2, samples=100, analyses="trace,norms")
+    with pytest.raises(UsageError, match="rtol can't be given with the analysis density"):
+        eigencore.density("demo:digits-numpy", rtol=0.1)
+    with pytest.raises(UsageError, match="neither eigenpairs nor analyses"):
         eigencore.analyze("demo:digits-numpy", k=0, samples=100)
+    with pytest.raises(UsageError, match="samples and rtol were both given"):
+        eigencore.analyze("demo:digits-numpy", k=0, samples=100, rtol=0.1, analyses="trace")
 
 
 def test_the_quantile_is_that_of_students_distribution() -> None:

@@ -75,11 +75,12 @@ class RankOneSample(MatrixLike):
         AV: Floats = sum((len(x) / self.draws * product for (x, _), product in products), self.shift * V)
         return AV
 
-    def group_products(self, V: Floats, /) -> Iterator[Floats]:
+    def group_products(self, V: Floats | Callable[[int], Floats], /) -> Iterator[Floats]:
         self.whole.before()
-        for x, c in self.parts:
-            self.whole.products += V.shape[1] * len(x)
-            yield x.T @ (c[:, None] * (x @ V)) / len(x)
+        for number, (x, c) in enumerate(self.parts):
+            block = V(number) if callable(V) else V
+            self.whole.products += block.shape[1] * len(x)
+            yield x.T @ (c[:, None] * (x @ block)) / len(x)
 
     def curvatures(self, V: Floats, /) -> Floats:
         return np.concatenate([c[:, None] * (x @ V) ** 2 for x, c in self.parts])

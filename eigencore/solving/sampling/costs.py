@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eigencore.operators.counting import CURVATURE
 from eigencore.results import EigenResult, SamplingCost, Step
 from eigencore.solving.sampling.estimate import GroupStatistics, draws_needed, draws_to_polish
 
-# Measured: one pass through the network per sample, and the second derivative of each sample's loss along a
-# vector, in products with that sample.
-SCORES, CURVATURE = 0.2, 3.0
 AIM = 0.9  # of the accuracy, since a sample that just misses it is wasted
 SHOWN = (0.1, 0.05, 0.01)
 

@@ -31,15 +31,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eigencore.operators.draws import MIN_EFFECTIVE, group_count
 from eigencore.results import EigenvalueInterval
-from eigencore.solving.sampling.draw import group_count
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
 CONFIDENCE = 0.95
 MIN_GROUPS = 10
-MIN_EFFECTIVE = 50.0  # intervals from fewer samples, weighted by their shares, were seen to cover less
 WIDEST, MOST_BIAS, CLEAR = 0.5, 0.5, 3.0
 LARGE_SHARE = 0.1
 SAFE = 1.5  # more draws than are expected to be enough, since a sample that is not enough is wasted

@@ -13,7 +13,7 @@ from eigencore.solving.sampling.estimate import GroupStatistics
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator, SampleMean
-    from eigencore.solving.sampling.draw import Draw
+    from eigencore.operators.draws import Draw
     from eigencore.space import Array, Floats
 
 

@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import CapabilityError, Interrupted, UsageError, attach
+from eigencore.errors import CapabilityError, Interrupted, attach
 from eigencore.interfaces import LinearOperator, MeanOperator
+from eigencore.operators.counting import SCORES
+from eigencore.operators.draws import PILOT, Draw, draw
 from eigencore.request import Request
 from eigencore.results import EigenResult, EigenvalueInterval, Sampling, SamplingCost, Status, Step
-from eigencore.solving.sampling.costs import SCORES, Pilot, interval_products, predicted_full
-from eigencore.solving.sampling.draw import Draw, draw
+from eigencore.solving.sampling.arguments import refuse_bad_sampling, refuse_other_ends
+from eigencore.solving.sampling.costs import Pilot, interval_products, predicted_full
 from eigencore.solving.sampling.estimate import (
     CONFIDENCE,
     GroupStatistics,
@@ -36,10 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GUARDS = 3  # the pairs beyond the k-th whose vectors the intervals are computed with
-PILOT, ROUNDS, LEAST_GROWTH = 320, 3, 1.2
+ROUNDS, LEAST_GROWTH = 3, 1.2
 WORTH = 0.75  # a sample is less accurate than all data, and must cost less than this part of them
 MIN_SECONDS = 1e-3  # what is left of a limit on seconds that has passed
-ENDS = ("LM", "LA")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def sampled_solve(
         CapabilityError: the operator is not a mean over samples.
         Interrupted: Ctrl-C was pressed; `.result` holds the pairs so far.
     """
-    _refuse_invalid(samples, rtol, request.which)
+    refuse_bad_sampling(samples, rtol)
+    refuse_other_ends(request.which)
     if not isinstance(operator, MeanOperator):
         raise CapabilityError(
             "this operator is not a mean over samples that can be drawn, so samples and rtol do not apply",
@@ -326,26 +327,6 @@ class _Solving:
         )
         spent = max(self.spent, done.result.matvecs)
         return replace(done.result, matvecs=spent, seconds=self._seconds, notes=notes, sampling=sampling)
-
-
-def _refuse_invalid(samples: int | None, rtol: float | None, which: str) -> None:
-    if samples is not None and rtol is not None:
-        raise UsageError(
-            "samples and rtol were both given: rtol finds the number of samples",
-            hint="Leave one of them out.",
-        )
-    if samples is not None:
-        try:
-            index(samples)
-        except TypeError:
-            raise UsageError(f"samples is {samples!r}; expected a whole number of at least 2") from None
-    elif not (isinstance(rtol, Real) and 0 < rtol < 1):
-        raise UsageError(f"rtol is {rtol!r}; expected a relative accuracy above 0 and below 1, such as 0.05")
-    if which not in ENDS:
-        raise UsageError(
-            f"which is {which}; intervals from a sample are known for {' and '.join(ENDS)} only",
-            hint="Leave samples and rtol out.",
-        )
 
 
 def _is_accurate(done: Sampled, rtol: float) -> bool:

@@ -26,7 +26,7 @@ from eigencore_torch.sample_losses import SampleLosses, draw_batches, sample_los
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 
 if TYPE_CHECKING:
-    from eigencore.space import Floats
+    from eigencore.space import Floats, LinearOperator
     from eigencore_torch.bound import TorchBound
 
 # The weighted curvature (b,) of each sample of a term along a direction (n,), from the risk of the sample.
@@ -94,12 +94,12 @@ class MeanRiskOperator(RiskOperator):
         shift = self._options.weight_decay + self._options.damping
         return RiskSample(mean, apart, sample, self._curvature, self._scale, shift)
 
-    def batch_products(self, V: Tensor) -> Iterator[Tensor]:
-        """For each batch, the operator of its loss alone times V (n, b)."""
+    def of_batches(self) -> Iterator[LinearOperator]:
+        """For each batch, the operator of its loss alone."""
         with self._risk.session():
             weights = self._risk.batch_weights
         for index in range(len(weights)):
-            yield self._sampled(weight_minibatch({index: 1}, weights)).matmat(V)
+            yield self._sampled(weight_minibatch({index: 1}, weights))
 
     def _of(self, risk: Risk) -> MeanRiskOperator:
         """The operator of the same kind for another risk."""
@@ -157,10 +157,11 @@ class RiskSample(MatrixLike):
         """The mean times V (n, b)."""
         return self._mean.matmat(V)
 
-    def group_products(self, V: Tensor, /) -> Iterator[Tensor]:
-        """Each group's mean times V (n, b)."""
-        for product in self._groups.batch_products(V):
-            yield product - self.shift * V
+    def group_products(self, V: Tensor | Callable[[int], Tensor], /) -> Iterator[Tensor]:
+        """Each group's mean times V (n, b), or times a block of its own."""
+        for number, group in enumerate(self._groups.of_batches()):
+            block = V(number) if callable(V) else V
+            yield group.matmat(block) - self.shift * block
 
     def curvatures(self, V: Tensor, /) -> Floats:
         """The weighted curvature of each draw along each column of V, (draws, b).

@@ -52,6 +52,9 @@ def test_the_mean_over_drawn_samples_is_that_of_the_samples(kind: str, reduction
         part = sum(weighted[start : start + len(group)]) / len(group)
         assert product == pytest.approx(part @ V)
         start += len(group)
+    own = mean.group_products(lambda number: V[:, number : number + 1])
+    for number, product in enumerate(mean.group_products(V)):
+        assert next(own) == pytest.approx(product[:, number : number + 1])
     assert mean.curvatures(V) == pytest.approx(np.array([[v @ one @ v for v in V.T] for one in weighted]))
 
 

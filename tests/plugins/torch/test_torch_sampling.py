@@ -57,6 +57,9 @@ def check(problem: Problem, kind: str, *, total: float = 1.0, **options: Any) ->
     for group, start, product in zip(GROUPS, starts, mean.group_products(V), strict=False):
         part = sum(weighted[start : start + len(group)]) / len(group)  # type: ignore[operator]
         torch.testing.assert_close(product, part @ V, rtol=1e-8, atol=1e-8 * scale)
+    own = mean.group_products(lambda number: V[:, number : number + 1])
+    for number, product in enumerate(mean.group_products(V)):
+        torch.testing.assert_close(next(own), product[:, number : number + 1])
     curvatures = np.array([[float(v @ one @ v) for v in V.T] for one in weighted])
     assert mean.curvatures(V) == pytest.approx(curvatures, rel=1e-7, abs=1e-8 * scale * A.shape[0])
 
