@@ -374,7 +374,7 @@ class TorchBound:
     def _inspect_first(self, batch: Batch, index: int, value: Tensor) -> None:
         self._mode = describe_mode(self._loss, batch, value, self._setting)
         # Before the reduction is inferred, which takes the gradients to be those of the loss.
-        probe(self._loss, batch, index, self._setting)
+        probe(self._loss, batch, index, value, self._setting)
 
     def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
         for index, batch in enumerate(self._batches):

@@ -513,10 +513,10 @@ def test_right_losses_are_accepted(name, dtype):
 
 @pytest.mark.parametrize("part", ["the loss", "the model", "an attribute"])
 def test_tensors_in_float32_are_no_obstacle_to_a_copy_in_float64(part, monkeypatch):
-    measured = []
-    measure = ProbedLoss.measure
+    compared = []
+    compare = ProbedLoss._compared
     monkeypatch.setattr(
-        ProbedLoss, "measure", lambda self, *args: measured.append(self) or measure(self, *args)
+        ProbedLoss, "_compared", lambda self, *args: compared.append(self) or compare(self, *args)
     )
     model, loss = {
         "the loss": (mlp, class_weighted),
@@ -524,7 +524,7 @@ def test_tensors_in_float32_are_no_obstacle_to_a_copy_in_float64(part, monkeypat
         "an attribute": (lambda: Body(stored), cross_entropy),
     }[part]
     accepted(problem_of(model, loss, torch.float32))
-    assert [one.layout.dtype for one in measured] == [torch.float64]
+    assert [one.layout.dtype for one in compared] == [torch.float64]
 
 
 def contrastive(model, batch):
@@ -746,8 +746,8 @@ def test_the_probe_mostly_costs_a_product_and_two_gradients_of_few_samples(dtype
     probed = passes(problem)
     monkeypatch.setattr("eigencore_torch.bound.probe", lambda *_: None)
     plain = passes(problem)
-    few = len(problem.data[0][0]) // 8
-    # One forward pass that is watched, one for the product, and two for the gradients.
-    assert probed[0] - plain[0] == (1 + 1 + 2) * few
+    few = len(problem.data[0][0]) // 32
+    # One forward pass that is watched, from which the product is computed, and two for the gradients.
+    assert probed[0] - plain[0] == (1 + 2) * few
     # The product takes a gradient and a pass back through it.
     assert probed[1] - plain[1] == (2 + 2) * few
