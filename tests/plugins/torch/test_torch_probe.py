@@ -744,7 +744,7 @@ def passes(problem, **options):
 def test_the_probe_mostly_costs_a_product_and_two_gradients_of_few_samples(dtype, monkeypatch):
     problem = problem_of(mlp, cross_entropy, dtype, n=300)
     probed = passes(problem)
-    monkeypatch.setattr("eigencore_torch.bound.probe", lambda *_: None)
+    monkeypatch.setattr("eigencore_torch.inspection.probe", lambda *_: None)
     plain = passes(problem)
     few = len(problem.data[0][0]) // 32
     # One forward pass that is watched, from which the product is computed, and two for the gradients.

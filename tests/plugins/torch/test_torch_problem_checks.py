@@ -191,7 +191,7 @@ def test_checks_cost_one_forward_pass_and_a_few_of_the_first_batch(small, monkey
 
     The probe, whose cost does not grow with the data, is counted in its own tests.
     """
-    monkeypatch.setattr("eigencore_torch.bound.probe", lambda *_: None)
+    monkeypatch.setattr("eigencore_torch.inspection.probe", lambda *_: None)
     assert forward_samples(small) == 15 + 3 * 7
     assert forward_samples(small, reduction="mean") == 15 + 7
     # Two batches, and the union of one with a sample of the other: nothing is known from a first pass.
