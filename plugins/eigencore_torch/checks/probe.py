@@ -35,7 +35,7 @@ from eigencore_torch.models.params import Layout, differentiable
 
 # Samples that are probed: the least and the most, and the part of the batch between them. Convolutions in
 # float64 take up to ten times as long as in float32, so that the probe begins with few.
-_FEW = 2, 8, 32
+_FEW = 1, 8, 32
 _MORE = 8, 32, 8
 _NOT_FINITE_HINT = (
     "A norm, a square root and a power below 2 have no finite second derivative at zero. Add a small "
@@ -50,10 +50,10 @@ _UNKNOWN_HINT = (
 def probe(loss: BatchLoss, batch: Batch, index: int, value: Tensor, setting: Setting) -> None:
     """Checks the gradient and the Hessian product of a loss over all trainable weights, on one batch.
 
-    Few samples settle most cases. If they show no second derivative, or anything else than right ones, more
-    samples decide; and the whole batch if the loss can't be computed on a part of it. If no copy in float64
-    can be made, a gap is an error only if the model has something that could explain it, and a warning
-    otherwise.
+    Few samples settle most cases. More samples decide if these show no second derivative, or anything else
+    than right ones, or if something in the model could make derivatives wrong, such as a hook; and the whole
+    batch if the loss can't be computed on a part of it. If no copy in float64 can be made, a gap is an error
+    only if something could explain it, and a warning otherwise.
 
     Args:
         batch: batch number `index`, or a part of it, on which the loss is finite.
@@ -67,9 +67,9 @@ def probe(loss: BatchLoss, batch: Batch, index: int, value: Tensor, setting: Set
     if not differentiable(loss.model).parameters:
         return
     whole = ProbedLoss(loss, batch, index, setting)
-    if _few_are_right(whole, python_functions(value)):
+    if _few_are_right(whole, value):
         return
-    given, forward = _first_that_works(whole)
+    given, forward = _first_that_works(whole, python_functions(value))
     _refuse_certain_faults(forward, given.layout, setting)
     outcome, obstacle = None, ""
     if not given.exact:
@@ -89,7 +89,7 @@ def probe(loss: BatchLoss, batch: Batch, index: int, value: Tensor, setting: Set
         raise _not_finite(outcome.not_finite, subject)
     if not outcome.wrong:
         return
-    suspects = _suspects(loss, forward, outcome)
+    suspects = _suspects(loss, forward.value, forward, outcome.gradient_is_right)
     if suspects or subject.exact:
         raise _wrong(outcome, suspects)
     warnings.warn(
@@ -100,28 +100,34 @@ def probe(loss: BatchLoss, batch: Batch, index: int, value: Tensor, setting: Set
     )
 
 
-def _few_are_right(whole: ProbedLoss, functions: Sequence[type]) -> bool:
-    """Whether the derivatives on few samples are right and stand for those of the whole batch.
+def _few_are_right(whole: ProbedLoss, value: Tensor) -> bool:
+    """Whether the derivatives on few samples are right, and nothing is in sight that could make them wrong.
 
     Args:
-        functions: the custom autograd functions in the graph of the whole batch.
+        value: the loss of the whole batch with its graph.
     """
     few = None if whole.setting.batch_norm == "batch" else _part(whole, *_FEW)
     if few is None:
         return False
     try:
         forward = few.look()
-        _refuse_certain_faults(forward, few.layout, few.setting)
     except ProblemError:
         return False
-    return few.settled(forward, functions)
+    suspicious = forward.watch.autocast or any(_suspects(whole.loss, value, forward, gradient_is_right=True))
+    return not suspicious and few.settled(forward)
 
 
-def _first_that_works(whole: ProbedLoss) -> tuple[ProbedLoss, ForwardPass]:
-    """The first samples of the batch, or all if the loss can't be computed on a part of it."""
+def _first_that_works(whole: ProbedLoss, functions: Sequence[type]) -> tuple[ProbedLoss, ForwardPass]:
+    """The first samples of the batch; or all if the loss can't be computed on a part, or in another way.
+
+    Args:
+        functions: the custom autograd functions in the graph of the whole batch.
+    """
     if (some := _part(whole, *_MORE)) is not None:
         with suppress(ProblemError):
-            return some, some.look()
+            forward = some.look()
+            if forward.functions == functions:
+                return some, forward
     return whole, whole.look()
 
 
@@ -147,9 +153,10 @@ def _refuse_certain_faults(forward: ForwardPass, layout: Layout, setting: Settin
         )
 
 
-def _suspects(loss: BatchLoss, forward: ForwardPass, outcome: ProbeOutcome) -> list[Suspect]:
+def _suspects(loss: BatchLoss, value: Tensor, forward: ForwardPass, gradient_is_right: bool) -> list[Suspect]:
+    """What could make the derivatives wrong, in a graph, in the modules, and in a forward pass."""
     found = [
-        *in_graph(forward.value, outcome.gradient_is_right),
+        *in_graph(value, gradient_is_right),
         *in_modules(loss.modules),
         *forward.watch.suspects(forward.functions),
     ]

@@ -27,7 +27,7 @@ from eigencore_torch.models.number_types import count_not_finite
 from eigencore_torch.user_errors import explain_errors
 
 # Samples that show whether a loss is random: so many, or this part of the batch.
-_FEW, _PART = 8, 16
+_FEW, _PART = 4, 16
 
 
 def check_layers(model: nn.Module) -> None:
