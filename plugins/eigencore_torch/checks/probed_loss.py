@@ -20,7 +20,7 @@ from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.float64_mode import Float64Mode
 from eigencore_torch.checks.suspects import ForwardWatch, nodes_of, python_functions
 from eigencore_torch.data.batch_tensors import Batch
-from eigencore_torch.data.batches import Batches, sample_count, take_samples
+from eigencore_torch.data.batches import Batches, first_samples
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import GradientGraph
 from eigencore_torch.memory_limit import free_memory
@@ -281,7 +281,5 @@ class ProbedLoss:
 
     def first_samples(self, samples: int) -> ProbedLoss | None:
         """The first samples only; None if the batch has no more, or can't be split."""
-        n = sample_count(self.batch)
-        if n is None or n <= samples:
-            return None
-        return replace(self, batch=take_samples(self.batch, slice(None, samples)))
+        few = first_samples(self.batch, samples)
+        return None if few is None else replace(self, batch=few)

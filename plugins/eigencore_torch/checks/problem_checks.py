@@ -21,7 +21,7 @@ from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.failure_hints import NESTED_HINT
 from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
 from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
-from eigencore_torch.data.batches import Batches, sample_count, split_batch, take_samples
+from eigencore_torch.data.batches import Batches, first_samples, sample_count, split_batch
 from eigencore_torch.data.fingerprints import BatchFingerprint, batch_fingerprint
 from eigencore_torch.models.number_types import count_not_finite
 from eigencore_torch.user_errors import explain_errors
@@ -167,11 +167,9 @@ def _check_reproducible(loss: BatchLoss, batch: Batch, index: int, value: Tensor
     Args:
         value: the loss of the whole batch.
     """
-    samples = sample_count(batch) or 0
-    few = max(_FEW, samples // _PART)
+    part = first_samples(batch, max(_FEW, (sample_count(batch) or 0) // _PART))
     first = second = math.nan
-    if samples > few:
-        part = take_samples(batch, slice(few))
+    if part is not None:
         with suppress(ProblemError):
             first, second = (float(loss(part, index).detach()) for _ in range(2))
     if not math.isfinite(first):
