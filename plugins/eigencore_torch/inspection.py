@@ -23,7 +23,7 @@ from eigencore_torch.reductions.reduction_inference import ReductionInference
 
 
 @dataclass
-class Findings:
+class Inspection:
     """What an inspection found.
 
     Attributes:
@@ -38,7 +38,7 @@ class Findings:
 
 def inspect_problem(
     problem: Problem, placed: PlacedLoss, batches: Batches, options: TorchOptions, setting: Setting
-) -> Findings:
+) -> Inspection:
     """Checks a problem if the option `check` is on, and infers its reduction if it declares none.
 
     Must be called inside a session.
@@ -52,7 +52,7 @@ def inspect_problem(
     if not options.check:
         if declared is None:
             _observe_few_batches(inference, batches, microbatch)
-        return Findings(setting.description, declared or inference.result(complete=False))
+        return Inspection(setting.description, declared or inference.result(complete=False))
     mode: str = setting.description
     forward: ForwardSize | None = None
 
@@ -76,7 +76,7 @@ def inspect_problem(
             inspect_first=inspect_first,
             original_parameters=placed.original_parameters,
         )
-    return Findings(mode, declared or inference.result(), forward)
+    return Inspection(mode, declared or inference.result(), forward)
 
 
 def declared_reduction(problem: Problem) -> Reduction | None:

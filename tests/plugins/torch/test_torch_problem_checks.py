@@ -95,13 +95,27 @@ def test_a_loss_without_a_gradient(small):
     assert "detach()" in refused(problem, "does not depend on the trainable weights")
 
 
-def test_a_loss_that_is_random(small):
-    class Noisy(nn.Linear):
-        def forward(self, x):
-            return functional.dropout(super().forward(x))  # training=True in every mode
+class Noisy(nn.Linear):
+    def forward(self, x):
+        return functional.dropout(super().forward(x))  # training=True in every mode
 
-    model = Noisy(4, 3, dtype=torch.float64)
-    assert "dropout" in refused(small(model=model), "loss of batch 0 is not reproducible in evaluation mode")
+
+@pytest.mark.parametrize("ignored", [0, 4])
+def test_a_loss_that_is_random(small, ignored):
+    """Also if the first samples, which are passed twice, have no loss."""
+    problem = small(model=Noisy(4, 3, dtype=torch.float64))
+    problem.data[0][1][:ignored] = -100
+    assert "dropout" in refused(problem, "loss of batch 0 is not reproducible in evaluation mode")
+
+
+def test_a_loss_that_is_random_and_not_defined_on_few_samples(small):
+    def of_seven(outputs, y):
+        if len(y) < 7:
+            raise ValueError("needs seven samples")
+        return functional.cross_entropy(outputs, y)
+
+    problem = small(model=Noisy(4, 3, dtype=torch.float64), loss=of_seven, reduction="mean")
+    refused(problem, "loss of batch 0 is not reproducible in evaluation mode")
 
 
 class Cube(torch.autograd.Function):
