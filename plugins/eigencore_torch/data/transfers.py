@@ -92,8 +92,9 @@ class Transfer:
         if x.is_pinned():
             self._borrowed = True
             return x.to(self._device, non_blocking=True)
-        # PyTorch does not use the pinned memory again before the copy from it is done.
-        return x.pin_memory().to(self._device, non_blocking=True)
+        # Not by Tensor.pin_memory, which refuses expanded tensors. PyTorch does not use the pinned memory
+        # again before the copy from it is done.
+        return torch.empty_like(x, pin_memory=True).copy_(x).to(self._device, non_blocking=True)
 
     def _arrived(self, batch: Batch, event: torch.cuda.Event) -> Batch:
         current = torch.cuda.current_stream(self._device)

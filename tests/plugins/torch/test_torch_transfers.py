@@ -205,6 +205,25 @@ def test_batches_arrive_whole_on_cuda(place, dtype):
 
 
 @needs_cuda
+def test_tensors_of_every_layout_arrive_on_cuda():
+    images = torch.randn(4, 3, 5, 5)
+    given = {
+        "channels last": images.contiguous(memory_format=torch.channels_last),
+        "part": images[:, 1:, ::2],
+        "expanded": torch.arange(4).expand(3, 4),
+        "conjugate": torch.randn(6, dtype=torch.complex64).conj(),
+        "empty": torch.empty(0, 3),
+        "sparse": torch.eye(4).to_sparse(),
+        "number": torch.tensor(2.5),
+    }
+    (there,) = Batches([given], torch.device("cuda", 0), None)
+    for name, x in given.items():
+        expected = x.cuda()
+        assert there[name].stride() == expected.stride() if not x.is_sparse else there[name].is_sparse
+        assert torch.equal(there[name].to_dense(), expected.to_dense())
+
+
+@needs_cuda
 @pytest.mark.parametrize("place", ["host", "pinned", "cuda"])
 def test_data_may_write_every_batch_into_the_same_memory_on_cuda(place):
     class Reused:
