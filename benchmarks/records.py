@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from eigencore import Problem
+from eigencore_torch.memory_limit import retain_freed_memory
 
 T, Name = TypeVar("T"), TypeVar("Name")
 RESULTS = Path(__file__).with_name("results")
@@ -126,13 +127,12 @@ def measure_networks(
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep up to 64 MiB of freed memory, which it does once a block of 32 MiB has been freed.
+    """Makes glibc keep up to 256 MiB of freed memory from the start, as eigencore makes it do.
 
     Otherwise, it returns memory to the system after each batch of a convolutional network and requests it
-    again, until some contestant happens to free a block of that size, and the contestants after it are
-    faster.
+    again, until eigencore is used, and the contestants after it are faster.
     """
-    torch.empty(2**25 - 2**13, dtype=torch.uint8)
+    retain_freed_memory()
 
 
 def machine(peers: Sequence[str] = (), device: str = "cpu") -> dict[str, Any]:

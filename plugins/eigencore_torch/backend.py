@@ -9,13 +9,14 @@ from eigencore.errors import OptionError, ProblemError
 from eigencore.interfaces import Problem
 from eigencore.problems.sharing import check_bounds, check_call
 from eigencore_torch.batch_loss import BatchLoss, check_loss
-from eigencore_torch.bound import TorchBound, declared_reduction
+from eigencore_torch.bound import TorchBound
 from eigencore_torch.checks.problem_checks import check_layers, check_weights
 from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.double_backward import Route
 from eigencore_torch.evaluation.kernels import check_kernels
 from eigencore_torch.evaluation.modes import check_batch_norm
 from eigencore_torch.evaluation.precision import Products
+from eigencore_torch.inspection import declared_reduction
 from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import device_of, place

@@ -22,27 +22,23 @@ from eigencore.interfaces import (
     Params,
     Problem,
 )
-from eigencore.problems.sharing import check_reduction, draw_minibatch, operator_of_kind
+from eigencore.problems.sharing import draw_minibatch, operator_of_kind
 from eigencore_torch.checks.chunks import check_chunks
-from eigencore_torch.checks.probe import probe
-from eigencore_torch.checks.problem_checks import check_problem
 from eigencore_torch.classifiers.classification import Classification, find_classification
 from eigencore_torch.classifiers.classifier import TorchClassifier
-from eigencore_torch.data.batch_tensors import Batch
-from eigencore_torch.data.batches import Batches, describe, split_batch, type_name
+from eigencore_torch.data.batches import Batches, describe, type_name
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.checkpointing import checkpointed
 from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
-from eigencore_torch.evaluation.modes import describe_mode, explain_mode
+from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.inspection import inspect_problem
 from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import Layout, select
-from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place, trainable
+from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place
 from eigencore_torch.options import TorchOptions
-from eigencore_torch.reductions.reduction import Reduction
-from eigencore_torch.reductions.reduction_inference import ReductionInference
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
@@ -343,56 +339,14 @@ class TorchBound:
             explain_mode(self._loss, self._batches, self._setting),
         ):
             check_chunks(self._loss, self._batches)
-            reduction = self._checked_reduction()
+            found = inspect_problem(self.problem, self._placed, self._batches, self._options, self._setting)
+        self._mode = found.mode
         return Risk(
-            self._loss, self._batches, reduction, self._weights, self._setting, self._options.microbatch
+            self._loss,
+            self._batches,
+            found.reduction,
+            self._weights,
+            self._setting,
+            self._options.microbatch,
+            found.forward,
         )
-
-    def _checked_reduction(self) -> Reduction:
-        """The reduction, after the problem has been checked if the option `check` is on."""
-        declared, microbatch = declared_reduction(self.problem), self._options.microbatch
-        inference = ReductionInference(self._loss, declared, microbatch)
-        if self._options.check:
-            if declared is not None and self._options.join is not None:
-                microbatch = microbatch or self._options.join // 2  # the sum of their parts
-            if declared is not None and microbatch is not None:
-                microbatch = max(microbatch, 2)  # on one sample, nothing shows whether the loss can be split
-            with trainable(self._placed.original_parameters):
-                check_problem(
-                    self._loss,
-                    self._batches,
-                    microbatch=microbatch,
-                    batch_weight=None if declared is None else declared.batch_weight,
-                    observe=inference.observe if declared is None or microbatch is not None else None,
-                    inspect_first=self._inspect_first,
-                    original_parameters=self._placed.original_parameters,
-                )
-        elif declared is None:
-            self._observe_few_batches(inference, microbatch)
-        return declared or inference.result(complete=self._options.check)
-
-    def _inspect_first(self, batch: Batch, index: int, value: Tensor) -> None:
-        self._mode = describe_mode(self._loss, batch, value, self._setting)
-        # Before the reduction is inferred, which takes the gradients to be those of the loss.
-        probe(self._loss, batch, index, self._setting)
-
-    def _observe_few_batches(self, inference: ReductionInference, microbatch: int | None) -> None:
-        for index, batch in enumerate(self._batches):
-            for part in split_batch(batch, index, microbatch):
-                inference.observe(part, index)
-                if inference.rule is not None:
-                    return
-
-
-def declared_reduction(problem: Problem) -> Reduction | None:
-    """The reduction that the problem declares; None if it has to be inferred."""
-    check_reduction(problem.reduction)
-    if problem.weight is not None:
-        if problem.reduction == "sum":
-            raise UsageError(
-                "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs no weights."
-            )
-        return Reduction("mean", problem.weight)
-    if problem.reduction == "infer":
-        return None
-    return Reduction("mean" if problem.reduction == "mean" else "sum")

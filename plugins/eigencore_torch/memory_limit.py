@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
 import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +17,8 @@ import torch
 from eigencore.errors import OptionError
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+_M_TRIM_THRESHOLD = -1  # in <malloc.h>
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,18 @@ def free_memory(device: torch.device) -> int:
 
 @cache
 def retain_freed_memory() -> None:
-    """Makes the C library keep freed blocks of up to 32 MiB in the process, for the next batch.
+    """Makes the C library keep freed blocks of up to 32 MiB, and 256 MiB in all, for the next batch.
 
     glibc returns freed blocks of more than 128 KiB to the system and obtains them again page by page, which
     took a tenth to a fifth of the time of a product with a small network. It raises that threshold to the
-    size of the largest block that is freed, and this is the largest size that it takes into account. Other
-    allocators are not affected.
+    size of the largest block that is freed, and this is the largest size that it takes into account. It would
+    then keep 64 MiB at the end of its memory; with a transformer, a product took 15 to 20 % longer. Other
+    allocators are not affected, and a value of MALLOC_TRIM_THRESHOLD_ in the environment is kept.
     """
     torch.empty(2**25 - 2**13, dtype=torch.uint8)
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 2**28)
 
 
 def _read_number(pattern: str, path: str) -> int | None:

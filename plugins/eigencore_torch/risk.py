@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, sample_count, split_batch, take_samples
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.forward_size import ForwardSize
 from eigencore_torch.models.params import Layout
 from eigencore_torch.reductions.reduction import Reduction
 from eigencore_torch.user_errors import is_out_of_memory, release_memory
@@ -49,6 +51,7 @@ class Risk:
         weights: the fingerprint of the weights.
         setting: how the loss is evaluated.
         microbatch: the largest number of samples in a term; larger batches are split into several terms.
+        forward: the memory of a forward pass over the first batch, if it is known.
     """
 
     def __init__(
@@ -59,13 +62,16 @@ class Risk:
         weights: WeightFingerprint,
         setting: Setting,
         microbatch: int | None = None,
+        forward: ForwardSize | None = None,
     ):
-        self.loss, self._batches, self.reduction = loss, batches, reduction
+        self.loss, self._batches, self.reduction, self.forward = loss, batches, reduction, forward
         self._weights, self._setting, self._microbatch = weights, setting, microbatch
 
     def under(self, setting: Setting) -> Risk:
         """The same risk, evaluated in another way."""
-        return Risk(self.loss, self._batches, self.reduction, self._weights, setting, self._microbatch)
+        changed = copy.copy(self)
+        changed._setting = setting
+        return changed
 
     def session(self) -> AbstractContextManager[None]:
         """The context for every computation; raises ProblemError if the weights changed."""

@@ -46,10 +46,13 @@ class DerivativeGaps(NamedTuple):
     Attributes:
         gradient: the gap between the gradient and differences of the loss.
         product: the gap between the Hessian product and differences of the gradient.
+        resolved: whether the gradient changes by so much more than its rounding error that a wrong product
+            would show.
     """
 
     gradient: float
     product: float
+    resolved: bool = False
 
     def exceed(self, tolerance: float) -> bool:
         """Whether one of the gaps is larger; a gap that is NaN is not."""
@@ -109,16 +112,16 @@ def derivative_gaps(
         # A gap within rounding error is divided by so much that it is below the tolerance. The gradient of a
         # constant loss consists of rounding errors; those of its terms are about as large as loss / scale.
         rounding = _ROUNDING * differences.eps / (step * tolerance)
+        size, smallest = arrays.norm(changes), rounding * max(gradient, loss / scale)
         found = (
             _relative(abs(change - slope), abs(change), abs(slope), 1e-3 * gradient, rounding * loss),
-            _relative(
-                arrays.norm(changes - product),
-                arrays.norm(changes),
-                arrays.norm(product),
-                rounding * max(gradient, loss / scale),
-            ),
+            _relative(arrays.norm(changes - product), size, arrays.norm(product), smallest),
         )
-        least = DerivativeGaps(*(float(np.fmin(one, other)) for one, other in zip(least, found, strict=True)))
+        least = DerivativeGaps(
+            float(np.fmin(least.gradient, found[0])),
+            float(np.fmin(least.product, found[1])),
+            least.resolved or size > smallest,
+        )
         if not least.exceed(tolerance):
             break
     return least

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
+from torch import Tensor
+
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.probed_loss import ForwardPass, ProbedLoss, ProbeOutcome
@@ -24,15 +26,17 @@ from eigencore_torch.checks.suspects import (
     in_modules,
     name_of_function,
     once_differentiable,
+    python_functions,
 )
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import sample_count, type_name
 from eigencore_torch.evaluation.preserved_state import Setting
 from eigencore_torch.models.params import Layout, differentiable
 
-# Samples that are probed: a part of the batch, so that the probe stays cheap beside the other checks,
-# although convolutions in float64 take up to ten times as long as in float32.
-_MOST_SAMPLES, _FEWEST_SAMPLES, _PART = 32, 8, 8
+# Samples that are probed: the least and the most, and the part of the batch between them. Convolutions in
+# float64 take up to ten times as long as in float32, so that the probe begins with few.
+_FEW = 1, 8, 32
+_MORE = 8, 32, 8
 _NOT_FINITE_HINT = (
     "A norm, a square root and a power below 2 have no finite second derivative at zero. Add a small "
     "constant inside, as in (x.square().sum() + 1e-12).sqrt(), or start from other weights."
@@ -43,15 +47,17 @@ _UNKNOWN_HINT = (
 )
 
 
-def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
+def probe(loss: BatchLoss, batch: Batch, index: int, value: Tensor, setting: Setting) -> None:
     """Checks the gradient and the Hessian product of a loss over all trainable weights, on one batch.
 
-    A computation that fails on the first samples of the batch alone is repeated with the whole batch. If no
-    copy in float64 can be made, a gap is an error only if the model has something that could explain it, and
-    a warning otherwise.
+    Few samples settle most cases. More samples decide if these show no second derivative, or anything else
+    than right ones, or if something in the model could make derivatives wrong, such as a hook; and the whole
+    batch if the loss can't be computed on a part of it. If no copy in float64 can be made, a gap is an error
+    only if something could explain it, and a warning otherwise.
 
     Args:
         batch: batch number `index`, or a part of it, on which the loss is finite.
+        value: its loss with the graph.
         setting: how the loss is evaluated; without second derivatives, only the gradient is checked.
 
     Raises:
@@ -60,7 +66,10 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
     """
     if not differentiable(loss.model).parameters:
         return
-    given, forward = _first_that_works(ProbedLoss(loss, batch, index, setting))
+    whole = ProbedLoss(loss, batch, index, setting)
+    if _few_are_right(whole, value):
+        return
+    given, forward = _first_that_works(whole, python_functions(value))
     _refuse_certain_faults(forward, given.layout, setting)
     outcome, obstacle = None, ""
     if not given.exact:
@@ -80,7 +89,7 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
         raise _not_finite(outcome.not_finite, subject)
     if not outcome.wrong:
         return
-    suspects = _suspects(loss, forward, outcome)
+    suspects = _suspects(loss, forward.value, forward, outcome.gradient_is_right)
     if suspects or subject.exact:
         raise _wrong(outcome, suspects)
     warnings.warn(
@@ -91,13 +100,39 @@ def probe(loss: BatchLoss, batch: Batch, index: int, setting: Setting) -> None:
     )
 
 
-def _first_that_works(whole: ProbedLoss) -> tuple[ProbedLoss, ForwardPass]:
-    """The first samples of the batch, or all if the loss can't be computed on few samples."""
-    samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, (sample_count(whole.batch) or 0) // _PART))
-    if (few := whole.first_samples(samples)) is not None:
+def _few_are_right(whole: ProbedLoss, value: Tensor) -> bool:
+    """Whether the derivatives on few samples are right, and nothing is in sight that could make them wrong.
+
+    Args:
+        value: the loss of the whole batch with its graph.
+    """
+    few = None if whole.setting.batch_norm == "batch" else _part(whole, *_FEW)
+    if few is None:
+        return False
+    try:
+        forward = few.look()
+    except ProblemError:
+        return False
+    suspicious = forward.watch.autocast or any(_suspects(whole.loss, value, forward, gradient_is_right=True))
+    return not suspicious and few.settled(forward)
+
+
+def _first_that_works(whole: ProbedLoss, functions: Sequence[type]) -> tuple[ProbedLoss, ForwardPass]:
+    """The first samples of the batch; or all if the loss can't be computed on a part, or in another way.
+
+    Args:
+        functions: the custom autograd functions in the graph of the whole batch.
+    """
+    if (some := _part(whole, *_MORE)) is not None:
         with suppress(ProblemError):
-            return few, few.look()
+            forward = some.look()
+            if forward.functions == functions:
+                return some, forward
     return whole, whole.look()
+
+
+def _part(whole: ProbedLoss, least: int, most: int, part: int) -> ProbedLoss | None:
+    return whole.first_samples(min(most, max(least, (sample_count(whole.batch) or 0) // part)))
 
 
 def _refuse_certain_faults(forward: ForwardPass, layout: Layout, setting: Setting) -> None:
@@ -118,9 +153,10 @@ def _refuse_certain_faults(forward: ForwardPass, layout: Layout, setting: Settin
         )
 
 
-def _suspects(loss: BatchLoss, forward: ForwardPass, outcome: ProbeOutcome) -> list[Suspect]:
+def _suspects(loss: BatchLoss, value: Tensor, forward: ForwardPass, gradient_is_right: bool) -> list[Suspect]:
+    """What could make the derivatives wrong, in a graph, in the modules, and in a forward pass."""
     found = [
-        *in_graph(forward.value, outcome.gradient_is_right),
+        *in_graph(value, gradient_is_right),
         *in_modules(loss.modules),
         *forward.watch.suspects(forward.functions),
     ]

@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -20,7 +20,7 @@ from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.float64_mode import Float64Mode
 from eigencore_torch.checks.suspects import ForwardWatch, nodes_of, python_functions
 from eigencore_torch.data.batch_tensors import Batch
-from eigencore_torch.data.batches import Batches, sample_count, take_samples
+from eigencore_torch.data.batches import Batches, first_samples
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.gradient_graph import GradientGraph
 from eigencore_torch.memory_limit import free_memory
@@ -51,6 +51,11 @@ class ProbeOutcome:
     def wrong(self) -> bool:
         """Whether a gap is above the tolerance."""
         return self.gaps.exceed(self.tolerance)
+
+    @property
+    def shows_right(self) -> bool:
+        """Whether wrong derivatives would have had a gap above the tolerance, and there is none."""
+        return self.gaps.resolved and self.gaps.gradient <= self.tolerance and not self.wrong
 
     @property
     def gradient_is_right(self) -> bool:
@@ -141,35 +146,67 @@ class ProbedLoss:
         Raises:
             ProblemError: a computation failed, or does not use the weights that it is meant to use.
         """
-        outcome = self._measure(functions)
+        outcome = self._measure_here(functions)
         if not outcome.wrong:
             return outcome
         few = self.first_samples(_FEWER_SAMPLES) or self
         try:
-            with shifted_weights(self.layout, _SHIFT * self._weights_norm * self._direction(1)):
-                again = few._measure(functions)
+            with shifted_weights(self.layout, _SHIFT * self._weights_norm * self._random(1)):
+                again = few._measure_here(functions)
         except ProblemError:
             return outcome
         return outcome if again.wrong or again.not_finite else again
 
-    def _measure(self, functions: Sequence[type]) -> ProbeOutcome:
+    def settled(self, forward: ForwardPass) -> bool:
+        """Whether the derivatives in a forward pass over these samples are right, which costs little to show.
+
+        The product in the type of the weights is compared with differences in float64. Their largest step,
+        which is often beyond the nearest kink, is left out. False shows nothing.
+
+        Args:
+            forward: what `look` returned.
+        """
+        with suppress(ProblemError), explain_errors("the Hessian product failed"):
+            exact = self if self.exact else self.in_float64()
+            with self._session():
+                v = self._direction(forward.value)
+                product = self._product(forward.value, v)
+                if not self._is_comparable(product):
+                    return False
+            with exact._session():
+                steps = exact.differences.steps[1:]
+                return exact._compared(v.double(), product.double(), steps).shows_right
+        return False
+
+    def _measure_here(self, functions: Sequence[type]) -> ProbeOutcome:
         with self._session(), explain_errors("the Hessian product failed"):
             value = self._finite_value()
             self._refuse_other_graph(value, functions)
-            v = self._without_padding(self._direction(0), value)
-            # Not finite, it is not compared.
-            product = torch.full_like(v, torch.nan)
-            if self.setting.derivative == "exact":
-                product = torch.zeros_like(v)
-                self.layout.add(product, GradientGraph(value, self.layout).product(v, keep=False), 1.0)
-            else:
-                del value
-            if self.setting.derivative == "exact" and not bool(torch.isfinite(product).all()):
+            v = self._direction(value)
+            product = self._product(value, v)
+            del value
+            if not self._is_comparable(product):
                 finite = bool(torch.isfinite(self._at(v, 0.0)[1]).all())
                 nothing = DerivativeGaps(math.nan, math.nan)
                 return ProbeOutcome(nothing, not_finite="second derivative" if finite else "gradient")
-            gaps = derivative_gaps(lambda t: self._at(v, t), v, product, self.differences, self._weights_norm)
-        return ProbeOutcome(gaps, self.differences.tolerance)
+            return self._compared(v, product, self.differences.steps)
+
+    def _product(self, value: Tensor, v: Tensor) -> Tensor:
+        """The Hessian of a loss times v (n,); NaN, which is not compared, without second derivatives."""
+        if self.setting.derivative != "exact":
+            return torch.full_like(v, torch.nan)
+        product = torch.zeros_like(v)
+        self.layout.add(product, GradientGraph(value, self.layout).product(v, keep=False), 1.0)
+        return product
+
+    def _is_comparable(self, product: Tensor) -> bool:
+        """Whether a product is finite, if it has been computed."""
+        return self.setting.derivative != "exact" or math.isfinite(torch.linalg.vector_norm(product))
+
+    def _compared(self, v: Tensor, product: Tensor, steps: tuple[float, ...]) -> ProbeOutcome:
+        differences = replace(self.differences, steps=steps)
+        gaps = derivative_gaps(lambda t: self._at(v, t), v, product, differences, self._weights_norm)
+        return ProbeOutcome(gaps, differences.tolerance)
 
     def _at(self, v: Tensor, t: float) -> tuple[float, Tensor]:
         """The loss, and its gradient (n,), at the weights w + t v."""
@@ -202,7 +239,7 @@ class ProbedLoss:
             warnings.simplefilter("always")
             try:
                 with torch.autograd.detect_anomaly(check_nan=True):
-                    GradientGraph(self._finite_value(), self.layout).product(self._direction(0), keep=False)
+                    GradientGraph(self._finite_value(), self.layout).product(self._random(0), keep=False)
             except RuntimeError as error:
                 reports.append(str(error))
         # The second derivative of an operation consists of others; a warning says which one induced them.
@@ -219,14 +256,16 @@ class ProbedLoss:
         ):
             yield
 
-    def _direction(self, seed: int) -> Tensor:
+    def _random(self, seed: int) -> Tensor:
         """A random direction (n,) of norm 1 from a generator of its own."""
         generator = torch.Generator().manual_seed(seed)
-        v: Tensor = torch.randn(self.layout.n, dtype=self.layout.dtype, generator=generator)
+        # In float32, in which random numbers take a quarter of the time.
+        v: Tensor = torch.randn(self.layout.n, generator=generator).to(self.layout.dtype)
         return v.div_(torch.linalg.vector_norm(v)).to(self.layout.device)
 
-    def _without_padding(self, v: Tensor, value: Tensor) -> Tensor:
-        """The direction without the rows of embeddings that are constant by declaration (padding_idx)."""
+    def _direction(self, value: Tensor) -> Tensor:
+        """A random direction, without rows of embeddings that are constant by declaration (padding_idx)."""
+        v = self._random(0)
         slices = dict(zip(self.layout.parameters, self.layout.slices, strict=True))
         for node in nodes_of(value):
             if hasattr(node, "_saved_padding_idx"):
@@ -242,7 +281,5 @@ class ProbedLoss:
 
     def first_samples(self, samples: int) -> ProbedLoss | None:
         """The first samples only; None if the batch has no more, or can't be split."""
-        n = sample_count(self.batch)
-        if n is None or n <= samples:
-            return None
-        return replace(self, batch=take_samples(self.batch, slice(None, samples)))
+        few = first_samples(self.batch, samples)
+        return None if few is None else replace(self, batch=few)

@@ -1,7 +1,7 @@
 """Checks of the model, data and loss before the first product, so that faults raise errors with hints.
 
 Together they cost about one forward pass and one pass over the data without the model. Inferring the
-reduction takes a few gradients of the first batch in addition, and of batches that are not pairs a second
+reduction takes a few gradients of some samples in addition, and of batches that are not pairs a second
 forward pass.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,10 +21,13 @@ from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.failure_hints import NESTED_HINT
 from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
 from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
-from eigencore_torch.data.batches import Batches, sample_count, split_batch
+from eigencore_torch.data.batches import Batches, first_samples, sample_count, split_batch
 from eigencore_torch.data.fingerprints import BatchFingerprint, batch_fingerprint
 from eigencore_torch.models.number_types import count_not_finite
 from eigencore_torch.user_errors import explain_errors
+
+# Samples that show whether a loss is random: so many, or this part of the batch.
+_FEW, _PART = 4, 16
 
 
 def check_layers(model: nn.Module) -> None:
@@ -106,7 +110,7 @@ def check_problem(
                 check_finite(float(value.detach()), part, index)
                 _check_depends_on_weights(value, index, trainable)
             if finite and first:
-                _check_reproducible(value, loss(part, index), index)
+                _check_reproducible(loss, part, index, value)
                 _check_model_used(value, original_parameters)
                 _check_nested(value, part, loss.model)
                 if inspect_first is not None:
@@ -157,10 +161,21 @@ def _check_nested(value: Tensor, batch: Batch, model: nn.Module) -> None:
             torch.autograd.grad(dependent, weights, retain_graph=True, allow_unused=True)
 
 
-def _check_reproducible(once: Tensor, again: Tensor, index: int) -> None:
-    first, second = float(once.detach()), float(again.detach())
+def _check_reproducible(loss: BatchLoss, batch: Batch, index: int, value: Tensor) -> None:
+    """Compares two forward passes over the first samples, or over all if the loss is not defined on a part.
+
+    Args:
+        value: the loss of the whole batch.
+    """
+    part = first_samples(batch, max(_FEW, (sample_count(batch) or 0) // _PART))
+    first = second = math.nan
+    if part is not None:
+        with suppress(ProblemError):
+            first, second = (float(loss(part, index).detach()) for _ in range(2))
+    if not math.isfinite(first):
+        first, second = float(value.detach()), float(loss(batch, index).detach())
     # Kernels that sum in no fixed order differ by rounding.
-    if abs(first - second) > 1e3 * torch.finfo(once.dtype).eps * max(abs(first), abs(second)):
+    if abs(first - second) > 1e3 * torch.finfo(value.dtype).eps * max(abs(first), abs(second)):
         raise ProblemError(
             f"the loss of batch {index} is not reproducible in evaluation mode: it is {first:.6g} in one "
             f"forward pass and {second:.6g} in the next",

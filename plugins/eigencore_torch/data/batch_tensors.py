@@ -201,10 +201,18 @@ class _Traversal:
             return items
 
 
-def moved(batch: Batch, device: torch.device, dtype: torch.dtype | None) -> Batch:
+def moved(
+    batch: Batch,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    send: Callable[[Tensor], Tensor] | None = None,
+) -> Batch:
     """The batch on a device, with its floating-point tensors converted to a type; None keeps their type.
 
     Tensors are detached: a loss that calls requires_grad_() on its inputs must not change the user's data.
+
+    Args:
+        send: copies a tensor to the device; by default, its method `to` does.
 
     Raises:
         ProblemError: an object can neither be copied nor convert its tensors itself.
@@ -222,7 +230,7 @@ def moved(batch: Batch, device: torch.device, dtype: torch.dtype | None) -> Batc
         # An object knows which of its tensors belong on the device. Being a copy, it may change itself.
         return x if isinstance(x, np.ndarray) or has_arrived(x) else x.to(device)
 
-    return batch if has_arrived(batch) else map_tensors(batch, lambda x: x.to(device), whole=move)
+    return batch if has_arrived(batch) else map_tensors(batch, send or (lambda x: x.to(device)), whole=move)
 
 
 def _converted_by_itself(x: Any, dtype: torch.dtype | None) -> Any:

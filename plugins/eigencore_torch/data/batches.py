@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset, IterableDataset
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import check_reiterable
 from eigencore_torch.data.batch_tensors import Batch, first_dimensions, map_tensors, moved, tensors_of
+from eigencore_torch.data.transfers import Begun, Send, Transfer, one_ahead, transfer_to
 from eigencore_torch.user_errors import explain_errors
 
 SAME_DATA_HINT = "Give data that are the same in every pass, such as a list of batches."
@@ -49,7 +51,7 @@ class Batches:
         self._join = join
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = (self._move(batch, index) for index, batch in enumerate(self._iterate()))
+        batches = (batch for _, batch in self._moved(enumerate(self._iterate())))
         return batches if self._join is None else _joined(batches, self._join)
 
     def fetch(self, wanted: Collection[int]) -> dict[int, Batch]:
@@ -61,7 +63,7 @@ class Batches:
         Raises:
             ProblemError: the data have fewer batches.
         """
-        numbered: Iterable[tuple[int, Batch]]
+        numbered: Iterator[tuple[int, Batch]]
         upto = max(wanted, default=-1) + 1
         if self._join is not None:
             found = {index: batch for index, batch in enumerate(islice(self, upto)) if index in wanted}
@@ -70,7 +72,7 @@ class Batches:
                 numbered = ((index, self._read(index)) for index in sorted(wanted) if index < len(self.data))
             else:
                 numbered = enumerate(islice(self._iterate(), upto))
-            found = {index: self._move(batch, index) for index, batch in numbered if index in wanted}
+            found = dict(self._moved((index, batch) for index, batch in numbered if index in wanted))
         if missing := set(wanted) - found.keys():
             raise ProblemError(
                 f"the data changed: batch {min(missing)} no longer exists",
@@ -97,13 +99,28 @@ class Batches:
         hint = f"Fix the iteration over `{self.name}`, which raised this error."
         return explain_errors(f"{self.name} failed at batch {index}", hint=hint)
 
-    def _move(self, batch: Batch, index: int) -> Batch:
+    def _moved(self, numbered: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
+        """Numbered batches on the device; on a GPU, each is copied while the one before is in use."""
+        if self._transfer is None:
+            return ((index, self._move(batch, index)) for index, batch in numbered)
+        return one_ahead(numbered, partial(self._begin, self._transfer))
+
+    def _begin(self, transfer: Transfer, one: tuple[int, Batch]) -> Begun[tuple[int, Batch]]:
+        index, batch = one
+        begun = transfer.begin(batch, lambda send: self._move(batch, index, send))
+        return Begun(lambda: (index, begun.finish()), begun.may_wait)
+
+    @cached_property
+    def _transfer(self) -> Transfer | None:
+        return transfer_to(self.device)
+
+    def _move(self, batch: Batch, index: int, send: Send | None = None) -> Batch:
         place = f"{self.device}" if self.dtype is None else f"{self.device} and {type_name(self.dtype)}"
         with explain_errors(
             f"batch {index} of {self.name}, {describe(batch)}, can't be converted to {place}",
             hint="Convert the data before you give them, or give their tensors in a dictionary.",
         ):
-            return moved(batch, self.device, self.dtype)
+            return moved(batch, self.device, self.dtype, send)
 
 
 def _require_reiterable(data: Any, name: str) -> None:
@@ -148,6 +165,17 @@ def take_samples(batch: Batch, where: slice) -> Batch:
         return _nested_like(x, list(x.unbind()[where])) if x.is_nested else x[where] if x.ndim else x
 
     return map_tensors(batch, take)
+
+
+def first_samples(batch: Batch, samples: int) -> Batch | None:
+    """The first samples of a batch; None if it has no more than these, or can't be split."""
+    n = sample_count(batch)
+    if n is None or n <= samples:
+        return None
+    try:
+        return take_samples(batch, slice(samples))
+    except (ProblemError, RuntimeError, NotImplementedError):  # an object without copies, a sparse tensor
+        return None
 
 
 def _nested_like(x: Tensor, samples: list[Tensor]) -> Tensor:

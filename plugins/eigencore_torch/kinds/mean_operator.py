@@ -18,6 +18,7 @@ from eigencore.errors import CapabilityError
 from eigencore.operators import MatrixLike
 from eigencore.problems.sharing import CALLS, CurvatureOptions, weight_minibatch
 from eigencore_torch.batch_loss import BatchLoss
+from eigencore_torch.kinds.graph_memory import GraphMemory
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes, TermGraph
 from eigencore_torch.models.params import Layout
@@ -53,6 +54,9 @@ class MeanRiskOperator(RiskOperator):
         curvature: Curvature,
     ):
         super().__init__(bound, layout, graph, options, scale)
+        # The graphs of these kinds hold what a forward pass returns, and gradients of that.
+        weights = float(layout.n * layout.dtype.itemsize)
+        self._memory = GraphMemory(bound.memory, forward=bound.risk.forward, weights=weights)
         self._bound, self._again, self._curvature = bound, again, curvature
 
     def sample_scores(self) -> Floats:

@@ -193,8 +193,8 @@ class Comparison:
         """The loss and its gradient over a bias and a scale of each output, in float64 if possible."""
         if self._float64_loss is not None:
             try:
-                batch = map_tensors(samples.batch, lambda x: converted(x, None, torch.float64))
-                return _slope_over_outputs(self._float64_loss, outputs.double(), batch[1])
+                targets = map_tensors(samples.batch[1], lambda x: converted(x, None, torch.float64))
+                return _slope_over_outputs(self._float64_loss, outputs.double(), targets)
             except Exception:  # such as class weights in float32 that the loss function refers to
                 self._float64_loss = None
         with explain_errors(f"the loss of batch {samples.index} failed on {len(outputs)} of its outputs"):

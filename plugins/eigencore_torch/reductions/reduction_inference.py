@@ -37,7 +37,7 @@ _WHOLE_BATCH_HINT = (
 )
 
 # Samples in each of two parts that show, by gradients over all weights, whether the loss is additive.
-_FEW = 8
+_FEW = 2
 
 # The shapes beyond the number of samples, and the types, of tensors that can be joined.
 _Kind: TypeAlias = tuple[tuple[tuple[int, ...], torch.dtype], ...]

@@ -189,7 +189,7 @@ def test_graphs_are_released_for_a_need_only_if_memory_is_short(small, monkeypat
 
 @pytest.mark.parametrize("sizes", [(), (7, 5), (7, 5, 3)])
 def test_after_a_shortage_graphs_take_half_of_what_is_free_besides(small, monkeypatch, sizes):
-    operator = bind(small(), TorchOptions()).operator()
+    operator = bind(small(), TorchOptions(check=False)).operator()  # no forward pass is known: it is measured
     operator.matvec(vector())
     (size,) = operator._memory._sizes.values()
     room = sum(map(size.kept.at, sizes)) + 10

@@ -12,17 +12,22 @@ import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 
 import eigencore
 from eigencore.errors import OptionError
 from eigencore.operators import FunctionOperator
 from eigencore_torch.allocations import Allocation, allocation
 from eigencore_torch.backend import TorchOptions, bind
+from eigencore_torch.forward_size import ForwardSize, forward_size, sample_kind
 from eigencore_torch.gradient_graph import GradientGraph
+from eigencore_torch.kinds import graph_memory
 from eigencore_torch.kinds.graph_memory import GraphMemory
+from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.memory_limit import MemoryLimit
 from eigencore_torch.models.params import differentiable
 from eigencore_torch.risk import Term
+from kit import torch_networks
 
 
 def peak_bytes(compute):
@@ -44,7 +49,7 @@ def peak_bytes(compute):
 
 
 def network(dtype=torch.float64):
-    """A classification whose graphs are far larger than its weights: 1,990 weights, 1,024 samples."""
+    """A classification whose graphs are far larger than its weights: 1,920 weights, 1,024 samples."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = nn.Sequential(
@@ -234,3 +239,90 @@ def test_room_is_left_for_the_products_that_stay_allocated(products, kept):
     assert found == [True] * kept + [False] * (9 - kept)
     assert memory.leave_room(0)
     assert not memory.leave_room(1)  # the graphs and products take all of it
+
+
+# -- without measuring -------------------------------------------------------------------------------------
+
+
+def first_term(bound):
+    with bound.risk.session():
+        return next(bound.risk.terms())
+
+
+@pytest.mark.parametrize("kind", ["hessian", "ggn"])
+@pytest.mark.parametrize("name", torch_networks.NETWORKS)
+def test_a_graph_and_a_product_take_no_more_than_a_multiple_of_a_forward_pass(name, kind):
+    bound = bind(torch_networks.made_of(name).problem, TorchOptions())
+    operator, forward = bound.operator(kind), bound.risk.forward
+    weights = operator.shape[0] * operator.dtype.itemsize
+    with bound.risk.session():
+        measured = operator._allocation(first_term(bound))
+    assert measured.kept <= graph_memory._GRAPH * (forward.bytes + weights)
+    assert measured.peak <= graph_memory._PRODUCT * (forward.bytes + weights)
+
+
+@pytest.mark.parametrize("limit", [100, 300, 500, 1000, 2000, 20000])
+@pytest.mark.parametrize("graphs", [0.0, 0.5])
+@pytest.mark.parametrize("sizes", [(4,) * 9, (4, 2, 1, 4, 3), (1, 2, 8, 4)])
+def test_what_is_not_measured_changes_no_decision(limit, graphs, sizes):
+    """40 bytes for a graph of 4 samples, and 120 for a product; a forward pass of 4 returns 30."""
+    terms = [Term(i, (torch.ones(n, 2), torch.ones(n)), 1.0, last=True) for i, n in enumerate(sizes)]
+    forward = ForwardSize(sample_kind(terms[0].batch, 4), 4, 30)
+    measured = []
+
+    def decisions(memory):
+        def measure(term):
+            samples = len(term.batch[0])
+            measured.append(samples)
+            return Allocation(10 * samples, 30 * samples)
+
+        return [
+            (memory.most_samples(term, measure, lambda *_: True), memory.keep(term), memory.is_crowded())
+            for term in terms
+        ] + [memory.leave_room(limit / 4)]
+
+    given = MemoryLimit(graphs * limit, limit)
+    expected = decisions(GraphMemory(given))
+    measured.clear()
+    found = decisions(GraphMemory(given, forward=forward, weights=0.0))
+    assert found[:-1] == expected[:-1]
+    assert found[-1] <= expected[-1]  # if in doubt, graphs are freed
+    assert limit > 300 or graphs == 0 or measured
+    assert limit < 20000 or not measured
+
+
+def test_memory_that_is_far_from_its_limit_is_not_measured(monkeypatch):
+    problem, measured = network(), []
+    measure = RiskOperator._allocation
+    monkeypatch.setattr(
+        RiskOperator, "_allocation", lambda self, term: measured.append(term) or measure(self, term)
+    )
+    v = torch.ones(1920, dtype=torch.float64)
+    for kind in ("hessian", "ggn"):
+        expected = bind(problem, TorchOptions(check=False)).operator(kind).matvec(v)  # nothing is known
+        assert measured
+        measured.clear()
+        operator = bind(problem, TorchOptions()).operator(kind)
+        assert torch.equal(operator.matvec(v), expected)
+        assert len(operator._kept) == 2
+        assert not measured
+    bind(problem, TorchOptions(memory="1GiB")).operator().matvec(v)
+    assert measured  # a limit that is stated is kept exactly
+
+
+def test_operations_that_a_graph_does_not_show_leave_its_memory_unknown():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, slope):
+            return 2 * ctx.saved_tensors[0] * slope
+
+    x = torch.ones(5, 3, requires_grad=True)
+    assert forward_size((2 * x).sum(), x).bytes == 4 * (15 + 1)
+    assert forward_size((2 * x).sum(), (x, torch.ones(4))) is None
+    assert forward_size(Square.apply(x).sum(), x) is None
+    assert forward_size(checkpoint(torch.tanh, x, use_reentrant=True).sum(), x) is None

@@ -513,10 +513,10 @@ def test_right_losses_are_accepted(name, dtype):
 
 @pytest.mark.parametrize("part", ["the loss", "the model", "an attribute"])
 def test_tensors_in_float32_are_no_obstacle_to_a_copy_in_float64(part, monkeypatch):
-    measured = []
-    measure = ProbedLoss.measure
+    compared = []
+    compare = ProbedLoss._compared
     monkeypatch.setattr(
-        ProbedLoss, "measure", lambda self, *args: measured.append(self) or measure(self, *args)
+        ProbedLoss, "_compared", lambda self, *args: compared.append(self) or compare(self, *args)
     )
     model, loss = {
         "the loss": (mlp, class_weighted),
@@ -524,7 +524,7 @@ def test_tensors_in_float32_are_no_obstacle_to_a_copy_in_float64(part, monkeypat
         "an attribute": (lambda: Body(stored), cross_entropy),
     }[part]
     accepted(problem_of(model, loss, torch.float32))
-    assert [one.layout.dtype for one in measured] == [torch.float64]
+    assert [one.layout.dtype for one in compared] == [torch.float64]
 
 
 def contrastive(model, batch):
@@ -720,34 +720,71 @@ def test_the_model_and_the_random_state_are_unchanged(dtype):
 
 
 def passes(problem, **options):
-    """The samples of forward passes, and those of backward passes, that the operator takes to be made."""
-    counted = {"forward": 0, "backward": 0}
+    """The samples of forward passes, and the backward passes, before the operator is there."""
+    samples, backward = [], []
+    run = torch.autograd.graph._engine_run_backward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "torch.autograd._engine_run_backward", lambda *a, **k: backward.append(1) or run(*a, **k)
+        )
+        handle = problem.model.register_forward_pre_hook(lambda module, args: samples.append(len(args[0])))
+        bind(problem, TorchOptions(**options)).operator()
+        handle.remove()
+    return sum(samples), len(backward)
 
-    class Counted(Function):
-        @staticmethod
-        def forward(ctx, x):
-            counted["forward"] += len(x)
-            return x.clone()
 
-        @staticmethod
-        def backward(ctx, slope):
-            counted["backward"] += len(slope)
-            return slope
-
-    loss = problem.loss
-    made = Problem(problem.model, problem.data, lambda z, y: loss(Counted.apply(z), y))
-    bind(made, TorchOptions(**options)).operator()
-    return counted["forward"], counted["backward"]
+def cost_of_probe(problem):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eigencore_torch.inspection.probe", lambda *_: None)
+        plain = passes(problem)
+    return tuple(probed - without for probed, without in zip(passes(problem), plain, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_probe_mostly_costs_a_product_and_two_gradients_of_few_samples(dtype, monkeypatch):
-    problem = problem_of(mlp, cross_entropy, dtype, n=300)
-    probed = passes(problem)
-    monkeypatch.setattr("eigencore_torch.bound.probe", lambda *_: None)
-    plain = passes(problem)
-    few = len(problem.data[0][0]) // 8
-    # One forward pass that is watched, one for the product, and two for the gradients.
-    assert probed[0] - plain[0] == (1 + 1 + 2) * few
-    # The product takes a gradient and a pass back through it.
-    assert probed[1] - plain[1] == (2 + 2) * few
+def test_the_probe_mostly_costs_a_product_and_two_gradients_of_few_samples(dtype):
+    """One forward pass is watched, and the product computed from it; two are for the gradients. The product
+    takes a gradient and a pass back through it."""
+    assert cost_of_probe(problem_of(mlp, cross_entropy, dtype, n=300)) == (3 * (100 // 32), 2 + 2)
+
+
+def test_more_samples_are_probed_if_something_could_make_derivatives_wrong():
+    """Beside the first pass over 3 samples: a watched one, one for the product, and two for the gradients."""
+    assert cost_of_probe(problem_of(*RIGHT["function"], torch.float64, n=300))[0] == 3 + 4 * (100 // 8)
+
+
+# -- what few samples do not show --------------------------------------------------------------------------
+
+
+def test_samples_without_a_second_derivative_settle_nothing():
+    def without_bias():
+        return nn.Sequential(nn.Linear(4, 5, bias=False), nn.Tanh(), nn.Linear(5, 3, bias=False))
+
+    problem = problem_of(without_bias, cross_entropy, torch.float64, n=300)
+    problem.data[0][0][: 100 // 32] = 0.0
+    accepted(problem)
+    refused(read_from_memory(problem), "gradient differs")
+
+
+def test_a_function_that_only_large_batches_use_is_found():
+    def fused_if_large(outputs, y):
+        return (FusedCrossEntropy.apply if len(y) > 50 else cross_entropy)(outputs, y)
+
+    problem = problem_of(mlp, fused_if_large, torch.float32, n=300)
+    assert "save_for_backward" in refused(replace(problem, reduction="mean"), "function FusedCrossEntropy$")
+
+
+def test_gradients_scaled_by_frequency_are_found_although_the_first_inputs_are_all_different():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(100, 5, scale_grad_by_freq=True), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.head(self.embed(x).mean(1).tanh())
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model, x = Words().double(), torch.arange(400).reshape(100, 4) % 8
+        x[:3] = torch.arange(12).reshape(3, 4)
+        problem = Problem(model, [(x, torch.randint(3, (100,)))], cross_entropy)
+    refused(problem, r"scale_grad_by_freq of the module embed \(Embedding\)$")

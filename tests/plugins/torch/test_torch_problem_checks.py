@@ -95,13 +95,27 @@ def test_a_loss_without_a_gradient(small):
     assert "detach()" in refused(problem, "does not depend on the trainable weights")
 
 
-def test_a_loss_that_is_random(small):
-    class Noisy(nn.Linear):
-        def forward(self, x):
-            return functional.dropout(super().forward(x))  # training=True in every mode
+class Noisy(nn.Linear):
+    def forward(self, x):
+        return functional.dropout(super().forward(x))  # training=True in every mode
 
-    model = Noisy(4, 3, dtype=torch.float64)
-    assert "dropout" in refused(small(model=model), "loss of batch 0 is not reproducible in evaluation mode")
+
+@pytest.mark.parametrize("ignored", [0, 4])
+def test_a_loss_that_is_random(small, ignored):
+    """Also if the first samples, which are passed twice, have no loss."""
+    problem = small(model=Noisy(4, 3, dtype=torch.float64))
+    problem.data[0][1][:ignored] = -100
+    assert "dropout" in refused(problem, "loss of batch 0 is not reproducible in evaluation mode")
+
+
+def test_a_loss_that_is_random_and_not_defined_on_few_samples(small):
+    def of_seven(outputs, y):
+        if len(y) < 7:
+            raise ValueError("needs seven samples")
+        return functional.cross_entropy(outputs, y)
+
+    problem = small(model=Noisy(4, 3, dtype=torch.float64), loss=of_seven, reduction="mean")
+    refused(problem, "loss of batch 0 is not reproducible in evaluation mode")
 
 
 class Cube(torch.autograd.Function):
@@ -186,14 +200,14 @@ def forward_samples(small, reduction="infer", **options):
 
 
 def test_checks_cost_one_forward_pass_and_a_few_of_the_first_batch(small, monkeypatch):
-    """The first of three batches, of 7 samples, is passed again to see whether its loss is reproducible, and,
-    if the reduction is inferred, again in whole and in parts. Later ones reuse the outputs of the first pass.
+    """Of the first of three batches, 4 samples are passed twice to see whether its loss is reproducible, and,
+    if the reduction is inferred, 4 in whole and in parts. Later ones reuse the outputs of the first pass.
 
     The probe, whose cost does not grow with the data, is counted in its own tests.
     """
-    monkeypatch.setattr("eigencore_torch.bound.probe", lambda *_: None)
-    assert forward_samples(small) == 15 + 3 * 7
-    assert forward_samples(small, reduction="mean") == 15 + 7
+    monkeypatch.setattr("eigencore_torch.inspection.probe", lambda *_: None)
+    assert forward_samples(small) == 15 + 2 * 4 + 2 * 4
+    assert forward_samples(small, reduction="mean") == 15 + 2 * 4
     # Two batches, and the union of one with a sample of the other: nothing is known from a first pass.
     assert forward_samples(small, check=False) == 3 * 7 + 5 + 1 + 6
 
