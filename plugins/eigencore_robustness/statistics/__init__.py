@@ -5,6 +5,7 @@
     calibration         the error of an estimator after rescaling by one factor
     cross_validation    cross-validated R2 of the log distance
     added_information   whether a column adds information beyond others, is redundant given them, or neither
+    across_networks     rank correlations across networks, with permutation tests
 
 A distance d is (n,). It is infinite if the attack did not fool the sample, so that only a lower limit of the
 norm that the attack needs is known: such a sample is *censored*. In ranks these samples are tied at the top;
