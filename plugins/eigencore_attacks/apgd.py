@@ -6,8 +6,8 @@ the steps since the last checkpoint (condition 1), or if neither the step size n
 since then (condition 2); such a sample continues from its best iterate. This differs from the paper in:
 
 1. A sample stops at its first misclassified iterate, which is kept.
-2. The loss cross_entropy maximises the log-odds instead: their gradient has the same direction, and does not
-   vanish if the softmax saturates.
+2. The loss cross_entropy maximises the log-odds of logits of a fixed scale instead: a factor on the logits
+   changes nothing, and the gradient does not vanish if the softmax saturates.
 
 Auto-PGD is one component of AutoAttack, the ensemble of the same paper, and does not replace it.
 """
@@ -52,7 +52,7 @@ class APGDOptions:
     loss: LossName = option(
         "cross_entropy",
         help="loss to maximise",
-        when="use dlr as a second opinion: it does not depend on the scale of the logits",
+        when="try each of them: the one that leaves the fewest samples counts",
     )
 
 

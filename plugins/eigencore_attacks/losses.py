@@ -1,6 +1,7 @@
 """Losses that the attacks maximise: each is positive if and only if its sample is misclassified.
 
 One forward pass therefore gives both the direction of the next step and the samples that are misclassified.
+None of them depends on the scale of the logits, except for a factor of its value and gradient.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from eigencore.space import Array
 
 LossName: TypeAlias = Literal["cross_entropy", "margin", "dlr"]
 
-# A lead of at most this many rounding units of the largest logit may vanish in a batch of another size, so it
-# counts as a tie.
+# A lead of at most this many rounding units of a logit may vanish in a batch of another size, so it counts as
+# a tie.
 TIE_TOLERANCE = 16
+
+# The lead of the largest logit over the median of the others that `ScaleFree` gives every sample. From 5 to
+# 16, the median distances of `ddn` on demo:digits, demo:mnist and demo:mnist-robust are within 3 % of one
+# another, and so are they without any change of the logits.
+LEAD = 8.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,9 @@ class LogOdds:
         others, own = but(logits, label), at(logits, label)
         top = xp.max(others, axis=1)
         odds = top + xp.log(xp.sum(xp.exp(others - top[:, None]), axis=1)) - own
-        tie = TIE_TOLERANCE * float(xp.finfo(logits.dtype).eps) * xp.max(xp.abs(logits), axis=1)
+        # A class may be excluded by a huge negative logit, which must not decide what counts as rounding.
+        size = xp.maximum(xp.abs(top), xp.abs(own))
+        tie = TIE_TOLERANCE * float(xp.finfo(logits.dtype).eps) * size
         return xp.where(top - own > tie, odds, odds - (1 + math.log(logits.shape[1] - 1)))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
@@ -50,6 +58,38 @@ class LogOdds:
         """(diag(q) - q q') v."""
         q = softmax(but(logits, one_hot(logits, y)))
         return q * (v - namespace(logits).sum(q * v, axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class ScaleFree:
+    """An objective of logits that are multiplied by a factor, so that it does not depend on their scale.
+
+    The factor of a sample gives its largest logit the lead LEAD over the median of the others (the lower one,
+    if there are two). Derivatives treat it as constant: a gradient that could enlarge the lead would rather
+    do so than approach the boundary.
+    """
+
+    objective: Objective
+
+    def value(self, logits: Array, y: Array, /) -> Array:
+        return self.objective.value(logits * self._factor(logits), y)
+
+    def grad(self, logits: Array, y: Array, /) -> Array:
+        factor = self._factor(logits)
+        return factor * self.objective.grad(logits * factor, y)
+
+    def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
+        factor = self._factor(logits)
+        return factor * self.objective.hvp(logits * factor, y, factor * v)
+
+    def _factor(self, logits: Array) -> Array:
+        xp, classes = namespace(logits), logits.shape[1]
+        if classes == 2:
+            # The lead is then the margin itself, and would hide how far the sample is from the boundary.
+            return xp.ones_like(logits[:, :1])
+        ascending = xp.sort(logits, axis=1)
+        lead = (ascending[:, -1] - ascending[:, (classes - 2) // 2])[:, None]
+        return LEAD / xp.where(lead > 0, lead, xp.full_like(lead, LEAD))
 
 
 @dataclass(frozen=True)
@@ -66,4 +106,39 @@ class NegativeMargin:
         return -Margin().hvp(logits, y, v)
 
 
-LOSSES: dict[str, Objective] = {"cross_entropy": LogOdds(), "margin": NegativeMargin(), "dlr": DLR()}
+@dataclass(frozen=True)
+class TargetedDLR:
+    """The difference of logits ratio towards a target, and for a misclassified sample the untargeted one.
+
+    It is positive for every misclassified sample, whatever its class; the ratio towards the target is not.
+
+    Attributes:
+        target: the class that each sample is to be classified as (b,).
+
+    Raises:
+        UsageError: there are fewer than three classes.
+    """
+
+    target: Array
+
+    def value(self, logits: Array, y: Array, /) -> Array:
+        return self._chosen(logits, y, DLR().value(logits, y), DLR(self.target).value(logits, y))
+
+    def grad(self, logits: Array, y: Array, /) -> Array:
+        return self._chosen(logits, y, DLR().grad(logits, y), DLR(self.target).grad(logits, y))
+
+    def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
+        return self._chosen(logits, y, DLR().hvp(logits, y, v), DLR(self.target).hvp(logits, y, v))
+
+    def _chosen(self, logits: Array, y: Array, untargeted: Array, targeted: Array) -> Array:
+        misclassified = Margin().value(logits, y) < 0
+        return namespace(logits).where(
+            misclassified if targeted.ndim == 1 else misclassified[:, None], untargeted, targeted
+        )
+
+
+LOSSES: dict[str, Objective] = {
+    "cross_entropy": ScaleFree(LogOdds()),
+    "margin": NegativeMargin(),
+    "dlr": DLR(),
+}

@@ -2,44 +2,87 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from eigencore import arrays
-from eigencore.objectives import CrossEntropy
+from eigencore.interfaces import Objective
+from eigencore.objectives import DLR, CrossEntropy
 from eigencore.testing.attacks.classifiers import Dense
 from eigencore.testing.libraries import Library, library
 from eigencore_attacks.active_samples import ActiveSamples
-from eigencore_attacks.losses import LOSSES, LogOdds
+from eigencore_attacks.losses import LOSSES, LogOdds, NegativeMargin, ScaleFree, TargetedDLR
 from eigencore_attacks.norm_ball import NormBall, unit_rows
 
 NUMPY = library("numpy-float64")
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = 3 * RNG.standard_normal((40, 5)), RNG.integers(0, 5, 40)
+TARGETS = (LABELS + RNG.integers(1, 5, 40)) % 5
 
 
 # -- losses ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*LOSSES, "targeted"])
 def test_a_loss_is_positive_exactly_where_the_label_is_not_the_largest_logit(
     name: str, array_library: Library
 ) -> None:
     y = array_library.xp.asarray(LABELS)
-    value = arrays.to_host(LOSSES[name].value(array_library.array(LOGITS), y))
+    loss = LOSSES[name] if name in LOSSES else TargetedDLR(array_library.xp.asarray(TARGETS))
+    value = arrays.to_host(loss.value(array_library.array(LOGITS), y))
     wrong = LOGITS.argmax(axis=1) != LABELS
     assert 0 < wrong.sum() < len(wrong)
     assert np.array_equal(value > 0, wrong)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_derivatives_of_a_loss_match_its_values(name: str) -> None:
-    loss, v, h = LOSSES[name], RNG.standard_normal(LOGITS.shape), 1e-6
+@pytest.mark.parametrize(
+    "loss", [LogOdds(), NegativeMargin(), DLR(), DLR(TARGETS), TargetedDLR(TARGETS)], ids=repr
+)
+def test_the_derivatives_of_a_loss_match_its_values(loss: Objective) -> None:
+    v, h = RNG.standard_normal(LOGITS.shape), 1e-6
     ahead, behind = LOGITS + h * v, LOGITS - h * v
     slope = (loss.value(ahead, LABELS) - loss.value(behind, LABELS)) / (2 * h)
     np.testing.assert_allclose(np.sum(loss.grad(LOGITS, LABELS) * v, axis=1), slope, rtol=1e-6, atol=1e-7)
     turn = (loss.grad(ahead, LABELS) - loss.grad(behind, LABELS)) / (2 * h)
     np.testing.assert_allclose(loss.hvp(LOGITS, LABELS, v), turn, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+@pytest.mark.parametrize("loss", [*LOSSES.values(), TargetedDLR(TARGETS)], ids=repr)
+def test_the_direction_of_a_loss_does_not_depend_on_the_scale_of_the_logits(
+    loss: Objective, factor: float
+) -> None:
+    expected = unit_rows(loss.grad(LOGITS, LABELS))
+    np.testing.assert_allclose(unit_rows(loss.grad(factor * LOGITS, LABELS)), expected, atol=1e-9)
+
+
+def test_scale_free_is_the_objective_of_logits_with_one_lead() -> None:
+    """Its derivatives treat the factor as constant."""
+    lead = np.max(LOGITS, axis=1) - np.sort(LOGITS, axis=1)[:, 1]
+    factor, v = 8 / lead[:, None], RNG.standard_normal(LOGITS.shape)
+    loss, odds = ScaleFree(LogOdds()), LogOdds()
+    np.testing.assert_allclose(loss.value(LOGITS, LABELS), odds.value(factor * LOGITS, LABELS))
+    np.testing.assert_allclose(loss.grad(LOGITS, LABELS), factor * odds.grad(factor * LOGITS, LABELS))
+    np.testing.assert_allclose(
+        loss.hvp(LOGITS, LABELS, v), factor**2 * odds.hvp(factor * LOGITS, LABELS, v), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_scale_free_still_orders_samples_by_their_distance_to_the_boundary(classes: int) -> None:
+    own = np.array([0.1, 0.5, 1.0])
+    logits = np.stack([own, *([np.zeros(3), np.full(3, -1.0)][: classes - 1])], axis=1)
+    assert np.all(np.diff(ScaleFree(LogOdds()).value(logits, np.zeros(3, int))) < 0)
+
+
+def test_equal_logits_and_an_excluded_class_leave_the_loss_usable() -> None:
+    y, loss = np.array([0]), ScaleFree(LogOdds())
+    assert np.isfinite(loss.grad(np.zeros((1, 4)), y)).all()
+    logits = np.array([[1.0, 2.0, 0.5, 0.0, -1e9]], dtype=np.float32)
+    assert loss.value(logits, y)[0] > 0
+    assert loss.grad(logits, y)[0, 1] > 0.5
 
 
 def test_log_odds_and_cross_entropy_increase_together() -> None:
@@ -120,17 +163,26 @@ def test_unit_rows_of_small_large_and_zero_rows(array_library: Library) -> None:
 # -- active samples ----------------------------------------------------------------------------------------
 
 
-def test_active_samples_keep_the_best_iterate_and_remove_the_misclassified(array_library: Library) -> None:
+def test_active_samples_keep_the_best_iterate_and_leave_when_half_of_them_are_misclassified(
+    array_library: Library,
+) -> None:
     x, y = array_library.array(np.arange(8.0).reshape(4, 2)), array_library.xp.asarray(np.arange(4))
     space = Dense(array_library, np.zeros((4, 2)), np.zeros(4), np.zeros((4, 2)))
-    active = ActiveSamples(space, x, y)
+    active = ActiveSamples(space, x, y, targets=array_library.xp.asarray(np.arange(4)[:, None]))
 
-    (rest,) = active.record(array_library.array(np.array([-1.0, 2, -3, -4])), x + 10, y)
-    assert arrays.to_host(rest).tolist() == [0, 2, 3]
-    assert active.index.tolist() == [0, 2, 3]
-    (rest,) = active.record(array_library.array(np.array([-2.0, -1, 5])), active.x + 20, rest)
-    assert arrays.to_host(rest).tolist() == [0, 2]
+    def record(loss: list[float], iterate: Any, state: Any) -> list[float]:
+        (rest,) = active.record(array_library.array(np.array(loss)), iterate, state)
+        return arrays.to_host(rest).tolist()
+
+    assert record([-1.0, 2, -3, -4], x + 10, y) == [0, 1, 2, 3]
+    assert len(active) == 3
+    # What follows a misclassified iterate, such as that of the second row, does not matter.
+    assert record([-2.0, 9, -1, 5], x + 20, y) == [0, 2]
     assert len(active) == 2
-    # The first two rows come from the first call, the other two from the second.
-    assert arrays.to_host(active.results()).tolist() == [[10, 11], [12, 13], [24, 25], [26, 27]]
-    assert arrays.to_host(active.best_loss).tolist() == [-1, -1]
+    assert active.index.tolist() == [0, 2]
+    assert arrays.to_host(active.targets).tolist() == [[0], [2]]
+    assert record([1.0, -2], active.x + 30, active.y) == [2]
+    assert (len(active), active.index.tolist()) == (1, [2])
+    # The rows come from the third call, the first one, and twice the second one.
+    assert arrays.to_host(active.results()).tolist() == [[30, 31], [12, 13], [24, 25], [26, 27]]
+    assert arrays.to_host(active.best_loss).tolist() == [-1]
