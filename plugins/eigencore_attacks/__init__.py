@@ -1,4 +1,4 @@
-"""Gradient-based adversarial attacks: PGD and FGSM, APGD, and DDN for the smallest L2 perturbation."""
+"""Adversarial attacks at a fixed radius, and attacks that search for the smallest perturbation."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ def eigen_attacks() -> list[AttackEntry]:
             norms=("Linf", "L2"),
         ),
         AttackEntry(
+            name="apgd_t",
+            summary="APGD towards each of several classes: the strongest of these attacks at a fixed eps",
+            load="eigencore_attacks.apgd:apgd_t",
+            options="eigencore_attacks.apgd:TargetedAPGDOptions",
+            needs=needs,
+            goal="fixed_eps",
+            norms=("Linf", "L2"),
+        ),
+        AttackEntry(
             name="ddn",
             summary="smallest L2 perturbation, found by decoupling its direction from its norm",
             load="eigencore_attacks.ddn:ddn",
@@ -45,5 +54,23 @@ def eigen_attacks() -> list[AttackEntry]:
             needs=needs,
             goal="min_norm",
             norms=("L2",),
+        ),
+        AttackEntry(
+            name="fmn",
+            summary="smallest L2 or Linf perturbation, by steps in a ball whose radius adapts",
+            load="eigencore_attacks.fmn:fmn",
+            options="eigencore_attacks.fmn:FMNOptions",
+            needs=needs,
+            goal="min_norm",
+            norms=("L2", "Linf"),
+        ),
+        AttackEntry(
+            name="deepfool",
+            summary="smallest L2 or Linf perturbation, by projections onto linearised boundaries: fast",
+            load="eigencore_attacks.deepfool:deepfool",
+            options="eigencore_attacks.deepfool:DeepFoolOptions",
+            needs=needs,
+            goal="min_norm",
+            norms=("L2", "Linf"),
         ),
     ]

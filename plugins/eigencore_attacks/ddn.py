@@ -29,14 +29,14 @@ from eigencore import arrays
 from eigencore.options import option
 from eigencore.problems.sharing import clip_to_bounds, input_range
 from eigencore_attacks.losses import LOSSES
-from eigencore_attacks.norm_ball import l2_norms, unit_rows
+from eigencore_attacks.nearest import Nearest
+from eigencore_attacks.norm_ball import lengths, unit_rows
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Space
 
 LAST_STEP = 0.01  # as a fraction of the first step
-BISECTIONS = 10  # one forward pass each
 
 
 @dataclass(frozen=True)
@@ -89,36 +89,18 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
     unit = input_range(x, bounds)
     if bounds is not None:
         low, high = bounds
-        largest = l2_norms(xp.maximum(x - low, high - x))
+        largest = lengths(xp.maximum(x - low, high - x), "L2")
     radius = xp.full_like(largest, options.init_norm * unit)
-    at, best, best_norm = x, x, xp.full_like(largest, math.inf)
+    at, nearest = x, Nearest(x, y, "L2")
     for i in range(options.steps):
         value, gradient = classifier.value_and_grad(loss, at, y)
-        best, best_norm = keep_smallest(x, at, value, best, best_norm)
+        nearest.record(at, value)
         radius = xp.minimum(radius * (1 - options.gamma * xp.sign(value)[:, None]), largest)
         step = unit * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * i / options.steps)) / 2)
         change = at - x + step * ascent_direction(classifier, gradient, rng)
         at = clip_to_bounds(x + radius * unit_rows(change), bounds)
-    best, _ = keep_smallest(x, at, loss.value(classifier.logits(at), y), best, best_norm)
-    return clip_to_bounds(bisect(classifier, x, y, best), bounds)
-
-
-def keep_smallest(x: Array, at: Array, value: Array, best: Array, best_norm: Array) -> tuple[Array, Array]:
-    """Returns the misclassified iterate nearest to x so far (b, d), and its distance (b, 1)."""
-    xp, norm = arrays.namespace(x), l2_norms(at - x)
-    better = (value[:, None] > 0) & (norm < best_norm)
-    return xp.where(better, at, best), xp.where(better, norm, best_norm)
-
-
-def bisect(classifier: Classifier, x: Array, y: Array, best: Array) -> Array:
-    """Bisects the segment from x to the misclassified `best` (b, d); returns its misclassified end."""
-    xp, loss, change = classifier.xp, LOSSES["cross_entropy"], best - x
-    wrong, right = xp.ones_like(x[:, :1]), xp.zeros_like(x[:, :1])
-    for _ in range(BISECTIONS):
-        middle = (wrong + right) / 2
-        misclassified = loss.value(classifier.logits(x + middle * change), y)[:, None] > 0
-        wrong, right = xp.where(misclassified, middle, wrong), xp.where(misclassified, right, middle)
-    return x + wrong * change
+    nearest.evaluate(classifier, at)
+    return nearest.bisected(classifier)
 
 
 def ascent_direction(space: Space, gradient: Array, rng: np.random.Generator) -> Array:

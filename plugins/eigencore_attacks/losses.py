@@ -7,6 +7,7 @@ None of them depends on the scale of the logits, except for a factor of its valu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -27,6 +28,16 @@ TIE_TOLERANCE = 16
 LEAD = 8.0
 
 
+def tie_tolerance(one: Array, other: Array) -> Array:
+    """Returns the difference of two logits (b,) up to which they are tied.
+
+    Further logits do not matter: a class may be excluded by a huge negative one.
+    """
+    xp = namespace(one)
+    size = xp.maximum(xp.abs(one), xp.abs(other))
+    return TIE_TOLERANCE * float(xp.finfo(one.dtype).eps) * size
+
+
 @dataclass(frozen=True)
 class LogOdds:
     """log((1 - p_y) / p_y) with the softmax p, minus 1 + log(c - 1) if the sample is classified as y.
@@ -43,10 +54,7 @@ class LogOdds:
         others, own = but(logits, label), at(logits, label)
         top = xp.max(others, axis=1)
         odds = top + xp.log(xp.sum(xp.exp(others - top[:, None]), axis=1)) - own
-        # A class may be excluded by a huge negative logit, which must not decide what counts as rounding.
-        size = xp.maximum(xp.abs(top), xp.abs(own))
-        tie = TIE_TOLERANCE * float(xp.finfo(logits.dtype).eps) * size
-        return xp.where(top - own > tie, odds, odds - (1 + math.log(logits.shape[1] - 1)))
+        return xp.where(top - own > tie_tolerance(top, own), odds, odds - (1 + math.log(logits.shape[1] - 1)))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
         """q - e_y, where q is the softmax of the other logits."""
@@ -94,47 +102,62 @@ class ScaleFree:
 
 @dataclass(frozen=True)
 class NegativeMargin:
-    """The largest other logit minus the logit of the label: the margin with its sign reversed."""
+    """The largest other logit, or that of a target, minus the logit of the label: minus the margin.
+
+    Attributes:
+        target: the class that each sample is to be classified as (b,); None: any.
+    """
+
+    target: Array | None = None
 
     def value(self, logits: Array, y: Array, /) -> Array:
-        return -Margin().value(logits, y)
+        xp, margin = namespace(logits), Margin(self.target).value(logits, y)
+        own = at(logits, one_hot(logits, y))
+        tie = tie_tolerance(own, own - margin)
+        return xp.where(-margin > tie, -margin, -margin - tie)
 
     def grad(self, logits: Array, y: Array, /) -> Array:
-        return -Margin().grad(logits, y)
+        return -Margin(self.target).grad(logits, y)
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
-        return -Margin().hvp(logits, y, v)
+        return -Margin(self.target).hvp(logits, y, v)
 
 
 @dataclass(frozen=True)
-class TargetedDLR:
-    """The difference of logits ratio towards a target, and for a misclassified sample the untargeted one.
+class UntilMisclassified:
+    """A loss towards a target, and for a misclassified sample another loss.
 
-    It is positive for every misclassified sample, whatever its class; the ratio towards the target is not.
-
-    Attributes:
-        target: the class that each sample is to be classified as (b,).
-
-    Raises:
-        UsageError: there are fewer than three classes.
+    A loss towards a target may be negative for a sample that is misclassified as a third class.
     """
 
-    target: Array
+    targeted: Objective
+    misclassified: Objective
 
     def value(self, logits: Array, y: Array, /) -> Array:
-        return self._chosen(logits, y, DLR().value(logits, y), DLR(self.target).value(logits, y))
+        return self._chosen("value", logits, y)
 
     def grad(self, logits: Array, y: Array, /) -> Array:
-        return self._chosen(logits, y, DLR().grad(logits, y), DLR(self.target).grad(logits, y))
+        return self._chosen("grad", logits, y)
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
-        return self._chosen(logits, y, DLR().hvp(logits, y, v), DLR(self.target).hvp(logits, y, v))
+        return self._chosen("hvp", logits, y, v)
 
-    def _chosen(self, logits: Array, y: Array, untargeted: Array, targeted: Array) -> Array:
-        misclassified = Margin().value(logits, y) < 0
-        return namespace(logits).where(
-            misclassified if targeted.ndim == 1 else misclassified[:, None], untargeted, targeted
-        )
+    def _chosen(self, what: str, logits: Array, y: Array, *v: Array) -> Array:
+        one, other = (getattr(loss, what)(logits, y, *v) for loss in (self.misclassified, self.targeted))
+        misclassified = NegativeMargin().value(logits, y) > 0
+        return namespace(logits).where(misclassified if one.ndim == 1 else misclassified[:, None], one, other)
+
+
+def towards(loss: Callable[..., Objective], target: Array) -> Objective:
+    """Returns `loss(target)`, towards a class of each sample (b,), until the sample is misclassified."""
+    return UntilMisclassified(loss(target), loss())
+
+
+def largest_others(logits: Array, y: Array, count: int) -> Array:
+    """Returns the classes of the `count` largest logits other than that of the label (b, count)."""
+    xp = namespace(logits)
+    order = xp.argsort(but(logits, one_hot(logits, y)), axis=1, descending=True)
+    return xp.astype(order[:, :count], y.dtype)
 
 
 LOSSES: dict[str, Objective] = {

@@ -24,8 +24,14 @@ RUNS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("pgd", OTHERS, {"loss": "margin", "steps": 10}),
     ("apgd", OTHERS, {}),
     ("apgd", STRICT, {"steps": 8, "restarts": 2}),
+    ("apgd_t", OTHERS, {"steps": 50}),
+    ("apgd_t", STRICT, {"steps": 8}),
     ("ddn", OTHERS, {}),
     ("ddn", STRICT, {"steps": 30, "gamma": 0.1}),
+    ("fmn", OTHERS, {}),
+    ("fmn", STRICT, {"steps": 30, "gamma": 0.1}),
+    ("deepfool", OTHERS, {}),
+    ("deepfool", STRICT, {"steps": 8, "targets": 1}),
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from eigencore import arrays
 from eigencore.interfaces import Objective
@@ -13,8 +14,9 @@ from eigencore.objectives import DLR, CrossEntropy
 from eigencore.testing.attacks.classifiers import Dense
 from eigencore.testing.libraries import Library, library
 from eigencore_attacks.active_samples import ActiveSamples
-from eigencore_attacks.losses import LOSSES, LogOdds, NegativeMargin, ScaleFree, TargetedDLR
-from eigencore_attacks.norm_ball import NormBall, unit_rows
+from eigencore_attacks.half_space import shortest_step
+from eigencore_attacks.losses import LOSSES, LogOdds, NegativeMargin, ScaleFree, largest_others, towards
+from eigencore_attacks.norm_ball import Norm, NormBall, unit_rows
 
 NUMPY = library("numpy-float64")
 RNG = np.random.default_rng(0)
@@ -30,7 +32,7 @@ def test_a_loss_is_positive_exactly_where_the_label_is_not_the_largest_logit(
     name: str, array_library: Library
 ) -> None:
     y = array_library.xp.asarray(LABELS)
-    loss = LOSSES[name] if name in LOSSES else TargetedDLR(array_library.xp.asarray(TARGETS))
+    loss = LOSSES[name] if name in LOSSES else towards(DLR, array_library.xp.asarray(TARGETS))
     value = arrays.to_host(loss.value(array_library.array(LOGITS), y))
     wrong = LOGITS.argmax(axis=1) != LABELS
     assert 0 < wrong.sum() < len(wrong)
@@ -38,7 +40,9 @@ def test_a_loss_is_positive_exactly_where_the_label_is_not_the_largest_logit(
 
 
 @pytest.mark.parametrize(
-    "loss", [LogOdds(), NegativeMargin(), DLR(), DLR(TARGETS), TargetedDLR(TARGETS)], ids=repr
+    "loss",
+    [LogOdds(), NegativeMargin(), DLR(), DLR(TARGETS), NegativeMargin(TARGETS), towards(DLR, TARGETS)],
+    ids=repr,
 )
 def test_the_derivatives_of_a_loss_match_its_values(loss: Objective) -> None:
     v, h = RNG.standard_normal(LOGITS.shape), 1e-6
@@ -50,7 +54,7 @@ def test_the_derivatives_of_a_loss_match_its_values(loss: Objective) -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
-@pytest.mark.parametrize("loss", [*LOSSES.values(), TargetedDLR(TARGETS)], ids=repr)
+@pytest.mark.parametrize("loss", [*LOSSES.values(), towards(DLR, TARGETS)], ids=repr)
 def test_the_direction_of_a_loss_does_not_depend_on_the_scale_of_the_logits(
     loss: Objective, factor: float
 ) -> None:
@@ -104,11 +108,19 @@ def test_log_odds_have_a_gradient_where_the_softmax_has_none() -> None:
     assert LogOdds().value(logits, y)[0] == pytest.approx(-1e4, rel=1e-3)
 
 
-def test_a_tie_is_not_misclassified() -> None:
+def test_the_largest_other_classes(array_library: Library) -> None:
+    found = largest_others(array_library.array(LOGITS), array_library.xp.asarray(LABELS), 3)
+    others = LOGITS.copy()
+    others[np.arange(40), LABELS] = -np.inf
+    assert np.array_equal(arrays.to_host(found), np.argsort(-others, axis=1)[:, :3])
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "margin"])
+def test_a_tie_is_not_misclassified(name: str) -> None:
     """Nor is a lead that rounding may remove in another batch."""
     lead = np.array([0.0, 1e-7, 1e-4], dtype=np.float32)
     logits = np.stack([np.ones(3, np.float32), 1 + lead, np.zeros(3, np.float32)], axis=1)
-    assert (LogOdds().value(logits, np.zeros(3, int)) > 0).tolist() == [False, False, True]
+    assert (LOSSES[name].value(logits, np.zeros(3, int)) > 0).tolist() == [False, False, True]
 
 
 # -- norm balls --------------------------------------------------------------------------------------------
@@ -158,6 +170,55 @@ def test_random_perturbations_are_uniform_in_the_ball(norm: str) -> None:
 def test_unit_rows_of_small_large_and_zero_rows(array_library: Library) -> None:
     x = array_library.array(np.array([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]]))
     np.testing.assert_allclose(arrays.to_host(unit_rows(x)), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+# -- half-spaces -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["L2", "Linf"])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_shortest_step_into_a_half_space(norm: Norm, bounded: bool, array_library: Library) -> None:
+    """It rises as asked, within the bounds, and no step that does so is shorter: SciPy finds none."""
+    rng, low, high = np.random.default_rng(3), np.full(6, -1.0), np.linspace(0.2, 2.0, 6)
+    x, normal = rng.uniform(low, high, (12, 6)), rng.standard_normal((12, 6))
+    most = np.sum(np.maximum(normal * (high - x), normal * (low - x)), axis=1)
+    rise = most * rng.uniform(0, 0.95, 12)
+    bounds = (array_library.array(low), array_library.array(high)) if bounded else None
+    given = (array_library.array(part) for part in (x, normal, rise[:, None]))
+    step = arrays.to_host(shortest_step(*given, norm, bounds))
+    np.testing.assert_allclose(np.sum(step * normal, axis=1), rise, atol=30 * array_library.eps)
+    if bounded:
+        slack = 4 * array_library.eps
+        assert np.all((x + step >= low - slack) & (x + step <= high + slack))
+    for row in range(12):
+        # Over (s, t): minimise t with |s| <= t, or |s|^2, subject to normal . s = rise and the bounds.
+        room = list(zip(low - x[row], high - x[row], strict=True)) if bounded else [(None, None)] * 6
+        if norm == "Linf":
+            ones = np.ones((6, 1))
+            above = np.block([[np.eye(6), -ones], [-np.eye(6), -ones]])
+            best = optimize.linprog(
+                [0.0] * 6 + [1.0],
+                A_ub=above,
+                b_ub=np.zeros(12),
+                A_eq=[[*normal[row], 0.0]],
+                b_eq=[rise[row]],
+                bounds=[*room, (0, None)],
+            ).fun
+            assert np.abs(step[row]).max() == pytest.approx(best, abs=1e-5)
+        else:
+            reached = {"type": "eq", "fun": lambda s, row=row: s @ normal[row] - rise[row]}
+            best = optimize.minimize(
+                lambda s: s @ s, step[row] / 2, jac=lambda s: 2 * s, bounds=room, constraints=reached
+            )
+            assert np.linalg.norm(step[row]) == pytest.approx(np.sqrt(best.fun), abs=1e-5)
+
+
+def test_a_step_without_a_normal_or_beyond_the_bounds_is_finite() -> None:
+    x, bounds = np.zeros((2, 3)), (np.full(3, -1.0), np.ones(3))
+    normal, rise = np.array([[0.0, 0, 0], [1, 1, 1]]), np.array([[1.0], [10.0]])
+    for norm in ("L2", "Linf"):
+        assert not shortest_step(x, normal, rise, norm, None)[0].any()
+        assert shortest_step(x, normal, rise, norm, bounds).tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
 # -- active samples ----------------------------------------------------------------------------------------
