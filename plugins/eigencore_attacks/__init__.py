@@ -47,6 +47,15 @@ def eigen_attacks() -> list[AttackEntry]:
             norms=("Linf", "L2"),
         ),
         AttackEntry(
+            name="square",
+            summary="random search without gradients, which masked gradients do not weaken",
+            load="eigencore_attacks.square:square",
+            options="eigencore_attacks.square:SquareOptions",
+            needs=frozenset({Capability.LOGITS}),
+            goal="fixed_eps",
+            norms=("Linf", "L2"),
+        ),
+        AttackEntry(
             name="ddn",
             summary="smallest L2 perturbation, found by decoupling its direction from its norm",
             load="eigencore_attacks.ddn:ddn",

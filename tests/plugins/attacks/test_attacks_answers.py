@@ -109,6 +109,7 @@ def rugged() -> Dense:
         ("apgd", {"steps": 1}, {"steps": 40}),
         ("apgd", {"steps": 3}, {"steps": 3, "restarts": 10}),
         ("apgd_t", {"steps": 1}, {"steps": 20}),
+        ("square", {"queries": 20}, {"queries": 500}),
         ("apgd_t", {"steps": 5, "targets": 1}, {"steps": 5, "targets": 3}),
     ],
 )

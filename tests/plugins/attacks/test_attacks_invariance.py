@@ -36,7 +36,9 @@ def found(
 ) -> AttackResult:
     classifier = Rescaled(digits().classifier(), logits=logits, inputs=inputs, bounded=bounded)
     entry = ENTRIES[name]
-    options = {"norm": norm} if len(entry.norms) > 1 else {}
+    options: dict[str, Any] = {"norm": norm} if len(entry.norms) > 1 else {}
+    if name == "square":
+        options["queries"] = 100
     eps = inputs * EPS[norm] if entry.goal == "fixed_eps" else None
     return attack(digits(), name, eps=eps, images=IMAGES, classifier=classifier, **options)
 
