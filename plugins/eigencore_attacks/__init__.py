@@ -5,9 +5,16 @@ from __future__ import annotations
 from eigencore.entries import AttackEntry, Capability
 from eigencore.hookspecs import hookimpl
 
+ADAPTERS = "eigencore_attacks.adapters"
+BOTH = ("Linf", "L2")
+
 
 @hookimpl
 def eigen_attacks() -> list[AttackEntry]:
+    return [*own_attacks(), *attacks_of_foolbox(), *attacks_of_autoattack()]
+
+
+def own_attacks() -> list[AttackEntry]:
     needs = frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT})
     return [
         AttackEntry(
@@ -82,4 +89,51 @@ def eigen_attacks() -> list[AttackEntry]:
             goal="min_norm",
             norms=("L2", "Linf"),
         ),
+    ]
+
+
+def attacks_of_foolbox() -> list[AttackEntry]:
+    """The attacks of foolbox, which work when it is installed."""
+    found = [
+        ("pgd", "projected gradient descent", "FoolboxPGDOptions", "fixed_eps", BOTH),
+        ("ddn", "DDN: the smallest L2 perturbation", "FoolboxDDNOptions", "min_norm", ("L2",)),
+        ("deepfool", "DeepFool: a small perturbation", "FoolboxMinimalOptions", "min_norm", BOTH[::-1]),
+        ("fmn", "FMN: a small perturbation", "FoolboxMinimalOptions", "min_norm", BOTH[::-1]),
+        ("cw", "Carlini and Wagner: a small L2 perturbation", "FoolboxCWOptions", "min_norm", ("L2",)),
+    ]
+    return [
+        AttackEntry(
+            name=f"foolbox_{name}",
+            summary=f"{summary}, by foolbox",
+            load=f"{ADAPTERS}.foolbox_attacks:{name}",
+            options=f"{ADAPTERS}.options:{options}",
+            needs=frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT}),
+            extra="foolbox",
+            goal=goal,
+            norms=norms,
+        )
+        for name, summary, options, goal, norms in found
+    ]
+
+
+def attacks_of_autoattack() -> list[AttackEntry]:
+    """The four attacks of AutoAttack, which work when pyautoattack is installed."""
+    found = {
+        "apgd_ce": "Auto-PGD on the cross-entropy",
+        "apgd_t": "Auto-PGD towards nine classes",
+        "fab_t": "FAB towards nine classes",
+        "square": "random search without gradients",
+    }
+    return [
+        AttackEntry(
+            name=f"autoattack_{name}",
+            summary=f"{summary}, by AutoAttack",
+            load=f"{ADAPTERS}.autoattack:{name}",
+            options=f"{ADAPTERS}.options:AutoAttack{'Square' if name == 'square' else ''}Options",
+            needs=frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT}),
+            extra="autoattack",
+            goal="fixed_eps",
+            norms=BOTH,
+        )
+        for name, summary in found.items()
     ]

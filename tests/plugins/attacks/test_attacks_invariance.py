@@ -20,7 +20,7 @@ IMAGES = 150
 ENTRIES = {
     one.entry.name: one.entry
     for one in registry().entries(AttackEntry)
-    if one.entry.load.startswith("eigencore_attacks.")
+    if one.entry.load.startswith("eigencore_attacks.") and one.entry.extra is None
 }
 CASES = [(name, norm) for name, entry in ENTRIES.items() for norm in entry.norms]
 
