@@ -46,7 +46,7 @@ def own_attacks() -> list[AttackEntry]:
         ),
         AttackEntry(
             name="apgd_t",
-            summary="APGD towards each of several classes: the strongest of these attacks at a fixed eps",
+            summary="APGD towards each of several classes: expensive, and usually the strongest",
             load="eigencore_attacks.apgd:apgd_t",
             options="eigencore_attacks.apgd:TargetedAPGDOptions",
             needs=needs,
