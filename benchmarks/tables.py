@@ -136,6 +136,46 @@ def attacks(record: Any) -> str:
     return "\n\n".join(parts)
 
 
+def attack_counterparts(record: Any) -> str:
+    """For each network and norm, accuracies or distances beside those of the counterparts."""
+    parts = []
+    for name, network in record["networks"].items():
+        parts.append(f"**{name}**: {network['description']}; {record['images']} images.")
+        for norm, rows in network["accuracies"].items():
+            columns = [f"{eps:g}" for eps in network["eps"][norm]]
+            head = [f"% correct at eps ({norm})", *columns, "counterpart", *columns]
+            parts.append(
+                _table(
+                    [head]
+                    + [
+                        [
+                            label,
+                            *map(_percent, row["ours"]),
+                            row["counterpart"],
+                            *map(_percent, row["theirs"]),
+                        ]
+                        for label, row in rows.items()
+                    ]
+                )
+            )
+        for norm, rows in network["distances"].items():
+            head = [f"median {norm} distance", "", "counterpart", ""]
+            parts.append(
+                _table(
+                    [head]
+                    + [
+                        [label, f"{row['ours']:.4f}", row["counterpart"], f"{row['theirs']:.4f}"]
+                        for label, row in rows.items()
+                    ]
+                )
+            )
+    return "\n\n".join(parts)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1f}"
+
+
 def _fastest(network: Any) -> str:
     """The fastest peer with a correct answer, compared with `lanczos`."""
     costs = {name: row["gradients"]["median"] for name, row in network["contestants"].items()}
@@ -183,6 +223,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "top10-gpu": ("benchmarks.md", top10),
     "robustness": ("robustness.md", robustness),
     "attacks": ("attacks.md", attacks),
+    "attack_counterparts": ("attacks.md", attack_counterparts),
 }
 PAGES = {name: (DOCS / name) for name, _ in TABLES.values()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,25 @@ class AttackResult(Tabular):
             "correct": self.correct,
             "success": self.success,
             "distance": self.distance,
+        }
+
+    def as_data(self) -> dict[str, Any]:
+        """The result as plain data, as `eigen attack --json` prints it; the inputs are left out.
+
+        An infinite distance is None.
+        """
+        columns = {name: column.tolist() for name, column in self.columns.items()}
+        columns["distance"] = [one if math.isfinite(one) else None for one in columns["distance"]]
+        return {
+            "eps": self.eps,
+            "norm": self.norm,
+            "seed": self.seed,
+            "options": dict(self.options),
+            "accuracy": self.accuracy,
+            "forward": self.forward,
+            "backward": self.backward,
+            "seconds": self.seconds,
+            "samples": columns,
         }
 
 

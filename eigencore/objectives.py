@@ -83,14 +83,20 @@ class Margin:
 
 @dataclass(frozen=True)
 class DLR:
-    """The difference of logits ratio, -(z_y - z_k) / (z_1st - z_3rd).
+    """The difference of logits ratio, which does not change if the logits are shifted or multiplied.
 
-    z_k is the largest logit other than z_y. The ratio is invariant to shifting and scaling the logits. Croce
-    and Hein 2020 (arXiv:2003.01690), equation 6.
+    Without a target, it is -(z_y - z_k) / (z_1st - z_3rd), where z_k is the largest logit other than z_y;
+    with the target t, it is -(z_y - z_t) / (z_1st - (z_3rd + z_4th) / 2), and if there are only three classes
+    z_3rd takes the place of z_4th. Croce and Hein 2020 (arXiv:2003.01690), equations 6 and 7.
+
+    Attributes:
+        target: t, one class per sample (b,); None: no target.
 
     Raises:
         UsageError: there are fewer than three classes.
     """
+
+    target: Array | None = None
 
     def value(self, logits: Array, y: Array, /) -> Array:
         margin, spread, _, _ = self._parts(logits, y)
@@ -107,24 +113,26 @@ class DLR:
         return (a * along_s + s * along_a - 2 * margin * s * along_s / spread) / spread**2
 
     def _parts(self, logits: Array, y: Array) -> tuple[Array, Array, Array, Array]:
-        """The margin and the spread z_1st - z_3rd (b,), and their gradients (b, c), which are constant."""
-        xp = namespace(logits)
-        if logits.shape[1] < 3:
+        """The margin and the spread of the ratio (b,), and their gradients (b, c), which are constant."""
+        xp, classes = namespace(logits), logits.shape[1]
+        if classes < 3:
             raise UsageError(
-                f"DLR needs at least three classes; these logits have {logits.shape[1]}",
+                f"DLR needs at least three classes; these logits have {classes}",
                 hint="Use CrossEntropy or Margin.",
             )
         rest, largest = logits, []
-        for _ in range(3):
+        for _ in range(3 if self.target is None else min(classes, 4)):
             largest.append(one_hot(logits, xp.argmax(rest, axis=1)))
             rest = but(rest, largest[-1])
         first, third = largest[0], largest[2]
-        # Avoids a division by zero if three logits are equal; the published attack adds the same constant.
-        spread = at(logits, first) - at(logits, third) + 1e-12
-        margin = Margin()
-        a = margin.grad(logits, y)
-        s = _as_numbers(logits, first) - _as_numbers(logits, third)
-        return margin.value(logits, y), spread, a, s
+        fourth = third if self.target is None else largest[-1]
+        spread = at(logits, first) - (at(logits, third) + at(logits, fourth)) / 2
+        s = _as_numbers(logits, first) - (_as_numbers(logits, third) + _as_numbers(logits, fourth)) / 2
+        margin = Margin(self.target)
+        # Avoids a division by zero if the logits are equal. A constant, such as the 1e-12 of the published
+        # attack, would not be small for small logits.
+        spread = xp.where(spread > 0, spread, xp.ones_like(spread))
+        return margin.value(logits, y), spread, margin.grad(logits, y), s
 
 
 def one_hot(logits: Array, y: Array) -> Any:

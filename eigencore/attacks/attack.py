@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.interfaces import Attack
-    from eigencore.space import Array, Floats
+    from eigencore.space import Array, Floats, Space
 
     Evaluated = tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]
 
 
+@overload
+def attack(problem: Any, name: str, *, eps: float | None = None, **keywords: Any) -> AttackResult: ...
+@overload
+def attack(problem: Any, name: str, *, eps: Sequence[float], **keywords: Any) -> tuple[AttackResult, ...]: ...
 def attack(
-    problem: Problem | Bound | str,
+    problem: Problem | Bound | str | tuple[Any, Any, Any],
     name: str,
     *,
-    eps: float | None = None,
+    eps: float | Sequence[float] | None = None,
     samples: tuple[Array, Array] | None = None,
     images: int | None = None,
     batch: int = 256,
@@ -42,18 +47,18 @@ def attack(
     classifier: Classifier | None = None,
     progress: Callable[[str], None] | None = None,
     **options: Any,
-) -> AttackResult:
+) -> AttackResult | tuple[AttackResult, ...]:
     """Adversarial inputs for the samples of a problem, with their success and distance.
 
     Samples that are misclassified from the start are not changed; they count as successes at distance zero.
     The same seed, samples and batch give bitwise identical inputs.
 
     Args:
-        problem: a problem, the name of one, or a bound problem, as `bind` returns it; bind a problem once if
-            it is attacked several times.
+        problem: a problem, the name of one, a tuple (model, data, loss), or a bound problem, as `bind`
+            returns it; bind a problem once if it is attacked several times.
         name: the name of a registered attack.
-        eps: the radius of the ball around each sample, in the units of the inputs; only for an attack with
-            the goal "fixed_eps".
+        eps: the radius of the ball around each sample, in the units of the inputs, or several of them; only
+            for an attack with the goal "fixed_eps".
         samples: inputs (N, d) or (N, *shape) and labels (N,), of any array library; None: the problem's own.
         images: the number of samples to attack, from the first one; None: all.
         batch: the number of samples that are attacked at once.
@@ -64,7 +69,8 @@ def attack(
 
     Returns:
         The inputs (N, *shape), and for each sample whether it was classified correctly, whether the attack
-        succeeded, and the distance (N,) in the norm of the attack, infinite if it did not succeed.
+        succeeded, and the distance (N,) in the norm of the attack, infinite if it did not succeed. For
+        several radii, a tuple with the result of each, the same as that of a call of its own.
 
     Raises:
         UnknownNameError, OptionError, UsageError: an argument is invalid; raised before any pass.
@@ -76,44 +82,37 @@ def attack(
     Example:
         import eigencore
 
-        bound = eigencore.bind("demo:digits-numpy")
-        result = eigencore.attack(bound, "pgd", eps=0.1, images=50)
-        print(f"{result.accuracy:.0%} of the samples withstand {result.attack}")
+        for result in eigencore.attack("demo:digits-numpy", "pgd", eps=[0.05, 0.1], images=50):
+            print(f"{result.accuracy:.0%} of the samples withstand {result.attack} at {result.eps}")
     """
     entry = registry().find(AttackEntry, name)
     resolved = resolve_options(entry, options)
-    norm = _norm(entry, resolved)
-    _refuse_bad_eps(entry, eps)
+    several = isinstance(eps, list | tuple | np.ndarray)
+    radii: list[Any] = list(eps) if several else [eps]  # type: ignore[arg-type]
+    _refuse_bad_radii(entry, radii)
     _refuse_bad_counts(seed=(seed, 0), images=(images, 1), batch=(batch, 1))
     bound = bound_of(problem)
     with hint_why_no_classifier(bound):
         require(entry, bound.capabilities)
-    run: Attack = load(entry)
-    began = time.perf_counter()
-    counted = CountingClassifier(classifier if classifier is not None else bound.classifier())
-    x, y = counted.samples(images) if samples is None else _as_rows(samples, images, counted)
-    refuse_samples_outside(x, counted)
-    evaluated = [
-        _attack_batch(run, counted, x[at:to, ...], y[at:to], resolved, norm, eps, [seed, at])
-        for at, to in _batches(x.shape[0], batch, name, progress)
-    ]
-    xp = counted.xp
-    inputs, correct, success, distance = zip(*evaluated, strict=True)
-    return AttackResult(
-        attack=entry.name,
-        inputs=xp.reshape(xp.concat(inputs), (x.shape[0], *counted.shape)),
-        labels=arrays.to_host(y).astype(np.int64),
-        correct=np.concatenate(correct),
-        success=np.concatenate(success),
-        distance=np.concatenate(distance),
-        norm=norm,
-        eps=None if eps is None else float(eps),
-        seed=seed,
-        forward=counted.forward,
-        backward=counted.backward,
-        seconds=time.perf_counter() - began,
-        options=plain(resolved) if resolved is not None else {},
+    classifier = bound.classifier() if classifier is None else classifier
+    x, y = classifier.samples(images) if samples is None else _as_rows(samples, images, classifier)
+    refuse_samples_outside(x, classifier)
+    given = _Attack(entry, load(entry), resolved, _norm(entry, resolved), seed)
+    results = tuple(
+        _attack_all(given, CountingClassifier(classifier), x, y, radius, batch, progress) for radius in radii
     )
+    return results if several else results[0]
+
+
+@dataclass(frozen=True)
+class _Attack:
+    """An attack with its options resolved, which `run` calls."""
+
+    entry: AttackEntry
+    run: Attack
+    options: Any
+    norm: str
+    seed: int
 
 
 # -- checks of the arguments, before any pass --------------------------------------------------------------
@@ -126,7 +125,14 @@ def _norm(entry: AttackEntry, options: Any) -> str:
     return str(norm)
 
 
-def _refuse_bad_eps(entry: AttackEntry, eps: float | None) -> None:
+def _refuse_bad_radii(entry: AttackEntry, radii: Sequence[Any]) -> None:
+    if not radii:
+        raise UsageError(f"eps is empty; {entry.name} needs at least one radius")
+    for eps in radii:
+        _refuse_bad_eps(entry, eps)
+
+
+def _refuse_bad_eps(entry: AttackEntry, eps: Any) -> None:
     if entry.goal == "min_norm" and eps is not None:
         raise UsageError(
             f"eps is {eps!r}; {entry.name} takes no radius: it searches for the smallest perturbation",
@@ -134,7 +140,7 @@ def _refuse_bad_eps(entry: AttackEntry, eps: float | None) -> None:
         )
     if entry.goal == "fixed_eps":
         number = isinstance(eps, Real) and not isinstance(eps, bool)
-        if not (number and 0 <= float(eps) < math.inf):  # type: ignore[arg-type]
+        if not (number and 0 <= float(eps) < math.inf):
             raise UsageError(
                 f"eps is {eps!r}; {entry.name} needs a radius, a number of at least 0",
                 hint="Give it in the units of the inputs, such as eps=8/255 for inputs between 0 and 1.",
@@ -152,39 +158,79 @@ def _as_rows(samples: Any, images: int | None, classifier: Classifier) -> tuple[
     """The given samples as rows (N, d) and labels (N,), arrays of the classifier's library."""
     try:
         x, y = samples
-        inputs, labels = arrays.to_host(x)[:images], arrays.to_host(y)[:images]
+        # Inputs that are where they belong stay there; the labels are few.
+        own = _belongs_to(x, classifier)
+        inputs, labels = (x if own else arrays.to_host(x))[:images, ...], arrays.to_host(y)[:images]
     except (TypeError, ValueError, IndexError) as error:
         raise UsageError(f"samples can't be read as a pair of inputs and labels: {error}") from error
-    d = math.prod(classifier.shape)
-    if inputs.ndim < 2 or not len(inputs) or tuple(inputs.shape[1:]) not in ((d,), tuple(classifier.shape)):
+    d, count = math.prod(classifier.shape), inputs.shape[0] if inputs.ndim else 0
+    if inputs.ndim < 2 or not count or tuple(inputs.shape[1:]) not in ((d,), tuple(classifier.shape)):
         shapes = dict.fromkeys(f"(N, {', '.join(map(str, shape))})" for shape in ((d,), classifier.shape))
-        raise UsageError(f"the samples' inputs have shape {inputs.shape}; expected {' or '.join(shapes)}")
-    if labels.shape != inputs.shape[:1]:
         raise UsageError(
-            f"the labels have shape {labels.shape}; expected ({len(inputs)},), one for each input"
+            f"the samples' inputs have shape {tuple(inputs.shape)}; expected {' or '.join(shapes)}"
         )
+    if labels.shape != (count,):
+        raise UsageError(f"the labels have shape {labels.shape}; expected ({count},), one for each input")
     if not np.all(np.isin(labels, np.arange(classifier.classes))):
         raise UsageError(
             f"the labels are {labels}; expected whole numbers from 0 to {classifier.classes - 1}"
         )
-    rows = arrays.from_host(inputs.reshape(len(inputs), d), classifier)
-    return rows, classifier.xp.asarray(labels.astype(np.int64), device=classifier.device)
+    xp = classifier.xp
+    rows = xp.reshape(inputs, (count, d)) if own else arrays.from_host(inputs.reshape(count, d), classifier)
+    return rows, xp.asarray(labels.astype(np.int64), device=classifier.device)
+
+
+def _belongs_to(x: Any, space: Space) -> bool:
+    """Whether x is an array of the library, data type and device of the space."""
+    if not (arrays.is_array(x) and arrays.namespace(x) is space.xp):
+        return False
+    return bool(x.dtype == space.dtype and arrays.device_of(x) == space.device)
 
 
 # -- one batch ---------------------------------------------------------------------------------------------
 
 
-def _attack_batch(
-    run: Attack,
-    classifier: Classifier,
+def _attack_all(
+    given: _Attack,
+    classifier: CountingClassifier,
     x: Array,
     y: Array,
-    options: Any,
-    norm: str,
     eps: float | None,
-    entropy: list[int],
+    batch: int,
+    progress: Callable[[str], None] | None,
+) -> AttackResult:
+    """Attacks the samples x (N, d), batch by batch."""
+    began, xp = time.perf_counter(), classifier.xp
+    evaluated = [
+        _attack_batch(given, classifier, x[at:to, ...], y[at:to], eps, at)
+        for at, to in _batches(x.shape[0], batch, given.entry.name, progress)
+    ]
+    inputs, correct, success, distance = zip(*evaluated, strict=True)
+    return AttackResult(
+        attack=given.entry.name,
+        inputs=xp.reshape(xp.concat(inputs), (x.shape[0], *classifier.shape)),
+        labels=arrays.to_host(y).astype(np.int64),
+        correct=np.concatenate(correct),
+        success=np.concatenate(success),
+        distance=np.concatenate(distance),
+        norm=given.norm,
+        eps=None if eps is None else float(eps),
+        seed=given.seed,
+        forward=classifier.forward,
+        backward=classifier.backward,
+        seconds=time.perf_counter() - began,
+        options=plain(given.options) if given.options is not None else {},
+    )
+
+
+def _attack_batch(
+    given: _Attack, classifier: Classifier, x: Array, y: Array, eps: float | None, at: int
 ) -> Evaluated:
-    """The adversarial inputs, which samples were correct, which attacks succeeded, and their distances."""
+    """The adversarial inputs, which samples were correct, which attacks succeeded, and their distances.
+
+    Args:
+        at: the position of the first sample, from which the seed of the batch is derived.
+    """
     labels = arrays.to_host(y)
     correct = _predicted(classifier, x) == labels
     distance, index = np.zeros(len(labels)), np.arange(len(labels))
@@ -192,11 +238,13 @@ def _attack_batch(
     if correct.any():
         xp, chosen = classifier.xp, np.flatnonzero(correct)
         own, targets = arrays.rows(x, chosen), arrays.rows(y, chosen)
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([given.seed, at]).generate_state(1)[0])
         # In a ball of radius zero, an attack would divide by zero.
-        moved = own if eps == 0 else run(classifier, own, targets, options, eps=eps, seed=seed)
-        refuse_outside(moved, own, classifier, norm, eps)
-        distance[chosen] = arrays.to_host(row_norms(moved - own, norm))
+        moved = own
+        if eps != 0:
+            moved = given.run(classifier, own, targets, given.options, eps=eps, seed=seed)
+        refuse_outside(moved, own, classifier, given.norm, eps)
+        distance[chosen] = arrays.to_host(row_norms(moved - own, given.norm))
         index[chosen] = len(labels) + np.arange(len(chosen))
         inputs = arrays.rows(xp.concat([x, moved]), index)
     success = _predicted(classifier, inputs) != labels

@@ -18,6 +18,7 @@ from eigencore.registry import PluginRecord, Registered, Registry, disable, load
 _FILES = {
     "analyze": ("analyze", "compute certified top eigenpairs of a problem and analyze them"),
     "layers": ("layers", "compute the top eigenvalues and traces of every layer"),
+    "attack": ("attack", "search for adversarial inputs near the samples of a problem"),
     "show": ("show", "print a run that was saved with --out"),
     "plugins": ("listings", "list the installed plugins and their status"),
     "problems": ("listings", "list the registered problems"),

@@ -68,7 +68,8 @@ class Setup:
 
     def _attack(self, name: str, **keywords: Any) -> AttackResult:
         """`attack` with the run's options for it; options that the analysis sets take precedence."""
-        return attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
+        result: AttackResult = attack(self.bound, name, **{**self.attack_options.get(name, {}), **keywords})
+        return result
 
     def context(
         self,

@@ -1,6 +1,7 @@
 """The samples of a batch that are still under attack.
 
-A sample leaves the batch at its first misclassified iterate, so it needs no further passes.
+The first misclassified iterate of a sample is kept. Its row leaves the batch once at most half of the rows
+are still under attack: a compiled network is compiled again for every size of its batch.
 """
 
 from __future__ import annotations
@@ -18,43 +19,52 @@ if TYPE_CHECKING:
 
 
 class ActiveSamples:
-    """The b samples of a batch that are not misclassified yet.
+    """The rows of a batch of b samples, more than half of them not misclassified yet.
 
     Attributes:
         x, y: inputs (b, d) and labels (b,).
-        best, best_loss: the iterate of largest loss (b, d), and that loss (b,).
-        index: the positions of these samples in the batch (b,), on the host.
+        targets: the classes that a targeted attack tries in turn (b, t), or None.
+        best, best_loss: the iterate of largest loss (b, d), and that loss (b,); for a misclassified sample,
+            those of its first misclassified iterate.
+        index: the positions of these rows in the batch (b,), on the host.
     """
 
-    def __init__(self, space: Space, x: Array, y: Array):
+    def __init__(self, space: Space, x: Array, y: Array, targets: Array | None = None):
         self._space = space
-        self._misclassified: list[Array] = []
-        self._misclassified_index: list[npt.NDArray[np.intp]] = []
-        self.x, self.y, self.best = x, y, x
+        self._gone: list[Array] = []
+        self._gone_index: list[npt.NDArray[np.intp]] = []
+        self.x, self.y, self.targets, self.best = x, y, targets, x
         self.best_loss = space.xp.full((x.shape[0],), -float("inf"), dtype=x.dtype, device=space.device)
         self.index = np.arange(x.shape[0])
+        self._left: int = x.shape[0]
 
     def __len__(self) -> int:
-        return len(self.index)
+        """The number of samples that are not misclassified yet."""
+        return self._left
 
     def record(self, loss: Array, iterate: Array, *state: Array) -> tuple[Array, ...]:
-        """Keeps iterates (b, d) whose loss (b,) is larger, and removes the samples whose loss is above zero.
+        """Keeps iterates (b, d) whose loss (b,) is larger; above zero, the sample is misclassified.
 
         Returns:
-            The rows of the `state` arrays that belong to the remaining samples.
+            The rows of the `state` arrays that belong to the remaining rows.
         """
-        xp, better = self._space.xp, loss > self.best_loss
+        xp = self._space.xp
+        better = (loss > self.best_loss) & (self.best_loss <= 0)
         self.best = xp.where(better[:, None], iterate, self.best)
         self.best_loss = xp.where(better, loss, self.best_loss)
-        misclassified = arrays.to_host(loss) > 0
-        if not misclassified.any():
+        # The only number that is brought to the host in a step.
+        self._left = int(xp.sum(xp.astype(self.best_loss <= 0, xp.int64)))
+        if 2 * self._left > len(self.index):
             return state
-        self._misclassified.append(arrays.rows(iterate, np.flatnonzero(misclassified)))
-        self._misclassified_index.append(self.index[misclassified])
-        self.index = self.index[~misclassified]
-        remaining = np.flatnonzero(~misclassified)
+        under_attack = arrays.to_host(self.best_loss) <= 0
+        gone, remaining = np.flatnonzero(~under_attack), np.flatnonzero(under_attack)
+        self._gone.append(arrays.rows(self.best, gone))
+        self._gone_index.append(self.index[gone])
+        self.index = self.index[remaining]
         rows = (self.x, self.y, self.best, self.best_loss, *state)
         self.x, self.y, self.best, self.best_loss, *rest = (arrays.rows(row, remaining) for row in rows)
+        if self.targets is not None:
+            self.targets = arrays.rows(self.targets, remaining)
         return tuple(rest)
 
     def results(self) -> Array:
@@ -62,5 +72,5 @@ class ActiveSamples:
 
         It is the misclassified iterate of a sample that has one, and the iterate of largest loss otherwise.
         """
-        order = np.argsort(np.concatenate([*self._misclassified_index, self.index]))
-        return arrays.rows(self._space.xp.concat([*self._misclassified, self.best]), order)
+        order = np.argsort(np.concatenate([*self._gone_index, self.index]))
+        return arrays.rows(self._space.xp.concat([*self._gone, self.best]), order)

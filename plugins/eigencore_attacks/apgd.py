@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent with momentum and step sizes that are halved automatically.
+"""Auto-PGD, untargeted and targeted: gradient ascent with momentum and step sizes halved automatically.
 
 Croce and Hein 2020 (arXiv:2003.01690), algorithm 1. Every sample has its own step size, 2 eps at first. At
 checkpoints with decreasing spacing the step size is halved if the loss rose in less than three quarters of
@@ -6,22 +6,25 @@ the steps since the last checkpoint (condition 1), or if neither the step size n
 since then (condition 2); such a sample continues from its best iterate. This differs from the paper in:
 
 1. A sample stops at its first misclassified iterate, which is kept.
-2. The loss cross_entropy maximises the log-odds instead: their gradient has the same direction, and does not
-   vanish if the softmax saturates.
+2. The loss cross_entropy maximises the log-odds of logits of a fixed scale instead: a factor on the logits
+   changes nothing, and the gradient does not vanish if the softmax saturates.
 
-Auto-PGD is one component of AutoAttack, the ensemble of the same paper, and does not replace it.
+Both are components of AutoAttack, the ensemble of the same paper, and do not replace it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eigencore import arrays
+from eigencore.objectives import DLR
 from eigencore.options import option
 from eigencore_attacks.active_samples import ActiveSamples
-from eigencore_attacks.losses import LOSSES, LossName
+from eigencore_attacks.losses import LOSSES, LossName, NegativeMargin, largest_others, towards
 from eigencore_attacks.norm_ball import Norm, NormBall
 
 if TYPE_CHECKING:
@@ -52,7 +55,27 @@ class APGDOptions:
     loss: LossName = option(
         "cross_entropy",
         help="loss to maximise",
-        when="use dlr as a second opinion: it does not depend on the scale of the logits",
+        when="try each of them: the one that leaves the fewest samples counts",
+    )
+
+
+@dataclass(frozen=True)
+class TargetedAPGDOptions:
+    """Options of the attack `apgd_t`."""
+
+    norm: Norm = option(
+        "Linf", help="norm of the ball", when="use L2 if a perturbation may be concentrated on few inputs"
+    )
+    steps: int = option(
+        100, low=1, help="gradient steps towards each target", when="raise it while the accuracy still falls"
+    )
+    targets: int = option(
+        9,
+        low=1,
+        help="number of classes that are tried as targets, from the one with the largest logit; at most all "
+        "others",
+        when="lower it to save passes: each target takes all steps on the samples that are still classified "
+        "correctly",
     )
 
 
@@ -81,15 +104,46 @@ def apgd(
         result = eigencore.attack(bound, "apgd", eps=0.1, images=50, steps=20)
         print(result.accuracy)
     """
-    loss, ball = LOSSES[options.loss], NormBall(eps, options.norm, classifier.bounds)
-    rng = arrays.generator(seed, "apgd")
+    ball, rng = NormBall(eps, options.norm, classifier.bounds), arrays.generator(seed, "apgd")
     active = ActiveSamples(classifier, x, y)
     for _ in range(options.restarts):
         start = ball.random_perturbations(rng, x.shape)
-        ascend(classifier, loss, ball, active, start[active.index], options.steps)
+        ascend(classifier, lambda _: LOSSES[options.loss], ball, active, start, options.steps)
         if not active:
             break
     return active.results()
+
+
+def apgd_t(
+    classifier: Classifier, x: Array, y: Array, options: TargetedAPGDOptions, /, *, eps: float, seed: int
+) -> Array:
+    """The attack `apgd_t`: Auto-PGD on the targeted difference of logits ratio, one target after the other.
+
+    With two classes, for which the ratio is not defined, it is the margin. Arguments and result are those of
+    `apgd`.
+
+    Example:
+        import eigencore
+
+        bound = eigencore.bind("demo:digits-numpy")
+        result = eigencore.attack(bound, "apgd_t", eps=0.1, images=50, steps=20)
+        print(result.accuracy)
+    """
+    ball, rng = NormBall(eps, options.norm, classifier.bounds), arrays.generator(seed, "apgd_t")
+    count = min(options.targets, classifier.classes - 1)
+    ratio = DLR if classifier.classes > 2 else NegativeMargin
+    active = ActiveSamples(classifier, x, y, largest_others(classifier.logits(x), y, count))
+    for i in range(count):
+        start = ball.random_perturbations(rng, x.shape)
+        ascend(classifier, partial(_towards_target, i, ratio), ball, active, start, options.steps)
+        if not active:
+            break
+    return active.results()
+
+
+def _towards_target(i: int, loss: Callable[..., Objective], active: ActiveSamples) -> Objective:
+    assert active.targets is not None
+    return towards(loss, active.targets[:, i])
 
 
 class Ascent(NamedTuple):
@@ -120,22 +174,29 @@ class Ascent(NamedTuple):
 
 def ascend(
     classifier: Classifier,
-    loss: Objective,
+    loss: Callable[[ActiveSamples], Objective],
     ball: NormBall,
     active: ActiveSamples,
     start: Floats,
     steps: int,
 ) -> None:
-    """Maximises the loss from the perturbations `start` (b, d); the results are recorded in `active`."""
-    at = ball.project(active.x + arrays.from_host(start, classifier), active.x)
-    ascent = start_ascent(classifier.xp, at, *classifier.value_and_grad(loss, at, active.y))
+    """Maximises a loss from random points of the balls; the results are recorded in `active`.
+
+    Args:
+        loss: the loss of the samples that are still active.
+        start: perturbations of all samples of the batch, on the host.
+    """
+    at = ball.project(active.x + arrays.from_host(start[active.index], classifier), active.x)
+    ascent = start_ascent(classifier.xp, at, *classifier.value_and_grad(loss(active), at, active.y))
     ascent = Ascent(*active.record(ascent.value, at, *ascent))
     last, checkpoints = 0, checkpoint_steps(steps)
     for k in range(steps):
         if not active:
             return
         at = next_iterate(ball, active.x, ascent, MOMENTUM if k else 1.0)
-        ascent = with_iterate(classifier.xp, ascent, at, *classifier.value_and_grad(loss, at, active.y))
+        ascent = with_iterate(
+            classifier.xp, ascent, at, *classifier.value_and_grad(loss(active), at, active.y)
+        )
         ascent = Ascent(*active.record(ascent.value, at, *ascent))
         if k + 1 in checkpoints:
             ascent, last = after_checkpoint(classifier.xp, ascent, k + 1 - last), k + 1

@@ -5,11 +5,14 @@ decrease along a cosine; the norm shrinks by the factor 1 - gamma after an adver
 1 + gamma after any other. The smallest adversarial iterate is kept. This differs from the paper in:
 
 1. Inputs are not rounded to 256 levels.
-2. The log-odds are maximised instead of the cross-entropy: their gradient has the same direction, and does
-   not vanish if the softmax saturates.
+2. The log-odds of logits of a fixed scale are maximised instead of the cross-entropy: a factor on the
+   logits changes nothing, and the gradient does not vanish if the softmax saturates.
 3. The last iterate is evaluated, too, and the segment from the sample to its nearest adversarial iterate is
    bisected: a norm that shrinks by a factor 1 - gamma per step can end too large by a relative gamma, and by
    more if the boundary is near.
+
+4. The initial norm and the step sizes are multiples of the range of the inputs: that of the bounds or, if
+   there are none, of the samples.
 
 A zero gradient is replaced by a random direction, as in the authors' code.
 """
@@ -24,16 +27,16 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore.problems.sharing import clip_to_bounds
-from eigencore_attacks.losses import LogOdds
-from eigencore_attacks.norm_ball import l2_norms, unit_rows
+from eigencore.problems.sharing import clip_to_bounds, input_range
+from eigencore_attacks.losses import LOSSES
+from eigencore_attacks.nearest import Nearest
+from eigencore_attacks.norm_ball import lengths, unit_rows
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Space
 
 LAST_STEP = 0.01  # as a fraction of the first step
-BISECTIONS = 10  # one forward pass each
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class DDNOptions:
     init_norm: float = option(
         1.0,
         low=1e-6,
-        help="initial norm, as a multiple of the input range (an absolute norm if no bounds are known)",
+        help="initial norm, as a multiple of the range of the inputs",
         when="raise it if images are large and few samples are fooled",
     )
 
@@ -81,40 +84,23 @@ def ddn(classifier: Classifier, x: Array, y: Array, options: DDNOptions, /, *, e
         result = eigencore.attack(bound, "ddn", images=50)
         print(result.distance)
     """
-    xp, loss, rng = classifier.xp, LogOdds(), arrays.generator(seed, "ddn")
-    bounds, unit, largest = classifier.bounds, 1.0, xp.full_like(x[:, :1], math.inf)
+    xp, loss, rng = classifier.xp, LOSSES["cross_entropy"], arrays.generator(seed, "ddn")
+    bounds, largest = classifier.bounds, xp.full_like(x[:, :1], math.inf)
+    unit = input_range(x, bounds)
     if bounds is not None:
         low, high = bounds
-        unit, largest = float(xp.max(high - low)), l2_norms(xp.maximum(x - low, high - x))
+        largest = lengths(xp.maximum(x - low, high - x), "L2")
     radius = xp.full_like(largest, options.init_norm * unit)
-    at, best, best_norm = x, x, xp.full_like(largest, math.inf)
+    at, nearest = x, Nearest(x, y, "L2")
     for i in range(options.steps):
         value, gradient = classifier.value_and_grad(loss, at, y)
-        best, best_norm = keep_smallest(x, at, value, best, best_norm)
+        nearest.record(at, value)
         radius = xp.minimum(radius * (1 - options.gamma * xp.sign(value)[:, None]), largest)
         step = unit * (LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * i / options.steps)) / 2)
         change = at - x + step * ascent_direction(classifier, gradient, rng)
         at = clip_to_bounds(x + radius * unit_rows(change), bounds)
-    best, _ = keep_smallest(x, at, loss.value(classifier.logits(at), y), best, best_norm)
-    return clip_to_bounds(bisect(classifier, x, y, best), bounds)
-
-
-def keep_smallest(x: Array, at: Array, value: Array, best: Array, best_norm: Array) -> tuple[Array, Array]:
-    """Returns the misclassified iterate nearest to x so far (b, d), and its distance (b, 1)."""
-    xp, norm = arrays.namespace(x), l2_norms(at - x)
-    better = (value[:, None] > 0) & (norm < best_norm)
-    return xp.where(better, at, best), xp.where(better, norm, best_norm)
-
-
-def bisect(classifier: Classifier, x: Array, y: Array, best: Array) -> Array:
-    """Bisects the segment from x to the misclassified `best` (b, d); returns its misclassified end."""
-    xp, loss, change = classifier.xp, LogOdds(), best - x
-    wrong, right = xp.ones_like(x[:, :1]), xp.zeros_like(x[:, :1])
-    for _ in range(BISECTIONS):
-        middle = (wrong + right) / 2
-        misclassified = loss.value(classifier.logits(x + middle * change), y)[:, None] > 0
-        wrong, right = xp.where(misclassified, middle, wrong), xp.where(misclassified, right, middle)
-    return x + wrong * change
+    nearest.evaluate(classifier, at)
+    return nearest.bisected(classifier)
 
 
 def ascent_direction(space: Space, gradient: Array, rng: np.random.Generator) -> Array:

@@ -5,6 +5,7 @@ Every sample is a row of an array (b, d).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -33,18 +34,11 @@ class NormBall:
         The rows of `centre` lie within the bounds, so clipping does not move a point out of its ball. For L2
         the result is not necessarily the nearest point of the intersection.
         """
-        xp = arrays.namespace(x)
-        if self.norm == "Linf":
-            x = xp.minimum(xp.maximum(x, centre - self.eps), centre + self.eps)
-        else:
-            change = x - centre
-            x = centre + change * (self.eps / xp.clip(l2_norms(change), self.eps, None))
-        return clip_to_bounds(x, self.bounds)
+        return projected(x, centre, self.eps, self.norm, self.bounds)
 
     def steepest_step(self, gradient: Array) -> Array:
         """Returns the step of length eps along which a loss with this gradient (b, d) increases fastest."""
-        xp = arrays.namespace(gradient)
-        return self.eps * (xp.sign(gradient) if self.norm == "Linf" else unit_rows(gradient))
+        return self.eps * steepest(gradient, self.norm)
 
     def random_perturbations(self, rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
         """Returns perturbations (b, d) drawn uniformly from the ball, on the host."""
@@ -55,9 +49,35 @@ class NormBall:
         return np.asarray(radius * normal / np.linalg.norm(normal, axis=1, keepdims=True))
 
 
-def l2_norms(x: Array) -> Array:
-    """Returns the Euclidean norm of each row (b, 1)."""
-    return arrays.namespace(x).linalg.vector_norm(x, axis=1, keepdims=True)
+def projected(
+    x: Array, centre: Array, radius: Array | float, norm: Norm, bounds: tuple[Array, Array] | None
+) -> Array:
+    """Returns x (b, d) projected into balls of one radius or of (b, 1) radii, then clipped to the bounds."""
+    xp = arrays.namespace(x)
+    if norm == "Linf":
+        return clip_to_bounds(xp.minimum(xp.maximum(x, centre - radius), centre + radius), bounds)
+    change = x - centre
+    length = lengths(change, "L2")
+    inside = length <= radius
+    factor = xp.where(inside, xp.ones_like(length), radius / xp.where(inside, xp.ones_like(length), length))
+    return clip_to_bounds(centre + change * factor, bounds)
+
+
+def steepest(gradient: Array, norm: Norm) -> Array:
+    """Returns the direction of length 1 along which a function of this gradient (b, d) rises fastest."""
+    return arrays.namespace(gradient).sign(gradient) if norm == "Linf" else unit_rows(gradient)
+
+
+def dual_lengths(gradient: Array, norm: Norm) -> Array:
+    """Returns the slope of a function with this gradient (b, d) along its steepest direction (b, 1)."""
+    xp = arrays.namespace(gradient)
+    return xp.linalg.vector_norm(gradient, axis=1, keepdims=True, ord=1 if norm == "Linf" else 2)
+
+
+def lengths(x: Array, norm: Norm) -> Array:
+    """Returns the norm of each row (b, 1)."""
+    order = math.inf if norm == "Linf" else 2
+    return arrays.namespace(x).linalg.vector_norm(x, axis=1, keepdims=True, ord=order)
 
 
 def unit_rows(x: Array) -> Array:
@@ -65,7 +85,7 @@ def unit_rows(x: Array) -> Array:
     xp = arrays.namespace(x)
     # The squares of a small gradient underflow, so its largest entry is first scaled to 1.
     x = _divided(x, xp.max(xp.abs(x), axis=1, keepdims=True))
-    return _divided(x, l2_norms(x))
+    return _divided(x, lengths(x, "L2"))
 
 
 def _divided(x: Array, size: Array) -> Array:

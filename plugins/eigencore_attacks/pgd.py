@@ -6,8 +6,8 @@ differs from the papers in:
 1. A sample stops at its first misclassified iterate, which is kept; for the other samples the iterate of
    largest loss is kept.
 2. The step size decreases unless it is given: long steps approach the maximum, short steps refine it.
-3. The loss cross_entropy maximises the log-odds instead: their gradient has the same direction, and does not
-   vanish if the softmax saturates.
+3. The loss cross_entropy maximises the log-odds of logits of a fixed scale instead: a factor on the logits
+   changes nothing, and the gradient does not vanish if the softmax saturates.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class PGDOptions:
         when="raise it if the gradients of the network are misleading",
     )
     loss: LossName = option(
-        "cross_entropy", help="loss to maximise", when="use margin or dlr if the logits are very large"
+        "cross_entropy",
+        help="loss to maximise",
+        when="try each of them: the one that leaves the fewest samples counts",
     )
 
 

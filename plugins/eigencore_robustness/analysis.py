@@ -15,6 +15,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError
+from eigencore.problems.sharing import input_range
 from eigencore_robustness import gates
 from eigencore_robustness.associations import associations
 from eigencore_robustness.attack_evaluation import evaluate_attack
@@ -23,7 +24,7 @@ from eigencore_robustness.input_curvature import TOL
 from eigencore_robustness.options import radii
 from eigencore_robustness.report import RobustnessReport
 from eigencore_robustness.sample_columns import sample_columns
-from eigencore_robustness.samples import batches, classified_correctly, input_range
+from eigencore_robustness.samples import batches, classified_correctly
 from eigencore_robustness.verdict import CautiousRadiusCheck
 from eigencore_robustness.weight_curvature import loss_increases, sample_curvature
 
@@ -79,7 +80,7 @@ def robustness(
         context.attack,
         classifier,
         samples,
-        radii(options.eps, input_range(classifier, x)),
+        radii(options.eps, input_range(x, classifier.bounds)),
         options.batch,
         context.seed,
     )

@@ -1,4 +1,4 @@
-"""The samples of a study: batches, which samples are classified correctly, and the range of the inputs."""
+"""The samples of a study: batches, and which samples are classified correctly."""
 
 from __future__ import annotations
 
@@ -26,11 +26,3 @@ def classified_correctly(classifier: Classifier, x: Array, y: Array) -> npt.NDAr
     """Returns which inputs (b, d) are classified as their labels (b,)."""
     predicted = arrays.to_host(classifier.xp.argmax(classifier.logits(x), axis=1))
     return np.asarray(predicted == arrays.to_host(y))
-
-
-def input_range(classifier: Classifier, x: Array) -> float:
-    """Returns the largest width of the input bounds, or that of the samples x if no bounds are known."""
-    xp = classifier.xp
-    if classifier.bounds is not None:
-        return float(xp.max(classifier.bounds[1] - classifier.bounds[0]))
-    return float(xp.max(x) - xp.min(x))

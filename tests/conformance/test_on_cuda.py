@@ -41,7 +41,7 @@ def solver_cases() -> list[Any]:
 def attack_cases() -> list[Any]:
     return [
         pytest.param(check, id=f"{attack}-{check.name}")
-        for attack in ("fgsm", "pgd", "apgd", "ddn")
+        for attack in ("fgsm", "pgd", "apgd", "apgd_t", "ddn", "fmn", "deepfool")
         for check in attack_checks(attack, libraries=LIBRARIES)
     ]
 

@@ -77,7 +77,11 @@ def test_gradients_and_products_agree(bounds, objective):
         ("pgd", {"eps": 0.5, "norm": "L2"}),
         ("apgd", {"eps": 0.1}),
         ("apgd", {"eps": 0.1, "loss": "dlr"}),
+        ("apgd_t", {"eps": 0.1, "steps": 30}),
+        ("square", {"eps": 0.1, "queries": 100}),
         ("ddn", {}),
+        ("fmn", {"norm": "Linf"}),
+        ("deepfool", {}),
     ],
     ids=str,
 )

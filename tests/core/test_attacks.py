@@ -59,6 +59,9 @@ UNTOUCHED = bound_to(FailingClassifier(curved(NUMPY), 0))  # raises in its first
         ("pgd", {"eps": float("inf")}, UsageError, "eps is inf"),
         ("pgd", {"eps": "0.1"}, UsageError, "eps is '0.1'"),
         ("pgd", {"eps": True}, UsageError, "eps is True"),
+        ("pgd", {"eps": []}, UsageError, "eps is empty; pgd needs at least one radius"),
+        ("pgd", {"eps": [0.1, -1]}, UsageError, "eps is -1; pgd needs a radius"),
+        ("ddn", {"eps": [0.1]}, UsageError, "eps is 0.1; ddn takes no radius"),
         (
             "ddn",
             {"eps": 0.1},
@@ -180,6 +183,40 @@ def test_passes_are_counted_in_samples(bound: Any, classifier: Dense) -> None:
 def test_a_ball_of_radius_zero(bound: Any) -> None:
     found = attack(bound, "pgd", eps=0)
     assert (found.accuracy, found.backward) == (1.0, 0)
+
+
+def test_several_radii_give_what_each_of_them_gives(bound: Any) -> None:
+    for radii in ([0.1, 0.05], (0.1,), np.array([0.1, 0.05])):
+        found = attack(bound, "pgd", eps=radii)
+        assert [one.eps for one in found] == list(radii)
+        for one in found:
+            alone = attack(bound, "pgd", eps=one.eps)
+            assert one.inputs.tobytes() == alone.inputs.tobytes()
+            assert (one.forward, one.backward) == (alone.forward, alone.backward)
+
+
+def test_a_problem_is_bound_once_for_all_radii(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eigencore.problems import binding
+
+    calls, bind_once = [], binding.bind
+    monkeypatch.setattr(binding, "bind", lambda problem: (calls.append(problem), bind_once(problem))[1])
+    pytest.importorskip("sklearn")
+    found = attack("demo:digits-numpy", "fgsm", eps=[0.05, 0.1], images=20)
+    assert (len(found), len(calls)) == (2, 1)
+
+
+def test_samples_of_the_classifier_s_own_library_stay_on_its_device(
+    array_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eigencore import arrays
+
+    classifier, shapes, to_host = curved(array_library), list[tuple[int, ...]](), arrays.to_host
+    x, y = classifier.samples()
+    expected = to_host(attack(bound_to(classifier), "pgd", eps=0.1).inputs)
+    monkeypatch.setattr(arrays, "to_host", lambda z: (shapes.append(tuple(z.shape)), to_host(z))[1])
+    found = attack(bound_to(classifier), "pgd", eps=0.1, samples=(x, y))
+    assert np.array_equal(to_host(found.inputs), expected)
+    assert all(len(shape) < 2 for shape in shapes)
 
 
 def test_the_first_images_in_batches(bound: Any, classifier: Dense) -> None:

@@ -14,6 +14,7 @@ from eigencore import arrays
 from eigencore.entries import AttackEntry
 from eigencore.interfaces import Attack, Classifier
 from eigencore.objectives import Margin
+from eigencore.problems.sharing import input_range
 from eigencore.space import Array
 
 STEPS, HALVINGS = 8, 13
@@ -52,9 +53,11 @@ def radius_bisection(
     classifier: Classifier, x: Array, y: Array, options: Any, /, *, eps: float | None, seed: int
 ) -> Array:
     """Bisects between a radius at which it succeeds on a sample and one at which it does not."""
-    xp = classifier.xp
-    span = 1.0 if classifier.bounds is None else float(xp.max(classifier.bounds[1] - classifier.bounds[0]))
-    reach = span * x.shape[1] ** 0.5
+    return _bisected(classifier, x, y, input_range(x, classifier.bounds))
+
+
+def _bisected(classifier: Classifier, x: Array, y: Array, span: float) -> Array:
+    xp, reach = classifier.xp, span * x.shape[1] ** 0.5
     outer = xp.full((x.shape[0], 1), reach, dtype=x.dtype, device=classifier.device)
     inner = xp.zeros_like(outer)
     for _ in range(HALVINGS):
@@ -198,6 +201,15 @@ def swallows_errors(
         return x
 
 
+def assumes_inputs_between_0_and_1(
+    classifier: Classifier, x: Array, y: Array, options: Any, /, *, eps: float | None, seed: int
+) -> Array:
+    """Searches within distances of inputs between 0 and 1 if it does not know the bounds."""
+    return _bisected(
+        classifier, x, y, 1.0 if classifier.bounds is None else input_range(x, classifier.bounds)
+    )
+
+
 def overshoots_the_boundary(
     classifier: Classifier, x: Array, y: Array, options: Any, /, *, eps: float | None, seed: int
 ) -> Array:
@@ -213,6 +225,7 @@ SPECIMENS = (
     AttackSpecimen(overshoots_the_boundary, "succeeds_within_reach", entry=SMALLEST),
     AttackSpecimen(fails_in_large_balls, "larger_eps_succeeds_no_less_often"),
     AttackSpecimen(ignores_small_changes, "is_independent_of_units"),
+    AttackSpecimen(assumes_inputs_between_0_and_1, "is_independent_of_units", entry=SMALLEST),
     AttackSpecimen(drops_the_batch_dimension, "accepts_a_single_sample"),
     AttackSpecimen(returns_float64, "returns_inputs_of_the_same_kind", "numpy-float32"),
     AttackSpecimen(divides_by_zero, "stays_finite_without_a_gradient"),

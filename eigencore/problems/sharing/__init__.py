@@ -8,7 +8,7 @@ on names, sizes and arrays, and import no framework.
 - `parameters`: the parameters that a pattern selects, and their positions in a flat vector.
 - `derivatives`: comparing derivatives with central differences.
 - `arguments`: checks of the arguments that every backend takes.
-- `bounds`: the bounds of inputs, and clipping to them.
+- `bounds`: the bounds of inputs, clipping to them, and the range of inputs.
 - `demo`: data for demo problems, and the packages that they need.
 """
 

@@ -12,6 +12,7 @@ from .bounds import bounds_excess as bounds_excess
 from .bounds import bounds_of_rows as bounds_of_rows
 from .bounds import check_bounds as check_bounds
 from .bounds import clip_to_bounds as clip_to_bounds
+from .bounds import input_range as input_range
 from .demo import fixed_permutation as fixed_permutation
 from .demo import handwritten_digits as handwritten_digits
 from .demo import requires_extras as requires_extras

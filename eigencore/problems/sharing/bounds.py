@@ -1,4 +1,4 @@
-"""The bounds of inputs: checked, converted to those of rows, clipped to, and how much inputs exceed them."""
+"""The bounds of inputs: checked, converted to those of rows, clipped to, and compared with inputs."""
 
 from __future__ import annotations
 
@@ -80,6 +80,23 @@ def clip_to_bounds(x: Array, bounds: tuple[Array, Array] | None) -> Array:
         return x
     xp, (low, high) = arrays.namespace(x), bounds
     return xp.minimum(xp.maximum(x, low), high)
+
+
+def input_range(x: Array, bounds: tuple[Array, Array] | None) -> float:
+    """The largest width of the bounds, or that of the rows x (b, d) if there are none; always above zero.
+
+    Example:
+        import numpy as np
+        from eigencore.problems.sharing import input_range
+
+        print(input_range(np.array([[10.0, 30.0], [25.0, 10.0]]), None))
+    """
+    xp = arrays.namespace(x)
+    if bounds is not None:
+        low, high = bounds
+        return float(xp.max(high - low))
+    # Rows whose numbers are all equal have no range, but a scale.
+    return float(xp.max(x) - xp.min(x)) or float(xp.max(xp.abs(x))) or 1.0
 
 
 def bounds_excess(x: Array, bounds: tuple[Array, Array]) -> float:

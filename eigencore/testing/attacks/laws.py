@@ -126,18 +126,23 @@ def larger_eps_succeeds_no_less_often(subject: AttackSubject) -> None:
 
 
 def is_independent_of_units(subject: AttackSubject) -> None:
-    """If inputs, bounds and eps are multiplied by a power of two, so is what the attack returns."""
-    one = curved(subject.library)
-    for norm, eps in subject.balls():
-        expected = arrays.to_host(subject.run(one, eps, norm))
-        for unit in (2.0**8, 2.0**-8):
-            other = curved(subject.library, unit=unit)
-            found = arrays.to_host(subject.run(other, unit * eps, norm)) / unit
-            error = float(np.abs(found - expected).max())
-            demand(
-                error <= 1e3 * subject.library.eps,
-                f"{norm}: with inputs {unit:g} times as large, the returned inputs differ by {error:g}",
-            )
+    """If inputs, bounds and eps are multiplied by a power of two, so is what the attack returns.
+
+    Without bounds, an attack that chooses its steps must infer their size from the inputs.
+    """
+    for limits in RANGES[:2]:
+        one = curved(subject.library, limits)
+        for norm, eps in subject.balls():
+            expected = arrays.to_host(subject.run(one, eps, norm))
+            for unit in (2.0**11, 2.0**-8):
+                other = curved(subject.library, limits, unit)
+                found = arrays.to_host(subject.run(other, unit * eps, norm)) / unit
+                error = float(np.abs(found - expected).max())
+                demand(
+                    error <= 1e3 * subject.library.eps,
+                    f"{norm}, bounds {limits}: with inputs {unit:g} times as large, the returned inputs "
+                    f"differ by {error:g}",
+                )
 
 
 def accepts_a_single_sample(subject: AttackSubject) -> None:

@@ -24,8 +24,16 @@ RUNS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("pgd", OTHERS, {"loss": "margin", "steps": 10}),
     ("apgd", OTHERS, {}),
     ("apgd", STRICT, {"steps": 8, "restarts": 2}),
+    ("apgd_t", OTHERS, {"steps": 50}),
+    ("apgd_t", STRICT, {"steps": 8}),
+    ("square", ["numpy-float64"], {"queries": 300}),
+    ("square", [one for one in STRICT + OTHERS if one.endswith("32")], {"queries": 50}),
     ("ddn", OTHERS, {}),
     ("ddn", STRICT, {"steps": 30, "gamma": 0.1}),
+    ("fmn", OTHERS, {}),
+    ("fmn", STRICT, {"steps": 30, "gamma": 0.1}),
+    ("deepfool", OTHERS, {}),
+    ("deepfool", STRICT, {"steps": 8, "targets": 1}),
 ]
 
 

@@ -87,7 +87,7 @@ def test_bounds_per_channel_are_those_of_the_pixels(trained: tuple[Any, Any, Any
     assert unbounded < channels[1] - 0.02
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd", "fgsm", "ddn"])
+@pytest.mark.parametrize("name", ["pgd", "apgd", "fgsm", "ddn", "fmn", "deepfool"])
 def test_every_attack_stays_within_the_bounds_of_each_channel(
     name: str, trained: tuple[Any, Any, Any]
 ) -> None:
@@ -96,7 +96,9 @@ def test_every_attack_stays_within_the_bounds_of_each_channel(
     problem = eigencore.Problem(
         net, [((x - MEAN) / STD, y)], torch.nn.CrossEntropyLoss(), bounds=(low.ravel(), high.ravel())
     )
-    found = eigencore.attack(eigencore.bind(problem), name, **({} if name == "ddn" else {"eps": 1.0}))
+    found = eigencore.attack(
+        eigencore.bind(problem), name, **({"eps": 1.0} if name in ("pgd", "apgd", "fgsm") else {})
+    )
     assert found.success.any()
     assert bool((found.inputs >= low - 1e-5).all())
     assert bool((found.inputs <= high + 1e-5).all())
