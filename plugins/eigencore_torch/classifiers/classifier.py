@@ -149,6 +149,7 @@ class TorchClassifier:
                 self._modules,
                 self._setting,
                 None,
+                over_weights=False,
                 host_generators=self._classification.uses_host_generators,
                 check=self._weights.check_versions,
             ),

@@ -27,11 +27,15 @@ Route = Literal["graph", "recorded", "compiled", "captured"]
 
 
 @contextmanager
-def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+def twice_differentiable(
+    modules: Sequence[nn.Module], device: torch.device, *, over_weights: bool = True
+) -> Iterator[None]:
     """Makes computations inside twice differentiable; restores PyTorch's switches afterwards.
 
     Args:
         modules: all modules that are used, their children among them.
+        over_weights: whether derivatives over weights are computed. Over inputs alone, PyTorch's convolutions
+            are not slow, and ours would compute the derivatives over their weights in vain.
     """
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -40,7 +44,7 @@ def twice_differentiable(modules: Sequence[nn.Module], device: torch.device) -> 
             stack.enter_context(_without_cudnn())
         if any(_is_weight_normed(module) for module in modules):
             stack.enter_context(_PlainWeightNorm())
-        if device.type == "cpu" and any(is_convolution(module) for module in modules):
+        if over_weights and device.type == "cpu" and any(is_convolution(module) for module in modules):
             stack.enter_context(CheaperConvolutions())
         yield
 

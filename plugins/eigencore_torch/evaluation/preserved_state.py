@@ -57,6 +57,7 @@ def preserve_state(
     setting: Setting,
     data: Any,
     *,
+    over_weights: bool = True,
     host_generators: bool = True,
     check: Callable[[], object] | None = None,
 ) -> Iterator[None]:
@@ -69,6 +70,7 @@ def preserve_state(
     Args:
         modules: the model first, then other modules that are used; their children are found.
         data: the data that are iterated inside, whose `generator` is restored; None if no data are.
+        over_weights: whether derivatives over weights are computed, or only over inputs.
         host_generators: False leaves out the generators of NumPy and Python, whose states take longer to
             save than everything else together; for calls that are known not to draw from them.
         check: is called before anything is changed, and while no other thread changes anything.
@@ -93,7 +95,7 @@ def preserve_state(
         stack.enter_context(precise_products(device, setting.precision))
         stack.enter_context(uncompiled())
         if setting.derivative == "exact":
-            stack.enter_context(twice_differentiable(submodules, device))
+            stack.enter_context(twice_differentiable(submodules, device, over_weights=over_weights))
         yield
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from eigencore import Problem
 from eigencore.errors import CapabilityError, ProblemError, UsageError
 from eigencore.objectives import DLR, CrossEntropy, Margin
 from eigencore_torch.backend import TorchOptions, bind
@@ -88,6 +90,33 @@ def test_products_are_differences_of_gradients(classifying):
     product = classifier.input_products(objective, x, y)(v)
     assert not product.requires_grad
     torch.testing.assert_close(product, (up - down) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+class GradientsOverWeights(TorchDispatchMode):
+    """Counts the convolutions whose gradient over the weights is computed."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.count += bool(args[-1][1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_derivative_over_the_weights_of_a_convolution_is_computed():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.SiLU(), nn.Flatten(), nn.Linear(8, 3))
+    data = [(torch.randn(5, 1, 4, 4), torch.arange(5) % 3)]
+    bound = bind(Problem(model, data, nn.CrossEntropyLoss()), TorchOptions())
+    classifier, objective = bound.classifier(), CrossEntropy()
+    x, y = classifier.samples()
+    with GradientsOverWeights() as over_weights:
+        classifier.value_and_grad(objective, x, y)
+        classifier.input_products(objective, x, y)(torch.ones_like(x))
+    assert not over_weights.count
+    with GradientsOverWeights() as over_weights:  # the count counts
+        model(data[0][0]).sum().backward()
+    assert over_weights.count == 1
 
 
 def test_samples_are_independent_of_each_other(classifying, objective):
