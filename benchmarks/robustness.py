@@ -1,4 +1,4 @@
-"""Claim: first order predicts the distances, and lambda_max over the input is redundant given the loss.
+"""Claim: first order predicts the distances, and no eigenvalue adds more to it than the second-order radius.
 
     python benchmarks/robustness.py
 

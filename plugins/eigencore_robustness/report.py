@@ -110,6 +110,9 @@ class RobustnessReport:
             fooled = distance[self.columns["correct"] & np.isfinite(distance)]
             numbers |= {"fooled": len(fooled), "not fooled": self.correct - len(fooled)}
             numbers |= {"median distance": _rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
+        r2 = self.columns.get("r2")
+        if r2 is not None and np.isinf(r2).any():
+            numbers["r2 infinite"] = int(np.isinf(r2).sum())
         if self.associations is not None and self.correct > 3:
             numbers["minimum detectable |rho| (80 % power)"] = _rounded(
                 minimum_detectable_correlation(self.correct), 2
