@@ -157,7 +157,7 @@ def _added(found: Associations, conclusive: bool) -> Table:
         )
         for name, one in found.added.items()
     ]
-    return Table(("measure", "share %", "95 % low", "95 % high", "R2 gain", "VIF", "finding"), tuple(rows))
+    return Table(("measure", "share %", "low", "high", "R2 gain", "VIF", "finding"), tuple(rows))
 
 
 def _increases(increases: Sequence[LossIncrease]) -> Table:

@@ -153,8 +153,8 @@ def _given_controls(
         reason = FEWER if n < ENOUGH else ""
     if reason:
         return AddedInformation(Interval(None, None, None, n, left_out, reason), None, None, None, None, vif)
-    log_x, log_d, *logs = (logarithmic(row) for row in kept)
-    basis = control_basis(logs or [np.zeros(n)])
+    log_x, log_d = logarithmic(kept[0]), np.log(kept[1])
+    basis = control_basis(list(kept[2:]) or [np.ones(n)])
     of_x, of_d = residuals(basis, log_x), residuals(basis, log_d)
     left_open = float(np.sqrt(np.mean(left_out_errors(basis, log_d) ** 2)))
     r2 = left_out_r2(basis, log_d)

@@ -20,8 +20,8 @@ import numpy as np
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
-# More knots per control lower the error of smooth functions by less than they add of noise; with 5 in place
-# of 10, a noise-free distance with b = 2 in the example above leads to a claim in 28 of 100 studies.
+# With 5 in place of 10 and without the controls themselves, a distance without noise, as in the example
+# above, led to a claim in 28 of 100 studies of 360 samples for a column that depends on the controls.
 MOST_KNOTS = 10
 SAMPLES_PER_COEFFICIENT = 5
 LEAST_KNOTS = 3
@@ -46,22 +46,30 @@ def logarithmic(x: Floats) -> Floats:
 def control_basis(controls: Sequence[Floats]) -> Floats:
     """Returns an orthonormal basis (n, p) of flexible functions of the controls (n,).
 
-    It spans the constant, a natural cubic spline of each control (Hastie, Tibshirani and Friedman 2009,
-    equations 5.4 and 5.5) with knots at equally spaced quantiles from 5 to 95 %, and the product of each pair
-    of controls. There are as many knots as five samples per coefficient allow, between 3 and 10.
+    It spans the constant, a natural cubic spline of the logarithm of each control (Hastie, Tibshirani and
+    Friedman 2009, equations 5.4 and 5.5) with knots at equally spaced quantiles from 5 to 95 %, each control
+    itself, and the product of each pair of logarithms. The control itself follows what a spline, which is
+    linear beyond its last knot, misses of the largest values. There are as many knots as five samples per
+    coefficient allow, between 3 and 10.
     """
-    pairs = len(controls) * (len(controls) - 1) // 2
+    count, pairs = len(controls), len(controls) * (len(controls) - 1) // 2
     size = np.size(controls[0]) if controls else 0
-    affordable = size // SAMPLES_PER_COEFFICIENT - 1 - pairs
-    knots = int(np.clip(affordable // max(1, len(controls)) + 1, LEAST_KNOTS, MOST_KNOTS))
-    scaled = [(c - c.mean()) / (c.std() or 1.0) for c in controls]
-    columns = [np.ones(size), *(column for z in scaled for column in _natural_spline(z, knots))]
-    columns += [one * other for i, one in enumerate(scaled) for other in scaled[:i]]
+    affordable = size // SAMPLES_PER_COEFFICIENT - 1 - count - pairs
+    knots = int(np.clip(affordable // max(1, count) + 1, LEAST_KNOTS, MOST_KNOTS))
+    logs = [_standardised(logarithmic(control)) for control in controls]
+    columns = [np.ones(size), *(column for z in logs for column in _natural_spline(z, knots))]
+    columns += [_standardised(control) for control in controls]
+    columns += [one * other for i, one in enumerate(logs) for other in logs[:i]]
     design = np.stack(columns, axis=1)
     lengths = np.linalg.norm(design, axis=0)
     u, scale, _ = np.linalg.svd(design / np.where(lengths > 0, lengths, 1.0), full_matrices=False)
     basis: Floats = u[:, scale > 1e-10 * scale[0]]  # redundant controls add no dimension
     return basis
+
+
+def _standardised(x: Floats) -> Floats:
+    scaled: Floats = (x - x.mean()) / (x.std() or 1.0)
+    return scaled
 
 
 def _natural_spline(z: Floats, knots: int) -> list[Floats]:

@@ -353,7 +353,7 @@ def plain_errors(design: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def test_left_out_errors_are_those_of_refits_that_leave_each_sample_out():
     d, loss, gradient, *_ = study(n=ENOUGH)
-    y, basis = np.log(d), control_basis([np.log(loss), np.log(gradient)])
+    y, basis = np.log(d), control_basis([loss, gradient])
     expected = plain_errors(basis, y)
     np.testing.assert_allclose(left_out_errors(basis, y), expected, rtol=1e-8)
     of_mean = plain_errors(np.ones((ENOUGH, 1)), y)
@@ -382,7 +382,7 @@ def test_the_basis_is_orthonormal_for_any_control(control):
         np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-10)
         for y in (np.ones(N), x):
             np.testing.assert_allclose(basis @ (basis.T @ y), y, atol=1e-10)
-    assert control_basis([x, x]).shape[1] <= control_basis([x]).shape[1] + 1  # and the square
+    assert control_basis([x, x]).shape[1] <= control_basis([x]).shape[1] + 1  # and a product
 
 
 def test_the_basis_holds_natural_cubic_splines():
@@ -390,20 +390,21 @@ def test_the_basis_holds_natural_cubic_splines():
     from scipy.interpolate import CubicSpline
 
     x = np.sort(study(n=400)[0])
-    knots = np.quantile(x, np.linspace(0.05, 0.95, 10))
+    log_x = np.log(x)
+    knots = np.quantile(log_x, np.linspace(0.05, 0.95, 10))
     spline = CubicSpline(knots, np.random.default_rng(0).standard_normal(10), bc_type="natural")
-    ends = np.clip(x, knots[0], knots[-1])
-    y = spline(ends) + spline(ends, 1) * (x - ends)
+    ends = np.clip(log_x, knots[0], knots[-1])
     basis = control_basis([x])
-    assert basis.shape[1] == 10
-    np.testing.assert_allclose(basis @ (basis.T @ y), y, atol=1e-8)
+    assert basis.shape[1] == 11
+    for y in (spline(ends) + spline(ends, 1) * (log_x - ends), x):
+        np.testing.assert_allclose(basis @ (basis.T @ y), y, atol=1e-8)
 
 
 def test_the_coefficients_never_exceed_a_fifth_of_the_samples():
     for n in (ENOUGH, 150, 400, 3000):
-        controls = list(np.random.default_rng(0).standard_normal((3, n)))
+        controls = list(np.exp(np.random.default_rng(0).standard_normal((3, n))))
         coefficients = control_basis(controls).shape[1]
-        assert n / 10 < coefficients <= n / 5 or coefficients == 31
+        assert n / 10 < coefficients <= n / 5 or coefficients == 34
 
 
 def test_logarithms_of_any_column():
@@ -432,7 +433,7 @@ def test_what_a_column_adds_is_that_of_least_squares():
     d, loss, gradient, better, _ = study(n=ENOUGH)
     found = added_information({"x": better}, d, {"loss": loss, "gradient": gradient}, seed=0)["x"]
     y, x = np.log(d), np.log(better)
-    basis = control_basis([np.log(loss), np.log(gradient)])
+    basis = control_basis([loss, gradient])
     rest, full = (
         np.sum((y - design @ np.linalg.lstsq(design, y, rcond=None)[0]) ** 2)
         for design in (basis, np.column_stack([basis, x]))
@@ -454,10 +455,10 @@ def test_the_share_of_a_correlation_whose_interval_contains_zero_starts_at_zero(
 
 
 @pytest.mark.parametrize("power", [-2.0, 0.5, 3.0])
-def test_units_and_powers_of_columns_do_not_matter(power):
+def test_units_and_powers_of_a_column_do_not_matter(power):
     d, loss, gradient, better, _ = study(n=ENOUGH)
     before = added_information({"x": better}, d, {"a": loss, "b": gradient}, seed=0)["x"]
-    after = added_information({"x": 7 * better**power}, 3 * d, {"a": 2 * loss, "b": gradient**power}, seed=0)
+    after = added_information({"x": 7 * better**power}, 3 * d, {"a": 2 * loss, "b": 9 * gradient}, seed=0)
     assert after["x"].finding is before.finding
     for end in ENDS:
         assert getattr(after["x"].share, end) == pytest.approx(getattr(before.share, end), rel=1e-6)
