@@ -42,13 +42,12 @@ if TYPE_CHECKING:
     from eigencore.space import Floats
     from eigencore_robustness.statistics.intervals import Indices
 
-# With fewer samples the splines have too few knots: at 60 samples, columns that depend on the controls led to
-# a claim in up to 25 % of studies.
+# With fewer samples, five samples per coefficient do not allow three controls five knots each.
 ENOUGH = 100
 
 # A column matters if it explains this share of the variance that the controls leave open, which lowers the
 # root mean square error of the prediction by 1.5 % of itself. A share of 5 % is then found at 360 samples in
-# four studies of five.
+# 86 % of studies.
 SMALL_SHARE = 0.03
 
 # Attacks themselves determine log d no better than this (root mean square): 100 steps of DDN are .3 % above
