@@ -97,7 +97,9 @@ def robustness(record: Any) -> str:
             f"{radius} {'-' if share is None else f'{100 * share:.1f} %'}"
             for radius, share in study["above the distance"].items()
         )
-        tables = [one for one in study["tables"].values() if {"Spearman", "finding"} & {*one["columns"]}]
+        tables = [
+            one for one in study["tables"].values() if {"Spearman", "error %", "finding"} & {*one["columns"]}
+        ]
         rows = [[[*table["columns"]], *table["rows"]] for table in tables]
         drawn = "\n\n".join(
             _table([["" if cell is None else f"{cell}" for cell in row] for row in table]) for table in rows

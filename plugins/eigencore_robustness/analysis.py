@@ -17,7 +17,7 @@ from eigencore.entries import Capability
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import input_range
 from eigencore_robustness import gates
-from eigencore_robustness.associations import associations
+from eigencore_robustness.associations import OF_CURVED_MARGINS, associations
 from eigencore_robustness.attack_evaluation import evaluate_attack
 from eigencore_robustness.distances import Distances, attack_distances, supplied_distances
 from eigencore_robustness.input_curvature import TOL
@@ -141,7 +141,7 @@ def _curvature(
     report.cautious = CautiousRadiusCheck(below, int(fooled.sum()), flat)
     context.progress("robustness: correlations with the distance")
     # If the margins are flat, nu contains only rounding errors.
-    usable = {name: columns[name] for name in columns if not (flat and name in ("nu", "r_cautious"))}
+    usable = {name: columns[name] for name in columns if not (flat and name in OF_CURVED_MARGINS)}
     report.associations = associations(usable, distance, context.seed)
     yield report.result()
 

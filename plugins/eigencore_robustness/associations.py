@@ -6,27 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from eigencore_robustness.statistics.added_information import AddedInformation, added_information
 from eigencore_robustness.statistics.calibration import Calibration, calibration, calibration_gain
 from eigencore_robustness.statistics.intervals import Interval
-from eigencore_robustness.statistics.rank_correlation import spearman, spearman_gain
+from eigencore_robustness.statistics.rank_correlation import spearman
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
 FIRST_ORDER = "r1"
-ESTIMATORS = (FIRST_ORDER, "r1_in_box", "r_cautious")
+RADII = (FIRST_ORDER, "r1_in_box", "r_cautious", "r2")
 DESCRIPTIONS = ("loss", "gradient_norm", "margin")
 CURVATURES = ("lambda_max", "nu", "weight_curvature")
+OF_CURVED_MARGINS = ("nu", "r_cautious", "r2")
 CONTROLS = ("loss", "gradient_norm", FIRST_ORDER)
 
 
 @dataclass(frozen=True)
 class EstimatorQuality:
-    """How well a radius estimates the distance. The gains over r1 are None for r1 itself."""
+    """How well a radius estimates the distance. The gain over r1 is None for r1 itself."""
 
     calibration: Calibration
-    rank_gain: Interval | None
     error_gain: Interval | None
 
 
@@ -37,7 +39,7 @@ class Associations:
     Attributes:
         ranks: Spearman's correlation with the distance.
         estimators: the quality of the columns that estimate the distance.
-        added: the information that the curvatures add to the controls.
+        added: the information that the other radii and the curvatures add to the controls.
     """
 
     ranks: Mapping[str, Interval]
@@ -46,27 +48,32 @@ class Associations:
 
 
 def associations(columns: Mapping[str, Floats], distance: Floats, seed: int) -> Associations:
-    """Returns the relations of columns (n,) to the distance (n,); the curvatures are one family of tests."""
+    """Returns the relations of columns (n,) to the distance (n,), with one family of tests."""
     r1 = columns[FIRST_ORDER]
+    # Where bounds are far away, the radius within them is r1 itself.
+    radii = [
+        name
+        for name in RADII
+        if name == FIRST_ORDER or (name in columns and not np.allclose(columns[name], r1, rtol=1e-6))
+    ]
 
     def quality(name: str) -> EstimatorQuality:
         own = calibration(columns[name], distance, seed=seed)
         if name == FIRST_ORDER:
-            return EstimatorQuality(own, None, None)
+            return EstimatorQuality(own, None)
         return EstimatorQuality(
             own,
-            spearman_gain(columns[name], r1, distance, seed=seed),
             calibration_gain(columns[name], r1, distance, seed=seed),
         )
 
-    curvatures = {name: columns[name] for name in CURVATURES if name in columns}
+    curvatures = [name for name in CURVATURES if name in columns]
+    tested = {name: columns[name] for name in (*radii, *curvatures) if name != FIRST_ORDER}
     controls = {name: columns[name] for name in CONTROLS}
     return Associations(
         ranks={
             name: spearman(columns[name], distance, seed=seed)
-            for name in (*ESTIMATORS, *DESCRIPTIONS, *CURVATURES)
-            if name in columns
+            for name in (*radii, *DESCRIPTIONS, *curvatures)
         },
-        estimators={name: quality(name) for name in ESTIMATORS if name in columns},
-        added=added_information(curvatures, distance, controls, seed=seed),
+        estimators={name: quality(name) for name in radii},
+        added=added_information(tested, distance, controls, seed=seed),
     )

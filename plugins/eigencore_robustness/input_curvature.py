@@ -124,6 +124,20 @@ def cautious_radius(margin: Floats, slope: Floats, curvature: Floats) -> Floats:
     return np.divide(2 * margin, denominator, out=np.full_like(margin, np.inf), where=denominator > 0)
 
 
+def quadratic_radius(margin: Floats, slope: Floats, curvature: Floats) -> Floats:
+    """Returns r2 (b,): where a quadratic model of the margin along its steepest descent is zero.
+
+    The smallest r > 0 with m - a r + kappa r^2 / 2 = 0, for the margin m, the norm a of its gradient and its
+    second derivative kappa along the gradient, here. It is infinite where the model does not reach zero.
+    """
+    discriminant = slope**2 - 2 * curvature * margin
+    reached = discriminant >= 0
+    # Not (a - sqrt(a^2 - 2 kappa m)) / kappa, which is equal but suffers cancellation for small kappa.
+    denominator = slope + np.sqrt(np.where(reached, discriminant, 0.0))
+    usable = reached & (denominator > 0)
+    return np.divide(2 * margin, denominator, out=np.full_like(margin, np.inf), where=usable)
+
+
 def is_flat(curvature: Floats, slope: Floats) -> bool:
     """Returns whether no margin has curvature, as in a piecewise linear network."""
     return bool(np.all(np.abs(curvature) <= 1e-9 * slope))

@@ -25,6 +25,7 @@ LABELS = {
     "r1": "r1, first order",
     "r1_in_box": "r1 within bounds",
     "r_cautious": "cautious radius",
+    "r2": "r2, second order",
     "loss": "loss",
     "gradient_norm": "gradient norm",
     "margin": "logit margin",
@@ -92,11 +93,11 @@ class RobustnessReport:
         tables = {f"accuracy under PGD, {NORM}, all {self.samples} samples": _accuracies(self.attacks)}
         if self.associations is not None:
             tables |= {
+                "rank correlation with the smallest perturbation": _correlations(self.associations),
                 "estimates of the smallest perturbation (error %: median after rescaling)": _estimates(
                     self.associations
                 ),
-                f"top eigenvalues, alone and given {CONTROLS}": _correlations(self.associations),
-                f"what the top eigenvalues add to {CONTROLS}": _findings(self.associations, self._conclusive),
+                f"share of the variance left open by {CONTROLS}": _added(self.associations, self._conclusive),
             }
         if self.step is not None:
             tables[f"mean increase of the loss at weights ± {self.step:.2g} v"] = _increases(self.increases)
@@ -109,6 +110,9 @@ class RobustnessReport:
             fooled = distance[self.columns["correct"] & np.isfinite(distance)]
             numbers |= {"fooled": len(fooled), "not fooled": self.correct - len(fooled)}
             numbers |= {"median distance": _rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
+        r2 = self.columns.get("r2")
+        if r2 is not None and np.isinf(r2).any():
+            numbers["r2 infinite"] = int(np.isinf(r2).sum())
         if self.associations is not None and self.correct > 3:
             numbers["minimum detectable |rho| (80 % power)"] = _rounded(
                 minimum_detectable_correlation(self.correct), 2
@@ -125,45 +129,35 @@ def _accuracies(attacks: Sequence[AttackResult]) -> Table:
     return Table(("eps", "accuracy %", "95 % low", "95 % high"), tuple(rows))
 
 
+def _correlations(found: Associations) -> Table:
+    rows = [(LABELS[name], *_with_ends(ranks)) for name, ranks in found.ranks.items()]
+    return Table(("measure", "Spearman", "95 % low", "95 % high"), tuple(rows))
+
+
 def _estimates(found: Associations) -> Table:
     rows = []
-    for name, ranks in found.ranks.items():
-        if name in found.added:
-            continue
-        row: list[Any] = [LABELS[name], *_with_ends(ranks)]
-        if name in found.estimators:
-            estimator = found.estimators[name]
-            gain = estimator.rank_gain
-            row += [
-                _rounded(estimator.calibration.ratio.estimate, 2),
-                _percent(estimator.calibration.error.estimate),
-                None if gain is None else _rounded(gain.estimate, 3),
-            ]
-        else:
-            row += [None] * 3
-        rows.append(tuple(row))
-    return Table(("measure", "Spearman", "low", "high", "ratio", "error %", "gain over r1"), tuple(rows))
+    for name, one in found.estimators.items():
+        error, gain = one.calibration.error, one.error_gain
+        ends = (error.estimate, error.low, error.high)
+        gains = (None,) * 3 if gain is None else (gain.estimate, gain.low, gain.high)
+        rows.append(
+            (LABELS[name], _rounded(one.calibration.ratio.estimate, 2), *map(_percent, (*ends, *gains)))
+        )
+    return Table(("measure", "ratio", "error %", "low", "high", "less than r1", "from", "to"), tuple(rows))
 
 
-def _correlations(found: Associations) -> Table:
-    rows = [
-        (LABELS[name], _rounded(found.ranks[name].estimate, 3), *_with_ends(one.partial))
-        for name, one in found.added.items()
-    ]
-    return Table(("eigenvalue", "Spearman", "partial", "95 % low", "95 % high"), tuple(rows))
-
-
-def _findings(found: Associations, conclusive: bool) -> Table:
+def _added(found: Associations, conclusive: bool) -> Table:
     rows = [
         (
             LABELS[name],
+            *map(_percent, (one.share.estimate, one.share.low, one.share.high)),
+            _rounded(one.r2_gain, 3),
             _rounded(one.vif, 1),
-            _rounded(one.r2.gain, 3),
             str(one.finding) if conclusive else None,
         )
         for name, one in found.added.items()
     ]
-    return Table(("eigenvalue", "VIF", "R2 gain", "finding"), tuple(rows))
+    return Table(("measure", "share %", "low", "high", "R2 gain", "VIF", "finding"), tuple(rows))
 
 
 def _increases(increases: Sequence[LossIncrease]) -> Table:

@@ -11,15 +11,15 @@ from eigencore import arrays
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore_robustness.first_order import first_order
 from eigencore_robustness.input_curvature import (
-    LargestEigenvalues,
     cautious_radius,
     is_flat,
     largest_eigenvalues,
+    quadratic_radius,
 )
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Classifier, Objective
+    from eigencore.interfaces import Classifier
     from eigencore.space import Array, Floats
 
 Columns: TypeAlias = "Mapping[str, Floats]"
@@ -39,19 +39,22 @@ def sample_columns(
     - lambda_max: the largest eigenvalue of the Hessian of the cross-entropy over the input, with its residual
     - nu: the largest eigenvalue of minus the Hessian of the margin to r1_class, with its residual
     - r_cautious: the smallest radius at which a quadratic model of that margin is zero; not a certificate
+    - r2: where a quadratic model of that margin is zero along its gradient; infinite if it never is
 
-    Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious would equal r1 and is
-    NaN.
+    Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious and r2 would equal r1
+    and are NaN.
     """
     parts = []
     for at, rows, labels in batches(x, y, batch):
         parts.append(_batch_columns(classifier, rows, labels, seed + at))
         progress(f"curvature over the input: {at + rows.shape[0]} of {x.shape[0]} samples")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    margin, slope = columns.pop("_margin"), columns.pop("_slope")
+    margin, slope, along = (columns.pop(name) for name in ("_margin", "_slope", "_along"))
     flat = is_flat(columns["nu"], slope)
-    radius = cautious_radius(margin, slope, columns["nu"])
-    columns["r_cautious"] = np.full_like(radius, np.nan) if flat else radius
+    columns["r_cautious"] = cautious_radius(margin, slope, columns["nu"])
+    columns["r2"] = quadratic_radius(margin, slope, along)
+    if flat:
+        columns |= {name: np.full_like(margin, np.nan) for name in ("r_cautious", "r2")}
     return columns, flat
 
 
@@ -61,8 +64,11 @@ def _batch_columns(classifier: Classifier, x: Array, y: Array, seed: int) -> dic
     first = first_order(classifier, x, y)
     nearest_margin = Margin(first.nearest)
     margin, slope = classifier.value_and_grad(nearest_margin, x, y)
-    of_loss = _largest(classifier, CrossEntropy(), x, y, 1, seed)
-    of_margin = _largest(classifier, nearest_margin, x, y, -1, seed)
+    of_loss = largest_eigenvalues(classifier.input_products(CrossEntropy(), x, y), x.shape, classifier, seed)
+    product = classifier.input_products(nearest_margin, x, y)
+    of_margin = largest_eigenvalues(lambda v: -product(v), x.shape, classifier, seed)
+    length = xp.linalg.vector_norm(slope, axis=1)
+    direction = slope / xp.where(length > 0, length, xp.ones_like(length))[:, None]
     columns = {
         "loss": loss,
         "gradient_norm": xp.linalg.vector_norm(gradient, axis=1),
@@ -71,7 +77,8 @@ def _batch_columns(classifier: Classifier, x: Array, y: Array, seed: int) -> dic
         "r1_in_box": first.radius_in_box,
         "r1_class": first.nearest,
         "_margin": margin,
-        "_slope": xp.linalg.vector_norm(slope, axis=1),
+        "_slope": length,
+        "_along": xp.sum(direction * product(direction), axis=1),
     }
     return {
         **{name: arrays.to_host(column) for name, column in columns.items()},
@@ -80,11 +87,3 @@ def _batch_columns(classifier: Classifier, x: Array, y: Array, seed: int) -> dic
         "nu": of_margin.values,
         "nu_residual": of_margin.residuals,
     }
-
-
-def _largest(
-    classifier: Classifier, objective: Objective, x: Array, y: Array, sign: int, seed: int
-) -> LargestEigenvalues:
-    """Returns the largest eigenvalues of `sign` times the Hessians of the objective over the inputs."""
-    product = classifier.input_products(objective, x, y)
-    return largest_eigenvalues(lambda v: sign * product(v), x.shape, classifier, seed)

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from eigencore_robustness.associations import FIRST_ORDER, Associations
 from eigencore_robustness.gates import Gate, GateOutcome
-from eigencore_robustness.statistics.added_information import Finding
+from eigencore_robustness.statistics.added_information import FEWER, Finding
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval
 
-if TYPE_CHECKING:
-    from eigencore_robustness.statistics.added_information import AddedInformation
-
-DESCRIPTIONS = {
+NAMES = {
+    "r1_in_box": "r1 within the input bounds",
+    "r_cautious": "the cautious radius",
+    "r2": "the second-order radius r2",
     "lambda_max": "lambda_max of the loss over the input",
     "nu": "nu of the margin over the input",
     "weight_curvature": "v_1'H v_1 over the weights",
 }
+QUANTITIES = ("r1 ", "lambda_max ", "nu ", "v_1")
 # Verbs for one subject, and for several.
 VERBS = {
+    Finding.ADDS: ("adds information beyond", "add information beyond"),
     Finding.REDUNDANT: ("is redundant given", "are redundant given"),
-    Finding.ADDS: ("correlates with the distance beyond", "correlate with the distance beyond"),
-    Finding.COLLINEAR: ("cannot be separated from", "cannot be separated from"),
     Finding.INCONCLUSIVE: (
         "is not shown to add information beyond",
         "are not shown to add information beyond",
@@ -64,7 +63,7 @@ def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: Cautio
             f"Only {n} correctly classified sample{'s' * (n != 1)}: no inference is made below {MINIMUM}. "
             "The numbers describe these samples and no others."
         )
-    sentences = [first_order(found), curvature(found), radius(cautious), LIMITS]
+    sentences = [first_order(found), other_radii(found), added(found), radius(cautious), LIMITS]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -82,18 +81,38 @@ def first_order(found: Associations) -> str:
     return f"{start} and typically {verb} it by {100 * abs(ratio - 1):.0f} %; {end}"
 
 
-def curvature(found: Associations) -> str:
-    """Returns a sentence per finding on what the top eigenvalues add to loss, gradient norm and r1."""
-    by_finding: dict[Finding, list[str]] = {finding: [] for finding in Finding}
-    for name, one in found.added.items():
-        if found.ranks[name].estimate is not None:
-            by_finding[one.finding].append(f"{DESCRIPTIONS[name]}{_evidence(one)}")
-    sentences, controls = [], "loss, gradient norm and r1"
-    for finding, subjects in by_finding.items():
+def other_radii(found: Associations) -> str:
+    """Returns the sentence on the radii whose error after rescaling is shown to be less than that of r1."""
+    better = []
+    for name, one in found.estimators.items():
+        error, gain = one.calibration.error.estimate, one.error_gain
+        if error is None or gain is None or gain.estimate is None or gain.low is None or gain.high is None:
+            continue
+        if gain.low > 0:
+            points = f"{100 * gain.estimate:.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
+            better.append(f"{100 * error:.1f} % for {NAMES[name]} ({points} less)")
+    return f"This error is {_listed(better)}." if better else ""
+
+
+def added(found: Associations) -> str:
+    """Returns a sentence per finding on what radii and curvatures add to loss, gradient norm and r1."""
+    tested = [(name, one) for name, one in found.added.items() if found.ranks[name].estimate is not None]
+    tested.sort(key=lambda pair: -(pair[1].share.estimate or 0.0))
+    sentences = []
+    controls, unit = "smooth functions of loss, gradient norm and r1", " of the variance they leave open"
+    for finding, verbs in VERBS.items():
+        subjects = []
+        for name, one in tested:
+            if one.finding is finding and one.partial.reason != FEWER:
+                evidence = "" if finding is Finding.REDUNDANT else _evidence(one.share, unit)
+                subjects.append(NAMES[name] + evidence)
+                unit = "" if evidence else unit
         if subjects:
-            sentences.append(f"{_listed(subjects)} {VERBS[finding][len(subjects) > 1]} {controls}.")
-            controls = "the same three quantities"
-    return " ".join(sentences)
+            sentences.append(f"{_listed(subjects)} {verbs[len(subjects) > 1]} {controls}.")
+            controls = "these functions"
+    if any(one.partial.reason == FEWER for one in found.added.values()):
+        sentences.append(f"What curvature adds beyond r1 is not tested ({FEWER}).")
+    return " ".join(map(_sentence, sentences))
 
 
 def radius(cautious: CautiousRadiusCheck) -> str:
@@ -122,12 +141,16 @@ def _two_decimals(x: float) -> str:
     return f"{round(x, 2) + 0.0:.2f}"
 
 
-def _evidence(one: AddedInformation) -> str:
-    """Returns what the finding rests on: the VIF, or the partial correlation and the gain in R2."""
-    if one.finding in (Finding.REDUNDANT, Finding.COLLINEAR):
-        return "" if one.vif is None else f" (VIF {one.vif:.0f})"
-    gain = "" if one.r2.gain is None else f", R2 gain {round(one.r2.gain, 3) + 0.0:.3f}"
-    return f" (partial rho {interval(one.partial)}{gain})"
+def _evidence(share: Interval, unit: str) -> str:
+    """Returns a share with its interval, as in " (38 % [27, 46])"; empty if there is none."""
+    if share.estimate is None or share.low is None or share.high is None:
+        return ""
+    return f" ({100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]{unit})"
+
+
+def _sentence(text: str) -> str:
+    """Returns the text with a capital letter, unless it starts with the name of a quantity."""
+    return text if text.startswith(QUANTITIES) else text[:1].upper() + text[1:]
 
 
 def _listed(words: Sequence[str]) -> str:

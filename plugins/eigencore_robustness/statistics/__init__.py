@@ -1,9 +1,9 @@
 """The statistics of the robustness analysis. They take NumPy arrays, return frozen records and round nothing.
 
-    intervals           estimates with 95 % intervals, or the reason why there is none; bootstrap, jackknife
-    rank_correlation    Spearman's correlation, its partial form, variance inflation, detectable correlations
+    intervals           estimates with 95 % intervals, or the reason why there is none; bootstrap
+    rank_correlation    Spearman's correlation, variance inflation, detectable correlations
     calibration         the error of an estimator after rescaling by one factor
-    cross_validation    cross-validated R2 of the log distance
+    flexible_controls   what splines of other columns leave open of a column; cross-validated R2
     added_information   whether a column adds information beyond others, is redundant given them, or neither
     across_networks     rank correlations across networks, with permutation tests
 

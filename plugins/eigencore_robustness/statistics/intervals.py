@@ -1,7 +1,7 @@
 """Estimates with 95 % intervals, or the reason why there is none: BCa bootstrap and exact binomial intervals.
 
 BCa: Efron 1987, "Better bootstrap confidence intervals". Resampling and intervals are SciPy's `bootstrap` and
-`binomtest`, with samples resampled whole. The jackknife is ours because SciPy has no public one.
+`binomtest`, with samples resampled whole.
 """
 
 from __future__ import annotations
@@ -113,20 +113,6 @@ def _bca(
         low, high = (float(q) for q in np.quantile(result.bootstrap_distribution, [tail, 1 - tail]))
         low, high = min(low, estimate), max(high, estimate)
     return low, high
-
-
-def jackknife(statistic: Statistic, n: int) -> Floats:
-    """Returns the values (n,) of the statistic with each sample left out in turn."""
-    everyone, at_once = np.arange(n), max(1, BATCH // n)
-    parts = [everyone[i : i + at_once] for i in range(0, n, at_once)]
-    return np.concatenate([statistic(_without(everyone, part)) for part in parts])
-
-
-def _without(everyone: Indices, left_out: Indices) -> Indices:
-    """Returns indices (len(left_out), n - 1), each row without one of `left_out`."""
-    kept = everyone[None, :] != left_out[:, None]
-    rows: Indices = np.broadcast_to(everyone, kept.shape)[kept].reshape(len(left_out), -1)
-    return rows
 
 
 def proportion(successes: int, n: int) -> Interval:

@@ -10,12 +10,15 @@ import pytest
 
 import eigencore
 from eigencore.objectives import CrossEntropy
+from eigencore_robustness.report import LABELS
 
+CORRELATIONS = "rank correlation with the smallest perturbation"
+ADDED = "share of the variance left open by loss, gradient norm and r1"
 ESTIMATES = "estimates of the smallest perturbation (error %: median after rescaling)"
 COLUMNS = {
     *("sample", "label", "correct", "distance"),
     *("loss", "gradient_norm", "margin", "r1", "r1_in_box", "r1_class"),
-    *("lambda_max", "lambda_max_residual", "nu", "nu_residual", "r_cautious", "weight_curvature"),
+    *("lambda_max", "lambda_max_residual", "nu", "nu_residual", "r_cautious", "r2", "weight_curvature"),
 }
 
 
@@ -64,16 +67,25 @@ def test_the_correlations_are_those_of_the_columns(found):
     from scipy.stats import spearmanr
 
     own = {name: column[found.columns["correct"].astype(bool)] for name, column in found.columns.items()}
-    rows = {row[0]: row for row in found.tables[ESTIMATES].rows}
+    correlations = {row[0]: row for row in found.tables[CORRELATIONS].rows}
     expected = spearmanr(own["r1"], own["distance"]).statistic
-    assert rows["r1, first order"][1] == pytest.approx(expected, abs=6e-4)
-    assert rows["r1, first order"][4] == pytest.approx(np.median(own["r1"] / own["distance"]), abs=6e-3)
+    assert correlations["r1, first order"][1] == pytest.approx(expected, abs=6e-4)
+    errors = {}
+    for row in found.tables[ESTIMATES].rows:
+        ratio = own[next(name for name, label in LABELS.items() if label == row[0])] / own["distance"]
+        assert row[1] == pytest.approx(np.median(ratio), abs=6e-3)
+        log = np.log(ratio)
+        errors[row[0]] = 100 * np.expm1(np.median(abs(log - np.median(log))))
+        assert row[2] == pytest.approx(errors[row[0]], abs=0.06)
+        if row[0] != "r1, first order":
+            assert row[5] == pytest.approx(errors["r1, first order"] - errors[row[0]], abs=0.11)
 
 
 def test_the_verdict_makes_no_forbidden_claim(found):
     assert not re.search(r"\b(causes?|certified|AutoAttack|proves?)\b", found.verdict)
     assert "certifies nothing" in found.verdict
-    assert "redundant" in found.verdict
+    assert "adds information beyond smooth functions of loss, gradient norm and r1" in found.verdict
+    assert "lambda_max of the loss over the input" in found.verdict.partition("not shown to add")[0]
 
 
 def test_the_same_seed_gives_the_same_bytes(digits_problem, found):
@@ -175,7 +187,7 @@ def test_radii_can_be_given(digits_problem, eps):
 def test_fewer_than_thirty_samples_allow_no_inference(digits_problem):
     found = study(digits_problem, images=20).analyses["robustness"]
     assert found.verdict.startswith("Only ")
-    rows = found.tables[ESTIMATES].rows
+    rows = found.tables[CORRELATIONS].rows
     assert rows[0][1] is not None
     assert rows[0][2:4] == (None, None)
 
@@ -225,7 +237,5 @@ def test_training_samples_are_named_as_such(digits_problem):
 
 def test_there_are_no_findings_without_a_conclusion(digits_problem):
     found = study(digits_problem, images=20).analyses["robustness"]
-    rows = next(
-        table for name, table in found.tables.items() if name.startswith("what the top eigenvalues add")
-    ).rows
+    rows = found.tables[ADDED].rows
     assert {row[-1] for row in rows} == {None}

@@ -10,7 +10,14 @@ import pytest
 
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.testing.libraries import library
-from eigencore_robustness.input_curvature import TOL, cautious_radius, is_flat, largest_eigenvalues
+from eigencore_robustness.input_curvature import (
+    TOL,
+    cautious_radius,
+    is_flat,
+    largest_eigenvalues,
+    quadratic_radius,
+)
+from eigencore_robustness.sample_columns import sample_columns
 
 SPACE = SimpleNamespace(xp=xp, dtype=np.float64, device="cpu")
 
@@ -106,6 +113,48 @@ def test_without_curvature_the_cautious_radius_is_the_first_order_one():
     assert np.allclose(cautious_radius(m, g, np.zeros(2)), m / g)
     assert np.allclose(cautious_radius(m, g, np.full(2, -3.0)), m / g)
     assert np.allclose(cautious_radius(m, g, np.full(2, 1e-14)), m / g, rtol=1e-12)
+
+
+def test_the_second_order_radius_is_the_first_zero_of_the_margin_along_its_gradient():
+    rng = np.random.default_rng(6)
+    m, a, kappa = rng.random(200), rng.random(200), 4 * rng.standard_normal(200)
+    r = quadratic_radius(m, a, kappa)
+    reached = a**2 >= 2 * kappa * m
+    assert 20 < reached.sum() < 180
+    assert np.isinf(r[~reached]).all()
+    m, a, kappa, r = (column[reached] for column in (m, a, kappa, r))
+    assert np.allclose(m - a * r + kappa * r**2 / 2, 0, atol=1e-11)
+    for before in np.linspace(0, 0.999, 20)[:, None] * r:
+        assert (m - a * before + kappa * before**2 / 2 > 0).all()
+    assert (cautious_radius(m, a, abs(kappa)) <= r * (1 + 1e-12)).all()
+
+
+def test_the_second_order_radius_without_curvature_or_slope():
+    m, a = np.array([1.0, 2.0]), np.array([0.5, 4.0])
+    for kappa in (0.0, 1e-14, -1e-14):
+        assert np.allclose(quadratic_radius(m, a, np.full(2, kappa)), m / a, rtol=1e-12)
+    assert np.isinf(quadratic_radius(np.ones(1), np.zeros(1), np.zeros(1))).all()
+    assert np.allclose(quadratic_radius(np.ones(1), np.zeros(1), np.full(1, -2.0)), 1.0)
+
+
+def test_the_second_order_radius_has_the_curvature_of_the_margin_along_its_gradient(digits):
+    """It equals the first zero of the quadratic through the margin and its differences on that line."""
+    classifier = digits.classifier("float64")
+    x, y = classifier.samples(60)
+    correct = classifier.logits(x).argmax(axis=1) == y
+    x, y = x[correct], y[correct]
+    columns, flat = sample_columns(classifier, x, y, 25, 0, lambda _: None)
+    assert not flat
+    margin = Margin(columns["r1_class"].astype(int))
+    m, gradient = classifier.value_and_grad(margin, x, y)
+    length = np.linalg.norm(gradient, axis=1)
+    h = 1e-4
+    ahead, behind = (
+        margin.value(classifier.logits(x + s * h * gradient / length[:, None]), y) for s in (1, -1)
+    )
+    kappa = (ahead - 2 * m + behind) / h**2
+    assert np.allclose(columns["r2"], quadratic_radius(m, length, kappa), rtol=1e-5)
+    assert np.median(abs(columns["r2"] / columns["r1"] - 1)) > 1e-3  # it is not r1
 
 
 def test_the_margin_of_a_relu_network_is_flat_and_that_of_softplus_is_not(two_layers):
