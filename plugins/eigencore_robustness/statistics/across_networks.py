@@ -35,6 +35,7 @@ from eigencore.findings import Table
 from eigencore_robustness.statistics.intervals import CONSTANT, stack_columns
 from eigencore_robustness.statistics.rank_correlation import (
     NEGLIGIBLE,
+    is_constant,
     minimum_detectable_correlation,
 )
 
@@ -267,7 +268,7 @@ def _permuted(
 
 
 def _why_undefined(row: Floats, rest: Floats) -> str:
-    if (row == row[0]).all():
+    if is_constant(row):
         return CONSTANT.replace("samples", "networks")
     return DETERMINED if np.isnan(rest).any() else ""
 
