@@ -1,4 +1,4 @@
-"""Claim: PGD is at most a point weaker than foolbox's best, and DDN as close, in at most 1.7 times the time.
+"""Claim: PGD is at most a point weaker than foolbox's best, and DDN as close, in at most 1.2 times the time.
 
     python benchmarks/attacks.py [--images 200] [--rounds 5] [--networks demo:digits demo:mnist ...]
 
