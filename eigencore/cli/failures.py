@@ -28,6 +28,7 @@ verbose_flag = click.option(
 )
 # Errors whose messages are written for users; any other exception is a bug in eigencore or a plugin.
 USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
+FEW_ENTRIES = 3  # as many lines are written out that set an option
 
 
 def verbose() -> bool:
@@ -105,9 +106,12 @@ def _how_to_set(option: str, arguments: Sequence[str]) -> str:
         with contextlib.suppress(EigencoreError):
             options = load_options(registered.entry)
             if options is not None and name in (spec.name for spec in describe(options)):
-                found.append(f"--set {registered.entry.name}.{name}={_value_of(option, arguments)}")
+                found.append(registered.entry.name)
+    value = f"{name}={_value_of(option, arguments)}"
+    if len(found) > FEW_ENTRIES:
+        return f"Write --set ENTRY.{value}, where ENTRY is one of {', '.join(found)}."
     if found:
-        return f"Write {' or '.join(found)}."
+        return f"Write {' or '.join(f'--set {entry}.{value}' for entry in found)}."
     return "Options of solvers, attacks and analyses are set as in --set pgd.steps=20."
 
 

@@ -201,7 +201,7 @@ def test_an_option_before_its_command_gets_a_hint(capsys):
         (["demo:digits", "--eps"], "Write --set robustness.eps=VALUE."),
         (["--eps", "--json"], "Write --set robustness.eps=VALUE."),
         (["--init-norm", "2"], "Write --set ddn.init_norm=2."),
-        (["--steps", "7"], "Write --set apgd.steps=7 or --set ddn.steps=7 or --set density.steps=7"),
+        (["--steps", "7"], "Write --set ENTRY.steps=7, where ENTRY is one of apgd, apgd_t, "),
         (["--colour", "red"], "Options of solvers, attacks and analyses are set as in --set pgd.steps=20."),
     ],
 )
