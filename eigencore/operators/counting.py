@@ -87,11 +87,16 @@ class CountingOperator(MatrixLike):
         cost: float,
         after: Callable[[Array, Array], None],
     ) -> Array:
-        self._before(cost)
-        AV = self._made("a product", lambda: product(V))
-        self.matvecs += cost
+        AV = self._count_part("a product", lambda: product(V), cost)
         after(V, AV)
         return AV
+
+    def _count_part(self, what: str, make: Callable[[], T], cost: float) -> T:
+        """What the operator returns, once its cost is allowed; it is counted if nothing fails."""
+        self._before(cost)
+        found = self._made(what, make)
+        self.matvecs += cost
+        return found
 
     def _made(self, what: str, make: Callable[[], T]) -> T:
         """What the operator returns. Raises OperatorError if it fails; our own errors keep their type."""
@@ -115,10 +120,7 @@ class CountingOperator(MatrixLike):
         A = self._A
         if not (isinstance(A, InexactOperator) and A.inexact):
             return 0.0
-        self._before(1.0)
-        error = self._made("measuring the error of a product", lambda: A.product_error(v, product))
-        self.matvecs += 1.0
-        return error
+        return self._count_part("measuring the error of a product", lambda: A.product_error(v, product), 1.0)
 
 
 class CountingMinibatchOperator(CountingOperator):
@@ -163,9 +165,7 @@ class CountingMeanOperator(CountingOperator):
     _samples = 0
 
     def sample_scores(self) -> Floats:
-        self._before(SCORES)
-        scores = self._made("computing the scores of the samples", self._A.sample_scores)
-        self.matvecs += SCORES
+        scores = self._count_part("computing the scores of the samples", self._A.sample_scores, SCORES)
         self._samples = len(scores)
         return scores
 
@@ -174,12 +174,6 @@ class CountingMeanOperator(CountingOperator):
             self.sample_scores()
         mean = self._made("taking a sample of the data", lambda: self._A.sampled(groups, weights))
         return _CountedSample(self, mean, [len(group) / self._samples for group in groups])
-
-    def _count_part(self, what: str, make: Callable[[], T], cost: float) -> T:
-        self._before(cost)
-        found = self._made(what, make)
-        self.matvecs += cost
-        return found
 
 
 class _CountedSample(MatrixLike):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import UsageError
 from eigencore.options import describe
+from eigencore.pipeline.setup import names_of
 from eigencore.registry import load_options, registry
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def give_samples(
     """
     given = {"samples": samples, "rtol": rtol}
     given = {option: value for option, value in given.items() if value is not None}
-    names = _names(analyses)
+    names = () if analyses is None else names_of(analyses)
     merged: dict[str, Mapping[str, Any]] = dict(options)
     for name in names:
         entry = registry().find(AnalysisEntry, name)
@@ -56,9 +57,3 @@ def options_of(entry: AnalysisEntry) -> frozenset[str]:
     """The names of the options that an analysis declares."""
     declared = load_options(entry)
     return frozenset() if declared is None else frozenset(one.name for one in describe(declared))
-
-
-def _names(analyses: str | Iterable[str] | None) -> tuple[str, ...]:
-    if analyses is None or analyses == "none":
-        return ()
-    return tuple(analyses.split(",")) if isinstance(analyses, str) else tuple(analyses)

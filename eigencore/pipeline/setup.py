@@ -127,9 +127,7 @@ def prepare(
     solver_options = {} if solver_name is None else options.get(solver_name, {})
     if entry is not None:
         resolve_options(entry, solver_options)
-    if isinstance(analyses, str):
-        analyses = () if analyses == "none" else analyses.split(",")
-    selected = None if analyses is None else find_analyses(analyses)
+    selected = None if analyses is None else find_analyses(names_of(analyses))
     if is_bound(problem):
         _refuse_for_bound(options, backend=backend, device=device, dtype=dtype)
         found, backend_entry, kind_entry = None, None, None
@@ -211,6 +209,13 @@ def _find(problem: Any, keywords: Mapping[str, Any]) -> tuple[Problem, dict[str,
             hint="Give the problem by name, or pass the keywords to its factory directly.",
         )
     return as_problem(problem), {}
+
+
+def names_of(analyses: str | Iterable[str]) -> tuple[str, ...]:
+    """The names of analyses that are given one by one, or as text: "A,B", or "none"."""
+    if isinstance(analyses, str):
+        return () if analyses == "none" else tuple(analyses.split(","))
+    return tuple(analyses)
 
 
 def _refuse_for_bound(options: Options, **given: object) -> None:
