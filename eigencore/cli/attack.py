@@ -146,7 +146,7 @@ def _bound(
     """The problem on its backend."""
     from eigencore.problems import backend_of, bind, find_problem
 
-    found = find_problem(problem, **options.get("problem", {}))
+    found = find_problem(problem, options.get("problem", {}))
     entry = backend_of(found, backend)
     used = {"problem", name, *([] if entry is None else [entry.name])}
     for other in options:

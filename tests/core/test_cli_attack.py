@@ -85,6 +85,7 @@ def test_csv_has_a_row_for_each_sample_and_radius(capsys: pytest.CaptureFixture[
             "options are given for lanczos, which is not used here",
         ),
         (["--eps", "0.1", "--set", "pgd.steps=0"], "pgd.steps is '0'"),
+        (["--eps", "0.1", "--set", "problem.size=3"], "unknown option of problem: 'size'"),
         (["--eps", "0.1", "--csv", "-", "--json"], "--csv - and --json both print on stdout"),
     ],
 )
@@ -100,3 +101,14 @@ def test_wrong_arguments_are_explained(
 def test_a_matrix_has_nothing_to_attack(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", "demo:quadratic", "--eps", "0.1"]) != 0
     assert "has no inputs" in capsys.readouterr().err
+
+
+def test_options_of_the_factory_reach_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = tmp_path / "own.py"
+    module.write_text(
+        "from eigencore.problems import find_problem\n\n"
+        "def make(digits: str = ''):\n    return find_problem(digits)\n"
+    )
+    given = ["--eps", "0.1", *FEW, "--set", f"problem.digits={PROBLEM}"]
+    assert main(["attack", f"{module}:make", *given]) == 0
+    assert "20 of them classified correctly" in capsys.readouterr().out
