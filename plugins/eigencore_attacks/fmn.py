@@ -10,8 +10,12 @@ gamma decrease along a cosine. This differs from the paper in:
 2. The steps are the steepest ones of the norm, with lengths in units of the radius. The paper's have an L2
    length of 1 for every norm and every range of the inputs.
 3. Until a sample is misclassified, its radius never shrinks, and grows by at least 1 + gamma.
-4. The last iterate is evaluated, too, and the segment from the sample to its nearest misclassified iterate is
-   bisected.
+4. After the search from the sample itself, there are others from random points of the ball that the smallest
+   perturbation so far spans. They find other local minima: on demo:digits, demo:mnist-robust and an
+   adversarially trained network for digits, two searches of 50 steps found smaller perturbations than one of
+   500 steps did.
+5. The last iterates are evaluated, too, and the segment from the sample to its nearest misclassified iterate
+   is bisected.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eigencore import arrays
 from eigencore.options import option
+from eigencore.problems.sharing import clip_to_bounds, input_range
 from eigencore_attacks.losses import LOSSES
 from eigencore_attacks.nearest import Nearest
-from eigencore_attacks.norm_ball import Norm, dual_lengths, projected, steepest
+from eigencore_attacks.norm_ball import Norm, dual_lengths, projected, random_perturbations, steepest
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
@@ -41,10 +47,16 @@ class FMNOptions:
         "L2", help="norm of the perturbation", when="use Linf to compare with attacks in Linf balls"
     )
     steps: int = option(
-        100,
+        50,
         low=1,
-        help="gradient steps",
-        when="raise it while the median distance still falls",
+        help="gradient steps of each search",
+        when="raise it if some samples are not fooled",
+    )
+    restarts: int = option(
+        4,
+        low=1,
+        help="number of searches: the first starts from the sample, the others from random points near it",
+        when="raise it while the median distance still falls, above all on adversarially trained networks",
     )
     gamma: float = option(
         0.05,
@@ -63,7 +75,7 @@ def fmn(classifier: Classifier, x: Array, y: Array, options: FMNOptions, /, *, e
         x, y: correctly classified inputs (b, d) and their labels (b,).
         options: see `FMNOptions`.
         eps: None, because the attack chooses the radius itself.
-        seed: without effect; nothing is random.
+        seed: seed of the random starts.
 
     Returns:
         Inputs (b, d) within the bounds; a sample that is never misclassified keeps its row of x.
@@ -75,9 +87,20 @@ def fmn(classifier: Classifier, x: Array, y: Array, options: FMNOptions, /, *, e
         result = eigencore.attack(bound, "fmn", images=50, norm="Linf")
         print(result.distance)
     """
-    xp, loss, norm = classifier.xp, LOSSES["cross_entropy"], options.norm
-    at, nearest = x, Nearest(x, y, norm)
-    radius = xp.zeros_like(nearest.distance)
+    xp, norm = classifier.xp, options.norm
+    nearest, rng = Nearest(x, y, norm), arrays.generator(seed, "fmn")
+    search(classifier, nearest, x, xp.zeros_like(nearest.distance), options)
+    unit = input_range(x, classifier.bounds)
+    for _ in range(1, options.restarts):
+        radius = xp.where(nearest.found, nearest.distance, xp.full_like(nearest.distance, unit))
+        change = radius * arrays.from_host(random_perturbations(rng, x.shape, norm), classifier)
+        search(classifier, nearest, clip_to_bounds(x + change, classifier.bounds), radius, options)
+    return nearest.bisected(classifier)
+
+
+def search(classifier: Classifier, nearest: Nearest, at: Array, radius: Array, options: FMNOptions) -> None:
+    """Takes the steps from iterates (b, d) in balls of a radius (b, 1), and keeps the nearest ones."""
+    xp, loss, x, y, norm = classifier.xp, LOSSES["cross_entropy"], nearest.x, nearest.y, nearest.norm
     for i in range(options.steps):
         decrease = (1 + math.cos(math.pi * i / options.steps)) / 2
         gamma = LAST_GAMMA + (options.gamma - LAST_GAMMA) * decrease
@@ -92,4 +115,3 @@ def fmn(classifier: Classifier, x: Array, y: Array, options: FMNOptions, /, *, e
         step = LAST_STEP + (FIRST_STEP - LAST_STEP) * decrease
         at = projected(at + step * radius * steepest(gradient, norm), x, radius, norm, classifier.bounds)
     nearest.evaluate(classifier, at)
-    return nearest.bisected(classifier)

@@ -42,11 +42,17 @@ class NormBall:
 
     def random_perturbations(self, rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
         """Returns perturbations (b, d) drawn uniformly from the ball, on the host."""
-        if self.norm == "Linf":
-            return np.asarray(rng.uniform(-self.eps, self.eps, shape))
-        normal, (rows, d) = rng.standard_normal(shape), shape
-        radius = self.eps * rng.uniform(size=(rows, 1)) ** (1 / d)
-        return np.asarray(radius * normal / np.linalg.norm(normal, axis=1, keepdims=True))
+        return self.eps * random_perturbations(rng, shape, self.norm)
+
+
+def random_perturbations(rng: np.random.Generator, shape: tuple[int, int], norm: Norm) -> Floats:
+    """Returns rows (b, d) drawn uniformly from the ball of radius 1, on the host."""
+    if norm == "Linf":
+        return np.asarray(rng.uniform(-1.0, 1.0, shape))
+    # The first d coordinates of a point drawn uniformly from the sphere in d + 2 dimensions.
+    rows, d = shape
+    normal = rng.standard_normal((rows, d + 2))
+    return np.asarray(normal[:, :d] / np.linalg.norm(normal, axis=1, keepdims=True))
 
 
 def projected(

@@ -18,7 +18,8 @@ from eigencore.errors import ProblemError
 from eigencore.problems.sharing import input_range
 from eigencore_robustness import gates
 from eigencore_robustness.associations import OF_CURVED_MARGINS, associations
-from eigencore_robustness.attack_evaluation import evaluate_attack
+from eigencore_robustness.attack_evaluation import evaluate_attacks
+from eigencore_robustness.attacker import Attacker
 from eigencore_robustness.distances import Distances, attack_distances, supplied_distances
 from eigencore_robustness.input_curvature import TOL
 from eigencore_robustness.options import radii
@@ -33,14 +34,12 @@ if TYPE_CHECKING:
 
     from eigencore.interfaces import AnalysisContext, Bound, Problem
     from eigencore.results import AnalysisResult
-    from eigencore.space import Floats
+    from eigencore.space import Floats, Space
     from eigencore_robustness.options import RobustnessOptions
     from eigencore_robustness.sample_columns import Columns
 
-NO_FLOAT64 = (
-    "the backend has no float64, so first-order margins and curvature are computed in the precision of the "
-    "operator: where the network is certain, the ranks of small losses and curvatures are rounding errors"
-)
+# A loss of this many rounding units of 1, the probability that it is computed from, is known to a percent.
+KNOWN_TO_A_PERCENT = 100
 
 
 def robustness(
@@ -75,37 +74,33 @@ def robustness(
         raise ProblemError(
             "no sample is classified correctly", hint="Check the labels and the range of the inputs."
         )
+    attacker = Attacker(context.attack, classifier, *samples, options.batch, context.seed)
     context.progress("robustness: accuracy under attack")
-    evaluated = evaluate_attack(
-        context.attack,
-        classifier,
-        samples,
-        radii(options.eps, input_range(x, classifier.bounds)),
-        options.batch,
-        context.seed,
-    )
-    correct = evaluated.attacks[0].correct
+    evaluated = evaluate_attacks(attacker, radii(options.eps, input_range(x, classifier.bounds)))
+    correct = evaluated.correct
     report = RobustnessReport(
         samples=len(correct),
         correct=int(correct.sum()),
         columns={
             "sample": np.arange(len(correct)),
-            "label": evaluated.attacks[0].labels,
+            "label": evaluated.fixed[0].labels,
             "correct": correct,
+            "distance_linf": evaluated.smallest.distance,
         },
         data=_description(context, len(correct), options.images),
         gates=(gates.samples_are_held_out(_has_validation(problem)), *evaluated.gates),
-        attacks=evaluated.attacks,
+        evaluated=evaluated,
     )
     yield report.result()
 
     if distances is None:
         context.progress("robustness: smallest perturbations")
-        distances = attack_distances(
-            context.attack, samples, options.batch, context.seed, classifier=classifier
-        )
-    report.source = distances.source
+        distances = attack_distances(attacker, correct)
+    report.distances = distances
+    report.gates += distances.gates
     report.columns["distance"] = distances.values
+    if distances.smallest is not None:
+        report.columns["found_by"] = distances.smallest.names
     yield report.result()
 
     yield from _curvature(bound, context, options, report, distances)
@@ -123,13 +118,16 @@ def _curvature(
     precision = "float64" if "float64" in bound.precisions else None
     classifier = bound.classifier(precision)
     other = _other_than_the_hessian(context)
-    report.warnings = (NO_FLOAT64,) * (precision is None) + (other,) * bool(other)
+    report.warnings = (other,) * bool(other)
     chosen = np.flatnonzero(correct)
     x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
     columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
     of_operator = f"of the operator {context.kind}" if other else "over weights"
-    report.gates += (gates.eigenpairs_converged(eigen, _converged_share(columns, flat), of_operator),)
-    if not other and Capability.WEIGHT_LOSS in bound.capabilities and eigen.converged[:1].any():
+    report.gates += (
+        gates.precision_suffices(precision is not None, _lost_share(columns, classifier)),
+        gates.eigenpairs_converged(eigen, _converged_share(columns, flat), of_operator),
+    )
+    if not other and Capability.WEIGHT_LOSS in bound.capabilities and eigen.converged[:1].any() and np.any(eigen.values):
         context.progress("robustness: loss along the eigenvectors")
         of_weights = sample_curvature(bound, eigen, x, y, context.params, options.batch, precision)
         columns = {**columns, "weight_curvature": of_weights}
@@ -175,6 +173,11 @@ def _converged_share(columns: Columns, flat: bool) -> float:
     if not flat:
         passed &= columns["nu_residual"] <= 2 * TOL * np.abs(columns["nu"])
     return float(np.mean(passed))
+
+
+def _lost_share(columns: Columns, space: Space) -> float:
+    """Returns the share of samples whose loss is so small that rounding changes it by a percent or more."""
+    return float(np.mean(columns["loss"] < KNOWN_TO_A_PERCENT * arrays.eps(space)))
 
 
 def _expanded(column: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:

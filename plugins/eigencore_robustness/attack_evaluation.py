@@ -1,112 +1,134 @@
-"""The accuracy under attack at several radii, and the gates that decide whether the attack can be trusted."""
+"""The accuracy under attacks at several radii, and the gates that say whether they can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
-from eigencore.objectives import CrossEntropy
-from eigencore.problems.sharing import clip_to_bounds
-from eigencore_robustness import gates
+from eigencore_robustness import attack_gates, gates
 from eigencore_robustness.gates import Gate
-from eigencore_robustness.samples import batches, classified_correctly
+from eigencore_robustness.gradient_watch import GradientWatch
+from eigencore_robustness.line_integrals import integral_error
+from eigencore_robustness.samples import batches, evenly_spaced
+from eigencore_robustness.smallest_perturbations import SmallestPerturbations, smallest_perturbations
 
 if TYPE_CHECKING:
-    from eigencore.interfaces import Classifier
-    from eigencore.results import AttackResult
-    from eigencore.space import Array, Floats
+    import numpy.typing as npt
 
-ATTACK, NORM = "pgd", "Linf"
-NOISE_DRAWS = 10  # random corners of the ball
+    from eigencore.results import AttackResult
+    from eigencore_robustness.attacker import Attacker
+
+    Mask = npt.NDArray[np.bool_]
+
+FIXED, GRADIENT_FREE, NORM = "pgd", "square", "Linf"
+QUERIES = 500  # of the attack without gradients
+LOOKED_AT = 100  # samples of a gate that would cost more than the attacks if it looked at all
 
 
 @dataclass(frozen=True)
 class AttackEvaluation:
-    """Attacks in the order of increasing eps, without their adversarial inputs, and the gates."""
+    """What withstands several attacks.
 
-    attacks: tuple[AttackResult, ...]
+    Attributes:
+        correct: whether each sample (N,) is classified correctly without a perturbation.
+        radii: the radii, in increasing order.
+        withstood: whether each sample (radii, N) is classified correctly after all attacks at a radius.
+        fixed: the results of PGD at each radius.
+        smallest: the smallest perturbations in the same norm.
+        gates: the gates of the attacks.
+    """
+
+    correct: Mask
+    radii: tuple[float, ...]
+    withstood: Mask
+    fixed: tuple[AttackResult, ...]
+    smallest: SmallestPerturbations
     gates: tuple[Gate, ...]
 
 
-def evaluate_attack(
-    attack: Callable[..., AttackResult],
-    classifier: Classifier,
-    samples: tuple[Array, Array],
-    radii: Sequence[float],
-    batch: int,
-    seed: int,
-) -> AttackEvaluation:
-    """Attacks all samples at all radii, and evaluates the gates of the attack.
+def evaluate_attacks(attacker: Attacker, radii: Sequence[float]) -> AttackEvaluation:
+    """Attacks all samples at all radii (increasing), and evaluates the gates of the attacks.
 
-    The attack is compared with the same attack at twice the steps and with noise, at the radii at which these
-    can change the accuracy most.
+    PGD is run at each radius, the attacks that search for the smallest perturbation once. What they leave is
+    attacked by PGD with twice the steps, and at one radius without gradients.
     """
+    watch = GradientWatch(attacker.classifier)
+    fixed = tuple(attacker.run(FIXED, eps=eps, norm=NORM, classifier=watch) for eps in radii)
+    smallest = smallest_perturbations(attacker, NORM)
+    correct = fixed[0].correct
+    withstood = np.stack(
+        [~one.success & (smallest.distance > eps) for one, eps in zip(fixed, radii, strict=True)]
+    )
+    # The radius at which about half of the samples are fooled tells attacks apart best.
+    middle = int(np.argmin(np.abs(withstood.mean(axis=1) - correct.mean() / 2)))
+    found = (
+        *_gates_of_network(attacker),
+        attack_gates.gradients_are_nonzero(watch.zero_share),
+        _gradients_are_those_of_the_margin(attacker, correct, radii[middle]),
+        attack_gates.smallest_agree_with_fixed(smallest, fixed),
+        _more_steps_fool_few(attacker, fixed, withstood, middle),
+        _gradients_are_not_needed(attacker, radii[middle], withstood[middle]),
+    )
+    # What fools the network at one radius is within every larger one.
+    withstood = np.logical_and.accumulate(withstood, axis=0)
+    falls = attack_gates.accuracy_falls_with_eps(
+        fixed, float(withstood[-1].mean()), 1 / attacker.classifier.classes
+    )
+    return AttackEvaluation(correct, tuple(radii), withstood, fixed, smallest, (*found, falls))
 
-    def run(eps: float, **options: Any) -> AttackResult:
-        result = attack(
-            ATTACK,
-            eps=eps,
-            samples=samples,
-            batch=batch,
-            seed=seed,
-            classifier=classifier,
-            norm=NORM,
-            **options,
+
+def _gates_of_network(attacker: Attacker) -> tuple[Gate, ...]:
+    classifier = attacker.classifier
+    first, second = (
+        classifier.xp.concat(
+            [classifier.logits(rows) for _, rows, _ in batches(attacker.x, attacker.y, attacker.batch)]
         )
-        return replace(result, inputs=None)
-
-    attacks = tuple(run(eps) for eps in radii)
-    # Noise can change most at the radius at which half of the samples are fooled. More steps can change the
-    # result at every radius at which some samples are fooled and some are not.
-    middle = min(attacks, key=lambda one: abs(one.accuracy - attacks[0].correct.mean() / 2))
-    undecided = [one for one in attacks if 0 < one.accuracy < one.correct.mean()] or [middle]
-    twice = [run(one.eps or 0.0, steps=2 * one.options["steps"]) for one in undecided]
-    x, y = samples
-    logits = _logits(classifier, x, y, batch)
-    noise = _accuracy_under_noise(classifier, x, y, middle.eps or 0.0, batch, seed)
-    return AttackEvaluation(
-        attacks,
-        (
-            gates.logits_are_deterministic(logits, _logits(classifier, x, y, batch)),
-            gates.outputs_are_logits(logits),
-            gates.bounds_are_known(classifier.bounds),
-            gates.gradients_are_nonzero(_gradient_norms(classifier, x, y, batch)),
-            gates.accuracy_falls_with_eps(attacks, 1 / classifier.classes),
-            gates.attack_has_converged(undecided, twice),
-            gates.attack_beats_noise(noise, middle, NOISE_DRAWS),
-        ),
+        for _ in range(2)
+    )
+    return (
+        gates.logits_are_deterministic(first, second),
+        gates.outputs_are_logits(first),
+        gates.bounds_are_known(classifier.bounds),
     )
 
 
-def _logits(classifier: Classifier, x: Array, y: Array, batch: int) -> Array:
-    return classifier.xp.concat([classifier.logits(rows) for _, rows, _ in batches(x, y, batch)])
+def _gradients_are_those_of_the_margin(attacker: Attacker, correct: Mask, eps: float) -> Gate:
+    chosen = evenly_spaced(np.flatnonzero(correct), min(LOOKED_AT, attacker.batch))
+    x, y = (arrays.rows(part, chosen) for part in (attacker.x, attacker.y))
+    return attack_gates.margins_are_integrals(
+        integral_error(attacker.classifier, x, y, eps, attacker.seed), eps
+    )
 
 
-def _gradient_norms(classifier: Classifier, x: Array, y: Array, batch: int) -> Floats:
-    """Returns the norms for the correctly classified samples; the attack follows no other gradients."""
-    found = []
-    for _, rows, labels in batches(x, y, batch):
-        _, gradient = classifier.value_and_grad(CrossEntropy(), rows, labels)
-        norms = arrays.to_host(classifier.xp.linalg.vector_norm(gradient, axis=1))
-        found.append(norms[classified_correctly(classifier, rows, labels)])
-    return np.concatenate(found)
+def _more_steps_fool_few(
+    attacker: Attacker, fixed: Sequence[AttackResult], withstood: Mask, middle: int
+) -> Gate:
+    """Attacks what was withstood (radii, N) with twice the steps; what that fools is withstood no more."""
+    # At every radius at which some samples are fooled and some are not, more steps may fool more.
+    undecided = [i for i, left in enumerate(withstood) if 0 < left.sum() < fixed[i].correct.sum()]
+    gains = {}
+    for i in undecided or [middle]:
+        eps, left = fixed[i].eps or 0.0, np.flatnonzero(withstood[i])
+        gains[eps] = 0
+        if len(left):
+            twice = attacker.run(FIXED, left, eps=eps, norm=NORM, steps=2 * fixed[i].options["steps"])
+            withstood[i, left] = ~twice.success
+            gains[eps] = int(twice.success.sum())
+    return attack_gates.more_steps_fool_few(gains, withstood.shape[1])
 
 
-def _accuracy_under_noise(
-    classifier: Classifier, x: Array, y: Array, eps: float, batch: int, seed: int
-) -> float:
-    """Returns the share of samples classified correctly at all NOISE_DRAWS random corners of their ball."""
-    rng = np.random.default_rng([seed, NOISE_DRAWS])
-    survived = []
-    for _, rows, labels in batches(x, y, batch):
-        correct = classified_correctly(classifier, rows, labels)
-        for _ in range(NOISE_DRAWS):
-            signs = arrays.from_host(rng.choice([-1.0, 1.0], size=rows.shape), classifier)
-            noisy = clip_to_bounds(rows + eps * signs, classifier.bounds)
-            correct &= classified_correctly(classifier, noisy, labels)
-        survived.append(correct)
-    return float(np.concatenate(survived).mean())
+def _gradients_are_not_needed(attacker: Attacker, eps: float, withstood: Mask) -> Gate:
+    """Attacks what was withstood (N,) without gradients; what that fools is withstood no more."""
+    left = np.flatnonzero(withstood)
+    tried = evenly_spaced(left, LOOKED_AT)
+    fooled = np.zeros(len(tried), dtype=bool)
+    if len(tried):
+        fooled = attacker.run(GRADIENT_FREE, tried, eps=eps, norm=NORM, queries=QUERIES).success
+        withstood[tried] = ~fooled
+    return attack_gates.gradients_are_not_needed(
+        int(fooled.sum()), len(tried), len(left), len(withstood), eps
+    )

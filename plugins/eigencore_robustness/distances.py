@@ -1,4 +1,4 @@
-"""The smallest perturbation known for each sample: found by an attack, or supplied by the user."""
+"""The smallest perturbation known for each sample: the least of several attacks, or supplied by the user."""
 
 from __future__ import annotations
 
@@ -9,31 +9,85 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore.errors import OptionError
+from eigencore_robustness import distance_gates
+from eigencore_robustness.attack_evaluation import FIXED
+from eigencore_robustness.attack_gates import SLACK
+from eigencore_robustness.samples import evenly_spaced
+from eigencore_robustness.smallest_perturbations import ATTACKS, smallest_perturbations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import numpy.typing as npt
 
-    from eigencore.results import AttackResult
     from eigencore.space import Array, Floats
+    from eigencore_robustness.attacker import Attacker
+    from eigencore_robustness.gates import Gate
+    from eigencore_robustness.smallest_perturbations import SmallestPerturbations
 
-ATTACK, NORM = "ddn", "L2"
+NORM = "L2"
+QUARTILES = (0.25, 0.5, 0.75)
+SEARCHED_AGAIN = 100  # samples
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Upper bounds of the true distances (N,), infinite if no perturbation was found, and their source."""
+    """Upper bounds of the true distances, and where they come from.
+
+    Attributes:
+        values: the distances (N,), infinite if no perturbation was found.
+        source: one line on where they come from.
+        smallest: what the attacks found; None if the distances were supplied.
+        inputs: the nearest misclassified inputs (N, d), as far as one was found; None if the distances were
+            supplied.
+        gates: the gates of the attacks.
+    """
 
     values: Floats
     source: str
+    smallest: SmallestPerturbations | None = None
+    inputs: Array | None = None
+    gates: tuple[Gate, ...] = ()
 
 
-def attack_distances(
-    attack: Callable[..., AttackResult], samples: tuple[Array, Array], batch: int, seed: int, **more: Any
-) -> Distances:
-    """Returns the distances found by the attack DDN."""
-    result = attack(ATTACK, samples=samples, batch=batch, seed=seed, **more)
-    steps = result.options["steps"]
-    return Distances(result.distance, f"smallest {NORM} perturbation found by DDN, {steps} steps")
+def attack_distances(attacker: Attacker, correct: npt.NDArray[np.bool_]) -> Distances:
+    """Returns the least distances that several attacks find, and what shows that there are no lesser ones.
+
+    Args:
+        correct: whether each sample (N,) is classified correctly without a perturbation.
+    """
+    found = smallest_perturbations(attacker, NORM)
+    distance, broken = found.distance, correct & np.isfinite(found.distance)
+    gates = [distance_gates.all_are_fooled(int(correct.sum() - broken.sum()), int(correct.sum()), NORM)]
+    if broken.any():
+        gates += [_search_again(attacker, found, broken), _attack_within(attacker, distance, broken)]
+    names = " and ".join(one.attack for one in found.attacks)
+    source = f"smallest {NORM} perturbation that {names} found"
+    rows = attacker.classifier.xp.reshape(found.inputs, attacker.x.shape)
+    return Distances(distance, source, found, rows, tuple(gates))
+
+
+def _search_again(attacker: Attacker, found: SmallestPerturbations, broken: npt.NDArray[np.bool_]) -> Gate:
+    """Searches from some samples for twice as long, and evaluates how much shorter perturbations are."""
+    rows = evenly_spaced(np.flatnonzero(broken), SEARCHED_AGAIN)
+    again = [
+        attacker.run(one.attack, rows, norm=NORM, **{more: 2 * one.options[more]}).distance
+        for one in found.attacks
+        for more in [ATTACKS[one.attack]]
+    ]
+    before = found.distance[rows]
+    after = np.minimum(before, np.min(again, axis=0))
+    shorter = -float(np.expm1(np.mean(np.log(after / before))))
+    return distance_gates.longer_search_finds_no_shorter(shorter, len(rows))
+
+
+def _attack_within(attacker: Attacker, distance: Floats, broken: npt.NDArray[np.bool_]) -> Gate:
+    """Attacks samples by PGD within radii that are smaller than their distances."""
+    missed, tried = {}, {}
+    for eps in np.quantile(distance[broken], QUARTILES):
+        beyond = evenly_spaced(np.flatnonzero(broken & (distance > SLACK * eps)), SEARCHED_AGAIN)
+        eps, tried[eps] = float(eps), len(beyond)
+        result = attacker.run(FIXED, beyond, eps=eps, norm=NORM) if len(beyond) else None
+        missed[eps] = int(result.success.sum()) if result is not None else 0
+    return distance_gates.balls_of_smaller_radius_hold(missed, tried, NORM)
 
 
 def supplied_distances(given: Any, samples: int) -> Distances:

@@ -10,14 +10,15 @@ import numpy as np
 
 from eigencore.results import AnalysisResult, Table
 from eigencore_robustness.associations import Associations
-from eigencore_robustness.attack_evaluation import NORM
+from eigencore_robustness.attack_evaluation import NORM, AttackEvaluation
+from eigencore_robustness.distances import Distances
 from eigencore_robustness.gates import Gate, GateOutcome, worst_outcome
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
 from eigencore_robustness.verdict import CautiousRadiusCheck, verdict
 
 if TYPE_CHECKING:
-    from eigencore.results import AttackResult
+    from eigencore_robustness.smallest_perturbations import SmallestPerturbations
     from eigencore_robustness.weight_curvature import LossIncrease
 
 # With longer labels the table of estimates would be wider than 80 columns.
@@ -47,7 +48,8 @@ class RobustnessReport:
         data: a description of the samples, such as "the first 500 validation samples".
         step: the step along the eigenvectors over the weights.
         increases: the increase of the loss at that step.
-        source: where the distances come from.
+        evaluated: what withstands the attacks.
+        distances: the smallest perturbations.
         warnings: what the reader must know before relying on the verdict.
     """
 
@@ -56,10 +58,10 @@ class RobustnessReport:
     columns: dict[str, Any]
     data: str
     gates: tuple[Gate, ...] = ()
-    attacks: tuple[AttackResult, ...] = ()
+    evaluated: AttackEvaluation | None = None
+    distances: Distances | None = None
     step: float | None = None
     increases: tuple[LossIncrease, ...] = ()
-    source: str = ""
     associations: Associations | None = None
     cautious: CautiousRadiusCheck | None = None
     warnings: tuple[str, ...] = ()
@@ -68,7 +70,7 @@ class RobustnessReport:
         """Returns what is known so far."""
         return AnalysisResult(
             verdict=self._verdict(),
-            title=" · ".join(filter(None, [self._samples(), self.source])),
+            title=" · ".join([self._samples(), *([self.distances.source] if self.distances else [])]),
             numbers=self._numbers(),
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
@@ -83,14 +85,25 @@ class RobustnessReport:
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
             return "not finished"
-        return verdict(self.gates, self.correct, self.associations, self.cautious)
+        return verdict(self.gates, self._fooled, self.associations, self.cautious)
+
+    @property
+    def _fooled(self) -> int:
+        """The number of correctly classified samples with a known perturbation."""
+        distance = self.columns.get("distance")
+        return 0 if distance is None else int((self.columns["correct"] & np.isfinite(distance)).sum())
 
     @property
     def _conclusive(self) -> bool:
-        return self.correct >= MINIMUM and worst_outcome(self.gates) is not GateOutcome.FAIL
+        return self._fooled >= MINIMUM and worst_outcome(self.gates) is not GateOutcome.FAIL
 
     def _tables(self) -> dict[str, Table]:
-        tables = {f"accuracy under PGD, {NORM}, all {self.samples} samples": _accuracies(self.attacks)}
+        tables = {}
+        if self.evaluated is not None:
+            title = f"accuracy under attack, {NORM}, all {self.samples} samples"
+            tables[title] = _accuracies(self.evaluated)
+        if self.distances is not None and self.distances.smallest is not None:
+            tables["attacks that found the smallest perturbations"] = _finders(self.distances.smallest)
         if self.associations is not None:
             tables |= {
                 "rank correlation with the smallest perturbation": _correlations(self.associations),
@@ -108,25 +121,35 @@ class RobustnessReport:
         distance = self.columns.get("distance")
         if distance is not None:
             fooled = distance[self.columns["correct"] & np.isfinite(distance)]
-            numbers |= {"fooled": len(fooled), "not fooled": self.correct - len(fooled)}
+            numbers |= {"fooled": self._fooled, "not fooled": self.correct - self._fooled}
             numbers |= {"median distance": _rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
         r2 = self.columns.get("r2")
         if r2 is not None and np.isinf(r2).any():
             numbers["r2 infinite"] = int(np.isinf(r2).sum())
-        if self.associations is not None and self.correct > 3:
+        if self.associations is not None and self._fooled > 3:
             numbers["minimum detectable |rho| (80 % power)"] = _rounded(
-                minimum_detectable_correlation(self.correct), 2
+                minimum_detectable_correlation(self._fooled), 2
             )
         return numbers
 
 
-def _accuracies(attacks: Sequence[AttackResult]) -> Table:
+def _accuracies(of: AttackEvaluation) -> Table:
     rows = []
-    for attack in attacks:
-        n, survived = len(attack.success), int((~attack.success).sum())
-        share = proportion(survived, n)
-        rows.append((attack.eps, *(_percent(x) for x in (share.estimate, share.low, share.high))))
-    return Table(("eps", "accuracy %", "95 % low", "95 % high"), tuple(rows))
+    for eps, withstood, alone in zip(of.radii, of.withstood, of.fixed, strict=True):
+        share = proportion(int(withstood.sum()), len(withstood))
+        shares = (share.estimate, share.low, share.high, alone.accuracy)
+        rows.append((eps, *map(_percent, shares)))
+    return Table(("eps", "accuracy %", "95 % low", "95 % high", f"{of.fixed[0].attack} alone"), tuple(rows))
+
+
+def _finders(of: SmallestPerturbations) -> Table:
+    rows = []
+    for i, one in enumerate(of.attacks):
+        own = one.distance[one.correct & one.success]
+        median = _rounded(float(np.median(own)), 4) if len(own) else None
+        missed = int((one.correct & ~one.success).sum())
+        rows.append((one.attack, one.options["steps"], int((of.found_by == i).sum()), median, missed))
+    return Table(("attack", "steps", "smallest for", "its median", "not fooled"), tuple(rows))
 
 
 def _correlations(found: Associations) -> Table:

@@ -26,3 +26,10 @@ def classified_correctly(classifier: Classifier, x: Array, y: Array) -> npt.NDAr
     """Returns which inputs (b, d) are classified as their labels (b,)."""
     predicted = arrays.to_host(classifier.xp.argmax(classifier.logits(x), axis=1))
     return np.asarray(predicted == arrays.to_host(y))
+
+
+def evenly_spaced(rows: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
+    """Returns at most so many of the rows (n,), evenly spaced among them."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.intp)]

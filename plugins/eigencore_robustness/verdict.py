@@ -51,7 +51,7 @@ class CautiousRadiusCheck:
 
 
 def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: CautiousRadiusCheck) -> str:
-    """Returns the verdict on a study with n correctly classified samples."""
+    """Returns the verdict on a study with n samples whose smallest perturbation is known."""
     failed = [gate.name for gate in gates if gate.outcome is GateOutcome.FAIL]
     if failed:
         return (
@@ -60,7 +60,7 @@ def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: Cautio
         )
     if n < MINIMUM:
         return (
-            f"Only {n} correctly classified sample{'s' * (n != 1)}: no inference is made below {MINIMUM}. "
+            f"Only {n} sample{'s' * (n != 1)} fooled: no inference is made below {MINIMUM}. "
             "The numbers describe these samples and no others."
         )
     sentences = [first_order(found), other_radii(found), added(found), radius(cautious), LIMITS]

@@ -16,7 +16,7 @@ CORRELATIONS = "rank correlation with the smallest perturbation"
 ADDED = "share of the variance left open by loss, gradient norm and r1"
 ESTIMATES = "estimates of the smallest perturbation (error %: median after rescaling)"
 COLUMNS = {
-    *("sample", "label", "correct", "distance"),
+    *("sample", "label", "correct", "distance", "distance_linf", "found_by"),
     *("loss", "gradient_norm", "margin", "r1", "r1_in_box", "r1_class"),
     *("lambda_max", "lambda_max_residual", "nu", "nu_residual", "r_cautious", "r2", "weight_curvature"),
 }
@@ -46,7 +46,10 @@ def test_misclassified_samples_are_excluded(found):
     correct = found.columns["correct"].astype(bool)
     assert 0 < (~correct).sum() < 20
     assert (found.columns["distance"][~correct] == 0).all()
-    for name in COLUMNS - {"sample", "label", "correct", "distance"}:
+    assert (found.columns["distance_linf"][~correct] == 0).all()
+    assert (found.columns["found_by"][~correct] == "").all()
+    assert set(found.columns["found_by"][correct]) == {"deepfool", "fmn"}
+    for name in COLUMNS - {"sample", "label", "correct", "distance", "distance_linf", "found_by"}:
         assert np.isnan(found.columns[name][~correct]).all()
         assert np.isfinite(found.columns[name][correct]).all()
     wrong = (~correct).sum()
@@ -92,7 +95,7 @@ def test_the_same_seed_gives_the_same_bytes(digits_problem, found):
     again = study(digits_problem, images=150).analyses["robustness"]
     assert (again.verdict, again.tables, again.numbers) == (found.verdict, found.tables, found.numbers)
     for name, column in found.columns.items():
-        assert np.array_equal(again.columns[name], column, equal_nan=True)
+        assert np.array_equal(again.columns[name], column, equal_nan=column.dtype.kind == "f")
 
 
 def test_a_result_can_be_saved_and_loaded(digits_problem, tmp_path):
@@ -219,10 +222,11 @@ def test_the_attacks_use_the_options_of_the_run(digits_problem):
         digits_problem,
         k=1,
         analyses="robustness",
-        options={"robustness": {"images": 40}, "ddn": {"steps": 7}, "pgd": {"restarts": 2}},
+        options={"robustness": {"images": 40}, "fmn": {"steps": 7}, "pgd": {"restarts": 2}},
     )
-    assert "by DDN, 7 steps" in run.analyses["robustness"].title
-    assert run.manifest["options"]["ddn"]["steps"] == 7
+    finders = run.analyses["robustness"].tables["attacks that found the smallest perturbations"]
+    assert [row[:2] for row in finders.rows] == [("deepfool", 20), ("fmn", 7)]
+    assert run.manifest["options"]["fmn"]["steps"] == 7
     with pytest.raises(eigencore.EigencoreError, match=r"ddn\.steps is 0"):
         eigencore.analyze(digits_problem, k=1, analyses="robustness", options={"ddn": {"steps": 0}})
     with pytest.raises(eigencore.EigencoreError, match="ddn, which this run does not use"):

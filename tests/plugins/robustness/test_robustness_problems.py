@@ -77,7 +77,7 @@ def test_the_weight_curvature_of_a_float32_network_is_that_of_its_float64_copy(
     assert np.abs(single - expected)[correct].max() > 1e-9 * np.abs(expected[correct]).max()
 
 
-def test_a_backend_without_float64_gives_the_columns_in_float32_and_a_warning(
+def test_a_backend_without_float64_gives_the_columns_in_float32_and_says_so(
     digits_problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, y = digits_problem.validation[0]
@@ -95,9 +95,11 @@ def test_a_backend_without_float64_gives_the_columns_in_float32_and_a_warning(
     assert asked
     assert run.manifest["failed"] == {}
     result = run.analyses["robustness"]
-    (warning,) = result.warnings
-    assert "has no float64" in warning
-    assert exact.warnings == ()
+    observed = {gate: observed for gate, _, observed in result.tables["gates"].rows}
+    assert "has no float64" in observed["precision"]
+    assert ("precision", "PASS", "margins and curvatures are computed in float64") in exact.tables[
+        "gates"
+    ].rows
     for name in ("loss", "r1", "lambda_max", "weight_curvature"):
         np.testing.assert_allclose(
             result.columns[name],
@@ -137,7 +139,10 @@ def test_one_logit_gives_the_same_numbers_as_two() -> None:
     assert [run.manifest["failed"] for run in runs] == [{}, {}]
     mine, theirs = (run.analyses["robustness"] for run in runs)
     assert 0.1 < mine.columns["distance"][mine.columns["correct"]].mean() < 2
+    assert (mine.columns["found_by"] == theirs.columns["found_by"]).mean() > 0.8  # attacks may tie
     for name, column in theirs.columns.items():
+        if name == "found_by":
+            continue
         scale = np.nanmax(np.abs(np.where(np.isfinite(column), column, 0)))
         np.testing.assert_allclose(mine.columns[name], column, rtol=1e-6, atol=1e-8 * scale)
 
