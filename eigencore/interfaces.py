@@ -272,11 +272,16 @@ class Bound(Protocol):
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator of the given kind, over the parameters that `params` selects: `operator_of_kind`."""
 
-    def classifier(self, dtype: str | None = None) -> Classifier:
-        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given.
+    def classifier(
+        self, dtype: str | None = None, *, direction: Array | None = None, params: Params = None
+    ) -> Classifier:
+        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS), at the weights or moved ones.
+
+        It is a copy if `dtype` or `direction` is given, and no other classifier changes it.
 
         Args:
             dtype: one of `precisions`; None: the data type of the operator.
+            direction: (n,), in the data type of the operator: the model at weights + direction (WEIGHT_LOSS).
         """
 
     def loss(self, direction: Array | None = None, params: Params = None) -> float:
