@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eigencore import arrays
 from eigencore.errors import OptionError
 
 if TYPE_CHECKING:
@@ -21,10 +22,16 @@ ATTACK, NORM = "ddn", "L2"
 
 @dataclass(frozen=True)
 class Distances:
-    """Upper bounds of the true distances (N,), infinite if no perturbation was found, and their source."""
+    """Upper bounds of the true distances (N,), infinite if no perturbation was found, and their source.
+
+    Attributes:
+        inputs: the perturbed input (N, d) of each sample, the sample itself where there is none; None for
+            distances that the user supplied.
+    """
 
     values: Floats
     source: str
+    inputs: Array | None = None
 
 
 def attack_distances(
@@ -33,7 +40,12 @@ def attack_distances(
     """Returns the distances found by the attack DDN."""
     result = attack(ATTACK, samples=samples, batch=batch, seed=seed, **more)
     steps = result.options["steps"]
-    return Distances(result.distance, f"smallest {NORM} perturbation found by DDN, {steps} steps")
+    x = samples[0]
+    xp = arrays.namespace(x)
+    success = xp.asarray(result.success, device=arrays.device_of(x))[:, None]
+    # Without success, an attack may return any input that is still classified correctly.
+    inputs = xp.where(success, xp.reshape(result.inputs, x.shape), x)
+    return Distances(result.distance, f"smallest {NORM} perturbation found by DDN, {steps} steps", inputs)
 
 
 def supplied_distances(given: Any, samples: int) -> Distances:

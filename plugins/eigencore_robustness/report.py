@@ -1,4 +1,4 @@
-"""The state of a study as an AnalysisResult. Numbers are rounded here and nowhere else."""
+"""The state of a study as an AnalysisResult. Numbers are rounded here and in `direction_report` only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,29 @@ import numpy as np
 from eigencore.results import AnalysisResult, Table
 from eigencore_robustness.associations import Associations
 from eigencore_robustness.attack_evaluation import NORM
+from eigencore_robustness.direction_report import (
+    alignment_sentences,
+    alignment_table,
+    path_figures,
+    path_sentence,
+    path_table,
+    weight_figures,
+    weight_tables,
+)
 from eigencore_robustness.gates import Gate, GateOutcome, worst_outcome
+from eigencore_robustness.rounding import percent as _percent
+from eigencore_robustness.rounding import rounded as _rounded
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
 from eigencore_robustness.verdict import CautiousRadiusCheck, verdict
 
 if TYPE_CHECKING:
+    from eigencore.findings import Figure
     from eigencore.results import AttackResult
+    from eigencore_robustness.directions import Alignment
+    from eigencore_robustness.perturbation_path import PerturbationPath
     from eigencore_robustness.weight_curvature import LossIncrease
+    from eigencore_robustness.weight_path import WeightCurve
 
 # With longer labels the table of estimates would be wider than 80 columns.
 LABELS = {
@@ -49,6 +64,9 @@ class RobustnessReport:
         increases: the increase of the loss at that step.
         source: where the distances come from.
         warnings: what the reader must know before relying on the verdict.
+        alignments: the shares of the perturbations along directions.
+        path: eigenvalues along the perturbations.
+        weight_curves: loss and accuracy along directions of the weights.
     """
 
     samples: int
@@ -63,6 +81,9 @@ class RobustnessReport:
     associations: Associations | None = None
     cautious: CautiousRadiusCheck | None = None
     warnings: tuple[str, ...] = ()
+    alignments: tuple[Alignment, ...] = ()
+    path: PerturbationPath | None = None
+    weight_curves: tuple[WeightCurve, ...] = ()
 
     def result(self) -> AnalysisResult:
         """Returns what is known so far."""
@@ -72,6 +93,7 @@ class RobustnessReport:
             numbers=self._numbers(),
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
+            figures=self._figures(),
             warnings=self.warnings,
         )
 
@@ -83,7 +105,9 @@ class RobustnessReport:
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
             return "not finished"
-        return verdict(self.gates, self.correct, self.associations, self.cautious)
+        along = [alignment_sentences(self.alignments)] if self.alignments else []
+        along += [path_sentence(self.path)] if self.path is not None else []
+        return verdict(self.gates, self.correct, self.associations, self.cautious, along)
 
     @property
     def _conclusive(self) -> bool:
@@ -101,7 +125,21 @@ class RobustnessReport:
             }
         if self.step is not None:
             tables[f"mean increase of the loss at weights ± {self.step:.2g} v"] = _increases(self.increases)
+        if self.alignments:
+            tables["share of the smallest perturbation along directions over the input (medians)"] = (
+                alignment_table(self.alignments)
+            )
+        if self.path is not None:
+            tables[f"from {self.path.samples} samples (t = 0) to their smallest perturbation (t = 1)"] = (
+                path_table(self.path)
+            )
+        if self.step is not None:
+            tables |= weight_tables(self.weight_curves, self.step)
         return tables | {"gates": _gates(self.gates)}
+
+    def _figures(self) -> tuple[Figure, ...]:
+        along = () if self.path is None else path_figures(self.path)
+        return along + (weight_figures(self.weight_curves) if self.weight_curves else ())
 
     def _numbers(self) -> dict[str, float | int | None]:
         numbers: dict[str, float | int | None] = {}
@@ -177,12 +215,3 @@ def _gates(gates: Sequence[Gate]) -> Table:
 def _with_ends(of: Interval) -> list[float | None]:
     """Returns the estimate and the ends of its interval, to three decimals."""
     return [_rounded(x, 3) for x in (of.estimate, of.low, of.high)]
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else _rounded(100 * share, 1)
-
-
-def _rounded(x: float | None, digits: int) -> float | None:
-    # Adding zero turns -0.0 into 0.0.
-    return None if x is None or not np.isfinite(x) else round(x, digits) + 0.0
