@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from eigencore_robustness.directions import (
     share,
     without_placebos,
 )
+from eigencore_robustness.distances import attack_distances
 from eigencore_robustness.input_eigenpairs import TILT
 from eigencore_robustness.perturbation_path import MOST, POINTS, perturbation_path
 from eigencore_robustness.sample_columns import sample_columns
@@ -198,6 +201,40 @@ def test_partners_are_others_of_the_same_group():
         assert len(set(found[rows])) == len(rows)
 
 
+def test_the_placebo_of_the_same_classes_keeps_label_and_target(digits):
+    classifier = digits.classifier("float64")
+    x, y = classifier.samples(80)
+    moved = classifier.samples()[0][100:180]  # other digits
+    found = perturbations(classifier, x, y, moved, 32, 0)
+    logits = classifier.logits(moved)
+    logits[np.arange(80), y] = -np.inf
+    assert (found.reached == logits.argmax(axis=1)).all()
+    own = {row.tobytes(): i for i, row in enumerate(moved - x)}
+    kept = 0
+    for i in range(80):
+        assert own[found.of_others[i].tobytes()] != i
+        if np.isfinite(found.of_same_classes[i]).all():
+            j = own[found.of_same_classes[i].tobytes()]
+            assert j != i
+            assert (y[i], found.reached[i]) == (y[j], found.reached[j])
+            kept += 1
+    assert 10 < kept < 80
+
+
+def test_an_input_that_fools_nothing_is_not_a_perturbation():
+    """An attack may return an input that it moved without success."""
+    x, y = np.zeros((3, 2)), np.zeros(3, dtype=int)
+    success = np.array([True, False, True])
+
+    def attack(name: str, **more: object) -> SimpleNamespace:
+        return SimpleNamespace(
+            inputs=x + 1.0, success=success, distance=np.where(success, 1.4, np.inf), options={"steps": 5}
+        )
+
+    found = attack_distances(attack, (x, y), 2, 0)
+    assert (found.inputs == np.array([[1, 1], [0, 0], [1, 1]])).all()
+
+
 def test_samples_that_were_not_moved_have_no_share():
     network = bowl([9.0, 5.0, 3.0, 2.0, 1.0])
     x, y = np.zeros((5, 5)), np.zeros(5, dtype=int)
@@ -239,6 +276,9 @@ def test_the_path_has_the_eigenvalues_of_dense_hessians():
         assert np.allclose(path.values["nu"][i], nu, rtol=1e-5)
     # The margin is quadratic, so that its curvature is the same everywhere.
     assert path.change("nu") == pytest.approx(1, rel=1e-5)
+    start, end = (path.values["lambda_max"][i] for i in (0, -1))
+    assert path.change("lambda_max") == np.median((end / start)[start > 0])
+    assert path.change("lambda_max") != pytest.approx(np.median((start / end)[start > 0]), rel=0.01)
     low, middle, high = path.quartiles("lambda_max")
     assert (low <= middle).all()
     assert (middle <= high).all()
