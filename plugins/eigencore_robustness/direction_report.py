@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,19 +32,25 @@ LABELS = {
 # -- perturbations -----------------------------------------------------------------------------------------
 
 
-def alignment_table(found: Sequence[Alignment]) -> Table:
+def alignment_table(found: Iterable[Alignment]) -> Table:
     """Returns the median shares in percent: of the sample's own perturbation, and by chance."""
     rows = []
     for one in found:
         own, same, others = one.own, one.of_same_classes, one.of_others
         cosine = None if own.estimate is None else significant(math.sqrt(own.estimate))
         shares = (own.estimate, own.low, own.high, same.estimate, others.estimate, one.random)
-        rows.append((LABELS[one.name], own.n, cosine, *map(percent, shares)))
-    columns = ("along", "n", "|cos|", "share %", "low", "high", "same classes", "others", "random")
+        rows.append((LABELS[one.name], cosine, *map(percent, shares)))
+    columns = ("along", "|cos|", "share %", "low", "high", "same pair", "others", "random")
     return Table(columns, tuple(rows))
 
 
-def alignment_sentences(found: Sequence[Alignment]) -> str:
+def shares_left_out(found: Iterable[Alignment], moved: int) -> dict[str, float | int | None]:
+    """Returns how many of the moved samples have no share along a direction, by direction; without zeros."""
+    counts = {f"no share along {LABELS[one.name]}": moved - one.own.n for one in found}
+    return {name: count for name, count in counts.items() if count}
+
+
+def alignment_sentences(found: Iterable[Alignment]) -> str:
     """Returns the shares along the first eigenvector, beside those along gradients and by chance."""
     by_name = {one.name: one for one in found}
     first = by_name["share_v1"]

@@ -41,12 +41,18 @@ class PerturbationPath:
         """The number of samples."""
         return int(self.values["loss"].shape[1])
 
+    @property
+    def unconverged(self) -> int:
+        """The number of eigenvalues that did not converge, and are left out."""
+        return sum(int(np.isnan(self.values[name]).sum()) for name in ("lambda_max", "nu"))
+
     def quartiles(self, name: str) -> Floats:
         """Returns the lower quartile, the median and the upper quartile (3, points) over the samples."""
-        values = self.values[name]
-        if np.isnan(values).all(axis=1).any():
-            return np.full((3, len(values)), np.nan)
-        return np.asarray(np.nanquantile(values, [0.25, 0.5, 0.75], axis=1))
+        found = np.full((3, len(POINTS)), np.nan)
+        for i, values in enumerate(self.values[name]):
+            if not np.isnan(values).all():
+                found[:, i] = np.nanquantile(values, [0.25, 0.5, 0.75])
+        return found
 
     def change(self, name: str) -> float | None:
         """Returns the median over the samples of the quantity at the end over that at the sample.

@@ -17,6 +17,7 @@ from eigencore_robustness.direction_report import (
     path_figures,
     path_sentence,
     path_table,
+    shares_left_out,
     weight_figures,
     weight_tables,
 )
@@ -148,9 +149,12 @@ class RobustnessReport:
             fooled = distance[self.columns["correct"] & np.isfinite(distance)]
             numbers |= {"fooled": len(fooled), "not fooled": self.correct - len(fooled)}
             numbers |= {"median distance": _rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
+            numbers |= shares_left_out(self.alignments, len(fooled))
         r2 = self.columns.get("r2")
         if r2 is not None and np.isinf(r2).any():
             numbers["r2 infinite"] = int(np.isinf(r2).sum())
+        if self.path is not None and self.path.unconverged:
+            numbers["eigenvalues along the path that did not converge"] = self.path.unconverged
         if self.associations is not None and self.correct > 3:
             numbers["minimum detectable |rho| (80 % power)"] = _rounded(
                 minimum_detectable_correlation(self.correct), 2

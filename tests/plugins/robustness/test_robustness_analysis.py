@@ -147,15 +147,14 @@ def test_the_shares_are_those_of_the_columns(found):
     for label, name in zip(("v_1", "v_1 to v_3", "loss gradient", "margin gradient"), SHARES, strict=True):
         column = found.columns[name][found.columns["correct"].astype(bool)]
         assert ((column >= 0) & (column <= 1 + 1e-9)).all()
-        _, n, cosine, own, low, high, same, others, random = rows[label]
-        assert n == len(column)
+        _, cosine, own, low, high, same, others, random = rows[label]
         assert own == pytest.approx(100 * np.median(column), abs=0.06)
         assert cosine == pytest.approx(np.sqrt(np.median(column)), rel=6e-3)
         assert low <= own <= high
         # The perturbations of the other samples of both classes resemble that of the sample itself.
         assert own > same > others > random
     assert rows["v_1"][-1] == pytest.approx(100 * 0.6745**2 / 64, abs=0.06)
-    assert f"a median share of {rows['v_1'][3]:.0f} % [" in found.verdict
+    assert f"a median share of {rows['v_1'][2]:.0f} % [" in found.verdict
 
 
 def test_the_path_begins_at_the_samples(found):

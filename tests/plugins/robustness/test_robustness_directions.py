@@ -10,6 +10,7 @@ import pytest
 import eigencore
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore_numpy.network import TwoLayer
+from eigencore_robustness.direction_report import alignment_sentences, alignment_table, shares_left_out
 from eigencore_robustness.directions import (
     SHARES,
     SPANS,
@@ -22,7 +23,7 @@ from eigencore_robustness.directions import (
 )
 from eigencore_robustness.distances import attack_distances
 from eigencore_robustness.input_eigenpairs import TILT
-from eigencore_robustness.perturbation_path import MOST, POINTS, perturbation_path
+from eigencore_robustness.perturbation_path import MOST, POINTS, PerturbationPath, perturbation_path
 from eigencore_robustness.sample_columns import sample_columns
 from kit.quadratic_network import QuadraticNetwork
 
@@ -99,6 +100,9 @@ def test_without_curvature_there_is_no_eigenvector():
     assert np.isnan(columns["share_v1"]).all()
     found = {one.name: one for one in alignments(columns, 5, 0)}
     assert (found["share_v1"].own.estimate, found["share_v1"].own.left_out) == (None, 3)
+    assert shares_left_out(found.values(), 3)["no share along v_1"] == 3
+    assert alignment_table(found.values()).rows[0][0] == "v_1"
+    assert alignment_sentences(found.values()) == ""
 
 
 def test_shares_on_digits_are_those_of_dense_hessians(digits):
@@ -283,6 +287,17 @@ def test_the_path_has_the_eigenvalues_of_dense_hessians():
     assert (low <= middle).all()
     assert (middle <= high).all()
     assert middle[0] == pytest.approx(np.median(path.values["lambda_max"][0]))
+
+
+def test_eigenvalues_that_did_not_converge_are_left_out_and_counted():
+    values = {name: np.arange(10.0).reshape(5, 2) + 1 for name in ("loss", "margin", "lambda_max", "nu")}
+    values["nu"][0], values["lambda_max"][1, 0] = np.nan, np.nan
+    path = PerturbationPath(values)
+    assert path.unconverged == 3
+    assert np.isnan(path.quartiles("nu")[:, 0]).all()
+    assert path.quartiles("lambda_max")[1].tolist() == [1.5, 4.0, 5.5, 7.5, 9.5]
+    assert path.change("nu") is None
+    assert path.change("lambda_max") == np.median([9 / 1, 10 / 2])
 
 
 def test_the_path_takes_a_bounded_number_of_samples():
