@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TOL = 1e-3  # residual over eigenvalue; the relative error of the eigenvalue is then about its square
 TILT = 0.05  # the largest sine of the angle between a span and that of the eigenvectors
 MAX_PRODUCTS = 200
+MAX_PRODUCTS_FOR_SPANS = 100  # equal eigenvalues, which leave a span undetermined, would take all products
 CHECK_INTERVAL = 4  # products
 
 
@@ -82,7 +83,8 @@ def largest_eigenpairs(
 
     The process ends once the residual of the first pair is at most TOL times its eigenvalue, and the tilt of
     each span at most TILT. Both count as reached at the level of rounding, relative to the largest product
-    seen in the row, and after as many products as there are dimensions, or MAX_PRODUCTS.
+    seen in the row, and after as many products as there are dimensions or MAX_PRODUCTS; a span is given up
+    after MAX_PRODUCTS_FOR_SPANS.
 
     Args:
         product: multiplies every row of an array of this shape with the matrix of its sample.
@@ -126,7 +128,8 @@ def largest_eigenpairs(
         values, S = _ritz(T, present, k)
         of_rest = arrays.from_host(np.ascontiguousarray(S[:, -k:, :].transpose(0, 2, 1)), space)
         residuals = arrays.to_host(xp.linalg.vector_norm(xp.matmul(of_rest, rest), axis=2))
-        if last or _converged(values, residuals, floor, spans):
+        sought = spans if m < MAX_PRODUCTS_FOR_SPANS else ()
+        if last or _converged(values, residuals, floor, sought):
             rotation = arrays.from_host(np.ascontiguousarray(S.transpose(0, 2, 1)), space)
             return LargestEigenpairs(values, residuals, xp.matmul(rotation, basis), floor, m)
 

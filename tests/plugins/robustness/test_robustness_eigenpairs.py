@@ -11,7 +11,7 @@ import pytest
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
 from eigencore.testing.libraries import installed
-from eigencore_robustness.input_eigenpairs import TILT, TOL, largest_eigenpairs
+from eigencore_robustness.input_eigenpairs import MAX_PRODUCTS_FOR_SPANS, TILT, TOL, largest_eigenpairs
 
 SPACE = SimpleNamespace(xp=xp, dtype=np.float64, device="cpu")
 
@@ -97,11 +97,18 @@ def test_the_tilt_bounds_the_angle_and_repeated_eigenvalues_leave_it_undetermine
 
 def test_a_process_that_stops_early_says_so():
     """Without `spans`, it ends at the first pair, and the tilt of the others shows it."""
-    H = with_spectra([np.linspace(1, 0, 200)], 200)
+    H = with_spectra([0.95 ** np.arange(200)], 200)
     early, late = found_in(H, spans=()), found_in(H)
     assert early.products < late.products
     assert early.tilts(3)[0] > TILT
     assert sines(H, late.span(3), late.ranks(3))[0] <= late.tilts(3)[0] <= TILT
+
+
+def test_a_span_that_is_not_determined_is_given_up():
+    H = with_spectra([[4, 3, 2, 2, 2, *np.linspace(1.99, 0, 145)]], 150)
+    found = found_in(H)
+    assert MAX_PRODUCTS_FOR_SPANS <= found.products < MAX_PRODUCTS_FOR_SPANS + 4
+    assert found.tilts(1)[0] <= TILT < found.tilts(3)[0]
 
 
 def test_in_fewer_dimensions_than_pairs():
