@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,24 +98,24 @@ def path_table(path: PerturbationPath) -> Table:
 
 def path_figures(path: PerturbationPath) -> tuple[Figure, ...]:
     """Returns the eigenvalues, and loss and margin, along the path: medians and quartiles."""
-    x_label = "share of the way from the sample (0) to the perturbed input (1)"
     of = f"of {path.samples} samples, median and quartiles"
+    eigenvalues = _quartile_figure(
+        path, ("lambda_max", "nu"), f"Eigenvalues over the input {of}", "eigenvalue"
+    )
+    # They span orders of magnitude, and some are zero or negative.
+    positive = [x for name in ("lambda_max", "nu") for x in eigenvalues.series[name] if x > 0]
     return (
-        _quartile_figure(
-            path, f"Eigenvalues over the input {of}", x_label, "eigenvalue", ("lambda_max", "nu")
-        ),
-        _quartile_figure(path, f"Loss and margin {of}", x_label, "loss, margin", ("loss", "margin")),
+        replace(eigenvalues, y_scale="symlog", linear=float(min(positive))) if positive else eigenvalues,
+        _quartile_figure(path, ("loss", "margin"), f"Loss and margin {of}", "loss, margin"),
     )
 
 
-def _quartile_figure(
-    path: PerturbationPath, title: str, x_label: str, y_label: str, names: Sequence[str]
-) -> Figure:
+def _quartile_figure(path: PerturbationPath, names: Sequence[str], title: str, y_label: str) -> Figure:
     quartiles = {name: path.quartiles(name) for name in names}
     return Figure(
         "line",
         title,
-        x_label,
+        "share of the way from the sample (0) to the perturbed input (1)",
         y_label,
         {"x": np.array(POINTS), **{name: middle for name, (_, middle, _) in quartiles.items()}},
         bands={name: (low, high) for name, (low, _, high) in quartiles.items()},

@@ -170,6 +170,7 @@ def test_the_path_begins_at_the_samples(found):
     eigenvalues, values, loss, accuracy = found.figures
     assert {figure.kind for figure in found.figures} == {"line"}
     assert set(eigenvalues.bands) == {"lambda_max", "nu"}
+    assert (eigenvalues.y_scale, eigenvalues.linear) == ("symlog", eigenvalues.series["lambda_max"][0])
     assert set(values.series) == {"x", "loss", "margin"}
     assert set(loss.series) == set(accuracy.series) == {"x", "v_1", "v_2", "random", "gradient"}
 
