@@ -1,9 +1,7 @@
 """What plugins implement: operators, solvers, backends, classifiers, attacks and analyses.
 
 Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
-one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
-the host are NumPy float64.
-
+one sample per row. An `Array` is of any library with the Python array API; host numbers are NumPy float64.
 Entries, which plugins register, are defined in `eigencore.entries`, operators in `eigencore.space`.
 """
 
@@ -53,11 +51,10 @@ if TYPE_CHECKING:
 class Evidence:
     """What a Krylov solver's basis shows about eigenvalues that it may have missed; the core evaluates it.
 
-    Let u be an eigenvector of A with eigenvalue t, and v_0, v_1, ... the Lanczos vectors of a run from the
-    start vector v_0, with thick restarts or without. Then u'v_j = p(t) u'v_0, and |p(t)| is the product of
-    |t - z| over the Ritz values z, those of the basis and those that restarts have dropped, divided by the
-    product of the couplings. Since |u'v_j| <= 1, an eigenvector with a large |p(t)| is nearly orthogonal to
-    the random start, which is improbable.
+    Let u be an eigenvector of A with eigenvalue t, and v_0, v_1, ... the Lanczos vectors of a run from v_0,
+    with thick restarts or without. Then u'v_j = p(t) u'v_0, and |p(t)| is the product of |t - z| over the
+    Ritz values z, in the basis or dropped by restarts, divided by the product of the couplings. Since |u'v_j|
+    <= 1, an eigenvector with a large |p(t)| is nearly orthogonal to the random start, which is improbable.
 
     Attributes:
         ritz: all Ritz values (j,) of the basis, wanted or not. If there are n, none can be missed.
@@ -272,11 +269,14 @@ class Bound(Protocol):
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator of the given kind, over the parameters that `params` selects: `operator_of_kind`."""
 
-    def classifier(self, dtype: str | None = None) -> Classifier:
-        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS); a copy if `dtype` is given.
+    def classifier(
+        self, dtype: str | None = None, *, direction: Array | None = None, params: Params = None
+    ) -> Classifier:
+        """The model as a classifier (LOGITS, INPUT_GRADIENT, INPUT_PRODUCTS), a copy if arguments are given.
 
         Args:
             dtype: one of `precisions`; None: the data type of the operator.
+            direction: (n,), in the data type of the operator: the model at weights + direction (WEIGHT_LOSS).
         """
 
     def loss(self, direction: Array | None = None, params: Params = None) -> float:

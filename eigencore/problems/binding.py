@@ -219,7 +219,9 @@ class OperatorBound:
         _refuse_for_operator(self._problem, unusable)
         return self._operator
 
-    def classifier(self, dtype: str | None = None) -> NoReturn:
+    def classifier(
+        self, dtype: str | None = None, *, direction: Array | None = None, params: Params = None
+    ) -> NoReturn:
         self._refuse("inputs")
 
     def loss(self, direction: Array | None = None, params: Params = None) -> NoReturn:

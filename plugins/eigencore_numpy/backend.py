@@ -67,16 +67,24 @@ class NumpyBound:
         """The parameters that match `params`, with the network that they belong to."""
         return select_weights(self._network, params)
 
-    def classifier(self, dtype: str | None = None) -> TwoLayerClassifier:
+    def classifier(
+        self, dtype: str | None = None, *, direction: Numbers | None = None, params: Params = None
+    ) -> TwoLayerClassifier:
         """The network as a classifier of the validation data, or of the data if there are none.
 
+        Args:
+            dtype: "float32" or "float64" for a copy of that type; None: the type of the operator.
+            direction: (n,), for the network at weights + direction; None: at the weights.
+            params: patterns of the parameters that the direction is over; None: all parameters.
+
         Raises:
-            UsageError: the data type is not available.
+            UnknownNameError: no parameter matches `params`.
+            UsageError: the data type is not available, or the direction has another shape.
             ProblemError: the bounds do not fit the inputs.
         """
         chosen = self._network.dtype if dtype is None else _dtype(dtype)
         network, samples = self._network.astype(chosen), self._held_out.astype(chosen)
-        return TwoLayerClassifier(network, samples, self._problem.bounds)
+        return TwoLayerClassifier(_moved(network, direction, params), samples, self._problem.bounds)
 
     def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given.
@@ -85,10 +93,7 @@ class NumpyBound:
             UnknownNameError: no parameter matches `params`.
             UsageError: the direction has another shape.
         """
-        network = self._network
-        if direction is not None:
-            step = self.select(params).unflatten(direction)
-            network = network.map(lambda name, weights: weights + getattr(step, name))
+        network = _moved(self._network, direction, params)
         values = self.objective.value(network.logits(self._data.x), self._data.y)
         return float(np.sum(self.sample_weights * values, dtype=np.float64))
 
@@ -197,6 +202,14 @@ def bind(
         )
     check_objective(problem.loss)
     return NumpyBound(problem, _validated(problem.model, dtype))
+
+
+def _moved(network: TwoLayer, direction: Numbers | None, params: Params) -> TwoLayer:
+    """The network with a direction (n,) over some of its parameters added to its weights."""
+    if direction is None:
+        return network
+    step = select_weights(network, params).unflatten(direction)
+    return network.map(lambda name, weights: weights + getattr(step, name))
 
 
 def _validated(model: Any, dtype: str | None) -> TwoLayer:

@@ -20,14 +20,17 @@ from eigencore_robustness import gates
 from eigencore_robustness.associations import OF_CURVED_MARGINS, associations
 from eigencore_robustness.attack_evaluation import evaluate_attacks
 from eigencore_robustness.attacker import Attacker
+from eigencore_robustness.directions import alignments, perturbations, without_placebos
 from eigencore_robustness.distances import Distances, attack_distances, supplied_distances
-from eigencore_robustness.input_curvature import TOL
+from eigencore_robustness.input_eigenpairs import TOL
 from eigencore_robustness.options import radii
+from eigencore_robustness.perturbation_path import perturbation_path
 from eigencore_robustness.report import RobustnessReport
 from eigencore_robustness.sample_columns import sample_columns
 from eigencore_robustness.samples import batches, classified_correctly
 from eigencore_robustness.verdict import CautiousRadiusCheck
 from eigencore_robustness.weight_curvature import loss_increases, sample_curvature
+from eigencore_robustness.weight_path import weight_curves
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -121,13 +124,25 @@ def _curvature(
     report.warnings = (other,) * bool(other)
     chosen = np.flatnonzero(correct)
     x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
-    columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
+    moves = None
+    if distances.inputs is not None:
+        moved = classifier.xp.astype(arrays.rows(distances.inputs, chosen), classifier.dtype)
+        moves = perturbations(classifier, x, y, moved, options.batch, context.seed)
+    columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress, moves)
+    if moves is not None:
+        report.alignments = alignments(columns, x.shape[1], context.seed)
+        columns = without_placebos(columns)
     of_operator = f"of the operator {context.kind}" if other else "over weights"
     report.gates += (
         gates.precision_suffices(precision is not None, _lost_share(columns, classifier)),
         gates.eigenpairs_converged(eigen, _converged_share(columns, flat), of_operator),
     )
-    if not other and Capability.WEIGHT_LOSS in bound.capabilities and eigen.converged[:1].any() and np.any(eigen.values):
+    if (
+        not other
+        and Capability.WEIGHT_LOSS in bound.capabilities
+        and eigen.converged[:1].any()
+        and np.any(eigen.values)
+    ):
         context.progress("robustness: loss along the eigenvectors")
         of_weights = sample_curvature(bound, eigen, x, y, context.params, options.batch, precision)
         columns = {**columns, "weight_curvature": of_weights}
@@ -142,6 +157,20 @@ def _curvature(
     usable = {name: columns[name] for name in columns if not (flat and name in OF_CURVED_MARGINS)}
     report.associations = associations(usable, distance, context.seed)
     yield report.result()
+
+    if moves is not None and fooled.any():
+        context.progress("robustness: eigenvalues along the perturbations")
+        report.path = perturbation_path(
+            classifier, x, y, moves.moved, moves.reached, options.batch, context.seed
+        )
+        yield report.result()
+    if report.step is not None:
+        context.progress("robustness: loss and accuracy along directions of the weights")
+        x, y = bound.classifier().samples(options.images)
+        report.weight_curves = weight_curves(
+            bound, eigen, x, y, context.params, report.step, options.batch, context.seed
+        )
+        yield report.result()
 
 
 def _description(context: AnalysisContext, samples: int, most: int | None) -> str:

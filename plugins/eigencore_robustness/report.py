@@ -1,4 +1,4 @@
-"""The state of a study as an AnalysisResult. Numbers are rounded here and nowhere else."""
+"""The state of a study as an AnalysisResult. Numbers are rounded here and in `direction_report` only."""
 
 from __future__ import annotations
 
@@ -11,15 +11,30 @@ import numpy as np
 from eigencore.results import AnalysisResult, Table
 from eigencore_robustness.associations import Associations
 from eigencore_robustness.attack_evaluation import NORM, AttackEvaluation
+from eigencore_robustness.direction_report import (
+    alignment_sentences,
+    alignment_table,
+    path_figures,
+    path_sentence,
+    path_table,
+    shares_left_out,
+    weight_figures,
+    weight_tables,
+)
 from eigencore_robustness.distances import Distances
 from eigencore_robustness.gates import Gate, GateOutcome, worst_outcome
+from eigencore_robustness.rounding import percent, rounded
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
 from eigencore_robustness.verdict import CautiousRadiusCheck, verdict
 
 if TYPE_CHECKING:
+    from eigencore.findings import Figure
+    from eigencore_robustness.directions import Alignment
+    from eigencore_robustness.perturbation_path import PerturbationPath
     from eigencore_robustness.smallest_perturbations import SmallestPerturbations
     from eigencore_robustness.weight_curvature import LossIncrease
+    from eigencore_robustness.weight_path import WeightCurve
 
 # With longer labels the table of estimates would be wider than 80 columns.
 LABELS = {
@@ -51,6 +66,9 @@ class RobustnessReport:
         evaluated: what withstands the attacks.
         distances: the smallest perturbations.
         warnings: what the reader must know before relying on the verdict.
+        alignments: the shares of the perturbations along directions.
+        path: eigenvalues along the perturbations.
+        weight_curves: loss and accuracy along directions of the weights.
     """
 
     samples: int
@@ -65,6 +83,9 @@ class RobustnessReport:
     associations: Associations | None = None
     cautious: CautiousRadiusCheck | None = None
     warnings: tuple[str, ...] = ()
+    alignments: tuple[Alignment, ...] = ()
+    path: PerturbationPath | None = None
+    weight_curves: tuple[WeightCurve, ...] = ()
 
     def result(self) -> AnalysisResult:
         """Returns what is known so far."""
@@ -74,6 +95,7 @@ class RobustnessReport:
             numbers=self._numbers(),
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
+            figures=self._figures(),
             warnings=self.warnings,
         )
 
@@ -85,7 +107,9 @@ class RobustnessReport:
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
             return "not finished"
-        return verdict(self.gates, self._fooled, self.associations, self.cautious)
+        along = [alignment_sentences(self.alignments)] if self.alignments else []
+        along += [path_sentence(self.path)] if self.path is not None else []
+        return verdict(self.gates, self._fooled, self.associations, self.cautious, along)
 
     @property
     def _fooled(self) -> int:
@@ -114,7 +138,21 @@ class RobustnessReport:
             }
         if self.step is not None:
             tables[f"mean increase of the loss at weights ± {self.step:.2g} v"] = _increases(self.increases)
+        if self.alignments:
+            tables["share of the smallest perturbation along directions over the input (medians)"] = (
+                alignment_table(self.alignments)
+            )
+        if self.path is not None:
+            tables[f"from {self.path.samples} samples (t = 0) to their smallest perturbation (t = 1)"] = (
+                path_table(self.path)
+            )
+        if self.step is not None:
+            tables |= weight_tables(self.weight_curves, self.step)
         return tables | {"gates": _gates(self.gates)}
+
+    def _figures(self) -> tuple[Figure, ...]:
+        along = () if self.path is None else path_figures(self.path)
+        return along + (weight_figures(self.weight_curves) if self.weight_curves else ())
 
     def _numbers(self) -> dict[str, float | int | None]:
         numbers: dict[str, float | int | None] = {}
@@ -122,12 +160,15 @@ class RobustnessReport:
         if distance is not None:
             fooled = distance[self.columns["correct"] & np.isfinite(distance)]
             numbers |= {"fooled": self._fooled, "not fooled": self.correct - self._fooled}
-            numbers |= {"median distance": _rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
+            numbers |= {"median distance": rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
+            numbers |= shares_left_out(self.alignments, len(fooled))
         r2 = self.columns.get("r2")
         if r2 is not None and np.isinf(r2).any():
             numbers["r2 infinite"] = int(np.isinf(r2).sum())
+        if self.path is not None and self.path.unconverged:
+            numbers["eigenvalues along the path that did not converge"] = self.path.unconverged
         if self.associations is not None and self._fooled > 3:
-            numbers["minimum detectable |rho| (80 % power)"] = _rounded(
+            numbers["minimum detectable |rho| (80 % power)"] = rounded(
                 minimum_detectable_correlation(self._fooled), 2
             )
         return numbers
@@ -138,7 +179,7 @@ def _accuracies(of: AttackEvaluation) -> Table:
     for eps, withstood, alone in zip(of.radii, of.withstood, of.fixed, strict=True):
         share = proportion(int(withstood.sum()), len(withstood))
         shares = (share.estimate, share.low, share.high, alone.accuracy)
-        rows.append((eps, *map(_percent, shares)))
+        rows.append((eps, *map(percent, shares)))
     return Table(("eps", "accuracy %", "95 % low", "95 % high", f"{of.fixed[0].attack} alone"), tuple(rows))
 
 
@@ -146,7 +187,7 @@ def _finders(of: SmallestPerturbations) -> Table:
     rows = []
     for i, one in enumerate(of.attacks):
         own = one.distance[one.correct & one.success]
-        median = _rounded(float(np.median(own)), 4) if len(own) else None
+        median = rounded(float(np.median(own)), 4) if len(own) else None
         missed = int((one.correct & ~one.success).sum())
         rows.append((one.attack, one.options["steps"], int((of.found_by == i).sum()), median, missed))
     return Table(("attack", "steps", "smallest for", "its median", "not fooled"), tuple(rows))
@@ -164,7 +205,7 @@ def _estimates(found: Associations) -> Table:
         ends = (error.estimate, error.low, error.high)
         gains = (None,) * 3 if gain is None else (gain.estimate, gain.low, gain.high)
         rows.append(
-            (LABELS[name], _rounded(one.calibration.ratio.estimate, 2), *map(_percent, (*ends, *gains)))
+            (LABELS[name], rounded(one.calibration.ratio.estimate, 2), *map(percent, (*ends, *gains)))
         )
     return Table(("measure", "ratio", "error %", "low", "high", "less than r1", "from", "to"), tuple(rows))
 
@@ -173,9 +214,9 @@ def _added(found: Associations, conclusive: bool) -> Table:
     rows = [
         (
             LABELS[name],
-            *map(_percent, (one.share.estimate, one.share.low, one.share.high)),
-            _rounded(one.r2_gain, 3),
-            _rounded(one.vif, 1),
+            *map(percent, (one.share.estimate, one.share.low, one.share.high)),
+            rounded(one.r2_gain, 3),
+            rounded(one.vif, 1),
             str(one.finding) if conclusive else None,
         )
         for name, one in found.added.items()
@@ -185,7 +226,7 @@ def _added(found: Associations, conclusive: bool) -> Table:
 
 def _increases(increases: Sequence[LossIncrease]) -> Table:
     rows = [
-        tuple(_rounded(x, 4) for x in (one.eigenvalue, one.model, one.along, one.random)) for one in increases
+        tuple(rounded(x, 4) for x in (one.eigenvalue, one.model, one.along, one.random)) for one in increases
     ]
     return Table(("eigenvalue", "quadratic model", "along v", "random, same norm per layer"), tuple(rows))
 
@@ -199,13 +240,4 @@ def _gates(gates: Sequence[Gate]) -> Table:
 
 def _with_ends(of: Interval) -> list[float | None]:
     """Returns the estimate and the ends of its interval, to three decimals."""
-    return [_rounded(x, 3) for x in (of.estimate, of.low, of.high)]
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else _rounded(100 * share, 1)
-
-
-def _rounded(x: float | None, digits: int) -> float | None:
-    # Adding zero turns -0.0 into 0.0.
-    return None if x is None or not np.isfinite(x) else round(x, digits) + 0.0
+    return [rounded(x, 3) for x in (of.estimate, of.low, of.high)]

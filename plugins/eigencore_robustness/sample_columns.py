@@ -9,24 +9,28 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy, Margin
+from eigencore_robustness.directions import SPANS, share_columns
 from eigencore_robustness.first_order import first_order
-from eigencore_robustness.input_curvature import (
-    cautious_radius,
-    is_flat,
-    largest_eigenvalues,
-    quadratic_radius,
-)
+from eigencore_robustness.input_curvature import cautious_radius, is_flat, quadratic_radius
+from eigencore_robustness.input_eigenpairs import largest_eigenpairs
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Floats
+    from eigencore_robustness.directions import Perturbations
 
 Columns: TypeAlias = "Mapping[str, Floats]"
 
 
 def sample_columns(
-    classifier: Classifier, x: Array, y: Array, batch: int, seed: int, progress: Callable[[str], None]
+    classifier: Classifier,
+    x: Array,
+    y: Array,
+    batch: int,
+    seed: int,
+    progress: Callable[[str], None],
+    perturbations: Perturbations | None = None,
 ) -> tuple[Columns, bool]:
     """Returns columns (n,) for correctly classified samples (n, d), and whether their margins are flat.
 
@@ -40,13 +44,15 @@ def sample_columns(
     - nu: the largest eigenvalue of minus the Hessian of the margin to r1_class, with its residual
     - r_cautious: the smallest radius at which a quadratic model of that margin is zero; not a certificate
     - r2: where a quadratic model of that margin is zero along its gradient; infinite if it never is
+    - those of `directions.share_columns`, if there are perturbations
 
     Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious and r2 would equal r1
     and are NaN.
     """
     parts = []
     for at, rows, labels in batches(x, y, batch):
-        parts.append(_batch_columns(classifier, rows, labels, seed + at))
+        compared = {} if perturbations is None else perturbations.batch(at, batch)
+        parts.append(_batch_columns(classifier, rows, labels, seed + at, compared))
         progress(f"curvature over the input: {at + rows.shape[0]} of {x.shape[0]} samples")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     margin, slope, along = (columns.pop(name) for name in ("_margin", "_slope", "_along"))
@@ -58,15 +64,24 @@ def sample_columns(
     return columns, flat
 
 
-def _batch_columns(classifier: Classifier, x: Array, y: Array, seed: int) -> dict[str, Floats]:
+def _batch_columns(
+    classifier: Classifier, x: Array, y: Array, seed: int, compared: Mapping[str, Array]
+) -> dict[str, Floats]:
     xp = classifier.xp
     loss, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
     first = first_order(classifier, x, y)
     nearest_margin = Margin(first.nearest)
     margin, slope = classifier.value_and_grad(nearest_margin, x, y)
-    of_loss = largest_eigenvalues(classifier.input_products(CrossEntropy(), x, y), x.shape, classifier, seed)
+    of_loss = largest_eigenpairs(
+        classifier.input_products(CrossEntropy(), x, y),
+        x.shape,
+        classifier,
+        seed,
+        k=max(SPANS) + 1 if compared else 1,
+        spans=SPANS if compared else (),
+    )
     product = classifier.input_products(nearest_margin, x, y)
-    of_margin = largest_eigenvalues(lambda v: -product(v), x.shape, classifier, seed)
+    of_margin = largest_eigenpairs(lambda v: -product(v), x.shape, classifier, seed)
     length = xp.linalg.vector_norm(slope, axis=1)
     direction = slope / xp.where(length > 0, length, xp.ones_like(length))[:, None]
     columns = {
@@ -82,8 +97,9 @@ def _batch_columns(classifier: Classifier, x: Array, y: Array, seed: int) -> dic
     }
     return {
         **{name: arrays.to_host(column) for name, column in columns.items()},
-        "lambda_max": of_loss.values,
-        "lambda_max_residual": of_loss.residuals,
-        "nu": of_margin.values,
-        "nu_residual": of_margin.residuals,
+        "lambda_max": of_loss.values[:, 0],
+        "lambda_max_residual": of_loss.residuals[:, 0],
+        "nu": of_margin.values[:, 0],
+        "nu_residual": of_margin.residuals[:, 0],
+        **(share_columns(compared, of_loss, gradient, slope) if compared else {}),
     }

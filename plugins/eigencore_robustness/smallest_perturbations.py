@@ -52,14 +52,13 @@ def smallest_perturbations(attacker: Attacker, norm: str) -> SmallestPerturbatio
     """Runs the attacks in a norm, "L2" or "Linf", and returns the least for each sample."""
     results = [attacker.run(name, inputs=True, norm=norm) for name in ATTACKS]
     distances = np.stack([one.distance for one in results])
-    first = np.argmin(distances, axis=0)
-    inputs = arrays.namespace(results[0].inputs).concat([one.inputs for one in results])
-    count = distances.shape[1]
-    least = np.min(distances, axis=0)
+    least, first = np.min(distances, axis=0), np.argmin(distances, axis=0)
+    found_by = np.where((least > 0) & np.isfinite(least), first, -1)
+    # An attack that does not succeed may return any input, so such a sample takes its row of the last block.
+    inputs = [one.inputs for one in results]
+    xp, count = arrays.namespace(attacker.x), len(least)
+    blocks = xp.concat([*inputs, xp.reshape(attacker.x, inputs[0].shape)])
+    rows = np.where(found_by < 0, len(results), found_by) * count + np.arange(count)
     return SmallestPerturbations(
-        norm,
-        least,
-        np.where((least > 0) & np.isfinite(least), first, -1),
-        arrays.rows(inputs, first * count + np.arange(count)),
-        tuple(replace(one, inputs=None) for one in results),
+        norm, least, found_by, arrays.rows(blocks, rows), tuple(replace(one, inputs=None) for one in results)
     )

@@ -50,8 +50,18 @@ class CautiousRadiusCheck:
     flat: bool
 
 
-def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: CautiousRadiusCheck) -> str:
-    """Returns the verdict on a study with n samples whose smallest perturbation is known."""
+def verdict(
+    gates: Sequence[Gate],
+    n: int,
+    found: Associations,
+    cautious: CautiousRadiusCheck,
+    directions: Sequence[str] = (),
+) -> str:
+    """Returns the verdict on a study with n samples whose smallest perturbation is known.
+
+    Args:
+        directions: sentences on the directions of the perturbations.
+    """
     failed = [gate.name for gate in gates if gate.outcome is GateOutcome.FAIL]
     if failed:
         return (
@@ -63,7 +73,7 @@ def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: Cautio
             f"Only {n} sample{'s' * (n != 1)} fooled: no inference is made below {MINIMUM}. "
             "The numbers describe these samples and no others."
         )
-    sentences = [first_order(found), other_radii(found), added(found), radius(cautious), LIMITS]
+    sentences = [first_order(found), other_radii(found), added(found), radius(cautious), *directions, LIMITS]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -91,7 +101,7 @@ def other_radii(found: Associations) -> str:
         if gain.low > 0:
             points = f"{100 * gain.estimate:.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
             better.append(f"{100 * error:.1f} % for {NAMES[name]} ({points} less)")
-    return f"This error is {_listed(better)}." if better else ""
+    return f"This error is {listed(better)}." if better else ""
 
 
 def added(found: Associations) -> str:
@@ -108,7 +118,7 @@ def added(found: Associations) -> str:
                 subjects.append(NAMES[name] + evidence)
                 unit = "" if evidence else unit
         if subjects:
-            sentences.append(f"{_listed(subjects)} {verbs[len(subjects) > 1]} {controls}.")
+            sentences.append(f"{listed(subjects)} {verbs[len(subjects) > 1]} {controls}.")
             controls = "these functions"
     if any(one.partial.reason == FEWER for one in found.added.values()):
         sentences.append(f"What curvature adds beyond r1 is not tested ({FEWER}).")
@@ -153,5 +163,6 @@ def _sentence(text: str) -> str:
     return text if text.startswith(QUANTITIES) else text[:1].upper() + text[1:]
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Returns words with commas and a last "and"."""
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]

@@ -62,14 +62,14 @@ def loss_increases(
     increases = []
     for i, value in enumerate(eigen.values):
         v = eigen.vectors[:, i] / xp.linalg.vector_norm(eigen.vectors[:, i])
-        random = _random_like(v, layout, rng)
+        random = random_like(v, layout, rng)
         increases.append(
             LossIncrease(float(value), float(value) * step**2 / 2, increase(v), increase(random))
         )
     return step, tuple(increases)
 
 
-def _random_like(v: Array, layout: Sequence[Parameter], rng: np.random.Generator) -> Array:
+def random_like(v: Array, layout: Sequence[Parameter], rng: np.random.Generator) -> Array:
     """Returns a random direction with the norm of v in every parameter."""
     host, drawn = arrays.to_host(v), rng.standard_normal(v.shape[0])
     for parameter in layout:

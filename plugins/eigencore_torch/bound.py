@@ -41,7 +41,7 @@ from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, plac
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
-from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shifted_weights
+from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
 
 # The kinds that multiply by the Hessian, exactly or by differences of the gradient.
 HESSIAN_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
@@ -186,20 +186,27 @@ class TorchBound:
             return replace(limit, graphs=limit.graphs / 2, total=limit.total - limit.graphs / 2)
         return limit
 
-    def classifier(self, dtype: str | None = None) -> TorchClassifier:
+    def classifier(
+        self, dtype: str | None = None, *, direction: Tensor | None = None, params: Params = None
+    ) -> TorchClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
 
         Args:
             dtype: "float32" or "float64" for a copy of that type; None for the type of the operator.
+            direction: (n,), for a copy at weights + direction; None: at the weights.
+            params: patterns of the parameters that the direction is over; None: all trainable parameters.
 
         Raises:
             CapabilityError: the problem is not a classification with floating-point inputs; the message says
                 why.
-            UsageError: the data type is unknown.
+            UnknownNameError, UsageError: the data type is unknown, no parameter matches, or the direction is
+                not a vector over them.
             ProblemError: the weights changed, the model can't be copied, or the bounds do not fit the inputs.
         """
         classification = self._require_classification()
-        model = self._model_in(dtype)
+        model = self._model_in(dtype, always_copy=direction is not None)
+        if direction is not None:
+            shift_weights(select(model, params), direction)
         weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
         return TorchClassifier(
             model, classification, self._samples(model), self.problem.bounds, weights, self._exact
@@ -290,10 +297,10 @@ class TorchBound:
         norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
         return tuple(map(Parameter, layout.names, layout.slices, norms))
 
-    def _model_in(self, dtype: str | None) -> nn.Module:
+    def _model_in(self, dtype: str | None, always_copy: bool = False) -> nn.Module:
         """The model, or a copy of it if another data type is requested."""
         with preserve_state([], self._setting, None, check=self._weights.check_unchanged):
-            return place(self._loss, None, dtype, None).loss.model
+            return place(self._loss, None, dtype, None, always_copy=always_copy).loss.model
 
     def _require_classification(self) -> Classification:
         outcome = self._classification

@@ -1,4 +1,4 @@
-"""The loss at shifted weights, and each sample's curvature along a direction in weight space."""
+"""Shifted weights, and each sample's curvature along a direction in weight space."""
 
 from __future__ import annotations
 
@@ -25,16 +25,24 @@ def shifted_weights(layout: Layout, direction: Tensor) -> Iterator[None]:
     Raises:
         UsageError: the direction is not a flat vector of the layout.
     """
-    pieces = _pieces(layout, direction)
-    # Not added in place: graphs and operators detect changes by version counters, which must not change.
     before = [p.data for p in layout.parameters]
     try:
-        for p, piece in zip(layout.parameters, pieces, strict=True):
-            p.data = p.data + piece
+        shift_weights(layout, direction)
         yield
     finally:
         for p, data in zip(layout.parameters, before, strict=True):
             p.data = data
+
+
+def shift_weights(layout: Layout, direction: Tensor) -> None:
+    """Adds a direction (n,) to the weights of the layout.
+
+    Raises:
+        UsageError: the direction is not a flat vector of the layout.
+    """
+    # Not added in place: graphs and operators detect changes by version counters, which must not change.
+    for p, piece in zip(layout.parameters, _pieces(layout, direction), strict=True):
+        p.data = p.data + piece
 
 
 def sample_curvature(

@@ -72,7 +72,38 @@ def centres_logits_over_the_batch(classifier: Classifier) -> Any:
 
 def ignores_the_requested_precision(bound: Bound) -> Bound:
     """A classifier in its own precision, whatever is requested."""
-    return with_attributes(bound, classifier=lambda dtype=None: bound.classifier())
+    return with_attributes(bound, classifier=lambda dtype=None, **moved: bound.classifier(**moved))
+
+
+def ignores_the_direction_of_classifiers(bound: Bound) -> Bound:
+    """A classifier at the weights, wherever they are to be moved."""
+    return with_attributes(bound, classifier=lambda dtype=None, **moved: bound.classifier(dtype))
+
+
+def ignores_the_parameters_of_directions(bound: Bound) -> Bound:
+    """A direction over one parameter moves the first weights."""
+
+    def classifier(dtype: str | None = None, *, direction: Any = None, params: Any = None) -> Any:
+        if direction is None:
+            return bound.classifier(dtype)
+        whole = arrays.zeros(bound.operator().shape[:1], bound.operator())
+        whole = arrays.write(whole, slice(0, direction.shape[0]), direction)
+        return bound.classifier(dtype, direction=whole)
+
+    return with_attributes(bound, classifier=classifier)
+
+
+def moves_all_later_classifiers(bound: Bound) -> Bound:
+    """The direction is added to the weights of the model itself."""
+    moved: list[Array] = []
+
+    def classifier(dtype: str | None = None, *, direction: Any = None, params: Any = None) -> Any:
+        if direction is not None and params is None:
+            moved.append(direction)
+        whole = sum(moved[1:], moved[0]) if moved else None
+        return bound.classifier(dtype, direction=whole)
+
+    return with_attributes(bound, classifier=classifier)
 
 
 @fault_in_classifier
@@ -145,6 +176,9 @@ SPECIMENS = (
     BackendSpecimen(centres_logits_over_the_batch, "rows_are_independent"),
     BackendSpecimen(ignores_the_requested_precision, "listed_precisions_are_available", "float32"),
     BackendSpecimen(writes_into_its_inputs, "arguments_are_not_modified"),
+    BackendSpecimen(ignores_the_direction_of_classifiers, "classifiers_at_moved_weights_have_their_loss"),
+    BackendSpecimen(ignores_the_parameters_of_directions, "classifiers_at_moved_weights_have_their_loss"),
+    BackendSpecimen(moves_all_later_classifiers, "classifiers_at_moved_weights_are_independent"),
     BackendSpecimen(halves_the_value, "values_are_those_of_the_objective"),
     BackendSpecimen(divides_by_the_batch_size, "rows_are_independent"),
     BackendSpecimen(negates_the_gradient, "gradients_match_differences"),

@@ -58,9 +58,9 @@ def float32_only(bound: Bound) -> Bound:
         if dtype == "float64":
             raise UsageError("this backend has no float64")
 
-    def classifier(dtype: str | None = None) -> Classifier:
+    def classifier(dtype: str | None = None, **moved: Any) -> Classifier:
         refuse(dtype)
-        return bound.classifier(dtype)
+        return bound.classifier(dtype, **moved)
 
     def sample_curvature(
         objective: Objective,
@@ -107,7 +107,10 @@ def fault_in_classifier(change: Callable[[Classifier], Any]) -> Fault:
     """Changes the classifier in every precision."""
 
     def fault(bound: Bound) -> Bound:
-        return with_attributes(bound, classifier=lambda dtype=None: change(bound.classifier(dtype)))
+        def classifier(dtype: str | None = None, **moved: Any) -> Any:
+            return change(bound.classifier(dtype, **moved))
+
+        return with_attributes(bound, classifier=classifier)
 
     fault.__name__ = change.__name__
     return fault

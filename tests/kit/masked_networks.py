@@ -131,7 +131,7 @@ def trained(make: Callable[[], nn.Module], eps: float = 0.0, temperature: float 
         network = make()
         optimizer = torch.optim.Adam(network.parameters(), 3e-3)
         for _ in range(10):
-            for rows in torch.randperm(len(y)).split(64):
+            for rows in torch.randperm(len(y)).split(64):  # type: ignore[no-untyped-call]
                 inputs = x[rows]
                 if eps:
                     inputs = inputs.clone().requires_grad_()
@@ -139,7 +139,7 @@ def trained(make: Callable[[], nn.Module], eps: float = 0.0, temperature: float 
                     (gradient,) = torch.autograd.grad(loss, inputs)
                     inputs = (inputs + eps * gradient.sign()).clamp(0, 1).detach()
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(network(inputs) / temperature, y[rows]).backward()
+                nn.functional.cross_entropy(network(inputs) / temperature, y[rows]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
     network.zero_grad()
     return network.eval()

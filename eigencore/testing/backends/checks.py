@@ -86,6 +86,8 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
             weight_laws.sample_curvature_is_that_of_the_sample_alone,
             weight_laws.sample_curvatures_add_up_to_the_operator,
             weight_laws.sample_curvature_agrees_along_one_parameter,
+            weight_laws.classifiers_at_moved_weights_have_their_loss,
+            weight_laws.classifiers_at_moved_weights_are_independent,
         ),
     ),
 )

@@ -246,6 +246,52 @@ def sample_curvature_agrees_along_one_parameter(subject: BackendSubject) -> None
         demand_close(one, other, eps, what)
 
 
+def classifiers_at_moved_weights_have_their_loss(subject: BackendSubject) -> None:
+    """The classifier at weights + v has the loss that is reported there, also for v over one parameter."""
+    bound = subject.bind(dtype=subject.exact_dtype, validation=None)
+    objective, scale = loss_in_logits(bound)
+    x, y = bound.classifier().samples()
+    for params in (None, *(glob.escape(one.name) for one in bound.layout()[:PARAMETERS])):
+        A = bound.operator(params=params)
+        for v in (direction(A, 32), -3 * direction(A, 33)):
+            logits = bound.classifier(direction=v, params=params).logits(x)
+            found = scale * float(np.sum(arrays.to_host(objective.value(logits, y))))
+            reported = bound.loss(v, params)
+            demand(
+                math.isclose(found, reported, rel_tol=ROUNDING * arrays.eps(A)),
+                f"the classifier at weights + v has the loss {found:.8g}; that reported for v is "
+                f"{reported:.8g}",
+            )
+
+
+def classifiers_at_moved_weights_are_independent(subject: BackendSubject) -> None:
+    """Zeros move nothing, a classifier keeps its weights, and its precision is the requested one."""
+    bound, v = subject.bound, direction(subject.operator, 34)
+    own = bound.classifier()
+    x, _ = subject.samples(own)
+    before, moved = arrays.to_host(own.logits(x)), bound.classifier(direction=v)
+    at_v, eps = arrays.to_host(moved.logits(x)), arrays.eps(own)
+    opposite = arrays.to_host(bound.classifier(direction=-v).logits(x))
+    demand(not np.array_equal(at_v, opposite), "the logits are equal at weights + v and weights - v")
+    for what, found, expected in (
+        (
+            "the logits at the weights and along a direction of zeros",
+            bound.classifier(direction=0 * v),
+            before,
+        ),
+        ("logits before and after other classifiers were moved", own, before),
+        ("logits of new classifiers before and after others were moved", bound.classifier(), before),
+        ("logits at moved weights before and after another classifier was moved", moved, at_v),
+    ):
+        demand_close(arrays.to_host(found.logits(x)), expected, eps, what)
+    for dtype in bound.precisions:
+        classifier = bound.classifier(dtype, direction=v)
+        logits = classifier.logits(subject.samples(classifier)[0])
+        demand_well_formed(logits, at_v.shape, bound.classifier(dtype), f"logits of classifier({dtype!r})")
+        allowed = max(arrays.eps(classifier), eps)
+        demand_close(arrays.to_host(logits), at_v, allowed, f"logits at moved weights in {dtype}")
+
+
 def _bound_to_one_sample(subject: BackendSubject, x: Array, y: Array) -> Bound:
     return subject.bind(
         dtype=subject.exact_dtype,

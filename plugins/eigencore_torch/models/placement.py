@@ -48,7 +48,12 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def place(
-    loss: BatchLoss, device: str | None, dtype: str | None, checkpoint_file: str | Path | None
+    loss: BatchLoss,
+    device: str | None,
+    dtype: str | None,
+    checkpoint_file: str | Path | None,
+    *,
+    always_copy: bool = False,
 ) -> PlacedLoss:
     """The given model and loss, or copies if another device, data type or checkpoint is requested.
 
@@ -73,6 +78,7 @@ def place(
         source = f"a copy of {' and '.join(halves)} weights"
     if (
         not frozen
+        and not always_copy
         and checkpoint_file is None
         and all(target_device in (None, x.device) for x in parameters or buffers)
         and all(target_dtype in (None, dtype) for dtype in types or real_types(buffers))
@@ -114,15 +120,15 @@ def _copied(loss: BatchLoss, device: torch.device | None, dtype: torch.dtype | N
     except (RuntimeError, TypeError) as error:
         raise ProblemError(
             "the model can't be copied, which is necessary for another device, another data type, a "
-            f"checkpoint or frozen weights: {error}",
+            f"checkpoint, or weights that are frozen or moved: {error}",
             hint="Call model.to(...), model.load_state_dict(...) and model.requires_grad_(True) before "
             "binding, and leave out device, dtype and checkpoint.",
         ) from error
     if not _tensors(loss.model).isdisjoint(_tensors(copied.model)):
         raise ProblemError(
             "the model can't be copied, which is necessary for another device, another data type, a "
-            "checkpoint or frozen weights: a part of it has a method __deepcopy__ that returns the original "
-            "weights"
+            "checkpoint, or weights that are frozen or moved: a part of it has a method __deepcopy__ that "
+            "returns the original weights"
         )
     # What a function closes over is not copied; the user's own modules must not be converted.
     shared = {id(module) for module in loss.modules}

@@ -103,6 +103,13 @@ def test_a_direction_over_some_parameters_moves_only_those(small):
     step = np.random.default_rng(6).standard_normal(5)
     moved = replace(problem, model=replace(problem.model, b1=problem.model.b1 + step))
     assert bind(problem).loss(step, "b1") == pytest.approx(bind(moved).loss(), rel=1e-14)
+    classifier, expected = bind(problem).classifier(direction=step, params="b1"), bind(moved).classifier()
+    x, _ = expected.samples()
+    np.testing.assert_allclose(classifier.logits(x), expected.logits(x), rtol=1e-14)
+    single = bind(problem).classifier("float32", direction=step, params="b1")
+    np.testing.assert_allclose(single.logits(single.samples()[0]), expected.logits(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="a direction of shape"):
+        bind(problem).classifier(direction=step)
 
 
 def test_weights_and_data_are_copied_when_the_problem_is_bound(small):

@@ -10,6 +10,8 @@ import pytest
 
 import eigencore
 from eigencore.objectives import CrossEntropy
+from eigencore_robustness.directions import SHARES
+from eigencore_robustness.perturbation_path import POINTS
 from eigencore_robustness.report import LABELS
 
 CORRELATIONS = "rank correlation with the smallest perturbation"
@@ -19,7 +21,9 @@ COLUMNS = {
     *("sample", "label", "correct", "distance", "distance_linf", "found_by"),
     *("loss", "gradient_norm", "margin", "r1", "r1_in_box", "r1_class"),
     *("lambda_max", "lambda_max_residual", "nu", "nu_residual", "r_cautious", "r2", "weight_curvature"),
+    *SHARES,
 }
+ALONG = "share of the smallest perturbation along directions over the input (medians)"
 
 
 def study(problem, *, k=2, seed=0, **options):
@@ -114,6 +118,9 @@ def test_a_result_can_be_saved_and_loaded(digits_problem, tmp_path):
         dict(found.numbers),
     )
     assert np.array_equal(again.columns["r1"], found.columns["r1"], equal_nan=True)
+    for one, other in zip(again.figures, found.figures, strict=True):
+        assert one.title == other.title
+        assert all(np.array_equal(one.series[name], other.series[name]) for name in other.series)
 
 
 def test_columns_as_a_data_frame(found):
@@ -136,6 +143,59 @@ def test_the_loss_increases_along_eigenvectors_and_not_along_random_directions(f
     name = next(name for name in found.tables if name.startswith("mean increase of the loss"))
     for _, _, along, random in found.tables[name].rows:
         assert along > 10 * abs(random)
+
+
+def test_the_shares_are_those_of_the_columns(found):
+    rows = {row[0]: row for row in found.tables[ALONG].rows}
+    for label, name in zip(("v_1", "v_1 to v_3", "loss gradient", "margin gradient"), SHARES, strict=True):
+        column = found.columns[name][found.columns["correct"].astype(bool)]
+        assert ((column >= 0) & (column <= 1 + 1e-9)).all()
+        _, cosine, own, low, high, same, others, random = rows[label]
+        assert own == pytest.approx(100 * np.median(column), abs=0.06)
+        assert cosine == pytest.approx(np.sqrt(np.median(column)), rel=6e-3)
+        assert low <= own <= high
+        # The perturbations of the other samples of both classes resemble that of the sample itself.
+        assert own > same > others > random
+    assert rows["v_1"][-1] == pytest.approx(100 * 0.6745**2 / 64, abs=0.06)
+    assert f"a median share of {rows['v_1'][2]:.0f} % [" in found.verdict
+
+
+def test_the_path_begins_at_the_samples(found):
+    """The eigenvalues at its first point are those of the columns."""
+    table = next(table for name, table in found.tables.items() if name.startswith("from 50 samples"))
+    assert [row[0] for row in table.rows] == list(POINTS)
+    first = np.flatnonzero(found.columns["correct"].astype(bool))[:50]
+    start, end = table.rows[0], table.rows[-1]
+    for position, name in ((1, "loss"), (3, "lambda_max")):
+        assert start[position] == pytest.approx(np.median(found.columns[name][first]), rel=6e-3)
+    assert abs(end[2]) < 0.01 * start[2]  # the margin at the boundary
+    assert "lambda_max of the loss changes by a factor of" in found.verdict
+    eigenvalues, values, loss, accuracy = found.figures
+    assert {figure.kind for figure in found.figures} == {"line"}
+    assert set(eigenvalues.bands) == {"lambda_max", "nu"}
+    assert (eigenvalues.y_scale, eigenvalues.linear) == ("symlog", eigenvalues.series["lambda_max"][0])
+    assert set(values.series) == {"x", "loss", "margin"}
+    assert set(loss.series) == set(accuracy.series) == {"x", "v_1", "v_2", "random", "gradient"}
+
+
+def test_the_accuracy_falls_along_eigenvectors_and_not_along_random_directions(found):
+    accuracy = found.figures[-1].series
+    here = accuracy["v_1"][accuracy["x"] == 0]
+    assert here == found.columns["correct"].mean()
+    assert min(accuracy["v_1"]) < here - 0.2
+    assert min(accuracy["random"]) > here - 0.05
+
+
+def test_without_perturbed_inputs_there_are_no_directions(digits_problem, found):
+    supplied = study(digits_problem, images=150, distances=found.columns["distance"]).analyses["robustness"]
+    assert set(supplied.columns) == COLUMNS - set(SHARES)
+    assert set(found.tables) - set(supplied.tables) == {
+        name for name in found.tables if name == ALONG or name.startswith("from 50 samples")
+    }
+    assert len(supplied.figures) == 2
+    for text in ("The smallest perturbation has a median share", "From the sample to the perturbed input"):
+        assert text in found.verdict
+        assert text not in supplied.verdict
 
 
 def test_distances_can_be_supplied(digits_problem, found, tmp_path):

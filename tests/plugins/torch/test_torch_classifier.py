@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -203,6 +206,41 @@ def test_another_type_is_computed_on_a_copy(small, device):
     torch.testing.assert_close(exact.logits(x).float(), single.logits(x.float()), rtol=1e-5, atol=1e-5)
     step, _ = exact.value_and_grad(CrossEntropy(), x, y)
     assert step.dtype == torch.float64
+
+
+def test_at_moved_weights_it_is_the_classifier_of_the_moved_network(classifying):
+    """Also over some of the parameters, and in another type; the given network is not changed."""
+    problem = classifying()
+    before = [(p.data_ptr(), p._version, p.detach().clone()) for p in problem.model.parameters()]
+    bound = bind(problem, TorchOptions())
+    for params, dtype in ((None, None), ("*weight*", None), (None, "float32")):
+        layout = bound.select(params)
+        v = 0.3 * torch.randn(layout.n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        moved = copy.deepcopy(problem.model)
+        for name, piece in zip(layout.names, layout.split(v), strict=True):
+            moved.get_parameter(name).data += piece
+        classifier = bound.classifier(dtype, direction=v, params=params)
+        expected = bind(replace(problem, model=moved), TorchOptions()).classifier(dtype)
+        x, y = expected.samples()
+        close = {"rtol": 1e-4, "atol": 1e-5} if dtype else {"rtol": 1e-10, "atol": 1e-12}
+        torch.testing.assert_close(classifier.logits(x), expected.logits(x), **close)
+        for one, other in zip(
+            classifier.value_and_grad(CrossEntropy(), x, y),
+            expected.value_and_grad(CrossEntropy(), x, y),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, other, **close)
+        products = (one.input_products(CrossEntropy(), x, y)(x) for one in (classifier, expected))
+        torch.testing.assert_close(*products, **close)
+        assert not torch.allclose(classifier.logits(x), bound.classifier(dtype).logits(x))
+    for (pointer, version, values), p in zip(before, problem.model.parameters(), strict=True):
+        assert (p.data_ptr(), p._version) == (pointer, version)
+        assert torch.equal(p, values)
+
+
+def test_a_direction_of_a_wrong_length_is_refused(small):
+    with pytest.raises(UsageError, match="one value per weight"):
+        bind(small(), TorchOptions()).classifier(direction=torch.ones(3))
 
 
 def test_the_callers_torch_modes_do_not_affect_it(classifying):

@@ -126,9 +126,13 @@ class SoftmaxBound:
         """The name, position and norm of each parameter that matches `params`."""
         return layout(self._model, params).parameters
 
-    def classifier(self, dtype: str | None = None) -> SoftmaxClassifier:
-        """The model as a classifier of the validation data, or of the data if there are none."""
+    def classifier(
+        self, dtype: str | None = None, *, direction: Numbers | None = None, params: Params = None
+    ) -> SoftmaxClassifier:
+        """The model at the weights, or plus `direction` (n,), as a classifier of the validation data or data."""
         model = self._model.astype(dtype or self._model.W.dtype)
+        if direction is not None:
+            model = model.plus(layout(model, params).unflatten(direction)).astype(model.W.dtype)
         data = self._problem.data if self._problem.validation is None else self._problem.validation
         return SoftmaxClassifier(model, gather(data, model), self._problem.bounds)
 
