@@ -86,6 +86,8 @@ class AnalysisResult(Tabular):
         columns: per-sample arrays by name, all of the same length.
         figures: figures as plain data.
         warnings: what the reader must know before relying on the verdict.
+        remarks: further sentences, which the screen shows on request.
+        shown: the names of the tables that the screen shows first, the others on request; None: all.
         matvecs: the products with the operator of the context that it took, in full-data units; like
             `seconds`, filled in by the core.
         seconds: wall-clock time.
@@ -109,6 +111,8 @@ class AnalysisResult(Tabular):
     columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
     figures: tuple[Figure, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    shown: tuple[str, ...] | None = None
     matvecs: float = 0.0
     seconds: float = 0.0
 

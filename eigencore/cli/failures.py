@@ -24,7 +24,10 @@ INTERRUPTED, NOT_CONVERGED = 130, 3
 # in the arguments itself.
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also on failure.")
 verbose_flag = click.option(
-    "--verbose", is_flag=True, expose_value=False, help="On failure, also print the traceback."
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    help="Print every table and remark; on failure, the traceback.",
 )
 # Errors whose messages are written for users; any other exception is a bug in eigencore or a plugin.
 USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)

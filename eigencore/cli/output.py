@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from eigencore.cli.completion import files
+from eigencore.cli.failures import verbose
 from eigencore.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def print_result(run: Run, as_json: bool, csv_place: str | None) -> None:
     else:
         from eigencore.cli.print_run import print_run
 
-        print_run(run)
+        print_run(run, everything=verbose())
     if csv_place is not None:
         write_csv_file(_table_of(run), csv_place)
 

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
 
 
-def print_run(run: Run, on: Page | None = None) -> None:
-    """Prints a run on a page; None: on stdout."""
+def print_run(run: Run, on: Page | None = None, *, everything: bool = False) -> None:
+    """Prints a run on a page; None: on stdout.
+
+    Args:
+        everything: whether all tables and remarks of the analyses are printed.
+    """
     on = on or page()
     eigen = run.pairs
     problem, setting = header(run)
@@ -36,7 +40,7 @@ def print_run(run: Run, on: Page | None = None) -> None:
             on.line(f"note: {note}", "dim")
     for name, result in run.analyses.items():
         on.line()
-        print_analysis(name, result, on)
+        print_analysis(name, result, on, everything)
     skipped, unasked = run.manifest.get("skipped", {}), run.manifest.get("unasked", [])
     if skipped or unasked:
         on.line()
@@ -146,22 +150,29 @@ def _beyond(eigen: EigenResult) -> str:
     return " or ".join(parts)
 
 
-def print_analysis(name: str, result: AnalysisResult, on: Page) -> None:
-    """Prints the result of an analysis: its tables, numbers, verdict and warnings."""
+def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool = False) -> None:
+    """Prints the result of an analysis: its verdict, then tables, numbers and warnings."""
     on.line(" · ".join(filter(None, (name, result.title))), "bold")
-    for title, table in result.tables.items():
+    on.line()
+    on.line(" ".join((result.verdict, *(result.remarks if everything else ()))))
+    shown = result.tables if everything or result.shown is None else result.shown
+    for title in (title for title in result.tables if title in shown):
         on.line()
         on.line(f"  {title}")
-        on.table(table.columns, table.rows)
+        on.table(result.tables[title].columns, result.tables[title].rows)
     if result.numbers:
         on.line()
         on.line("  " + " · ".join(f"{number}: {as_text(value)}" for number, value in result.numbers.items()))
-    on.line()
-    on.line(result.verdict)
+    if result.matvecs or result.warnings:
+        on.line()
     if result.matvecs:
         on.line(spent(result.matvecs, result.seconds))
     for warning in result.warnings:
         on.line(f"warning: {warning}", "yellow")
+    hidden = 0 if everything else len(result.tables) - len([*shown])
+    if hidden:
+        tables = f"{hidden} further table{'s' * (hidden > 1)}"
+        on.line(f"--verbose shows {tables}{' and remarks' * bool(result.remarks)}", "dim")
 
 
 def spent(matvecs: float, seconds: float) -> str:

@@ -64,6 +64,8 @@ class AnalysisDocument:
     figures: list[Figure]
     warnings: list[str]
     columns: list[str]
+    remarks: list[str] = field(default_factory=list)
+    shown: list[str] | None = None
     matvecs: float = 0.0
     seconds: float = 0.0
 
@@ -361,6 +363,8 @@ def _analysis(document: AnalysisDocument, columns: Mapping[str, Any]) -> Analysi
         columns=columns,
         figures=tuple(_figure(figure) for figure in document.figures),
         warnings=tuple(document.warnings),
+        remarks=tuple(document.remarks),
+        shown=None if document.shown is None else tuple(document.shown),
         matvecs=document.matvecs,
         seconds=document.seconds,
     )

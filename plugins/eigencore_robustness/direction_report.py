@@ -12,7 +12,7 @@ import numpy as np
 from eigencore.findings import Figure, Table
 from eigencore_robustness.directions import SPANS
 from eigencore_robustness.perturbation_path import POINTS
-from eigencore_robustness.rounding import percent, significant
+from eigencore_robustness.rounding import alike, percent, significant
 from eigencore_robustness.verdict import listed
 from eigencore_robustness.weight_path import MULTIPLES
 
@@ -86,12 +86,9 @@ def _share(of: Interval) -> str:
 
 def path_table(path: PerturbationPath) -> Table:
     """Returns the medians at the points of the path, and the quartiles of the eigenvalues."""
-    quartiles = {name: path.quartiles(name) for name in path.values}
-    rows = []
-    for i, t in enumerate(POINTS):
-        medians = [quartiles[name][1, i] for name in ("loss", "margin")]
-        spread = [quartiles[name][j, i] for name in ("lambda_max", "nu") for j in (1, 0, 2)]
-        rows.append((t, *map(significant, (*medians, *spread))))
+    medians = [path.quartiles(name)[1] for name in ("loss", "margin")]
+    spread = [path.quartiles(name)[j] for name in ("lambda_max", "nu") for j in (1, 0, 2)]
+    rows = zip(POINTS, *map(alike, (*medians, *spread)), strict=True)
     columns = ("t", "loss", "margin", "lambda_max", "lower", "upper", "nu", "lower", "upper")
     return Table(columns, tuple(rows))
 

@@ -60,7 +60,7 @@ def attack_distances(attacker: Attacker, correct: npt.NDArray[np.bool_]) -> Dist
     if broken.any():
         gates += [_search_again(attacker, found, broken), _attack_within(attacker, distance, broken)]
     names = " and ".join(one.attack for one in found.attacks)
-    source = f"smallest {NORM} perturbation that {names} found"
+    source = f"smallest {NORM} perturbation by {names}"
     rows = attacker.classifier.xp.reshape(found.inputs, attacker.x.shape)
     return Distances(distance, source, found, rows, tuple(gates))
 

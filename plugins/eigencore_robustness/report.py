@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,14 @@ from eigencore_robustness.gates import Gate, GateOutcome, worst_outcome
 from eigencore_robustness.rounding import percent, rounded
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
-from eigencore_robustness.verdict import CautiousRadiusCheck, verdict
+from eigencore_robustness.verdict import CautiousRadiusCheck, cautious_radius_holds, verdict
 
 if TYPE_CHECKING:
     from eigencore.findings import Figure
     from eigencore_robustness.directions import Alignment
     from eigencore_robustness.perturbation_path import PerturbationPath
     from eigencore_robustness.smallest_perturbations import SmallestPerturbations
+    from eigencore_robustness.statistics.added_information import Finding
     from eigencore_robustness.weight_curvature import LossIncrease
     from eigencore_robustness.weight_path import WeightCurve
 
@@ -50,6 +51,7 @@ LABELS = {
     "weight_curvature": "v_1'H v_1, weights",
 }
 CONTROLS = "loss, gradient norm and r1"
+SUMMARY = "what predicts the smallest perturbation"
 
 
 @dataclass
@@ -96,20 +98,32 @@ class RobustnessReport:
             tables={name: table for name, table in self._tables().items() if table.rows},
             columns=dict(self.columns),
             figures=self._figures(),
-            warnings=self.warnings,
+            warnings=(*self.warnings, *self._gates_not_passed()),
+            remarks=self._remarks(),
+            shown=(SUMMARY,),
         )
 
     def _samples(self) -> str:
         wrong = self.samples - self.correct
-        excluded = f" ({wrong} misclassified {'is' if wrong == 1 else 'are'} excluded)" if wrong else ""
+        excluded = f" ({wrong} misclassified)" if wrong else ""
         return f"{self.correct} correctly classified of {self.data}{excluded}"
 
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
             return "not finished"
-        along = [alignment_sentences(self.alignments)] if self.alignments else []
-        along += [path_sentence(self.path)] if self.path is not None else []
-        return verdict(self.gates, self._fooled, self.associations, self.cautious, along)
+        return verdict(self.gates, self._fooled, self.associations, self.cautious)
+
+    def _remarks(self) -> tuple[str, ...]:
+        if not self._conclusive or self.cautious is None:
+            return ()
+        along = alignment_sentences(self.alignments) if self.alignments else ""
+        path = path_sentence(self.path) if self.path is not None else ""
+        return tuple(filter(None, (cautious_radius_holds(self.cautious), along, path)))
+
+    def _gates_not_passed(self) -> Iterator[str]:
+        for gate in self.gates:
+            if gate.outcome is not GateOutcome.PASS:
+                yield f"gate {gate.name}, {gate.outcome}: {gate.observed}"
 
     @property
     def _fooled(self) -> int:
@@ -130,6 +144,7 @@ class RobustnessReport:
             tables["attacks that found the smallest perturbations"] = _finders(self.distances.smallest)
         if self.associations is not None:
             tables |= {
+                SUMMARY: _summary(self.associations, self._conclusive),
                 "rank correlation with the smallest perturbation": _correlations(self.associations),
                 "estimates of the smallest perturbation (error %: median after rescaling)": _estimates(
                     self.associations
@@ -154,13 +169,18 @@ class RobustnessReport:
         along = () if self.path is None else path_figures(self.path)
         return along + (weight_figures(self.weight_curves) if self.weight_curves else ())
 
-    def _numbers(self) -> dict[str, float | int | None]:
-        numbers: dict[str, float | int | None] = {}
+    def _numbers(self) -> dict[str, float | int | str | None]:
+        numbers: dict[str, float | int | str | None] = {}
         distance = self.columns.get("distance")
         if distance is not None:
             fooled = distance[self.columns["correct"] & np.isfinite(distance)]
-            numbers |= {"fooled": self._fooled, "not fooled": self.correct - self._fooled}
+            if self.evaluated is not None:
+                withstood = self.evaluated.withstood.mean(axis=1)
+                pairs = zip(self.evaluated.radii, withstood, strict=True)
+                listed = ", ".join(f"{percent(share):g} at {eps:g}" for eps, share in pairs)
+                numbers[f"accuracy % under attack, {NORM}"] = listed
             numbers |= {"median distance": rounded(float(np.median(fooled)), 4)} if len(fooled) else {}
+            numbers["not fooled"] = self.correct - self._fooled
             numbers |= shares_left_out(self.alignments, len(fooled))
         r2 = self.columns.get("r2")
         if r2 is not None and np.isinf(r2).any():
@@ -168,9 +188,7 @@ class RobustnessReport:
         if self.path is not None and self.path.unconverged:
             numbers["eigenvalues along the path that did not converge"] = self.path.unconverged
         if self.associations is not None and self._fooled > 3:
-            numbers["minimum detectable |rho| (80 % power)"] = rounded(
-                minimum_detectable_correlation(self._fooled), 2
-            )
+            numbers["detectable |rho|"] = rounded(minimum_detectable_correlation(self._fooled), 2)
         return numbers
 
 
@@ -191,6 +209,25 @@ def _finders(of: SmallestPerturbations) -> Table:
         missed = int((one.correct & ~one.success).sum())
         rows.append((one.attack, one.options["steps"], int((of.found_by == i).sum()), median, missed))
     return Table(("attack", "steps", "smallest for", "its median", "not fooled"), tuple(rows))
+
+
+def _summary(found: Associations, conclusive: bool) -> Table:
+    """Returns the estimates of the other tables in a row per radius and curvature, without intervals."""
+    rows = []
+    for name, ranks in found.ranks.items():
+        quality, more = found.estimators.get(name), found.added.get(name)
+        if quality is None and more is None:
+            continue
+        rows.append(
+            (
+                LABELS[name],
+                rounded(ranks.estimate, 3),
+                None if quality is None else percent(quality.calibration.error.estimate),
+                None if more is None else percent(more.share.estimate),
+                _short(more.finding) if more is not None and conclusive else None,
+            )
+        )
+    return Table(("measure", "Spearman", "error %", "share left open %", "finding"), tuple(rows))
 
 
 def _correlations(found: Associations) -> Table:
@@ -217,11 +254,16 @@ def _added(found: Associations, conclusive: bool) -> Table:
             *map(percent, (one.share.estimate, one.share.low, one.share.high)),
             rounded(one.r2_gain, 3),
             rounded(one.vif, 1),
-            str(one.finding) if conclusive else None,
+            _short(one.finding) if conclusive else None,
         )
         for name, one in found.added.items()
     ]
     return Table(("measure", "share %", "low", "high", "R2 gain", "VIF", "finding"), tuple(rows))
+
+
+def _short(finding: Finding) -> str:
+    """Returns the finding in one word, so that a table is no wider than 80 columns."""
+    return finding.partition(" ")[0]
 
 
 def _increases(increases: Sequence[LossIncrease]) -> Table:

@@ -15,24 +15,20 @@ from eigencore_robustness.statistics.added_information import FEWER, Finding
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval
 
 NAMES = {
-    "r1_in_box": "r1 within the input bounds",
+    "r1_in_box": "r1 within bounds",
     "r_cautious": "the cautious radius",
     "r2": "the second-order radius r2",
-    "lambda_max": "lambda_max of the loss over the input",
-    "nu": "nu of the margin over the input",
+    "lambda_max": "lambda_max over the input",
+    "nu": "nu over the input",
     "weight_curvature": "v_1'H v_1 over the weights",
 }
-QUANTITIES = ("r1 ", "lambda_max ", "nu ", "v_1")
 # Verbs for one subject, and for several.
 VERBS = {
-    Finding.ADDS: ("adds information beyond", "add information beyond"),
-    Finding.REDUNDANT: ("is redundant given", "are redundant given"),
-    Finding.INCONCLUSIVE: (
-        "is not shown to add information beyond",
-        "are not shown to add information beyond",
-    ),
+    Finding.ADDS: ("adds information", "add information"),
+    Finding.REDUNDANT: ("is redundant", "are redundant"),
+    Finding.INCONCLUSIVE: ("is not shown to add any", "are not shown to add any"),
 }
-LIMITS = "These are associations across the samples of one network and say nothing about other networks."
+LIMITS = "These are associations across the samples of one network, not across networks."
 
 
 @dataclass(frozen=True)
@@ -50,18 +46,8 @@ class CautiousRadiusCheck:
     flat: bool
 
 
-def verdict(
-    gates: Sequence[Gate],
-    n: int,
-    found: Associations,
-    cautious: CautiousRadiusCheck,
-    directions: Sequence[str] = (),
-) -> str:
-    """Returns the verdict on a study with n samples whose smallest perturbation is known.
-
-    Args:
-        directions: sentences on the directions of the perturbations.
-    """
+def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: CautiousRadiusCheck) -> str:
+    """Returns the verdict on a study with n samples whose smallest perturbation is known."""
     failed = [gate.name for gate in gates if gate.outcome is GateOutcome.FAIL]
     if failed:
         return (
@@ -73,7 +59,8 @@ def verdict(
             f"Only {n} sample{'s' * (n != 1)} fooled: no inference is made below {MINIMUM}. "
             "The numbers describe these samples and no others."
         )
-    sentences = [first_order(found), other_radii(found), added(found), radius(cautious), *directions, LIMITS]
+    below = cautious_radius_holds(cautious) if cautious.below else ""
+    sentences = [first_order(found), other_radii(found), added(found), below, LIMITS]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -83,12 +70,11 @@ def first_order(found: Associations) -> str:
     ratio, error = calibrated.ratio.estimate, calibrated.error.estimate
     if ranks.estimate is None or ratio is None or error is None:
         return f"The first-order estimate r1 cannot be assessed: {ranks.reason or calibrated.ratio.reason}."
-    start = f"The first-order estimate r1 correlates with the distance (Spearman rho = {interval(ranks)})"
-    end = f"its median error after rescaling is {100 * error:.1f} %."
-    if abs(ratio - 1) < 0.05:
-        return f"{start}; {end}"
-    verb = "overstates" if ratio > 1 else "understates"
-    return f"{start} and typically {verb} it by {100 * abs(ratio - 1):.0f} %; {end}"
+    text = f"The first-order radius r1 has Spearman's rho {interval(ranks)} with the distance"
+    if abs(ratio - 1) >= 0.05:
+        verb = "overstates" if ratio > 1 else "understates"
+        text += f", {verb} it by {100 * abs(ratio - 1):.0f} %"
+    return f"{text} and errs by {100 * error:.1f} % (median, after rescaling)."
 
 
 def other_radii(found: Associations) -> str:
@@ -101,39 +87,40 @@ def other_radii(found: Associations) -> str:
         if gain.low > 0:
             points = f"{100 * gain.estimate:.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
             better.append(f"{100 * error:.1f} % for {NAMES[name]} ({points} less)")
-    return f"This error is {listed(better)}." if better else ""
+    return f"The error is {listed(better)}." if better else ""
 
 
 def added(found: Associations) -> str:
-    """Returns a sentence per finding on what radii and curvatures add to loss, gradient norm and r1."""
+    """Returns what radii and curvatures add to smooth functions of loss, gradient norm and r1."""
     tested = [(name, one) for name, one in found.added.items() if found.ranks[name].estimate is not None]
     tested.sort(key=lambda pair: -(pair[1].share.estimate or 0.0))
-    sentences = []
-    controls, unit = "smooth functions of loss, gradient norm and r1", " of the variance they leave open"
+    findings, unit = [], " of the variance they leave open"
     for finding, verbs in VERBS.items():
         subjects = []
         for name, one in tested:
             if one.finding is finding and one.partial.reason != FEWER:
-                evidence = "" if finding is Finding.REDUNDANT else _evidence(one.share, unit)
+                evidence = _evidence(one.share, unit) if finding is Finding.ADDS else ""
                 subjects.append(NAMES[name] + evidence)
                 unit = "" if evidence else unit
         if subjects:
-            sentences.append(f"{listed(subjects)} {verbs[len(subjects) > 1]} {controls}.")
-            controls = "these functions"
+            findings.append(f"{listed(subjects)} {verbs[len(subjects) > 1]}")
+    sentences = []
+    if findings:
+        sentences.append(f"Beyond smooth functions of loss, gradient norm and r1, {'; '.join(findings)}.")
     if any(one.partial.reason == FEWER for one in found.added.values()):
         sentences.append(f"What curvature adds beyond r1 is not tested ({FEWER}).")
-    return " ".join(map(_sentence, sentences))
+    return " ".join(sentences)
 
 
-def radius(cautious: CautiousRadiusCheck) -> str:
+def cautious_radius_holds(cautious: CautiousRadiusCheck) -> str:
     """Returns the sentence on the cautious radius."""
     if cautious.flat:
         return (
             "Margins have no curvature almost everywhere (piecewise linear), so there is no cautious radius."
         )
     return (
-        f"The distance is below the cautious radius for {cautious.below} of {cautious.fooled} samples; this "
-        "radius belongs to a quadratic model of the margin and certifies nothing."
+        f"The cautious radius, which certifies nothing, exceeds the distance of {cautious.below} of "
+        f"{cautious.fooled} samples."
     )
 
 
@@ -156,11 +143,6 @@ def _evidence(share: Interval, unit: str) -> str:
     if share.estimate is None or share.low is None or share.high is None:
         return ""
     return f" ({100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]{unit})"
-
-
-def _sentence(text: str) -> str:
-    """Returns the text with a capital letter, unless it starts with the name of a quantity."""
-    return text if text.startswith(QUANTITIES) else text[:1].upper() + text[1:]
 
 
 def listed(words: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ import eigencore
 from eigencore.cli import main
 from eigencore.cli.page import Terminal
 from eigencore.cli.print_run import certificate_lines, cost, header, print_pairs, print_run, residuals
-from eigencore.results import Certificate, EigenResult, Run, Status
+from eigencore.results import AnalysisResult, Certificate, EigenResult, Run, Status, Table
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
 CERTIFIED = Certificate(
@@ -174,6 +174,26 @@ def test_no_color_turns_colors_off(eigen, monkeypatch):
     print_run(Run(eigen), Terminal(Console(file=shown, force_terminal=True)))
     assert "\x1b[32m" not in shown.getvalue()
     assert " yes " in shown.getvalue()
+
+
+def test_tables_that_are_not_shown_first_are_shown_on_request(eigen, capsys):
+    one = Table(("class", "rho"), (("a", 0.5),))
+    result = AnalysisResult("so it is", tables={"first": one, "second": one}, remarks=("also elsewhere",))
+    run = Run(eigen, {"mine": result})
+    print_run(run)
+    assert capsys.readouterr().out.count("class   rho") == 2
+    run = Run(eigen, {"mine": replace(result, shown=("second",))})
+    print_run(run)
+    brief = capsys.readouterr().out
+    assert brief.index("so it is") < brief.index("  second")
+    assert "  first" not in brief
+    assert "also elsewhere" not in brief
+    assert "--verbose shows 1 further table and remarks" in brief
+    print_run(run, everything=True)
+    whole = capsys.readouterr().out
+    assert "so it is also elsewhere" in whole
+    assert whole.count("class   rho") == 2
+    assert "--verbose" not in whole
 
 
 # -- unusual command lines ---------------------------------------------------------------------------------

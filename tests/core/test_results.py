@@ -64,6 +64,8 @@ ANALYSIS = AnalysisResult(
     },
     figures=(Figure("scatter", "title", "x", "y", {"x": np.arange(2.0), "y": np.arange(2)}),),
     warnings=("few samples",),
+    remarks=("it may be so elsewhere",),
+    shown=("by class",),
 )
 RUN = Run(eigen(), {"robustness": ANALYSIS}, {"problem": "demo:made-up", "exact": [1.0, 2.0, 3.0], "seed": 4})
 

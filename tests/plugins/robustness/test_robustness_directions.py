@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 import eigencore
 from eigencore.objectives import CrossEntropy, Margin
+from eigencore.results import AttackResult
 from eigencore_numpy.network import TwoLayer
+from eigencore_robustness.attacker import Attacker
 from eigencore_robustness.direction_report import alignment_sentences, alignment_table, shares_left_out
 from eigencore_robustness.directions import (
     SHARES,
@@ -21,10 +21,10 @@ from eigencore_robustness.directions import (
     share,
     without_placebos,
 )
-from eigencore_robustness.distances import attack_distances
 from eigencore_robustness.input_eigenpairs import TILT
 from eigencore_robustness.perturbation_path import MOST, POINTS, PerturbationPath, perturbation_path
 from eigencore_robustness.sample_columns import sample_columns
+from eigencore_robustness.smallest_perturbations import smallest_perturbations
 from kit.quadratic_network import QuadraticNetwork
 
 
@@ -228,15 +228,30 @@ def test_the_placebo_of_the_same_classes_keeps_label_and_target(digits):
 def test_an_input_that_fools_nothing_is_not_a_perturbation():
     """An attack may return an input that it moved without success."""
     x, y = np.zeros((3, 2)), np.zeros(3, dtype=int)
-    success = np.array([True, False, True])
+    success = {"deepfool": np.array([True, False, True]), "fmn": np.array([True, False, False])}
 
-    def attack(name: str, **more: object) -> SimpleNamespace:
-        return SimpleNamespace(
-            inputs=x + 1.0, success=success, distance=np.where(success, 1.4, np.inf), options={"steps": 5}
+    def attack(name: str, **more: object) -> AttackResult:
+        far = 1.0 if name == "deepfool" else 0.5
+        return AttackResult(
+            attack=name,
+            inputs=x + far,
+            labels=y,
+            correct=np.ones(3, dtype=bool),
+            success=success[name],
+            distance=np.where(success[name], far, np.inf),
+            norm="L2",
+            eps=None,
+            seed=0,
+            forward=0,
+            backward=0,
+            seconds=0.0,
         )
 
-    found = attack_distances(attack, (x, y), 2, 0)
-    assert (found.inputs == np.array([[1, 1], [0, 0], [1, 1]])).all()
+    attacker = Attacker(attack, bowl([1.0, 1.0]), x, y, 2, 0)
+    found = smallest_perturbations(attacker, "L2")
+    assert (found.inputs == np.array([[0.5, 0.5], [0, 0], [1, 1]])).all()
+    assert found.names.tolist() == ["fmn", "", "deepfool"]
+    assert found.distance.tolist() == [0.5, np.inf, 1.0]
 
 
 def test_samples_that_were_not_moved_have_no_share():

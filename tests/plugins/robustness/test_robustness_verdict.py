@@ -36,25 +36,22 @@ def test_a_radius_that_corrects_r1_is_said_to_add_and_by_how_much():
         study.estimators["r_cautious"].error_gain,
     )
     assert other_radii(study) == (
-        f"This error is {100 * calibrated.estimate:.1f} % for the cautious radius ({100 * gain.estimate:.1f} "
+        f"The error is {100 * calibrated.estimate:.1f} % for the cautious radius ({100 * gain.estimate:.1f} "
         f"points [{100 * gain.low:.1f}, {100 * gain.high:.1f}] less)."
     )
     assert calibrated.estimate == pytest.approx(np.expm1(0.6745 * 0.02), rel=0.2)
     share = study.added["r_cautious"].share
     assert share.low < 1 - 0.02**2 / (0.1**2 + 0.02**2) < share.high
     assert added(study).startswith(
-        f"The cautious radius ({100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] "
-        "of the variance they leave open) adds information beyond smooth functions of loss, gradient norm "
-        "and r1."
+        "Beyond smooth functions of loss, gradient norm and r1, the cautious radius "
+        f"({100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}] of the variance they "
+        "leave open) adds information"
     )
 
 
 def test_columns_that_add_nothing_are_redundant():
     text = added(found(n=2000))
-    assert text.endswith(
-        "r1 within the input bounds and lambda_max of the loss over the input are redundant given these "
-        "functions."
-    )
+    assert text.endswith("r1 within bounds and lambda_max over the input are redundant.")
 
 
 def test_without_bounds_the_radius_within_them_is_not_tested():
