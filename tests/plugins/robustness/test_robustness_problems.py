@@ -147,6 +147,31 @@ def test_one_logit_gives_the_same_numbers_as_two() -> None:
         np.testing.assert_allclose(mine.columns[name], column, rtol=1e-6, atol=1e-8 * scale)
 
 
+def test_bounds_of_each_channel_bound_attacks_and_radii() -> None:
+    """A channel that may hardly move makes the others move further."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        x = 0.2 + 0.1 * torch.rand(60, 3, 2, 2)
+        x[:, 2] = 0.25
+        net = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(12, 9), torch.nn.Tanh(), torch.nn.Linear(9, 3)
+        )
+    with torch.no_grad():
+        net[3].bias -= net(x).mean(0)
+        y = net(x).argmax(1)
+    low, high = np.array([0.0, 0.0, 0.249]), np.array([1.0, 1.0, 0.251])
+    runs = [
+        study(Problem(net, [(x, y)], torch.nn.CrossEntropyLoss(), bounds=bounds))
+        for bounds in ((0.0, 1.0), (np.zeros(3), np.ones(3)), (low, high))
+    ]
+    wide, same, narrow = (run.analyses["robustness"].columns for run in runs)
+    for name in ("distance", "r1_in_box"):
+        np.testing.assert_array_equal(same[name], wide[name])
+        both = np.isfinite(narrow[name]) & np.isfinite(wide[name])
+        assert (narrow[name][both] >= wide[name][both] * (1 - 1e-2)).all()
+        assert (narrow[name][both] > wide[name][both] * 1.01).sum() > 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ResNet", "ViT"])
 @pytest.mark.parametrize("form", ["pairs", "mappings"])
