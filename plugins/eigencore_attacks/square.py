@@ -1,13 +1,17 @@
 """Square: random search in a ball by changes of one window of the image, without gradients.
 
 Andriushchenko et al. 2020 (arXiv:1912.00049), algorithms 1 to 3. Every iterate lies on the surface of the
-ball, except for what the bounds cut off. A candidate changes one window of the image; it is accepted if the
+ball, as far as the bounds allow. A candidate changes one window of the image; it is accepted if the
 loss rises. The windows shrink on a schedule. As no gradient is used, masked gradients do not weaken it.
 This differs from the paper in:
 
 1. A window has the given share of the pixels also in images that are not square, and in inputs without rows
    and columns, where it is an interval.
 2. A sample is finished at its first misclassified iterate, as in the other attacks.
+3. In Linf, a window that has the drawn signs already gets the opposite ones. The paper spends a query on a
+   candidate that is the best iterate itself: with one channel and small windows, every other one.
+4. In L2, what the bounds cut off is given back by a larger factor, so that a candidate has the norm eps. On
+   demo:mnist-robust, where most pixels are zero, this left 68 % instead of 78 % of the images.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from eigencore.options import option
 from eigencore.problems.sharing import clip_to_bounds
 from eigencore_attacks.active_samples import ActiveSamples
 from eigencore_attacks.losses import LOSSES, LossName
-from eigencore_attacks.norm_ball import Norm
+from eigencore_attacks.norm_ball import Norm, lengths
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 # The shares of all queries after which the windows are halved.
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 TILES = 5  # along each axis, of the first iterate in L2
+RESCALINGS = 3  # of a perturbation in L2 that the bounds cut off
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,11 @@ def square(
     loss, rng, image = LOSSES[options.loss], arrays.generator(seed, "square"), as_image(classifier.shape)
     active = ActiveSamples(classifier, x, y)
     start = stripes(rng, x.shape[0], image) if options.norm == "Linf" else tiles(rng, x.shape[0], image)
-    candidate = clip_to_bounds(x + eps * arrays.from_host(start, classifier), classifier.bounds)
+    change = arrays.from_host(start, classifier)
+    if options.norm == "Linf":
+        candidate = clip_to_bounds(x + eps * change, classifier.bounds)
+    else:
+        candidate = on_sphere(x, change, eps, classifier.bounds)
     for query in range(1, options.queries + 1):
         active.record(loss.value(classifier.logits(candidate), active.y), candidate)
         if not active or query == options.queries:
@@ -96,7 +105,6 @@ def square(
         size = window_size(share, image, least=1 if options.norm == "Linf" else 3)
         window = Windows(rng, x.shape[0], size, image, active, classifier)
         candidate = window.signs_changed(eps) if options.norm == "Linf" else window.norm_moved(eps)
-        candidate = clip_to_bounds(candidate, classifier.bounds)
     return active.results()
 
 
@@ -124,10 +132,18 @@ class Windows:
         self._signs = drawn[:, 4:, None, None]
 
     def signs_changed(self, eps: float) -> Array:
-        """Candidates (b, d) for Linf: the perturbation is eps times the sign in the first window."""
+        """Candidates (b, d) for Linf: the perturbation is eps times the sign in the first window.
+
+        The signs are the opposite ones where the candidate would be the best iterate itself.
+        """
+        xp, best = self._space.xp, self._active.best
+        drawn, opposite = (self._with_sign(radius) for radius in (eps, -eps))
+        return xp.where(xp.all(drawn == best, axis=1, keepdims=True), opposite, drawn)
+
+    def _with_sign(self, eps: float) -> Array:
         x, best = self._images(self._active.x), self._images(self._active.best)
         changed = self._space.xp.where(self._mask(self._first), x + eps * self._signs, best)
-        return self._rows(changed)
+        return clip_to_bounds(self._rows(changed), self._space.bounds)
 
     def norm_moved(self, eps: float) -> Array:
         """Candidates (b, d) for L2: the first window takes the norm that is in the second one, or unused."""
@@ -143,7 +159,7 @@ class Windows:
         available = xp.sqrt(both + unused / self._image[0])
         moved = pattern * (available / _nonzero(_norms(pattern, (2, 3))))
         change = xp.where(first, moved, xp.where(second, zero, change))
-        return self._rows(x + change * (eps / _nonzero(_norms(change, (1, 2, 3)))))
+        return on_sphere(self._active.x, self._rows(change), eps, self._space.bounds)
 
     def _mask(self, corner: Array) -> Array:
         """Whether a pixel is in the window with this corner (b, 2): (b, 1, height, width)."""
@@ -176,6 +192,18 @@ class Windows:
 
     def _rows(self, images: Array) -> Array:
         return self._space.xp.reshape(images, (images.shape[0], math.prod(self._image)))
+
+
+def on_sphere(x: Array, change: Array, eps: float, bounds: tuple[Array, Array] | None) -> Array:
+    """Returns x + t change (b, d), clipped to the bounds, at the L2 distance eps from x.
+
+    Clipping shortens the change, and a larger t makes up for it: the distance approaches eps from below.
+    """
+    moved = x
+    for _ in range(RESCALINGS):
+        moved = clip_to_bounds(x + change * (eps / _nonzero(lengths(change, "L2"))), bounds)
+        change = moved - x
+    return moved
 
 
 def as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
