@@ -274,7 +274,8 @@ def main() -> None:
                 for norm, radii in EPS[name].items()
             },
         }
-        networks = {**measured_before(settings), name: found}
+        known = {**measured_before(settings), name: found}
+        networks = {each: known[each] for each in NETWORKS if each in known}
         print(save(NAME, {**settings, "networks": networks}), flush=True)
 
 
