@@ -12,7 +12,7 @@ foolbox's FMN finds larger L2 distances than its DDN, whatever its steps: `fmn` 
 
 The other libraries get a copy of the network whose weights require no gradient. Needs foolbox and
 pyautoattack; writes benchmarks/results/attack_counterparts.json after each network, and keeps the other
-networks there if they were measured with the same images, seeds and versions.
+networks there if they were measured with the same images and versions.
 """
 
 from __future__ import annotations
@@ -258,16 +258,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of foolbox
-    settings = {
-        **machine(("foolbox", "pyautoattack")),
-        "images": arguments.images,
-        "seeds": arguments.seeds,
-    }
+    settings = {**machine(("foolbox", "pyautoattack")), "images": arguments.images}
     for name in arguments.networks:
         at = network(name, arguments.images)
         print(f"{name}: {at.description}", flush=True)
         found = {
             "description": at.description,
+            "seeds": arguments.seeds,
             "distances": {norm: compare_distances(at, norm) for norm in SMALLEST},
             "accuracies": {
                 norm: compare_accuracies(at, norm, radii, arguments.seeds)

@@ -33,10 +33,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 TOGETHER = (
     ("ddn", "deepfool"),
-    ("deepfool", "fmn"),
     ("ddn", "fmn"),
+    ("deepfool", "fmn"),
     ("ddn", "deepfool", "fmn"),
-    ("ddn", "deepfool, 50 steps"),
+    ("deepfool, 50 steps", "fmn"),
     ("ddn", "deepfool, 50 steps", "fmn"),
 )
 

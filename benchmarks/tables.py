@@ -143,7 +143,9 @@ def attack_counterparts(record: Any) -> str:
     """For each network, accuracies and distances beside those of the counterparts."""
     parts, behind = [], []
     for name, network in record["networks"].items():
-        parts.append(f"**{name}**: {network['description']}; {record['images']} images.")
+        parts.append(
+            f"**{name}**: {network['description']}; {record['images']} images, {network['seeds']} seeds."
+        )
         strong = [["% correct at eps", "", "ours", "theirs", "ours - theirs", "passes", "ms per image"]]
         for norm, attacks in network["accuracies"].items():
             for label, row in attacks.items():
