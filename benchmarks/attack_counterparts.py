@@ -10,9 +10,9 @@ correct without an attack, and the geometric mean of the ratio of the two distan
 are the least over all attacks of eigencore, and the least over all others, of each image and seed.
 foolbox's FMN finds larger L2 distances than its DDN, whatever its steps: `fmn` is compared with DDN in L2.
 
-The other libraries get a copy of the network whose weights require no gradient. Needs foolbox and
-pyautoattack; writes benchmarks/results/attack_counterparts.json after each network, and keeps the other
-networks there if they were measured with the same images and versions.
+The other libraries get a copy of the network whose weights need no gradient. Needs foolbox and pyautoattack.
+Writes benchmarks/results/attack_counterparts.json after each norm of a network, and keeps what is there if it
+was measured with the same images and versions; with --resume, that is not measured again.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def compare_accuracies(at: Network, norm: str, radii: tuple[float, ...], seeds: 
         print(f"  {norm:5} {label:9} {rows[label]}", flush=True)
     rows[LEAST] = {"counterpart": LEAST, "eps": accuracies(radii, *least)}
     print(f"  {norm:5} {LEAST} {rows[LEAST]}", flush=True)
-    return rows
+    return {"seeds": seeds, "attacks": rows}
 
 
 def accuracies(radii: tuple[float, ...], one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
@@ -255,6 +255,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--resume", action="store_true", help="measure only what the file does not have")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of foolbox
@@ -262,22 +263,32 @@ def main() -> None:
     for name in arguments.networks:
         at = network(name, arguments.images)
         print(f"{name}: {at.description}", flush=True)
-        found = {
-            "description": at.description,
-            "seeds": arguments.seeds,
-            "distances": {norm: compare_distances(at, norm) for norm in SMALLEST},
-            "accuracies": {
-                norm: compare_accuracies(at, norm, radii, arguments.seeds)
+        parts: list[tuple[str, str, Callable[[], Any]]] = [
+            *(("distances", norm, partial(compare_distances, at, norm)) for norm in SMALLEST),
+            *(
+                ("accuracies", norm, partial(compare_accuracies, at, norm, radii, arguments.seeds))
                 for norm, radii in EPS[name].items()
-            },
-        }
-        known = {**measured_before(settings), name: found}
-        networks = {each: known[each] for each in NETWORKS if each in known}
-        print(save(NAME, {**settings, "networks": networks}), flush=True)
+            ),
+        ]
+        for kind, norm, measure in parts:
+            if not (arguments.resume and norm in recorded(settings, name, at).get(kind, {})):
+                keep(settings, name, at, kind, norm, measure())
 
 
-def measured_before(settings: dict[str, Any]) -> dict[str, Any]:
-    """The networks in the file of results, if they were measured with the same settings."""
+def recorded(settings: dict[str, Any], name: str, at: Network) -> dict[str, Any]:
+    """What the file of results has of a network, measured with these settings."""
+    return dict(_recorded(settings).get(name, {"description": at.description}))
+
+
+def keep(settings: dict[str, Any], name: str, at: Network, kind: str, norm: str, rows: Any) -> None:
+    """Writes the rows of a norm into the file of results, beside what was measured with the same settings."""
+    found = recorded(settings, name, at)
+    found[kind] = {**found.get(kind, {}), norm: rows}
+    known = {**_recorded(settings), name: found}
+    save(NAME, {**settings, "networks": {each: known[each] for each in NETWORKS if each in known}})
+
+
+def _recorded(settings: dict[str, Any]) -> dict[str, Any]:
     try:
         record = read(NAME)
     except FileNotFoundError:

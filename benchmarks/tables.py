@@ -146,9 +146,11 @@ def attack_counterparts(record: Any) -> str:
         parts.append(
             f"**{name}**: {network['description']}; {record['images']} images, {network['seeds']} seeds."
         )
-        strong = [["% correct at eps", "", "ours", "theirs", "ours - theirs", "passes", "ms per image"]]
-        for norm, attacks in network["accuracies"].items():
-            for label, row in attacks.items():
+        strong = [
+            ["% correct at eps", "", "ours", "theirs", "ours - theirs (seeds)", "passes", "ms per image"]
+        ]
+        for norm, part in network["accuracies"].items():
+            for label, row in part["attacks"].items():
                 for eps, found in row["eps"].items():
                     gap = found["ours"] - found["theirs"]
                     behind.append((gap / MOST_POINTS, f"{label} on {name}, {norm} {eps}: {gap:+.1f} points"))
@@ -157,7 +159,7 @@ def attack_counterparts(record: Any) -> str:
                             _pair(label, row),
                             f"{norm} {eps}",
                             *(f"{found[who]:.1f}" for who in ("ours", "theirs")),
-                            f"{gap:+.1f} ± {found['error']:.1f}",
+                            f"{gap:+.1f} ± {found['error']:.1f} ({part['seeds']})",
                             *_costs_of(row),
                         ]
                     )
