@@ -143,9 +143,7 @@ def attack_counterparts(record: Any) -> str:
     """For each network, accuracies and distances beside those of the counterparts."""
     parts, behind = [], []
     for name, network in record["networks"].items():
-        parts.append(
-            f"**{name}**: {network['description']}; {record['images']} images, {network['seeds']} seeds."
-        )
+        parts.append(f"**{name}**: {network['description']}; {record['images']} images.")
         strong = [
             ["% correct at eps", "", "ours", "theirs", "ours - theirs (seeds)", "passes", "ms per image"]
         ]

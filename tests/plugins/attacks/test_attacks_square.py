@@ -42,7 +42,7 @@ def windows(
 def test_the_share_decides_on_the_windows(share: float) -> None:
     """The first windows have the given share of the pixels, and the last ones less."""
     image = (1, 28, 28)
-    first, last = (window_size(share / 2**k, image, least=1) for k in (0, 9))
+    first, last = (window_size(share / 2**k, image, "Linf") for k in (0, 9))
     assert first[0] * first[1] == pytest.approx(share * 28 * 28, rel=0.05)
     assert last[0] * last[1] <= 2
 
@@ -128,7 +128,7 @@ def test_a_window_has_two_bumps_of_opposite_signs_and_norm_1() -> None:
 def test_inputs_as_images(shape: tuple[int, ...], image: tuple[int, int, int]) -> None:
     assert as_image(shape) == image
     for share in (1.0, 0.3, 1e-4):
-        height, width = window_size(share, image, least=1)
+        height, width = window_size(share, image, "Linf")
         assert 1 <= height <= image[1]
         assert 1 <= width <= image[2]
         assert abs(height * width - share * image[1] * image[2]) <= max(image[1:])
