@@ -1,13 +1,17 @@
 """Square: random search in a ball by changes of one window of the image, without gradients.
 
 Andriushchenko et al. 2020 (arXiv:1912.00049), algorithms 1 to 3. Every iterate lies on the surface of the
-ball, except for what the bounds cut off. A candidate changes one window of the image; it is accepted if the
+ball, as far as the bounds allow. A candidate changes one window of the image; it is accepted if the
 loss rises. The windows shrink on a schedule. As no gradient is used, masked gradients do not weaken it.
 This differs from the paper in:
 
 1. A window has the given share of the pixels also in images that are not square, and in inputs without rows
    and columns, where it is an interval.
 2. A sample is finished at its first misclassified iterate, as in the other attacks.
+3. In Linf, a window that has the drawn signs already gets the opposite ones. The paper spends a query on a
+   candidate that is the best iterate itself: with one channel and small windows, every other one.
+4. In L2, what the bounds cut off is given back by a larger factor, so that a candidate has the norm eps. On
+   demo:mnist-robust, where most pixels are zero, this left 69 % instead of 78 % of the images at eps 2.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from eigencore.options import option
 from eigencore.problems.sharing import clip_to_bounds
 from eigencore_attacks.active_samples import ActiveSamples
 from eigencore_attacks.losses import LOSSES, LossName
-from eigencore_attacks.norm_ball import Norm
+from eigencore_attacks.norm_ball import Norm, lengths
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 # The shares of all queries after which the windows are halved.
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 TILES = 5  # along each axis, of the first iterate in L2
+RESCALINGS = 3  # of a perturbation in L2 that the bounds cut off
 
 
 @dataclass(frozen=True)
@@ -87,16 +92,19 @@ def square(
     loss, rng, image = LOSSES[options.loss], arrays.generator(seed, "square"), as_image(classifier.shape)
     active = ActiveSamples(classifier, x, y)
     start = stripes(rng, x.shape[0], image) if options.norm == "Linf" else tiles(rng, x.shape[0], image)
-    candidate = clip_to_bounds(x + eps * arrays.from_host(start, classifier), classifier.bounds)
+    change = arrays.from_host(start, classifier)
+    if options.norm == "Linf":
+        candidate = clip_to_bounds(x + eps * change, classifier.bounds)
+    else:
+        candidate = on_sphere(x, change, eps, classifier.bounds)
     for query in range(1, options.queries + 1):
         active.record(loss.value(classifier.logits(candidate), active.y), candidate)
         if not active or query == options.queries:
             break
         share = options.share / 2 ** sum(query > q * options.queries for q in HALVINGS)
-        size = window_size(share, image, least=1 if options.norm == "Linf" else 3)
+        size = window_size(share, image, options.norm)
         window = Windows(rng, x.shape[0], size, image, active, classifier)
         candidate = window.signs_changed(eps) if options.norm == "Linf" else window.norm_moved(eps)
-        candidate = clip_to_bounds(candidate, classifier.bounds)
     return active.results()
 
 
@@ -124,10 +132,18 @@ class Windows:
         self._signs = drawn[:, 4:, None, None]
 
     def signs_changed(self, eps: float) -> Array:
-        """Candidates (b, d) for Linf: the perturbation is eps times the sign in the first window."""
+        """Candidates (b, d) for Linf: the perturbation is eps times the sign in the first window.
+
+        The signs are the opposite ones where the candidate would be the best iterate itself.
+        """
+        xp, best = self._space.xp, self._active.best
+        drawn, opposite = (self._with_sign(radius) for radius in (eps, -eps))
+        return xp.where(xp.all(drawn == best, axis=1, keepdims=True), opposite, drawn)
+
+    def _with_sign(self, eps: float) -> Array:
         x, best = self._images(self._active.x), self._images(self._active.best)
         changed = self._space.xp.where(self._mask(self._first), x + eps * self._signs, best)
-        return self._rows(changed)
+        return clip_to_bounds(self._rows(changed), self._space.bounds)
 
     def norm_moved(self, eps: float) -> Array:
         """Candidates (b, d) for L2: the first window takes the norm that is in the second one, or unused."""
@@ -143,7 +159,7 @@ class Windows:
         available = xp.sqrt(both + unused / self._image[0])
         moved = pattern * (available / _nonzero(_norms(pattern, (2, 3))))
         change = xp.where(first, moved, xp.where(second, zero, change))
-        return self._rows(x + change * (eps / _nonzero(_norms(change, (1, 2, 3)))))
+        return on_sphere(self._active.x, self._rows(change), eps, self._space.bounds)
 
     def _mask(self, corner: Array) -> Array:
         """Whether a pixel is in the window with this corner (b, 2): (b, 1, height, width)."""
@@ -178,6 +194,18 @@ class Windows:
         return self._space.xp.reshape(images, (images.shape[0], math.prod(self._image)))
 
 
+def on_sphere(x: Array, change: Array, eps: float, bounds: tuple[Array, Array] | None) -> Array:
+    """Returns x + t change (b, d), clipped to the bounds, at the L2 distance eps from x.
+
+    Clipping shortens the change, and a larger t makes up for it: the distance approaches eps from below.
+    """
+    moved = x
+    for _ in range(RESCALINGS):
+        moved = clip_to_bounds(x + change * (eps / _nonzero(lengths(change, "L2"))), bounds)
+        change = moved - x
+    return moved
+
+
 def as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Returns the number of channels, rows and columns of an input: three axes, or else one channel."""
     if len(shape) == 3:
@@ -185,16 +213,18 @@ def as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (1, shape[0], shape[1]) if len(shape) == 2 else (1, 1, math.prod(shape))
 
 
-def window_size(share: float, image: tuple[int, int, int], least: int) -> tuple[int, int]:
+def window_size(share: float, image: tuple[int, int, int], norm: Norm) -> tuple[int, int]:
     """Returns the number of rows and columns of a window with this share of the pixels.
 
-    Args:
-        least: the fewest rows and columns, if the image has them. The pattern for L2 needs three.
+    For L2, both are odd and at least three, if the image has them, because the pattern needs a middle.
     """
     _, rows, columns = image
-    area = share * rows * columns
+    area, least = share * rows * columns, 1 if norm == "Linf" else 3
     height = min(max(round(math.sqrt(area)), least), rows)
-    return height, min(max(round(area / height), least), columns)
+    width = max(round(area / height), least)
+    if norm == "L2":
+        height, width = min(height | 1, rows), width | 1
+    return height, min(width, columns)
 
 
 def stripes(rng: np.random.Generator, batch: int, image: tuple[int, int, int]) -> Floats:
@@ -205,14 +235,22 @@ def stripes(rng: np.random.Generator, batch: int, image: tuple[int, int, int]) -
 
 
 def tiles(rng: np.random.Generator, batch: int, image: tuple[int, int, int]) -> Floats:
-    """Returns images of bumps with random signs, as rows (batch, d) of norm 1: the start in L2."""
+    """Returns images of bumps with random signs, as rows (batch, d) of norm 1: the start in L2.
+
+    The tiles are in the middle of the image, and each is transposed at random if it is square.
+    """
     channels, rows, columns = image
     height, width = max(rows // TILES, 1), max(columns // TILES, 1)
-    bumps = two_bumps(height, width)
-    count = -(-rows // height), -(-columns // width)
-    signs = rng.choice([-1.0, 1.0], (batch, channels, *count))
-    whole = np.kron(signs, bumps)[:, :, :rows, :columns].reshape(batch, -1)
-    return np.asarray(whole / np.linalg.norm(whole, axis=1, keepdims=True))
+    count = rows // height, columns // width
+    tile = np.broadcast_to(two_bumps(height, width), (*count, height, width))
+    if height == width:
+        tile = np.where(rng.integers(2, size=(*count, 1, 1)), tile, np.swapaxes(tile, 2, 3))
+    signs = rng.choice([-1.0, 1.0], (batch, channels, *count, 1, 1))
+    whole = np.swapaxes(signs * tile, 3, 4).reshape(batch, channels, count[0] * height, count[1] * width)
+    free = rows - whole.shape[2], columns - whole.shape[3]
+    whole = np.pad(whole, [(0, 0), (0, 0), *((one // 2, one - one // 2) for one in free)])
+    flat = whole.reshape(batch, -1)
+    return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True))
 
 
 @cache

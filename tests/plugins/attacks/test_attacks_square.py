@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,30 +11,38 @@ import pytest
 import eigencore
 from eigencore import attack
 from eigencore.entries import Capability
+from eigencore.problems.sharing import clip_to_bounds
 from eigencore.testing.attacks.classifiers import Dense, curved
 from eigencore.testing.libraries import library
 from eigencore_attacks.active_samples import ActiveSamples
-from eigencore_attacks.square import Windows, as_image, stripes, tiles, two_bumps, window_size
+from eigencore_attacks.square import Windows, as_image, on_sphere, stripes, tiles, two_bumps, window_size
 
 NUMPY = library("numpy-float64")
 IMAGE = (3, 8, 9)
 D = 3 * 8 * 9
 
 
-def windows(size: tuple[int, int], seed: int = 0, batch: int = 6) -> tuple[Windows, ActiveSamples]:
-    rng = np.random.default_rng(seed)
-    x = rng.uniform(size=(batch, D))
-    space = Dense(NUMPY, np.zeros((2, D)), np.zeros(2), x)
+def windows(
+    size: tuple[int, int],
+    seed: int = 0,
+    batch: int = 6,
+    image: tuple[int, int, int] = IMAGE,
+    limits: tuple[float, float] | None = None,
+) -> tuple[Windows, ActiveSamples]:
+    """Windows in random images; with limits, most pixels lie on the lower one."""
+    rng, d = np.random.default_rng(seed), math.prod(image)
+    x = rng.uniform(size=(batch, d)) * (1 if limits is None else rng.random((batch, d)) < 0.3)
+    space = Dense(NUMPY, np.zeros((2, d)), np.zeros(2), x, limits=limits)
     active = ActiveSamples(space, x, np.zeros(batch, int))
-    active.best = x + 0.5 * tiles(rng, batch, IMAGE)
-    return Windows(rng, batch, size, IMAGE, active, space), active
+    active.best = clip_to_bounds(x + 0.5 * tiles(rng, batch, image), space.bounds)
+    return Windows(rng, batch, size, image, active, space), active
 
 
 @pytest.mark.parametrize("share", [0.8, 0.1])
 def test_the_share_decides_on_the_windows(share: float) -> None:
     """The first windows have the given share of the pixels, and the last ones less."""
     image = (1, 28, 28)
-    first, last = (window_size(share / 2**k, image, least=1) for k in (0, 9))
+    first, last = (window_size(share / 2**k, image, "Linf") for k in (0, 9))
     assert first[0] * first[1] == pytest.approx(share * 28 * 28, rel=0.05)
     assert last[0] * last[1] <= 2
 
@@ -53,6 +62,21 @@ def test_a_candidate_in_linf_changes_one_window_to_signs_of_each_channel(size: t
         assert np.all(np.ptp(inside, axis=(1, 2)) < 1e-12)
 
 
+@pytest.mark.parametrize("limits", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3)])
+def test_every_candidate_in_linf_differs_from_the_best_iterate(
+    size: tuple[int, int], limits: tuple[float, float] | None
+) -> None:
+    """With one channel, half of the windows within a stripe have the drawn signs already."""
+    for seed in range(3):
+        window, active = windows(size, seed, batch=40, image=(1, 8, 9), limits=limits)
+        signs = stripes(np.random.default_rng(seed), 40, (1, 8, 9))
+        active.best = clip_to_bounds(active.x + 0.1 * signs, window._space.bounds)
+        assert np.all(np.any(window.signs_changed(0.1) != active.best, axis=1))
+        drawn = window._with_sign(0.1)
+        assert size != (1, 1) or 0.2 < np.mean(np.all(drawn == active.best, axis=1)) < 0.8
+
+
 @pytest.mark.parametrize("size", [(3, 3), (5, 5), (4, 6), (8, 9)])
 def test_a_candidate_in_l2_has_the_norm_eps_and_differs_in_two_windows(size: tuple[int, int]) -> None:
     for seed in range(4):
@@ -63,6 +87,20 @@ def test_a_candidate_in_l2_has_the_norm_eps_and_differs_in_two_windows(size: tup
         changed = (np.abs(after - before) > 1e-9).any(1).sum((1, 2))
         assert np.all(changed <= 2 * size[0] * size[1])
         assert np.all(changed >= min(size))
+
+
+def test_what_the_bounds_cut_off_is_given_back_in_l2() -> None:
+    """The distance is the radius unless the bounds leave no room for it."""
+    for seed in range(4):
+        window, active = windows((5, 5), seed, limits=(0.0, 1.0))
+        candidate = window.norm_moved(0.5)
+        assert 0 <= candidate.min() <= candidate.max() <= 1
+        np.testing.assert_allclose(np.linalg.norm(candidate - active.x, axis=1), 0.5, rtol=2e-3)
+        assert np.linalg.norm(candidate - active.x, axis=1).max() <= 0.5 * (1 + 1e-12)
+    corner, bounds = np.zeros((1, 4)), (np.zeros(4), np.ones(4))
+    change = np.array([[2.0, 1.0, -1.0, 0.0]])
+    np.testing.assert_allclose(on_sphere(corner, change, 0.5, bounds), [[0.2 * 5**0.5, 0.1 * 5**0.5, 0, 0]])
+    np.testing.assert_allclose(on_sphere(corner, change, 9.0, bounds), [[1, 1, 0, 0]])
 
 
 def test_the_starts_are_on_the_surface_of_the_ball() -> None:
@@ -90,7 +128,7 @@ def test_a_window_has_two_bumps_of_opposite_signs_and_norm_1() -> None:
 def test_inputs_as_images(shape: tuple[int, ...], image: tuple[int, int, int]) -> None:
     assert as_image(shape) == image
     for share in (1.0, 0.3, 1e-4):
-        height, width = window_size(share, image, least=1)
+        height, width = window_size(share, image, "Linf")
         assert 1 <= height <= image[1]
         assert 1 <= width <= image[2]
         assert abs(height * width - share * image[1] * image[2]) <= max(image[1:])
