@@ -2,9 +2,8 @@
 
 Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
 one sample per row. `Array` stands for an array of any library that follows the Python array API; numbers on
-the host are NumPy float64.
-
-Entries, which plugins register, are defined in `eigencore.entries`, operators in `eigencore.space`.
+the host are NumPy float64. What plugins register is defined in `eigencore.entries`, operators in
+`eigencore.space`.
 """
 
 from __future__ import annotations
@@ -363,9 +362,9 @@ class AnalysisContext:
         problem: the problem; None if a bound one was given.
         kind, params, kind_options: what `bound.operator` was given for the operator.
         attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
-        seed: the seed of the run.
+        bind: binds a variant of `problem`, such as replace(problem, data=...), as the run bound its own.
+        seed, folder: the seed of the run, and the folder that it is saved in, or None.
         progress: a function that reports one line of text to the user.
-        folder: the folder that the run is saved in, or None.
     """
 
     operator: LinearOperator
@@ -377,6 +376,7 @@ class AnalysisContext:
     attack: Callable[..., AttackResult]
     solve: Callable[..., EigenResult]
     load: Callable[[Path], Any]
+    bind: Callable[[Problem], Bound]
     seed: int
     progress: Callable[[str], None]
     folder: Path | None = None
