@@ -100,6 +100,7 @@ class StudyFile:
                 file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
+            self._file.close()  # Windows replaces no open file
             os.replace(temporary, self.path)
 
     def close(self) -> None:
