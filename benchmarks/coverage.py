@@ -107,7 +107,7 @@ def last(
 ) -> AnalysisResult:
     """The result of an analysis, called directly: checks and budgets of a run would take longer than it."""
     no: Any = None
-    context = AnalysisContext(operator, eigen, no, no, "", no, no, no, no, seed, lambda line: None)
+    context = AnalysisContext(operator, eigen, no, no, "", no, no, no, no, no, seed, lambda line: None)
     *_, result = analysis(context, options)
     return result
 
@@ -177,7 +177,7 @@ def density_row(A: np.ndarray, seeds: int) -> dict[str, Any]:
 
 def complement_of(eigen: Any, operator: Any) -> Any:
     no: Any = None
-    return complement(AnalysisContext(operator, eigen, no, no, "", no, no, no, no, 0, lambda line: None))
+    return complement(AnalysisContext(operator, eigen, no, no, "", no, no, no, no, no, 0, lambda line: None))
 
 
 def true_norms(values: np.ndarray, damping: float) -> dict[str, float]:

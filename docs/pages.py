@@ -60,6 +60,10 @@ NOT_RUN = {
     "python docs/first_screen.py",
     "python docs/reference.py",
     "python benchmarks/tables.py",
+    "python docs/studies/large_batches.py",
+    "python docs/studies/placebo.py",
+    "eigen study docs/studies/large_batches.py:networks --out rows.jsonl --set network.images=none "
+    "--set network.eps=0.1",
     'git commit -am "Version 0.1.0"',
     'git tag -a v0.1.0 -m "Version 0.1.0"',
     "python -m pip install build twine",

@@ -30,6 +30,7 @@ from eigencore.entries import (
     AnalysisEntry,
     AttackEntry,
     BackendEntry,
+    CommandEntry,
     Entry,
     KindEntry,
     ProblemEntry,
@@ -37,9 +38,13 @@ from eigencore.entries import (
 )
 from eigencore.pipeline import RunInterrupted
 from eigencore.pipeline.spectral import DensityResult, DiagonalResult, NormsResult, TraceResult
+from eigencore.pipeline.studies import StudyRow
 from eigencore.problems import find_problem, read_matrix
 from eigencore.registry import catalogue as registry
 from eigencore.runs import result_json
+from eigencore_robustness import infer, infer_study
+from eigencore_robustness.network_inference import StudyInference
+from eigencore_robustness.statistics.across_networks import NetworkInference, RankAssociation
 
 FOLDER = Path(__file__).parent / "reference"
 WRITTEN = "<!-- written by docs/reference.py -->"
@@ -50,6 +55,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
         *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
         *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem, eigencore.layers),
         *(eigencore.density, eigencore.trace, eigencore.diagonal, eigencore.norms),
+        *(eigencore.study, infer, infer_study),
         read_matrix,
     ),
     "Results": (
@@ -61,6 +67,14 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     ),
     "The whole spectrum": (DensityResult, TraceResult, DiagonalResult, NormsResult),
     "Layers": (LayersResult, LayerBlock, Estimate),
+    "Studies": (
+        eigencore.Member,
+        eigencore.Study,
+        StudyRow,
+        NetworkInference,
+        RankAssociation,
+        StudyInference,
+    ),
     "Problems and requests": (eigencore.Problem, eigencore.Request),
     "Operators": (operators.MatrixLike, operators.WeightOperator, operators.FunctionOperator),
     "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
@@ -81,7 +95,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
         interfaces.Kind,
         *(interfaces.Classifier, interfaces.Objective),
     ),
-    "Objectives": (objectives.CrossEntropy, objectives.Margin, objectives.DLR),
+    "Objectives": (objectives.CrossEntropy, objectives.LabelOdds, objectives.Margin, objectives.DLR),
     "Attacks and analyses": (interfaces.Attack, interfaces.Analysis, interfaces.AnalysisContext),
     "Entries": (
         *(Entry, ProblemEntry, BackendEntry, KindEntry, SolverEntry, AttackEntry, AnalysisEntry),
@@ -163,7 +177,9 @@ def entries() -> Iterator[str]:
 
 
 def command() -> Iterator[str]:
-    for name in ("", *OWN):
+    """The help of the commands of the core, and of those of bundled plugins."""
+    others = [one.entry.name for one in registry.registry().entries(CommandEntry)]
+    for name in ("", *OWN, *others):
         words = [name] if name else []
         yield f"## {' '.join(['eigen', *words])}"
         yield fenced(help_of(*words))

@@ -19,6 +19,9 @@ from .pipeline.spectral import density as density
 from .pipeline.spectral import diagonal as diagonal
 from .pipeline.spectral import norms as norms
 from .pipeline.spectral import trace as trace
+from .pipeline.studies.members import Member as Member
+from .pipeline.studies.study import Study as Study
+from .pipeline.studies.study import study as study
 from .problems.binding import bind as bind
 from .problems.binding import operator as operator
 from .request import Request as Request

@@ -141,7 +141,10 @@ class PluginError(EigencoreError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed during a solve; `result`, an `EigenResult`, holds what had been computed."""
+    """Ctrl-C was pressed; `result` holds what had been computed.
+
+    It is of the type that the function returns: an `EigenResult` of `solve`, a `Study` of `study`.
+    """
 
     exit_code: ClassVar[int] = 130
 

@@ -2,8 +2,7 @@
 
 Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
 one sample per row. An `Array` is of any library with the Python array API; host numbers are NumPy float64.
-Entries, which plugins register, are defined in `eigencore.entries`, operators in `eigencore.space`.
-"""
+Entries, which plugins register, are in `eigencore.entries`, operators in `eigencore.space`."""
 
 from __future__ import annotations
 
@@ -358,14 +357,14 @@ class AnalysisContext:
         operator: the operator, a MeanOperator if samples can be taken. Its products are counted, checked, and
             end with the run's budget: they raise what no analysis catches, and its last result counts.
         pairs: its eigenpairs; there may be fewer than k, and some may not have converged. None in a run
-            without any, which is only for analyses that need none. `eigen` is the same, for all others.
+            without any, for analyses that need none; for all others, `eigen` is the same.
         bound: the problem bound to a backend; None if it is given directly as an operator.
         problem: the problem; None if a bound one was given.
         kind, params, kind_options: what `bound.operator` was given for the operator.
         attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
-        seed: the seed of the run.
+        bind: binds a variant of `problem`, as replace(problem, data=...), like the run's own.
+        seed, folder: the seed of the run, and the folder that it is saved in, or None.
         progress: a function that reports one line of text to the user.
-        folder: the folder that the run is saved in, or None.
     """
 
     operator: LinearOperator
@@ -377,6 +376,7 @@ class AnalysisContext:
     attack: Callable[..., AttackResult]
     solve: Callable[..., EigenResult]
     load: Callable[[Path], Any]
+    bind: Callable[[Problem], Bound]
     seed: int
     progress: Callable[[str], None]
     folder: Path | None = None

@@ -43,6 +43,38 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class LabelOdds:
+    """log((1 - p_y) / p_y) with the softmax p: the log-odds of all classes but the label.
+
+    It increases with the cross-entropy, log(1 + exp(log-odds)), and the gradients of a sample have the same
+    direction; but that of the cross-entropy rounds to zero where the network is certain, and this one does
+    not.
+
+    Example:
+        import numpy as np
+        from eigencore.objectives import LabelOdds
+
+        print(LabelOdds().value(np.array([[900.0, 0.0, 0.0]]), np.array([0])))  # log(2) - 900
+    """
+
+    def value(self, logits: Array, y: Array, /) -> Array:
+        xp, label = namespace(logits), one_hot(logits, y)
+        others = but(logits, label)
+        top = xp.max(others, axis=1)
+        return top + xp.log(xp.sum(xp.exp(others - top[:, None]), axis=1)) - at(logits, label)
+
+    def grad(self, logits: Array, y: Array, /) -> Array:
+        """q - e_y, where q is the softmax of the other logits."""
+        label = one_hot(logits, y)
+        return softmax(but(logits, label)) - _as_numbers(logits, label)
+
+    def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
+        """(diag(q) - q q') v."""
+        q = softmax(but(logits, one_hot(logits, y)))
+        return q * (v - namespace(logits).sum(q * v, axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
 class Margin:
     """The margin z_y - z_k: positive if the sample is on the correct side of the boundary to class k.
 

@@ -43,7 +43,7 @@ class Setup:
     Attributes:
         problem: the problem; None if a bound one was given.
         backend: the name of its backend; None if it has none, or was bound by the caller.
-        operator: the operator, made when it is first asked for.
+        bind: binds another problem in the same way.
         solver_options, kind_options: the options of the solver and of the kind of operator, as given.
         attack_options: the options of attacks, by name, as given.
         options: the resolved options of everything but the solver, by entry.
@@ -53,6 +53,7 @@ class Setup:
     problem: Problem | None
     backend: str | None
     bound: Bound
+    bind: Callable[[Problem], Bound]
     kind: str
     params: Params
     analyses: tuple[Planned, ...]
@@ -91,6 +92,7 @@ class Setup:
             attack=self._attack,
             solve=solve,
             load=load,
+            bind=self.bind,
             seed=seed,
             progress=progress or (lambda line: None),
             folder=folder,
@@ -138,12 +140,11 @@ def prepare(
         kind_entry = find_kind(backend_entry, kind)
     kind_options = options.get(kind if kind_entry is None else kind_entry.name, {})
     backend_options = {} if backend_entry is None else options.get(backend_entry.name, {})
-    bound: Bound = (
-        problem
-        if found is None
-        else bind(found, backend=backend, device=device, dtype=dtype, **backend_options)
-    )
 
+    def bind_alike(one: Problem) -> Bound:
+        return bind(one, backend=backend, device=device, dtype=dtype, **backend_options)
+
+    bound: Bound = problem if found is None else bind_alike(found)
     name = (None if found is None else found.name) or "this problem"
     if entry is not None:
         require(entry, bound.capabilities, name)
@@ -169,6 +170,7 @@ def prepare(
         problem=found,
         backend=None if backend_entry is None else backend_entry.name,
         bound=bound,
+        bind=bind_alike,
         kind=kind,
         params=params,
         analyses=planned,

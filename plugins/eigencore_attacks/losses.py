@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from eigencore.arrays import namespace
 from eigencore.interfaces import Objective
-from eigencore.objectives import DLR, Margin, at, but, one_hot, softmax
+from eigencore.objectives import DLR, LabelOdds, Margin, at, but, one_hot
 from eigencore.space import Array
 
 LossName: TypeAlias = Literal["cross_entropy", "margin", "dlr"]
@@ -49,23 +49,16 @@ class LogOdds:
     """
 
     def value(self, logits: Array, y: Array, /) -> Array:
-        xp = namespace(logits)
-        label = one_hot(logits, y)
-        others, own = but(logits, label), at(logits, label)
-        top = xp.max(others, axis=1)
-        odds = top + xp.log(xp.sum(xp.exp(others - top[:, None]), axis=1)) - own
-        return xp.where(top - own > tie_tolerance(top, own), odds, odds - (1 + math.log(logits.shape[1] - 1)))
+        odds, margin = LabelOdds().value(logits, y), Margin().value(logits, y)
+        own = at(logits, one_hot(logits, y))
+        misclassified = -margin > tie_tolerance(own - margin, own)
+        return namespace(logits).where(misclassified, odds, odds - (1 + math.log(logits.shape[1] - 1)))
 
     def grad(self, logits: Array, y: Array, /) -> Array:
-        """q - e_y, where q is the softmax of the other logits."""
-        xp = namespace(logits)
-        label = one_hot(logits, y)
-        return softmax(but(logits, label)) - xp.astype(label, logits.dtype)
+        return LabelOdds().grad(logits, y)
 
     def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
-        """(diag(q) - q q') v."""
-        q = softmax(but(logits, one_hot(logits, y)))
-        return q * (v - namespace(logits).sum(q * v, axis=1, keepdims=True))
+        return LabelOdds().hvp(logits, y, v)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -49,8 +49,51 @@ class RobustnessOptions:
             raise OptionError(f"robustness.distances: there is no file {self.distances}")
 
 
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The options of the analysis `network`."""
+
+    images: int | None = option(
+        200,
+        low=2,
+        help="number of samples, from the start of the validation data; none: all of them",
+        when="raise it if the networks of a study differ by less than the intervals of their accuracies",
+    )
+    eps: float | Literal["auto"] = option(
+        "auto",
+        low=0,
+        help="Linf radius of the attack and of the robust loss; auto: .1 of the input range",
+        when="set it so that about half of the samples of a typical network withstand the attack: accuracies "
+        "near 0 or 1 separate no networks",
+    )
+    batch: int = option(
+        256,
+        low=1,
+        help="number of samples that pass through the network at once",
+        when="lower it if the device runs out of memory",
+    )
+
+
+@dataclass(frozen=True)
+class RanksOptions:
+    """The options of the analysis `ranks`."""
+
+    images: int | None = option(
+        500,
+        low=2,
+        help="number of samples, from the start of the validation data; none: all of them",
+        when="lower it for a quick look; small effects need 200 samples or more",
+    )
+    batch: int = option(
+        256,
+        low=1,
+        help="number of samples that pass through the network at once",
+        when="lower it if the device runs out of memory",
+    )
+
+
 def radii(given: Any, input_range: float) -> list[float]:
-    """Returns the radii of the option `eps` in increasing order.
+    """Returns the radii of the option `eps` of `robustness` in increasing order.
 
     Args:
         given: the value of the option.

@@ -32,6 +32,16 @@ def test_robustness_passes(check: Check[AnalysisSubject]) -> None:
 
 @pytest.mark.parametrize(
     "check",
+    analysis_checks("network", "demo:digits-numpy", images=8)
+    + analysis_checks("ranks", "demo:digits-numpy", images=12),
+    ids=lambda check: f"{check.name}-{check.subject.analysis}",
+)
+def test_analyses_that_compare_networks_pass(check: Check[AnalysisSubject]) -> None:
+    check()
+
+
+@pytest.mark.parametrize(
+    "check",
     analysis_checks("density", SMALL, probes=2, steps=6)
     + analysis_checks("density", "demo:digits-numpy", probes=1 + 1, steps=4),
     ids=lambda check: f"{check.name}-{check.subject.where}",

@@ -27,10 +27,10 @@ PACKAGES = ["eigencore", *sorted(point.value for point in BUNDLED)]
 OPTIONAL = {"torch", "torchvision", "jax", "sklearn", "mlxtend", "pandas", "matplotlib", "array_api_strict"}
 
 FUNCTIONS = [name for name in eigencore.__all__ if inspect.isfunction(getattr(eigencore, name))]
-RESULTS = ["AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run"]
+RESULTS = ["AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Study"]
 CALLED = {
     **{name: getattr(eigencore, name) for name in FUNCTIONS},
-    **{name: getattr(eigencore, name) for name in ("Problem", "Request", "Snapshot", *RESULTS)},
+    **{name: getattr(eigencore, name) for name in ("Member", "Problem", "Request", "Snapshot", *RESULTS)},
     **{
         name: getattr(algebra, name)
         for name in ("add", "congruence", "multiply", "project", "restrict", "shift")

@@ -7,7 +7,7 @@ import pytest
 
 from eigencore.arrays import to_host
 from eigencore.errors import UsageError
-from eigencore.objectives import DLR, CrossEntropy, Margin
+from eigencore.objectives import DLR, CrossEntropy, LabelOdds, Margin
 from eigencore.testing.libraries import installed
 
 B, C = 12, 5
@@ -19,6 +19,7 @@ RIVALS = (LABELS + 1 + np.arange(B) % (C - 1)) % C
 # `labels` makes an array in the library under test.
 OBJECTIVES = {
     "cross-entropy": lambda labels: CrossEntropy(),
+    "label odds": lambda labels: LabelOdds(),
     "margin to the runner-up": lambda labels: Margin(),
     "margin to a class": lambda labels: Margin(against=2),
     "margin to a class each": lambda labels: Margin(against=labels(RIVALS)),
@@ -241,3 +242,12 @@ def test_torch_computes_the_same_derivatives_of_the_value(name):
         np.testing.assert_allclose(product, on.hvp(LOGITS, v), rtol=0, atol=1e-12)
     else:  # the gradient of a margin does not depend on the logits
         assert np.all(on.hvp(LOGITS, v) == 0)
+
+
+def test_the_log_odds_are_those_of_the_cross_entropy_and_keep_their_gradient():
+    logits, y = np.vstack([LOGITS, [[900.0, 0.0, 0.0, 0.0, 0.0]]]), np.append(LABELS, 0)
+    odds, entropy = LabelOdds().value(logits, y), CrossEntropy().value(logits, y)
+    np.testing.assert_allclose(np.log1p(np.exp(odds)), entropy, rtol=1e-12, atol=1e-300)
+    assert odds[-1] == pytest.approx(np.log(4) - 900)
+    assert np.linalg.norm(LabelOdds().grad(logits, y)[-1]) > 1
+    assert np.linalg.norm(CrossEntropy().grad(logits, y)[-1]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -288,8 +289,31 @@ def test_an_analysis_receives_its_context(plug, tmp_path):
     assert context.bound is None  # the problem is given directly as an operator
     assert np.allclose(context.solve(context.operator, 1).values, [40])
     assert context.load(tmp_path / "run").eigen.seed == 7
+    halved = context.bind(replace(problem, operator=np.diag(SPECTRUM) / 2))
+    assert np.allclose(context.solve(halved.operator(), 1).values, [20])
     assert reported[-1] == "looking"
     assert [step for step in reported if not isinstance(step, str)] == list(run.eigen.history)
+
+
+def test_an_analysis_binds_a_variant_of_the_problem_as_the_run_bound_the_problem(plug):
+    plug("looks", ANALYSES)
+    import torch
+
+    torch.manual_seed(0)
+    model, x, y = torch.nn.Linear(3, 2), torch.randn(8, 3), torch.randint(2, (8,))
+    loss = torch.nn.CrossEntropyLoss()
+    options = {"torch": {"derivative": "difference"}}
+    analyze(Problem(model, [(x, y)], loss), 1, analyses="top", dtype="float64", options=options)
+    import plugged_looks
+
+    context = plugged_looks.CALLS[-1]
+    shifted = context.bind(replace(context.problem, data=[(x + 1, y)]))
+    with torch.no_grad():
+        expected = float(loss(model(x + 1), y))
+    assert shifted.loss() == pytest.approx(expected, rel=1e-6)
+    assert shifted.loss() != pytest.approx(context.bound.loss(), rel=1e-3)
+    for words in ("float64", "by differences"):
+        assert words in shifted.description
 
 
 @pytest.mark.parametrize(

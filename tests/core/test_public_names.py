@@ -15,9 +15,9 @@ import eigencore
 
 NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
-    *("density", "diagonal", "norms", "trace"),
-    *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status"),
-    *("LinearOperator", "Problem", "Request", "Snapshot"),
+    *("density", "diagonal", "norms", "study", "trace"),
+    *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status", "Study"),
+    *("LinearOperator", "Member", "Problem", "Request", "Snapshot"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),
     *("ProblemEntry", "SolverEntry"),
     *("EigencoreError", "Interrupted"),
@@ -56,7 +56,7 @@ def test_the_version_is_that_of_the_distribution():
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", eigencore.__version__)
 
 
-@pytest.mark.parametrize("name", ["Problem", "Run", "SolverEntry", "hookimpl", "bind"])
+@pytest.mark.parametrize("name", ["Member", "Problem", "Run", "SolverEntry", "hookimpl", "bind"])
 def test_light_names_import_nothing_heavy(name):
     heavy = {"numpy", "scipy", "torch", "rich"}
     code = (

@@ -80,7 +80,8 @@ def test_the_command_says_what_there_is_and_what_extras_would_bring(bare) -> Non
         assert f"\n  {name} " in told
     assert "broken" not in told
     assert 'to use torch: pip install "eigencore[torch]" (installs torch)' in told
-    assert 'pip install "eigencore[all]" (installs mlxtend, scikit-learn, torch)' in told
+    everything = "cloudpickle, joblib, mlxtend, scikit-learn, threadpoolctl, torch"
+    assert f'pip install "eigencore[all]" (installs {everything})' in told
     found = json.loads(bare.run("eigen", "plugins", "--json").stdout)["plugins"]
     missing = {entry["name"]: entry["missing"] for plugin in found for entry in plugin["entries"]}
     assert missing["torch"] == ["torch"]
@@ -110,6 +111,7 @@ def test_it_finds_eigenvalues_without_pytorch(bare) -> None:
         (("analyze", "own.py:make"), "the backend torch needs torch", "eigencore[torch]"),
         (("analyze", "demo:digits-numpy"), "demo:digits-numpy needs sklearn", "eigencore[demo]"),
         (("backends", "torch"), "the backend torch needs torch", "eigencore[torch]"),
+        (("study", "demo:quadratic", "--analyses", "none"), "a study needs cloudpickle", "eigencore[study]"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

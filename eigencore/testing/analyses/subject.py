@@ -50,6 +50,7 @@ class AnalysisSubject:
             attack=partial(attack, bound),
             solve=solve,
             load=load_run,
+            bind=bind,
             seed=0,
             progress=lambda line: None,
         )

@@ -44,7 +44,7 @@ def of(values: np.ndarray) -> np.ndarray:
 
 def last(analysis: Any, options: Any, operator: Any, seed: int, eigen: Any = None) -> Any:
     no: Any = None
-    context = AnalysisContext(operator, eigen, no, no, "", no, no, no, no, seed, lambda line: None)
+    context = AnalysisContext(operator, eigen, no, no, "", no, no, no, no, no, seed, lambda line: None)
     *_, result = analysis(context, options)
     return result
 

@@ -62,7 +62,7 @@ VALUES = np.linalg.eigvalsh(A)
 def context(operator: Any, seed: int = 0, eigen: Any = None) -> AnalysisContext:
     unused: Any = None
     return AnalysisContext(
-        operator, eigen, unused, unused, "", unused, unused, unused, unused, seed, lambda line: None
+        operator, eigen, unused, unused, "", unused, unused, unused, unused, unused, seed, lambda line: None
     )
 
 

@@ -1,0 +1,167 @@
+"""Runs `study` for a command: its options, progress on stderr, and what is printed of the rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from eigencore.cli.completion import files, lists_of
+from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
+from eigencore.cli.output import check_csv
+from eigencore.cli.problem_options import (
+    backend_option,
+    device_option,
+    dtype_option,
+    kind_option,
+    max_matvecs_option,
+    max_seconds_option,
+    params_option,
+    seed_option,
+    set_option,
+    tol_option,
+    which_option,
+)
+from eigencore.entries import AnalysisEntry
+from eigencore.errors import EigencoreError, Interrupted
+
+if TYPE_CHECKING:
+    from eigencore.cli.page import Page
+    from eigencore.pipeline.studies import Study
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    return [] if names == ["none"] else names
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.argument("members", nargs=-1, required=True),
+    click.option(
+        "--out",
+        metavar="FILE",
+        shell_complete=files,
+        help="File for the rows, of JSON lines; the rows of this study that it holds are not computed again.",
+    ),
+    click.option(
+        "--jobs",
+        type=int,
+        default=-1,
+        show_default=True,
+        metavar="N",
+        help="Number of worker processes; -1: one for each core.",
+    ),
+    click.option(
+        "--threads",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Number of threads of each worker; results depend on it by rounding.",
+    ),
+    click.option("--retry", is_flag=True, help="Compute rows again in which something failed."),
+    click.option(
+        "--analyses",
+        callback=_names,
+        default="network,trace",
+        show_default=True,
+        metavar="A,B",
+        shell_complete=lists_of(AnalysisEntry),
+        help="Analyses of each network, or none.",
+    ),
+    click.option("-k", type=int, default=1, show_default=True, metavar="K", help="Number of eigenpairs."),
+    *(backend_option, kind_option, params_option, which_option, tol_option, seed_option),
+    *(max_matvecs_option, max_seconds_option, device_option, dtype_option, set_option),
+)
+
+
+def study_options(command: C) -> C:
+    """A click decorator: the argument and the options of `run_study`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+rows_csv_option = click.option(
+    "--csv",
+    metavar="FILE",
+    shell_complete=files,
+    help="Write all columns of the rows to this file as CSV, with all digits; -: print them in place of the "
+    "text.",
+)
+
+
+def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tuple[Study, int]:
+    """Runs `eigencore.study` with the values of `study_options`. Returns the study and the exit code."""
+    from eigencore.pipeline.studies.study import study
+
+    arguments = dict(arguments)
+    check_csv(csv, as_json)
+    members = arguments.pop("members")
+    arguments["members"] = members[0] if len(members) == 1 else members
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    try:
+        # What a function of the user prints must not mix with our output.
+        with contextlib.redirect_stdout(sys.stderr):
+            done = study(**arguments, progress=report)
+    except EigencoreError as error:
+        error.partial = None  # the rows that are done, which are in the file if there is one
+        raise
+    except Interrupted as interrupted:
+        done = interrupted.result
+        kept = "the same command continues" if done.file else "without --out, they are not kept"
+        report(f"interrupted: {len(done.rows)} rows are done; {kept}")
+        return done, INTERRUPTED
+    if done.failed:
+        return done, 1
+    unconverged = any(not all(row.converged) for row in done.rows)
+    return done, NOT_CONVERGED if unconverged else 0
+
+
+COLUMNS = (
+    *("network.clean_accuracy", "network.robust_accuracy", "network.median_distance"),
+    *("network.median_r1", "network.lambda_clean", "network.train_loss"),
+)
+
+
+def print_rows(done: Study, on: Page) -> None:
+    """Prints how many rows there are, a few columns of them, and what failed."""
+    place = f" · {done.file}" if done.file else ""
+    on.line(f"{len(done.rows)} network{'s' * (len(done.rows) != 1)}{place}", "bold")
+    table = done.columns
+    shown = [name for name in COLUMNS if name in table]
+    shown = shown or [name for name in table if name.startswith("lambda_") or "." in name][: len(COLUMNS)]
+    rows = [
+        (row.name, *(_cell(table[name][i]) for name in shown))
+        for i, row in enumerate(done.rows)
+        if row.error is None
+    ]
+    if rows:
+        on.line()
+        on.table(["name", *(name.rpartition(".")[2] for name in shown)], rows)
+    for row in done.failed:
+        why = row.error or "; ".join(f"{name} failed with {text}" for name, text in row.failed.items())
+        on.line(f"failed: {row.name}: {why}", "yellow")
+
+
+def print_study_json(done: Study, inference: Any) -> None:
+    """Prints the settings, the rows and an inference on them as one JSON object."""
+    from eigencore.runs import plain
+
+    rows = [row.as_data() for row in done.rows]
+    print(json.dumps({"settings": done.settings, "rows": rows, "inference": plain(inference)}))
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return None if value != value else float(f"{value:.4g}")

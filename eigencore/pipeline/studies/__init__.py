@@ -1,0 +1,13 @@
+"""Studies: many networks, each analysed in a worker process, as rows of one table.
+
+- `members`: the class `Member`, a network of a study, and the members that a factory yields.
+- `rows`: the class `StudyRow`: what is kept of one member.
+- `workers`: computes rows in worker processes through joblib.
+- `threads`: the number of threads that a row is computed with.
+- `study_file`: the rows in a file of JSON lines, which a killed study continues from.
+- `study`: the function `study`, and the class `Study` that it returns.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,291 @@
+"""The function `study`: many networks, a row each, computed by worker processes and kept in a file."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigencore.entries import AnalysisEntry
+from eigencore.errors import Interrupted, UsageError, attach
+from eigencore.pipeline.run import analyze
+from eigencore.pipeline.setup import Options, names_of
+from eigencore.pipeline.studies.members import Member, find_members
+from eigencore.pipeline.studies.rows import StudyRow
+from eigencore.pipeline.studies.study_file import StudyFile, parse, read
+from eigencore.pipeline.studies.workers import rows as computed_rows
+from eigencore.registry import load, registry, resolve_options
+from eigencore.request import Request
+from eigencore.runs import plain
+from eigencore.solving import interruption
+from eigencore.tabular import Tabular
+
+DEFAULT_ANALYSES = ("network", "trace")
+# The arguments of `analyze` that every network has in common.
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(analyze).parameters.items()
+    if name not in ("problem", "data", "loss", "eigen", "out", "progress")
+}
+OWN_COLUMNS = ("name", "group", "seed", "seconds", "error")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study(Tabular):
+    """The rows of a study, one for each network, in the order of the members.
+
+    Attributes:
+        rows: the rows that are done.
+        settings: the arguments and versions that they were computed with.
+        file: the file that holds them, or None.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        members = [eigencore.Member(f"{n}", np.diag(np.arange(1.0, n)), {"size": n}) for n in (30, 60)]
+        study = eigencore.study(members, analyses="trace", k=1, jobs=1)
+        print(study.columns["lambda_1"], study.columns["trace.trace"])
+    """
+
+    rows: tuple[StudyRow, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+
+    @property
+    def failed(self) -> tuple[StudyRow, ...]:
+        """The rows in which something failed."""
+        return tuple(row for row in self.rows if not row.complete)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Each column (rows,): name, group, covariates, lambda_1 to lambda_k, and ANALYSIS.NUMBER.
+
+        A number that is missing, or an eigenvalue that did not converge, is NaN; True and False are 1 and 0.
+        A column with text is one of objects, None where the text is missing.
+        """
+        cells = [_cells(row) for row in self.rows]
+        names = dict.fromkeys(name for row in cells for name in row)
+        return {name: _column([row.get(name) for row in cells]) for name in names}
+
+    @classmethod
+    def read(cls, file: str | os.PathLike[str]) -> Study:
+        """The study in a file that `study(out=...)` wrote. Raises ResultError if there is none.
+
+        Example:
+            import numpy as np
+            import eigencore
+
+            members = [eigencore.Member("a", np.diag([3.0, 1.0]))]
+            eigencore.study(members, analyses="none", jobs=1, out="rows.jsonl")
+            print(eigencore.Study.read("rows.jsonl").rows[0].eigenvalues)
+        """
+        path = Path(file)
+        settings, rows = parse(read(path), path)
+        return cls(tuple(rows.values()), settings, path)
+
+
+def study(
+    members: str | Member | Callable[..., Iterable[Member]] | Iterable[Member | str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    analyses: str | Iterable[str] = DEFAULT_ANALYSES,
+    k: int = 1,
+    seed: int = 0,
+    jobs: int = -1,
+    threads: int = 1,
+    retry: bool = False,
+    options: Options | None = None,
+    progress: Callable[[str], None] | None = None,
+    **keywords: Any,
+) -> Study:
+    """Analyses many networks in worker processes, a row each; a second start continues where one stopped.
+
+    The file is written a row at a time. If the study is killed, the rows that are done remain, and the same
+    call computes the others. With the same members, seed and number of threads, on the same type of
+    processor, the finished file is the same however often the study was stopped, but for `seconds`.
+
+    Args:
+        members: a function that yields a Member for each network, or its name, "path/file.py:function" or
+            "module:function"; the members themselves; or names of registered problems.
+        out: a file for the rows, of JSON lines; None: they are only returned, and can't be continued.
+        analyses: the analyses of each network, as for `analyze`; "none" or an empty list: only eigenvalues.
+            By default `network`, which has the numbers that networks are compared by, and `trace`.
+        k, seed: as for `analyze`, for every network.
+        jobs: the number of worker processes; -1: one for each core. A backend that
+            `joblib.parallel_config` selects, such as "dask" or "ray", is used in place of processes. With 1,
+            everything is computed in this process.
+        threads: the number of threads of a worker.
+        retry: whether rows in which something failed are computed again; otherwise they are kept.
+        options: options by the name of their entry, as for `analyze`; those under "problem" are keywords of
+            the function that yields the members.
+        progress: called with a line of text after every row.
+        **keywords: further arguments of `analyze`, such as kind, tol or max_seconds, for every network.
+
+    Returns:
+        The rows. An error of one network raises nothing: its row has the message.
+
+    Raises:
+        UsageError: an argument is invalid, or `out` was begun with other settings or members.
+        PluginError: a package is missing that studies need; pip install "eigencore[study]".
+        EigencoreError: the members can't be found or made, the file can't be used, or a worker process died.
+            Its `.partial` is the Study with the rows that are done, if there are any.
+        Interrupted: Ctrl-C was pressed; `.result` is the Study with the rows that are done.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        def networks():
+            for scale in (1.0, 2.0):
+                yield eigencore.Member(f"scale {scale:g}", lambda s=scale: s * np.diag([3.0, 1.0]))
+
+        print(eigencore.study(networks, analyses="none", k=1, jobs=1).columns["lambda_1"])
+    """
+    names, given = names_of(analyses), dict(options or {})
+    own = given.pop("problem", {})
+    arguments = {"k": k, "seed": seed, "analyses": list(names), "options": given, **keywords}
+    resolved = _refuse_invalid(arguments, jobs, threads)
+    found = find_members(members, own)
+    _refuse_shared_columns(found, k)
+    settings = _settings({**arguments, "options": {**given, **resolved}}, threads)
+    file = None if out is None else StudyFile(Path(out), settings)
+    done: dict[str, StudyRow] = {}
+    try:
+        if file is not None:
+            file.refuse_other_members(found)
+            done = {name: row for name, row in file.rows.items() if row.complete or not retry}
+        missing = [member for member in found if member.name not in done]
+        _compute(missing, arguments, jobs, threads, done, file, progress or (lambda line: None))
+        if file is not None:
+            file.finish(found)
+    except KeyboardInterrupt:
+        raise Interrupted(_study(found, done, settings, file)) from None
+    except BaseException as error:
+        attach(error, partial=_study(found, done, settings, file) if done else None)
+        raise
+    finally:
+        if file is not None:
+            file.close()
+    return _study(found, done, settings, file)
+
+
+def _compute(
+    members: list[Member],
+    arguments: Mapping[str, Any],
+    jobs: int,
+    threads: int,
+    done: dict[str, StudyRow],
+    file: StudyFile | None,
+    progress: Callable[[str], None],
+) -> None:
+    """Computes the rows of these members, and puts each into `done` and the file at once."""
+    if not members:
+        return
+    total = len(done) + len(members)
+    if done:
+        progress(f"{len(done)} of {total} rows are done already")
+    for row, details in computed_rows(members, arguments, jobs, threads):
+        with interruption() as stopped:  # Ctrl-C must not leave half a line
+            done[row.name] = row
+            if file is not None:
+                file.append(row)
+        failed = row.error or "; ".join(f"{name} failed with {text}" for name, text in row.failed.items())
+        line = f"{len(done)} of {total}: {row.name}, {failed or f'{row.seconds:.1f} s'}"
+        log.info("%s", line)
+        if details:
+            log.info("%s", details)
+        progress(line)
+        if stopped.pressed:
+            raise KeyboardInterrupt
+
+
+def _study(
+    members: Iterable[Member],
+    done: Mapping[str, StudyRow],
+    settings: Mapping[str, Any],
+    file: StudyFile | None,
+) -> Study:
+    rows = tuple(done[member.name] for member in members if member.name in done)
+    return Study(rows, settings, None if file is None else file.path)
+
+
+def _refuse_invalid(arguments: Mapping[str, Any], jobs: int, threads: int) -> dict[str, Any]:
+    """Raises an error for what would fail in every row; returns the resolved options of the analyses."""
+    for name in arguments.keys() - DEFAULTS.keys():
+        raise UsageError(
+            f"study has no argument {name!r}", hint=f"It has those of analyze: {', '.join(sorted(DEFAULTS))}."
+        )
+    for name, value, also in (("jobs", jobs, -1), ("threads", threads, None)):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or (value < 1 and value != also):
+            expected = "a whole number of at least 1" + (", or -1: one for each core" if also else "")
+            raise UsageError(f"{name} is {value!r}; expected {expected}")
+    names, options = arguments["analyses"], arguments["options"]
+    if arguments["k"] != 0:
+        Request(arguments["k"], arguments.get("which", "LM"), arguments.get("tol", 1e-3), arguments["seed"])
+    elif not names:
+        raise UsageError("k is 0 and there is no analysis to run; expected at least 1, or an analysis")
+    resolved = {}
+    for name in names:
+        entry = registry().find(AnalysisEntry, name)
+        load(entry)
+        resolved[entry.name] = resolve_options(entry, options.get(entry.name, {}))
+        if entry.eigenpairs and arguments["k"] == 0:
+            raise UsageError(f"k is 0, but the analysis {name} needs eigenpairs; expected at least 1")
+    return resolved
+
+
+def _refuse_shared_columns(members: Iterable[Member], k: int) -> None:
+    own = {*OWN_COLUMNS, *(f"lambda_{i + 1}" for i in range(k))}
+    for member in members:
+        for name in member.covariates:
+            if name in own:
+                raise UsageError(
+                    f"the covariate {name} of member {member.name} has the name of a column that every study "
+                    "has",
+                    hint="Give the covariate another name.",
+                )
+
+
+def _settings(arguments: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """What rows must have in common to be comparable, as JSON holds it."""
+    versions = {name: metadata.version(name) for name in ("eigencore", "numpy", "scipy")}
+    python = ".".join(platform.python_version_tuple()[:2])
+    data = {
+        "arguments": {**DEFAULTS, **arguments, "threads": threads},
+        "versions": {"python": python, **versions},
+    }
+    settings: dict[str, Any] = json.loads(json.dumps(plain(data)))
+    return settings
+
+
+# -- columns -----------------------------------------------------------------------------------------------
+
+
+def _cells(row: StudyRow) -> dict[str, Any]:
+    values = {
+        f"lambda_{i}": value if converged else None
+        for i, (value, converged) in enumerate(zip(row.eigenvalues, row.converged, strict=True), 1)
+    }
+    numbers = {
+        f"{analysis}.{name}": value for analysis, own in row.numbers.items() for name, value in own.items()
+    }
+    own = {"name": row.name, "group": row.group, "seed": row.seed}
+    return {**own, **row.covariates, **values, **numbers, "seconds": row.seconds, "error": row.error or ""}
+
+
+def _column(values: list[Any]) -> Any:
+    if any(isinstance(value, str) for value in values):
+        return np.array(values, dtype=object)
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
