@@ -28,7 +28,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "fmn": ("fmn", {}),
     "deepfool, 50 steps": ("deepfool", {"steps": 50}),
     "ddn, 1000 steps": ("ddn", {"steps": 1000}),
-    "fmn, 1000 steps": ("fmn", {"steps": 1000}),
+    "fmn, 1 search of 200 steps": ("fmn", {"steps": 200, "restarts": 1}),
+    "fmn, 20 searches": ("fmn", {"restarts": 20}),
     "deepfool, 100 steps": ("deepfool", {"steps": 100}),
 }
 TOGETHER = (

@@ -72,6 +72,7 @@ def derivative_gaps(
     product: Array,
     differences: Differences,
     weights_norm: float,
+    terms: float = 0.0,
 ) -> DerivativeGaps:
     """Compares the gradient and a Hessian product with central differences along a direction.
 
@@ -85,6 +86,8 @@ def derivative_gaps(
         v: a random direction (n,) of norm 1.
         product: the Hessian at w times v (n,).
         weights_norm: the norm of w; for weights of zero, the steps are not relative.
+        terms: the size of what the loss is a difference of, if that is larger: a cross-entropy of confident
+            logits has their rounding error.
 
     Example:
         import numpy as np
@@ -103,7 +106,7 @@ def derivative_gaps(
     for relative in differences.steps:
         step = relative * scale
         (ahead, gradient_ahead), (behind, gradient_behind) = at(step), at(-step)
-        loss = max(abs(ahead), abs(behind))
+        loss = max(abs(ahead), abs(behind), terms)
         gradient = max(arrays.norm(gradient_ahead), arrays.norm(gradient_behind))
         # The mean of both gradients, not the gradient at w, which at a kink is that of either side.
         slope = arrays.scalar((gradient_ahead + gradient_behind) @ v) / 2

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import DIFFERENCES, DerivativeGaps, Differences, derivative_gaps
@@ -31,6 +32,7 @@ from eigencore_torch.weight_space import shifted_weights
 
 _FEWER_SAMPLES = 4
 _SHIFT = 1e-3  # relative to the norm of the weights
+_LONG_STEPS = 2  # the number of steps at which rounding hides hardly anything
 _VECTORS = 10  # of the size of all weights in float64: the copy, the direction, gradients and products
 
 
@@ -204,9 +206,38 @@ class ProbedLoss:
         return self.setting.derivative != "exact" or math.isfinite(torch.linalg.vector_norm(product))
 
     def _compared(self, v: Tensor, product: Tensor, steps: tuple[float, ...]) -> ProbeOutcome:
-        differences = replace(self.differences, steps=steps)
-        gaps = derivative_gaps(lambda t: self._at(v, t), v, product, differences, self._weights_norm)
-        return ProbeOutcome(gaps, differences.tolerance)
+        def gaps(steps: tuple[float, ...], terms: float) -> DerivativeGaps:
+            differences = replace(self.differences, steps=steps)
+            return derivative_gaps(
+                lambda t: self._at(v, t), v, product, differences, self._weights_norm, terms
+            )
+
+        tolerance = self.differences.tolerance
+        found = gaps(steps, 0.0)
+        if found.exceed(tolerance):
+            # The gap may be the rounding error of confident outputs; short steps would hide any gap in it.
+            again = gaps(steps[:_LONG_STEPS], self._largest_output)
+            found = found if again.exceed(tolerance) else again
+        return ProbeOutcome(found, tolerance)
+
+    @cached_property
+    def _largest_output(self) -> float:
+        """The largest number in the outputs of the model; 0 if the loss does not call the model itself."""
+        sizes = [0.0]
+
+        def record(module: nn.Module, arguments: object, outputs: object) -> None:
+            found = [
+                x for x in pytree.tree_leaves(outputs) if isinstance(x, Tensor) and x.is_floating_point()
+            ]
+            sizes.extend(float(x.detach().abs().max()) for x in found if x.numel())
+
+        handle = self.loss.model.register_forward_hook(record)
+        try:
+            with self._session(), torch.no_grad():
+                self.loss(self.batch, self.index)
+        finally:
+            handle.remove()
+        return max(size for size in sizes if math.isfinite(size))
 
     def _at(self, v: Tensor, t: float) -> tuple[float, Tensor]:
         """The loss, and its gradient (n,), at the weights w + t v."""

@@ -511,6 +511,33 @@ def test_right_losses_are_accepted(name, dtype):
     accepted(replace(problem_of(*RIGHT[name], dtype), reduction="mean"))
 
 
+class Times(nn.Module):
+    """Logits times a factor, as those of a network that is certain."""
+
+    def __init__(self, network, factor):
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, x):
+        return self.factor * self.network(x)
+
+
+def certain(between, factor, dtype):
+    """A network that is right about every sample, so that most losses are rounding errors of its logits."""
+    problem = problem_of(lambda: Body(between), cross_entropy, dtype)
+    with torch.no_grad():
+        data = [(x, problem.model(x).argmax(1)) for x, _ in problem.data]
+    return replace(problem, model=Times(problem.model, factor), data=data, reduction="mean")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_that_are_rounding_errors_raise_no_alarm_and_hide_no_fault(dtype):
+    for factor in (30.0, 300.0, 3000.0):
+        accepted(certain(lambda body, h: torch.tanh(h), factor, dtype))
+    refused(certain(straight_through, 30.0, dtype), "would be wrong")
+    refused(certain(lambda body, h: Reversal.apply(torch.tanh(h)), 30.0, dtype), "would be wrong")
+
+
 @pytest.mark.parametrize("part", ["the loss", "the model", "an attribute"])
 def test_tensors_in_float32_are_no_obstacle_to_a_copy_in_float64(part, monkeypatch):
     compared = []
