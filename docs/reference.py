@@ -43,7 +43,7 @@ from eigencore.problems import find_problem, read_matrix
 from eigencore.registry import catalogue as registry
 from eigencore.runs import result_json
 from eigencore_robustness import infer, infer_study
-from eigencore_robustness.network_inference import StudyInference
+from eigencore_robustness.networks.network_inference import StudyInference
 from eigencore_robustness.statistics.across_networks import NetworkInference, RankAssociation
 
 FOLDER = Path(__file__).parent / "reference"

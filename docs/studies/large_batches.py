@@ -24,7 +24,7 @@ import eigencore
 from eigencore.results import Figure
 from eigencore_demo.digits import TRAINING, images
 from eigencore_robustness import infer_study
-from eigencore_robustness.network_inference import StudyInference
+from eigencore_robustness.networks.network_inference import StudyInference
 
 ROWS = Path(__file__).with_name("large-batches.jsonl")
 PAGE = ROWS.with_suffix(".md")

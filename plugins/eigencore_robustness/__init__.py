@@ -11,7 +11,7 @@ from eigencore.entries import AnalysisEntry, Capability, CommandEntry
 from eigencore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from eigencore_robustness.network_inference import infer_study as infer_study
+    from eigencore_robustness.networks.network_inference import infer_study as infer_study
     from eigencore_robustness.statistics.across_networks import infer as infer
 
 CLASSIFIER = frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT, Capability.INPUT_PRODUCTS})
@@ -30,7 +30,7 @@ def eigen_analyses() -> list[AnalysisEntry]:
         AnalysisEntry(
             name="network",
             summary="the numbers by which networks are compared, of one network",
-            load="eigencore_robustness.network:network",
+            load="eigencore_robustness.networks.network:network",
             options="eigencore_robustness.options:NetworkOptions",
             needs=CLASSIFIER,
             eigenpairs=False,
@@ -39,7 +39,7 @@ def eigen_analyses() -> list[AnalysisEntry]:
         AnalysisEntry(
             name="ranks",
             summary="which measurements rank the samples of one network by their distance",
-            load="eigencore_robustness.ranks:ranks",
+            load="eigencore_robustness.networks.ranks:ranks",
             options="eigencore_robustness.options:RanksOptions",
             needs=CLASSIFIER,
             eigenpairs=False,
@@ -54,7 +54,7 @@ def eigen_commands() -> list[CommandEntry]:
         CommandEntry(
             name="study",
             summary="analyze many networks, a row each",
-            load="eigencore_robustness.commands:study",
+            load="eigencore_robustness.networks.commands:study",
             extra="study",
         )
     ]
@@ -66,7 +66,7 @@ def __getattr__(name: str) -> object:  # SciPy is imported when it is needed
 
         return infer
     if name == "infer_study":
-        from eigencore_robustness.network_inference import infer_study
+        from eigencore_robustness.networks.network_inference import infer_study
 
         return infer_study
     raise AttributeError(f"module 'eigencore_robustness' has no attribute {name!r}")

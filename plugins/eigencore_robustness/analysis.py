@@ -16,21 +16,21 @@ from eigencore import arrays
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import input_range
-from eigencore_robustness import gates
 from eigencore_robustness.associations import OF_CURVED_MARGINS, associations
-from eigencore_robustness.attack_evaluation import evaluate_attacks
-from eigencore_robustness.attacker import Attacker
-from eigencore_robustness.directions import alignments, perturbations, without_placebos
-from eigencore_robustness.distances import Distances, attack_distances, supplied_distances
-from eigencore_robustness.input_eigenpairs import TOL
+from eigencore_robustness.directions.alignments import alignments, perturbations, without_placebos
+from eigencore_robustness.directions.perturbation_path import perturbation_path
+from eigencore_robustness.directions.weight_curvature import loss_increases, sample_curvature
+from eigencore_robustness.directions.weight_path import weight_curves
 from eigencore_robustness.options import radii
-from eigencore_robustness.perturbation_path import perturbation_path
+from eigencore_robustness.over_inputs.input_eigenpairs import TOL
+from eigencore_robustness.over_inputs.sample_columns import sample_columns
 from eigencore_robustness.report import RobustnessReport
-from eigencore_robustness.sample_columns import sample_columns
 from eigencore_robustness.samples import batches, classified_correctly
+from eigencore_robustness.under_attack import gates
+from eigencore_robustness.under_attack.attack_evaluation import evaluate_attacks
+from eigencore_robustness.under_attack.attacker import Attacker
+from eigencore_robustness.under_attack.distances import Distances, attack_distances, supplied_distances
 from eigencore_robustness.verdict import CautiousRadiusCheck
-from eigencore_robustness.weight_curvature import loss_increases, sample_curvature
-from eigencore_robustness.weight_path import weight_curves
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from eigencore.results import AnalysisResult
     from eigencore.space import Floats, Space
     from eigencore_robustness.options import RobustnessOptions
-    from eigencore_robustness.sample_columns import Columns
+    from eigencore_robustness.over_inputs.sample_columns import Columns
 
 # A loss of this many rounding units of 1, the probability that it is computed from, is known to a percent.
 KNOWN_TO_A_PERCENT = 100

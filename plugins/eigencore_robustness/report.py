@@ -10,8 +10,7 @@ import numpy as np
 
 from eigencore.results import AnalysisResult, Table
 from eigencore_robustness.associations import Associations
-from eigencore_robustness.attack_evaluation import NORM, AttackEvaluation
-from eigencore_robustness.direction_report import (
+from eigencore_robustness.directions.direction_report import (
     alignment_sentences,
     alignment_table,
     path_figures,
@@ -21,21 +20,22 @@ from eigencore_robustness.direction_report import (
     weight_figures,
     weight_tables,
 )
-from eigencore_robustness.distances import Distances
-from eigencore_robustness.gates import Gate, GateOutcome, worst_outcome
 from eigencore_robustness.rounding import percent, rounded
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
+from eigencore_robustness.under_attack.attack_evaluation import NORM, AttackEvaluation
+from eigencore_robustness.under_attack.distances import Distances
+from eigencore_robustness.under_attack.gates import Gate, GateOutcome, worst_outcome
 from eigencore_robustness.verdict import CautiousRadiusCheck, cautious_radius_holds, verdict
 
 if TYPE_CHECKING:
     from eigencore.findings import Figure
-    from eigencore_robustness.directions import Alignment
-    from eigencore_robustness.perturbation_path import PerturbationPath
-    from eigencore_robustness.smallest_perturbations import SmallestPerturbations
+    from eigencore_robustness.directions.alignments import Alignment
+    from eigencore_robustness.directions.perturbation_path import PerturbationPath
+    from eigencore_robustness.directions.weight_curvature import LossIncrease
+    from eigencore_robustness.directions.weight_path import WeightCurve
     from eigencore_robustness.statistics.added_information import Finding
-    from eigencore_robustness.weight_curvature import LossIncrease
-    from eigencore_robustness.weight_path import WeightCurve
+    from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
 
 # With longer labels the table of estimates would be wider than 80 columns.
 LABELS = {
@@ -263,7 +263,7 @@ def _added(found: Associations, conclusive: bool) -> Table:
 
 def _short(finding: Finding) -> str:
     """Returns the finding in one word, so that a table is no wider than 80 columns."""
-    return finding.partition(" ")[0]
+    return str(finding).partition(" ")[0]
 
 
 def _increases(increases: Sequence[LossIncrease]) -> Table:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eigencore_robustness.associations import FIRST_ORDER, Associations
-from eigencore_robustness.gates import Gate, GateOutcome
 from eigencore_robustness.statistics.added_information import FEWER, Finding
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval
+from eigencore_robustness.under_attack.gates import Gate, GateOutcome
 
 NAMES = {
     "r1_in_box": "r1 within bounds",

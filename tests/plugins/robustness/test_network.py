@@ -16,9 +16,9 @@ import eigencore
 from eigencore import Problem, analyze, bind
 from eigencore.objectives import CrossEntropy
 from eigencore.results import AnalysisResult
-from eigencore_robustness.input_fisher import fisher_norms
-from eigencore_robustness.network import NAMES
-from eigencore_robustness.worst_inputs import worst_inputs
+from eigencore_robustness.networks.network import NAMES
+from eigencore_robustness.over_inputs.input_fisher import fisher_norms
+from eigencore_robustness.under_attack.worst_inputs import worst_inputs
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated"

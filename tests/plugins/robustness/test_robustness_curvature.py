@@ -10,9 +10,9 @@ import pytest
 
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.testing.libraries import library
-from eigencore_robustness.input_curvature import cautious_radius, is_flat, quadratic_radius
-from eigencore_robustness.input_eigenpairs import TOL, largest_eigenpairs
-from eigencore_robustness.sample_columns import sample_columns
+from eigencore_robustness.over_inputs.input_curvature import cautious_radius, is_flat, quadratic_radius
+from eigencore_robustness.over_inputs.input_eigenpairs import TOL, largest_eigenpairs
+from eigencore_robustness.over_inputs.sample_columns import sample_columns
 
 SPACE = SimpleNamespace(xp=xp, dtype=np.float64, device="cpu")
 

@@ -9,9 +9,7 @@ import eigencore
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.results import AttackResult
 from eigencore_numpy.network import TwoLayer
-from eigencore_robustness.attacker import Attacker
-from eigencore_robustness.direction_report import alignment_sentences, alignment_table, shares_left_out
-from eigencore_robustness.directions import (
+from eigencore_robustness.directions.alignments import (
     SHARES,
     SPANS,
     alignments,
@@ -21,10 +19,21 @@ from eigencore_robustness.directions import (
     share,
     without_placebos,
 )
-from eigencore_robustness.input_eigenpairs import TILT
-from eigencore_robustness.perturbation_path import MOST, POINTS, PerturbationPath, perturbation_path
-from eigencore_robustness.sample_columns import sample_columns
-from eigencore_robustness.smallest_perturbations import smallest_perturbations
+from eigencore_robustness.directions.direction_report import (
+    alignment_sentences,
+    alignment_table,
+    shares_left_out,
+)
+from eigencore_robustness.directions.perturbation_path import (
+    MOST,
+    POINTS,
+    PerturbationPath,
+    perturbation_path,
+)
+from eigencore_robustness.over_inputs.input_eigenpairs import TILT
+from eigencore_robustness.over_inputs.sample_columns import sample_columns
+from eigencore_robustness.under_attack.attacker import Attacker
+from eigencore_robustness.under_attack.smallest_perturbations import smallest_perturbations
 from kit.quadratic_network import QuadraticNetwork
 
 

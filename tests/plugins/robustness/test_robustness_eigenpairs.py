@@ -11,7 +11,12 @@ import pytest
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
 from eigencore.testing.libraries import installed
-from eigencore_robustness.input_eigenpairs import MAX_PRODUCTS_FOR_SPANS, TILT, TOL, largest_eigenpairs
+from eigencore_robustness.over_inputs.input_eigenpairs import (
+    MAX_PRODUCTS_FOR_SPANS,
+    TILT,
+    TOL,
+    largest_eigenpairs,
+)
 
 SPACE = SimpleNamespace(xp=xp, dtype=np.float64, device="cpu")
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import linprog, minimize
 
 from eigencore.objectives import Margin
-from eigencore_robustness.first_order import first_order
+from eigencore_robustness.over_inputs.first_order import first_order
 
 
 class Linear:

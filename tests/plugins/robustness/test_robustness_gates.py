@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import eigencore
-from eigencore_robustness import attack_gates, distance_gates, gates
-from eigencore_robustness.gates import GateOutcome
-from eigencore_robustness.gradient_watch import GradientWatch
-from eigencore_robustness.line_integrals import integral_error
+from eigencore_robustness.under_attack import attack_gates, distance_gates, gates
+from eigencore_robustness.under_attack.gates import GateOutcome
+from eigencore_robustness.under_attack.gradient_watch import GradientWatch
+from eigencore_robustness.under_attack.line_integrals import integral_error
 
 
 def attack(survived: int, of: int = 200, eps: float = 0.1) -> SimpleNamespace:

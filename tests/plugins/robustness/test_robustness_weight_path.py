@@ -9,8 +9,8 @@ import pytest
 
 import eigencore
 from eigencore.objectives import CrossEntropy
-from eigencore_robustness.weight_curvature import loss_increases
-from eigencore_robustness.weight_path import MULTIPLES, weight_curves
+from eigencore_robustness.directions.weight_curvature import loss_increases
+from eigencore_robustness.directions.weight_path import MULTIPLES, weight_curves
 
 
 @pytest.fixture(scope="module")

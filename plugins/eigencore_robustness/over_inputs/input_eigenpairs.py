@@ -97,7 +97,7 @@ def largest_eigenpairs(
     Example:
         import numpy as np
         from eigencore import as_operator
-        from eigencore_robustness.input_eigenpairs import largest_eigenpairs
+        from eigencore_robustness.over_inputs.input_eigenpairs import largest_eigenpairs
 
         H = np.diag([3.0, 3.0, 1.0, -5.0])
         space = as_operator(H)

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from eigencore_robustness.gates import HALF_A_POINT, Gate, GateOutcome, judged
+from eigencore_robustness.under_attack.gates import HALF_A_POINT, Gate, GateOutcome, judged
 
 if TYPE_CHECKING:
     from eigencore.results import AttackResult
-    from eigencore_robustness.smallest_perturbations import SmallestPerturbations
+    from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
 
 # A perturbation that is found within a radius is smaller than a smallest one beyond this multiple of it.
 SLACK = 1.03

@@ -14,13 +14,13 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.results import AnalysisResult
-from eigencore_robustness.attacker import Attacker
-from eigencore_robustness.distances import NORM
-from eigencore_robustness.input_fisher import fisher_norms
-from eigencore_robustness.sample_columns import sample_columns
+from eigencore_robustness.over_inputs.input_fisher import fisher_norms
+from eigencore_robustness.over_inputs.sample_columns import sample_columns
 from eigencore_robustness.samples import batches, classified_correctly
-from eigencore_robustness.smallest_perturbations import smallest_perturbations
 from eigencore_robustness.statistics.across_networks import infer
+from eigencore_robustness.under_attack.attacker import Attacker
+from eigencore_robustness.under_attack.distances import NORM
+from eigencore_robustness.under_attack.smallest_perturbations import smallest_perturbations
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext

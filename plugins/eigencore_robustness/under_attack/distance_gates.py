@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from eigencore_robustness.gates import Gate, judged
+from eigencore_robustness.under_attack.gates import Gate, judged
 
 
 def all_are_fooled(unbroken: int, n: int, norm: str) -> Gate:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore.findings import Figure, Table
-from eigencore_robustness.directions import SPANS
-from eigencore_robustness.perturbation_path import POINTS
+from eigencore_robustness.directions.alignments import SPANS
+from eigencore_robustness.directions.perturbation_path import POINTS
+from eigencore_robustness.directions.weight_path import MULTIPLES
 from eigencore_robustness.rounding import alike, percent, significant
 from eigencore_robustness.verdict import listed
-from eigencore_robustness.weight_path import MULTIPLES
 
 if TYPE_CHECKING:
-    from eigencore_robustness.directions import Alignment
-    from eigencore_robustness.perturbation_path import PerturbationPath
+    from eigencore_robustness.directions.alignments import Alignment
+    from eigencore_robustness.directions.perturbation_path import PerturbationPath
+    from eigencore_robustness.directions.weight_path import WeightCurve
     from eigencore_robustness.statistics.intervals import Interval
-    from eigencore_robustness.weight_path import WeightCurve
 
 LABELS = {
     "share_v1": "v_1",

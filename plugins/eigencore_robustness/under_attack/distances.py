@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore.errors import OptionError
-from eigencore_robustness import distance_gates
-from eigencore_robustness.attack_evaluation import FIXED
-from eigencore_robustness.attack_gates import SLACK
 from eigencore_robustness.samples import evenly_spaced
-from eigencore_robustness.smallest_perturbations import ATTACKS, smallest_perturbations
+from eigencore_robustness.under_attack import distance_gates
+from eigencore_robustness.under_attack.attack_evaluation import FIXED
+from eigencore_robustness.under_attack.attack_gates import SLACK
+from eigencore_robustness.under_attack.smallest_perturbations import ATTACKS, smallest_perturbations
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.space import Array, Floats
-    from eigencore_robustness.attacker import Attacker
-    from eigencore_robustness.gates import Gate
-    from eigencore_robustness.smallest_perturbations import SmallestPerturbations
+    from eigencore_robustness.under_attack.attacker import Attacker
+    from eigencore_robustness.under_attack.gates import Gate
+    from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
 
 NORM = "L2"
 QUARTILES = (0.25, 0.5, 0.75)

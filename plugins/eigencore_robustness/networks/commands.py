@@ -20,7 +20,7 @@ from eigencore.cli.study_command import (
 )
 
 if TYPE_CHECKING:
-    from eigencore_robustness.network_inference import StudyInference
+    from eigencore_robustness.networks.network_inference import StudyInference
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def study(
     Exit codes: 0 done; 1 a row failed; 2 usage error; 3 a pair did not converge; 4 a plugin failed; 130
     interrupted.
     """
-    from eigencore_robustness.network_inference import infer_study
+    from eigencore_robustness.networks.network_inference import infer_study
 
     done, code = run_study(arguments, as_json, csv)
     if not done.rows:

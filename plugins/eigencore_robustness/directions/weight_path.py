@@ -13,8 +13,8 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
+from eigencore_robustness.directions.weight_curvature import random_like
 from eigencore_robustness.samples import batches
-from eigencore_robustness.weight_curvature import random_like
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Bound, Classifier, Params

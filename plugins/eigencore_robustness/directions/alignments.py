@@ -21,7 +21,7 @@ from scipy import stats
 
 from eigencore import arrays
 from eigencore.objectives import but, one_hot
-from eigencore_robustness.input_eigenpairs import TILT
+from eigencore_robustness.over_inputs.input_eigenpairs import TILT
 from eigencore_robustness.samples import batches
 from eigencore_robustness.statistics.intervals import EMPTY, RESAMPLES, Interval, bootstrap_interval
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Floats
-    from eigencore_robustness.input_eigenpairs import LargestEigenpairs
+    from eigencore_robustness.over_inputs.input_eigenpairs import LargestEigenpairs
 
     Indices = npt.NDArray[np.intp]
 

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore_robustness import attack_gates, gates
-from eigencore_robustness.gates import Gate
-from eigencore_robustness.gradient_watch import GradientWatch
-from eigencore_robustness.line_integrals import integral_error
 from eigencore_robustness.samples import batches, evenly_spaced
-from eigencore_robustness.smallest_perturbations import SmallestPerturbations, smallest_perturbations
+from eigencore_robustness.under_attack import attack_gates, gates
+from eigencore_robustness.under_attack.gates import Gate
+from eigencore_robustness.under_attack.gradient_watch import GradientWatch
+from eigencore_robustness.under_attack.line_integrals import integral_error
+from eigencore_robustness.under_attack.smallest_perturbations import (
+    SmallestPerturbations,
+    smallest_perturbations,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.results import AttackResult
-    from eigencore_robustness.attacker import Attacker
+    from eigencore_robustness.under_attack.attacker import Attacker
 
     Mask = npt.NDArray[np.bool_]
 

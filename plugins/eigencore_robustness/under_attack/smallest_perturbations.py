@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from eigencore.results import AttackResult
     from eigencore.space import Array, Floats
-    from eigencore_robustness.attacker import Attacker
+    from eigencore_robustness.under_attack.attacker import Attacker
 
 # The attacks, and the option of each that makes it search longer. With 150 images of each network, their mean
 # excess over the best of five runs in L2, one of them with 20 restarts, is .01 % on demo:digits and

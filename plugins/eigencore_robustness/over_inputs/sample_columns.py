@@ -9,16 +9,16 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy, Margin
-from eigencore_robustness.directions import SPANS, share_columns
-from eigencore_robustness.first_order import first_order
-from eigencore_robustness.input_curvature import cautious_radius, is_flat, quadratic_radius
-from eigencore_robustness.input_eigenpairs import largest_eigenpairs
+from eigencore_robustness.directions.alignments import SPANS, share_columns
+from eigencore_robustness.over_inputs.first_order import first_order
+from eigencore_robustness.over_inputs.input_curvature import cautious_radius, is_flat, quadratic_radius
+from eigencore_robustness.over_inputs.input_eigenpairs import largest_eigenpairs
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Floats
-    from eigencore_robustness.directions import Perturbations
+    from eigencore_robustness.directions.alignments import Perturbations
 
 Columns: TypeAlias = "Mapping[str, Floats]"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy, Margin
-from eigencore_robustness.input_eigenpairs import TOL, largest_eigenpairs
+from eigencore_robustness.over_inputs.input_eigenpairs import TOL, largest_eigenpairs
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:

@@ -22,16 +22,16 @@ from eigencore.objectives import CrossEntropy
 from eigencore.operators import release
 from eigencore.problems.sharing import input_range
 from eigencore.results import AnalysisResult
-from eigencore_robustness.attack_evaluation import FIXED
-from eigencore_robustness.attack_evaluation import NORM as NORM_OF_BALL
-from eigencore_robustness.attacker import Attacker
-from eigencore_robustness.distances import NORM
-from eigencore_robustness.first_order import first_order
-from eigencore_robustness.input_eigenpairs import largest_eigenpairs
+from eigencore_robustness.over_inputs.first_order import first_order
+from eigencore_robustness.over_inputs.input_eigenpairs import largest_eigenpairs
 from eigencore_robustness.samples import batches
-from eigencore_robustness.smallest_perturbations import smallest_perturbations
 from eigencore_robustness.statistics.intervals import proportion
-from eigencore_robustness.worst_inputs import robust_problem, worst_inputs
+from eigencore_robustness.under_attack.attack_evaluation import FIXED
+from eigencore_robustness.under_attack.attack_evaluation import NORM as NORM_OF_BALL
+from eigencore_robustness.under_attack.attacker import Attacker
+from eigencore_robustness.under_attack.distances import NORM
+from eigencore_robustness.under_attack.smallest_perturbations import smallest_perturbations
+from eigencore_robustness.under_attack.worst_inputs import robust_problem, worst_inputs
 
 if TYPE_CHECKING:
     from eigencore.interfaces import AnalysisContext, Bound, Classifier
