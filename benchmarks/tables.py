@@ -98,8 +98,12 @@ def robustness(record: Any) -> str:
             f"{radius} {'-' if share is None else f'{100 * share:.1f} %'}"
             for radius, share in study["above the distance"].items()
         )
+        # The summary repeats the others without intervals.
         tables = [
-            one for one in study["tables"].values() if {"Spearman", "error %", "finding"} & {*one["columns"]}
+            one
+            for one in study["tables"].values()
+            if {"Spearman", "error %", "finding"} & {*one["columns"]}
+            and not {"Spearman", "finding"} <= {*one["columns"]}
         ]
         rows = [[[*table["columns"]], *table["rows"]] for table in tables]
         drawn = "\n\n".join(
