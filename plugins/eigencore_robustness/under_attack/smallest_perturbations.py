@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from eigencore.space import Array, Floats
     from eigencore_robustness.under_attack.attacker import Attacker
 
-# The attacks, and the option of each that makes it search longer. The mean excess of their least over the best
-# of eight runs is .03, .1 and 2.1 % on demo:digits, demo:mnist and demo:mnist-robust in L2; that of DDN is 2,
-# .8 and 14 %, and that of all three .03, .1 and 2.1 % (benchmarks/smallest_perturbations.py).
+# The attacks, and the option of each that makes it search longer. The mean excess of their least over the
+# best of eight runs in L2 is .03, .1 and 2.1 % on demo:digits, demo:mnist and demo:mnist-robust; that of DDN
+# is 2, .8 and 14 %, and that of all three .03, .1 and 2.1 % (benchmarks/smallest_perturbations.py).
 ATTACKS = {"deepfool": "steps", "fmn": "restarts"}
 
 
