@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eigencore.entries import Entry
+from eigencore.entries import AnalysisEntry, Entry
 from eigencore.errors import EigencoreError, described
 
 if TYPE_CHECKING:
@@ -100,16 +100,22 @@ def _without_result(error: BaseException, arguments: Sequence[str]) -> _Failure:
 
 
 def _how_to_set(option: str, arguments: Sequence[str]) -> str:
-    """The text to write instead of --OPTION VALUE, for each entry that has an option of this name."""
+    """The text to write instead of --OPTION VALUE, for each entry that has an option of this name.
+
+    Analyses that run only when they are named count only if they are named.
+    """
     from eigencore.options import describe
     from eigencore.registry import load_options, registry
 
     name, found = option.lstrip("-").replace("-", "_"), []
     for registered in registry().entries(Entry):
         with contextlib.suppress(EigencoreError):
-            options = load_options(registered.entry)
+            options, entry = load_options(registered.entry), registered.entry
+            unasked = isinstance(entry, AnalysisEntry) and not entry.by_default
+            if unasked and not any(entry.name in argument for argument in arguments):
+                continue
             if options is not None and name in (spec.name for spec in describe(options)):
-                found.append(registered.entry.name)
+                found.append(entry.name)
     value = f"{name}={_value_of(option, arguments)}"
     if len(found) > FEW_ENTRIES:
         return f"Write --set ENTRY.{value}, where ENTRY is one of {', '.join(found)}."

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 import eigencore
 from eigencore import Interrupted, Member, Study, analyze, study
@@ -29,6 +28,8 @@ from eigencore.errors import (
 )
 from eigencore.pipeline.studies.study_file import StudyFile
 from eigencore.pipeline.studies.threads import VARIABLES, limited
+
+threadpool_info = pytest.importorskip("threadpoolctl").threadpool_info  # with the extra `study`
 
 CALLS: list[int] = []
 
