@@ -24,7 +24,10 @@ from eigencore.registry import catalogue
 BUNDLED = metadata.distribution("eigencore").entry_points.select(group="eigencore")
 PACKAGES = ["eigencore", *sorted(point.value for point in BUNDLED)]
 # An example that needs a package of an optional extra is skipped if the package is not installed.
-OPTIONAL = {"torch", "torchvision", "jax", "sklearn", "mlxtend", "pandas", "matplotlib", "array_api_strict"}
+OPTIONAL = {
+    *("torch", "torchvision", "jax", "sklearn", "mlxtend", "pandas", "matplotlib", "array_api_strict"),
+    *("cloudpickle", "joblib", "threadpoolctl"),
+}
 
 FUNCTIONS = [name for name in eigencore.__all__ if inspect.isfunction(getattr(eigencore, name))]
 RESULTS = ["AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Study"]

@@ -296,9 +296,8 @@ def test_an_analysis_receives_its_context(plug, tmp_path):
 
 
 def test_an_analysis_binds_a_variant_of_the_problem_as_the_run_bound_the_problem(plug):
+    torch = pytest.importorskip("torch")
     plug("looks", ANALYSES)
-    import torch
-
     torch.manual_seed(0)
     model, x, y = torch.nn.Linear(3, 2), torch.randn(8, 3), torch.randint(2, (8,))
     loss = torch.nn.CrossEntropyLoss()
