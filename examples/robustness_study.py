@@ -29,7 +29,7 @@ def main() -> None:
     smallest = eigencore.attack(bound, "ddn", images=IMAGES, steps=300)
 
     # The same as the command: eigenpairs of the Hessian over the weights, then the first-order estimate and
-    # the curvature of each image. Without `distances`, the analysis runs DDN itself. Distances may come from
+    # the curvature of each image. Without `distances`, the analysis runs two attacks. Distances may come from
     # any attack and any library: one per image in the same order, inf if no adversarial example was found.
     run = eigencore.analyze(
         problem,
