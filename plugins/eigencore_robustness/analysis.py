@@ -17,13 +17,14 @@ from eigencore.entries import Capability
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import input_range
 from eigencore_robustness.associations import OF_CURVED_MARGINS, associations
-from eigencore_robustness.directions.alignments import alignments, perturbations, without_placebos
 from eigencore_robustness.directions.perturbation_path import perturbation_path
 from eigencore_robustness.directions.weight_curvature import loss_increases, sample_curvature
 from eigencore_robustness.directions.weight_path import weight_curves
 from eigencore_robustness.options import radii
+from eigencore_robustness.over_inputs.alignments import alignments, perturbations, without_placebos
 from eigencore_robustness.over_inputs.input_eigenpairs import TOL
 from eigencore_robustness.over_inputs.sample_columns import sample_columns
+from eigencore_robustness.precision import highest_precision
 from eigencore_robustness.report import RobustnessReport
 from eigencore_robustness.samples import batches, classified_correctly
 from eigencore_robustness.under_attack import gates
@@ -118,15 +119,15 @@ def _curvature(
 ) -> Generator[AnalysisResult, None, None]:
     eigen = context.eigen
     correct = report.columns["correct"]
-    precision = "float64" if "float64" in bound.precisions else None
+    precision = highest_precision(bound)
     classifier = bound.classifier(precision)
     other = _other_than_the_hessian(context)
     report.warnings = (other,) * bool(other)
     chosen = np.flatnonzero(correct)
     x, y = (arrays.rows(part, chosen) for part in classifier.samples(options.images))
     moves = None
-    if distances.inputs is not None:
-        moved = classifier.xp.astype(arrays.rows(distances.inputs, chosen), classifier.dtype)
+    if distances.smallest is not None:
+        moved = classifier.xp.astype(arrays.rows(distances.smallest.inputs, chosen), classifier.dtype)
         moves = perturbations(classifier, x, y, moved, options.batch, context.seed)
     columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress, moves)
     if moves is not None:

@@ -30,10 +30,10 @@ from eigencore_robustness.verdict import CautiousRadiusCheck, cautious_radius_ho
 
 if TYPE_CHECKING:
     from eigencore.findings import Figure
-    from eigencore_robustness.directions.alignments import Alignment
     from eigencore_robustness.directions.perturbation_path import PerturbationPath
     from eigencore_robustness.directions.weight_curvature import LossIncrease
     from eigencore_robustness.directions.weight_path import WeightCurve
+    from eigencore_robustness.over_inputs.alignments import Alignment
     from eigencore_robustness.statistics.added_information import Finding
     from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore.findings import Figure, Table
-from eigencore_robustness.directions.alignments import SPANS
 from eigencore_robustness.directions.perturbation_path import POINTS
 from eigencore_robustness.directions.weight_path import MULTIPLES
+from eigencore_robustness.over_inputs.alignments import SPANS
 from eigencore_robustness.rounding import alike, percent, significant
 from eigencore_robustness.verdict import listed
 
 if TYPE_CHECKING:
-    from eigencore_robustness.directions.alignments import Alignment
     from eigencore_robustness.directions.perturbation_path import PerturbationPath
     from eigencore_robustness.directions.weight_path import WeightCurve
+    from eigencore_robustness.over_inputs.alignments import Alignment
     from eigencore_robustness.statistics.intervals import Interval
 
 LABELS = {

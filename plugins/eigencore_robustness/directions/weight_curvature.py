@@ -53,7 +53,6 @@ def loss_increases(
     at_weights = bound.loss()
     step = float(np.sqrt(2 * MODEL_INCREASE / np.max(np.abs(eigen.values))))
     layout, rng = bound.layout(params), arrays.generator(seed, "random directions")
-    xp = arrays.namespace(eigen.vectors)
 
     def increase(direction: Array) -> float:
         both = bound.loss(step * direction, params) + bound.loss(-step * direction, params)
@@ -61,12 +60,17 @@ def loss_increases(
 
     increases = []
     for i, value in enumerate(eigen.values):
-        v = eigen.vectors[:, i] / xp.linalg.vector_norm(eigen.vectors[:, i])
+        v = unit(eigen.vectors[:, i])
         random = random_like(v, layout, rng)
         increases.append(
             LossIncrease(float(value), float(value) * step**2 / 2, increase(v), increase(random))
         )
     return step, tuple(increases)
+
+
+def unit(v: Array) -> Array:
+    """Returns v (n,) with norm 1."""
+    return v / arrays.namespace(v).linalg.vector_norm(v)
 
 
 def random_like(v: Array, layout: Sequence[Parameter], rng: np.random.Generator) -> Array:

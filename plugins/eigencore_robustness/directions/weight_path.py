@@ -13,7 +13,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy
-from eigencore_robustness.directions.weight_curvature import random_like
+from eigencore_robustness.directions.weight_curvature import random_like, unit
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def weight_curves(
     """
     xp = arrays.namespace(eigen.vectors)
     usable = np.flatnonzero(eigen.converged)[:MOST]
-    directions = {f"v_{i + 1}": _unit(eigen.vectors[:, int(i)]) for i in usable}
+    directions = {f"v_{i + 1}": unit(eigen.vectors[:, int(i)]) for i in usable}
     rng = arrays.generator(seed, "random directions of the weights")
     directions["random"] = random_like(next(iter(directions.values())), bound.layout(params), rng)
     gradient = bound.gradient(params)
     if float(xp.linalg.vector_norm(gradient)) > 0:
-        directions["gradient"] = _unit(gradient)
+        directions["gradient"] = unit(gradient)
     here = _at(bound.classifier(), x, y, batch)
     curves = []
     for name, v in directions.items():
@@ -88,7 +88,3 @@ def _at(classifier: Classifier, x: Array, y: Array, batch: int) -> tuple[float, 
         losses.append(arrays.to_host(CrossEntropy().value(logits, labels)))
         right.append(arrays.to_host(classifier.xp.argmax(logits, axis=1)) == arrays.to_host(labels))
     return float(np.mean(np.concatenate(losses))), float(np.mean(np.concatenate(right)))
-
-
-def _unit(v: Array) -> Array:
-    return v / arrays.namespace(v).linalg.vector_norm(v)

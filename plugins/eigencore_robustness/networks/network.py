@@ -24,6 +24,7 @@ from eigencore.problems.sharing import input_range
 from eigencore.results import AnalysisResult
 from eigencore_robustness.over_inputs.first_order import first_order
 from eigencore_robustness.over_inputs.input_eigenpairs import largest_eigenpairs
+from eigencore_robustness.precision import highest_precision
 from eigencore_robustness.samples import batches
 from eigencore_robustness.statistics.intervals import proportion
 from eigencore_robustness.under_attack.attack_evaluation import FIXED
@@ -70,7 +71,7 @@ def network(context: AnalysisContext, options: NetworkOptions, /) -> Generator[A
     bound = context.bound
     assert bound is not None  # its entry needs capabilities that only a bound problem offers
     found = _Numbers()
-    precise = bound.classifier("float64" if "float64" in bound.precisions else None)
+    precise = bound.classifier(highest_precision(bound))
     x, y = precise.samples(options.images)
     eps = RADIUS * input_range(x, precise.bounds) if options.eps == "auto" else options.eps
     context.progress("network: accuracy, loss and distances under attack")

@@ -16,6 +16,7 @@ from eigencore.errors import ProblemError
 from eigencore.results import AnalysisResult
 from eigencore_robustness.over_inputs.input_fisher import fisher_norms
 from eigencore_robustness.over_inputs.sample_columns import sample_columns
+from eigencore_robustness.precision import highest_precision
 from eigencore_robustness.samples import batches, classified_correctly
 from eigencore_robustness.statistics.across_networks import infer
 from eigencore_robustness.under_attack.attacker import Attacker
@@ -58,7 +59,7 @@ def ranks(context: AnalysisContext, options: RanksOptions, /) -> Generator[Analy
     """
     bound = context.bound
     assert bound is not None  # its entry needs capabilities that only a bound problem offers
-    classifier = bound.classifier("float64" if "float64" in bound.precisions else None)
+    classifier = bound.classifier(highest_precision(bound))
     x, y = classifier.samples(options.images)
     correct = np.concatenate(
         [classified_correctly(classifier, *rows) for _, *rows in batches(x, y, options.batch)]

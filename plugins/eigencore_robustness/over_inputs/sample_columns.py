@@ -9,7 +9,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.objectives import CrossEntropy, Margin
-from eigencore_robustness.directions.alignments import SPANS, share_columns
+from eigencore_robustness.over_inputs.alignments import SPANS, share_columns, unit_rows
 from eigencore_robustness.over_inputs.first_order import first_order
 from eigencore_robustness.over_inputs.input_curvature import cautious_radius, is_flat, quadratic_radius
 from eigencore_robustness.over_inputs.input_eigenpairs import largest_eigenpairs
@@ -18,7 +18,7 @@ from eigencore_robustness.samples import batches
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
     from eigencore.space import Array, Floats
-    from eigencore_robustness.directions.alignments import Perturbations
+    from eigencore_robustness.over_inputs.alignments import Perturbations
 
 Columns: TypeAlias = "Mapping[str, Floats]"
 
@@ -44,7 +44,7 @@ def sample_columns(
     - nu: the largest eigenvalue of minus the Hessian of the margin to r1_class, with its residual
     - r_cautious: the smallest radius at which a quadratic model of that margin is zero; not a certificate
     - r2: where a quadratic model of that margin is zero along its gradient; infinite if it never is
-    - those of `directions.share_columns`, if there are perturbations
+    - those of `alignments.share_columns`, if there are perturbations
 
     Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious and r2 would equal r1
     and are NaN.
@@ -83,7 +83,7 @@ def _batch_columns(
     product = classifier.input_products(nearest_margin, x, y)
     of_margin = largest_eigenpairs(lambda v: -product(v), x.shape, classifier, seed)
     length = xp.linalg.vector_norm(slope, axis=1)
-    direction = slope / xp.where(length > 0, length, xp.ones_like(length))[:, None]
+    direction = unit_rows(slope)
     columns = {
         "loss": loss,
         "gradient_norm": xp.linalg.vector_norm(gradient, axis=1),

@@ -18,7 +18,7 @@ from eigencore_robustness.under_attack.smallest_perturbations import ATTACKS, sm
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from eigencore.space import Array, Floats
+    from eigencore.space import Floats
     from eigencore_robustness.under_attack.attacker import Attacker
     from eigencore_robustness.under_attack.gates import Gate
     from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
@@ -35,16 +35,13 @@ class Distances:
     Attributes:
         values: the distances (N,), infinite if no perturbation was found.
         source: one line on where they come from.
-        smallest: what the attacks found; None if the distances were supplied.
-        inputs: the nearest misclassified inputs (N, d), as far as one was found; None if the distances were
-            supplied.
+        smallest: what the attacks found, with the inputs; None if the distances were supplied.
         gates: the gates of the attacks.
     """
 
     values: Floats
     source: str
     smallest: SmallestPerturbations | None = None
-    inputs: Array | None = None
     gates: tuple[Gate, ...] = ()
 
 
@@ -54,15 +51,14 @@ def attack_distances(attacker: Attacker, correct: npt.NDArray[np.bool_]) -> Dist
     Args:
         correct: whether each sample (N,) is classified correctly without a perturbation.
     """
-    found = smallest_perturbations(attacker, NORM)
+    found = smallest_perturbations(attacker, NORM, inputs=True)
     distance, broken = found.distance, correct & np.isfinite(found.distance)
     gates = [distance_gates.all_are_fooled(int(correct.sum() - broken.sum()), int(correct.sum()), NORM)]
     if broken.any():
         gates += [_search_again(attacker, found, broken), _attack_within(attacker, distance, broken)]
     names = " and ".join(one.attack for one in found.attacks)
     source = f"smallest {NORM} perturbation by {names}"
-    rows = attacker.classifier.xp.reshape(found.inputs, attacker.x.shape)
-    return Distances(distance, source, found, rows, tuple(gates))
+    return Distances(distance, source, found, tuple(gates))
 
 
 def _search_again(attacker: Attacker, found: SmallestPerturbations, broken: npt.NDArray[np.bool_]) -> Gate:

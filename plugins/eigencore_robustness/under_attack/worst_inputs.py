@@ -17,6 +17,7 @@ from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.objectives import CrossEntropy, LabelOdds
 from eigencore.problems.sharing import clip_to_bounds
+from eigencore_robustness.precision import highest_precision
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def robust_problem(context: AnalysisContext, eps: float, batch: int) -> Bound:
         raise ProblemError(
             f"the loss of batches (inputs, labels) is {same:.6g}, and that of the problem {loss:.6g}"
         )
-    precise = own.classifier("float64" if "float64" in own.precisions else None)
+    precise = own.classifier(highest_precision(own))
     inputs, _ = worst_inputs(precise, *precise.samples(), eps, batch, context.seed)
     inputs = own.classifier().xp.astype(inputs, x.dtype)
     return context.bind(_with_data(problem, own.classifier(), inputs, y, batch))

@@ -10,8 +10,8 @@ import pytest
 
 import eigencore
 from eigencore.objectives import CrossEntropy
-from eigencore_robustness.directions.alignments import SHARES
 from eigencore_robustness.directions.perturbation_path import POINTS
+from eigencore_robustness.over_inputs.alignments import SHARES
 from eigencore_robustness.report import LABELS
 
 FINDERS = "attacks that found the smallest perturbations"

@@ -9,16 +9,6 @@ import eigencore
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.results import AttackResult
 from eigencore_numpy.network import TwoLayer
-from eigencore_robustness.directions.alignments import (
-    SHARES,
-    SPANS,
-    alignments,
-    partners,
-    perturbations,
-    random_share,
-    share,
-    without_placebos,
-)
 from eigencore_robustness.directions.direction_report import (
     alignment_sentences,
     alignment_table,
@@ -29,6 +19,16 @@ from eigencore_robustness.directions.perturbation_path import (
     POINTS,
     PerturbationPath,
     perturbation_path,
+)
+from eigencore_robustness.over_inputs.alignments import (
+    SHARES,
+    SPANS,
+    alignments,
+    partners,
+    perturbations,
+    random_share,
+    share,
+    without_placebos,
 )
 from eigencore_robustness.over_inputs.input_eigenpairs import TILT
 from eigencore_robustness.over_inputs.sample_columns import sample_columns
@@ -257,7 +257,7 @@ def test_an_input_that_fools_nothing_is_not_a_perturbation():
         )
 
     attacker = Attacker(attack, bowl([1.0, 1.0]), x, y, 2, 0)
-    found = smallest_perturbations(attacker, "L2")
+    found = smallest_perturbations(attacker, "L2", inputs=True)
     assert (found.inputs == np.array([[0.5, 0.5], [0, 0], [1, 1]])).all()
     assert found.names.tolist() == ["fmn", "", "deepfool"]
     assert found.distance.tolist() == [0.5, np.inf, 1.0]

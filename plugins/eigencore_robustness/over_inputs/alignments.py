@@ -140,7 +140,7 @@ def share_columns(
             own = share(delta, pairs.span(k))
             columns[f"share_v{k}{suffix}"] = np.where(pairs.tilts(k) <= TILT, own, np.nan)
         for name, along in (("gradient", gradient), ("margin_gradient", margin_gradient)):
-            columns[f"share_{name}{suffix}"] = share(delta, _unit(along)[:, None, :])
+            columns[f"share_{name}{suffix}"] = share(delta, unit_rows(along)[:, None, :])
     return columns | {f"share_v{k}{RANK}": pairs.ranks(k).astype(np.float64) for k in SPANS}
 
 
@@ -218,7 +218,7 @@ def _nearest_other(classifier: Classifier, x: Array, y: Array) -> Array:
     return classifier.xp.argmax(but(logits, one_hot(logits, y)), axis=1)
 
 
-def _unit(rows: Array) -> Array:
+def unit_rows(rows: Array) -> Array:
     """Returns rows of norm 1; rows of zeros stay zero."""
     xp = arrays.namespace(rows)
     norm = xp.linalg.vector_norm(rows, axis=1, keepdims=True)
