@@ -6,9 +6,11 @@ from .entries import BackendEntry as BackendEntry
 from .entries import CommandEntry as CommandEntry
 from .entries import KindEntry as KindEntry
 from .entries import ProblemEntry as ProblemEntry
+from .entries import RendererEntry as RendererEntry
 from .entries import SolverEntry as SolverEntry
 from .errors import EigencoreError as EigencoreError
 from .errors import Interrupted as Interrupted
+from .findings import Report as Report
 from .hookspecs import hookimpl as hookimpl
 from .interfaces import LinearOperator as LinearOperator
 from .interfaces import Problem as Problem
@@ -33,6 +35,8 @@ from .results import Run as Run
 from .results import Status as Status
 from .runs.folder import load as load
 from .runs.folder import save as save
+from .runs.rendering import render as render
+from .runs.reports import report as report
 from .solving.solve import solve as solve
 
 __version__: str

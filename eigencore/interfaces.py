@@ -1,8 +1,7 @@
 """What plugins implement: operators, solvers, backends, classifiers, attacks and analyses.
 
 Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
-one sample per row. An `Array` is of any library with the Python array API; host numbers are NumPy float64.
-Entries, which plugins register, are in `eigencore.entries`, operators in `eigencore.space`."""
+one sample per row. An `Array` is of any library with the Python array API; host numbers are NumPy float64."""
 
 from __future__ import annotations
 
@@ -18,7 +17,9 @@ from eigencore.entries import CommandEntry as CommandEntry
 from eigencore.entries import Entry as Entry
 from eigencore.entries import KindEntry as KindEntry
 from eigencore.entries import ProblemEntry as ProblemEntry
+from eigencore.entries import RendererEntry as RendererEntry
 from eigencore.entries import SolverEntry as SolverEntry
+from eigencore.findings import Renderer as Renderer
 from eigencore.space import ApproximatedOperator as ApproximatedOperator
 from eigencore.space import Approximation as Approximation
 from eigencore.space import Array as Array
@@ -251,8 +252,7 @@ class Bound(Protocol):
 
     A method whose capability is not offered raises CapabilityError. `params` selects the parameters of
     a direction by patterns of their names: "head.*", "embed.weight,head.*", "re:bias$", a function such as
-    `lambda name: "norm" not in name`, or a list of these. None selects all trainable parameters.
-    `eigencore.problems.sharing.select_names` does so.
+    `lambda name: "norm" not in name`, or a list of these. None: all trainable ones.
     """
 
     @property

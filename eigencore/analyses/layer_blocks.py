@@ -19,6 +19,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.analyses.block_estimates import Estimate, trace_and_norm
 from eigencore.analyses.block_products import BlockProducts, embedded
+from eigencore.display import Tabular
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Interrupted, UsageError
 from eigencore.problems import as_problem, backend_of, bind, find_problem, is_bound
@@ -26,7 +27,6 @@ from eigencore.results import EigenResult
 from eigencore.solving import interruption
 from eigencore.solving.lockstep import in_lockstep
 from eigencore.solving.solve import solve
-from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
     import numpy.typing as npt

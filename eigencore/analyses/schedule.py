@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore.entries import AnalysisEntry, Capability
 from eigencore.errors import Culprit, EigencoreError, PluginError, described
+from eigencore.figures import Figure, check_figure
 from eigencore.interfaces import AnalysisContext
 from eigencore.operators.counting import CountingOperator, counting
 from eigencore.registry import load, registry, require, resolve_options
@@ -215,7 +216,23 @@ def _results(analysis: Planned, context: AnalysisContext) -> Generator[AnalysisR
             columns = {name: host(column) for name, column in result.columns.items()}
             if len({len(column) for column in columns.values()}) > 1:
                 raise PluginError(f"its columns differ in length: {', '.join(columns)}")
-            yield replace(result, columns=columns)
+            figures = tuple(map(_drawable, result.figures))
+            yield replace(result, columns=columns, figures=figures)
+
+
+def _drawable(figure: Figure) -> Figure:
+    """The figure with its arrays on the host; raises PluginError if it can't be drawn."""
+    on_host = replace(
+        figure,
+        series={name: host(series) for name, series in figure.series.items()},
+        bands={name: (host(low), host(high)) for name, (low, high) in figure.bands.items()},
+        atoms={name: (host(at), host(height)) for name, (at, height) in figure.atoms.items()},
+    )
+    try:
+        check_figure(on_host)
+    except ValueError as error:
+        raise PluginError(str(error)) from error
+    return on_host
 
 
 def _with_warning(last: AnalysisResult | None, ended: str) -> AnalysisResult:

@@ -27,6 +27,7 @@ _FILES = {
     "solvers": ("listings", "list the eigensolvers and their options"),
     "attacks": ("listings", "list the adversarial attacks and their options"),
     "analyses": ("listings", "list the analyses and their options"),
+    "renderers": ("listings", "list what draws figures and pages, and its options"),
 }
 OWN = {
     name: CommandEntry(name=name, summary=summary, load=f"eigencore.cli.{file}:{name}")

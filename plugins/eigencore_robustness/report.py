@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore.results import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.results import AnalysisResult
 from eigencore_robustness.associations import Associations
 from eigencore_robustness.directions.direction_report import (
     alignment_sentences,
@@ -29,7 +30,7 @@ from eigencore_robustness.under_attack.gates import Gate, GateOutcome, worst_out
 from eigencore_robustness.verdict import CautiousRadiusCheck, cautious_radius_holds, verdict
 
 if TYPE_CHECKING:
-    from eigencore.findings import Figure
+    from eigencore.figures import Figure
     from eigencore_robustness.directions.perturbation_path import PerturbationPath
     from eigencore_robustness.directions.weight_curvature import LossIncrease
     from eigencore_robustness.directions.weight_path import WeightCurve

@@ -17,7 +17,8 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ProblemError
-from eigencore.findings import AnalysisResult, Figure, Reference, Table
+from eigencore.figures import Figure, Reference, Table
+from eigencore.findings import AnalysisResult
 from eigencore.interfaces import MinibatchOperator
 from eigencore_spectrum.intervals import quantile
 

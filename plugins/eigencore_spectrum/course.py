@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore.findings import AnalysisResult, Figure, Table
+from eigencore.figures import Figure, Table
+from eigencore.findings import AnalysisResult
 
 if TYPE_CHECKING:
     from eigencore_spectrum.intervals import IntervalEstimate

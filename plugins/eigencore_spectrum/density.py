@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.findings import AnalysisResult, Figure, Reference, Table
+from eigencore.figures import Figure, Reference, Table
+from eigencore.findings import AnalysisResult
 from eigencore.request import precision_floor
 from eigencore_spectrum.axis import Axis
 from eigencore_spectrum.complement import complement

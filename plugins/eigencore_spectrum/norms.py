@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import ROUNDING, IntervalEstimate, mean_on_sphere
 from eigencore_spectrum.probes import at_once, batches, probes

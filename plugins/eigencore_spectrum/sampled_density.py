@@ -22,7 +22,8 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.operators.draws import draw
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.group_tests import AT_ONCE, DRAWS_PER_GROUP, GroupTests, groups_of

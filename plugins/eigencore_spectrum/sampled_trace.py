@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from eigencore.errors import CapabilityError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.interfaces import LinearOperator, MeanOperator
 from eigencore.operators.draws import PILOT, draw
 from eigencore_spectrum.course import Course

@@ -28,7 +28,8 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import CapabilityError, UsageError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.interfaces import MeanOperator
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.course import Course

@@ -27,10 +27,11 @@ from eigencore.cli.failures import USER_ERRORS
 from eigencore.cli.print_run import print_run
 from eigencore.entries import Entry
 from eigencore.errors import EigencoreError, ResultError
+from eigencore.figures import Figure, Table
 from eigencore.options import OptionSpec, check, describe, option, resolve
 from eigencore.problems import find_factory
 from eigencore.registry import load_options, registry
-from eigencore.results import AnalysisResult, Figure, Run, Table
+from eigencore.results import AnalysisResult, Run
 from eigencore.runs import from_json, load, save, to_json
 from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
 

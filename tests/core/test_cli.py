@@ -68,7 +68,8 @@ def dies_late():
 """
 
 PLUGIN = """
-from eigencore.results import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.results import AnalysisResult
 import sys
 
 @hookimpl

@@ -17,8 +17,10 @@ from rich.console import Console
 import eigencore
 from eigencore.cli import main
 from eigencore.cli.page import Terminal
-from eigencore.cli.print_run import certificate_lines, cost, header, print_pairs, print_run, residuals
-from eigencore.results import AnalysisResult, Certificate, EigenResult, Run, Status, Table
+from eigencore.cli.print_run import print_pairs, print_run
+from eigencore.figures import Table
+from eigencore.results import AnalysisResult, Certificate, EigenResult, Run, Status
+from eigencore.runs.eigen_text import certificate_lines, cost, header, residuals
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
 CERTIFIED = Certificate(

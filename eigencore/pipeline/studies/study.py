@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from eigencore.display import Tabular
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import Interrupted, UsageError, attach
 from eigencore.pipeline.run import analyze
@@ -27,7 +28,6 @@ from eigencore.registry import load, registry, resolve_options
 from eigencore.request import Request
 from eigencore.runs import plain
 from eigencore.solving import interruption
-from eigencore.tabular import Tabular
 
 DEFAULT_ANALYSES = ("network", "trace")
 # The arguments of `analyze` that every network has in common.

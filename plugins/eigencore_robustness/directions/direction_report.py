@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eigencore.findings import Figure, Table
+from eigencore.figures import Figure, Table
 from eigencore_robustness.directions.perturbation_path import POINTS
 from eigencore_robustness.directions.weight_path import MULTIPLES
 from eigencore_robustness.over_inputs.alignments import SPANS

@@ -1,0 +1,232 @@
+"""The function `report`: a Report of a run, of eigenpairs, of an analysis, or of an attack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eigencore.errors import UsageError
+from eigencore.figures import Figure, Reference, Table
+from eigencore.findings import Report
+from eigencore.number_text import as_text
+from eigencore.results import AnalysisResult, AttackResult, EigenResult, Run, Status
+from eigencore.runs.eigen_text import certificate_lines, cost, eigenvalue_table, header
+from eigencore.runs.sampling_text import sampling_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+WIDE = 30.0  # eigenvalues of one sign that span a larger factor are drawn on a logarithmic axis
+CITATION = "eigencore {version}, https://github.com/eigencore/eigencore"
+
+
+def report(result: Any) -> Report:
+    """The report of a result: what `plot`, `to_html` and any other renderer draw.
+
+    Args:
+        result: a Run, EigenResult, AnalysisResult, AttackResult, or any object with a method `report()`, such
+            as what `layers`, `study` and `compare` return. A Report is returned unchanged.
+
+    Raises:
+        UsageError: it is something else.
+
+    Example:
+        import eigencore
+
+        run = eigencore.analyze("demo:quadratic", k=3)
+        report = eigencore.report(run)
+        print(report.title, list(report.parts), [figure.title for figure in report.figures])
+    """
+    if isinstance(result, Report):
+        return result
+    if isinstance(result, Run):
+        return _of_run(result)
+    if isinstance(result, EigenResult):
+        return Report("Eigenvalues", (), {"eigenvalues": eigenvalues(result)})
+    if isinstance(result, AnalysisResult):
+        return Report(result.title or "Analysis", (), {"findings": result})
+    if isinstance(result, AttackResult):
+        return Report(f"Attack {result.attack}", (), {result.attack: attacked(result)})
+    own = getattr(result, "report", None)
+    made = own() if callable(own) else None
+    if not isinstance(made, Report):
+        raise UsageError(
+            f"there is no report of an object of type {type(result).__name__}",
+            hint="Give a run, eigenpairs, the result of an analysis or attack, or what `layers`, `study` or "
+            "`compare` returned.",
+        )
+    return made
+
+
+def _of_run(run: Run) -> Report:
+    manifest, eigen = run.manifest, run.pairs
+    parts = {} if eigen is None else {"eigenvalues": eigenvalues(eigen, manifest.get("exact"))}
+    # The name of a problem is the title; its description and the setting are the lines below it.
+    problem, setting = header(run) if manifest else ("Eigenvalues", "")
+    title, _, described = problem.partition(" · ")
+    failed = {**manifest.get("failed", {}), **{name: one.message for name, one in run.failed.items()}}
+    return Report(
+        title,
+        tuple(filter(None, (described, setting))),
+        {**parts, **run.analyses},
+        _details(manifest),
+        (
+            *(f"{name} failed: {message}" for name, message in failed.items()),
+            *(f"{name} was not run: {reason}" for name, reason in manifest.get("skipped", {}).items()),
+        ),
+    )
+
+
+def _details(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """How the run was made, as far as the manifest says it."""
+    if not manifest:
+        return {}
+    arguments = manifest.get("arguments", {})
+    versions = manifest.get("versions", {})
+    found = {
+        "arguments": ", ".join(
+            f"{name}={value!r}" for name, value in arguments.items() if value not in (None, {}, [])
+        ),
+        "options": "\n".join(
+            f"{entry}: " + ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
+            for entry, values in manifest.get("options", {}).items()
+            if values
+        ),
+        "seed": as_text(arguments.get("seed")),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "device": " ".join(filter(None, (manifest.get("device"), manifest.get("dtype")))),
+        "threads": as_text(manifest.get("threads")),
+        "digest of the problem": manifest.get("digest") or "",
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+# -- eigenpairs --------------------------------------------------------------------------------------------
+
+
+def eigenvalues(eigen: EigenResult, exact: Sequence[float] | None = None) -> AnalysisResult:
+    """The eigenpairs as findings: their status, table, certificate and figures.
+
+    Args:
+        exact: the exact eigenvalues, if they are known.
+    """
+    lines = [cost(eigen), *certificate_lines(eigen), *sampling_lines(eigen.sampling)]
+    ended = eigen.status is Status.CONVERGED
+    return AnalysisResult(
+        verdict=_sentence(eigen.advice) if ended else "",
+        tables={"eigenvalues": eigenvalue_table(eigen, exact)},
+        columns=eigen.columns,
+        figures=tuple(filter(None, (_values_figure(eigen), _history_figure(eigen)))),
+        warnings=() if ended else (_sentence(eigen.advice),),
+        remarks=tuple(map(_sentence, (*lines, *eigen.notes))),
+        matvecs=eigen.matvecs,
+        seconds=eigen.seconds,
+    )
+
+
+def _sentence(line: str) -> str:
+    return f"{line[:1].upper()}{line[1:]}{'' if line.endswith('.') else '.'}"
+
+
+def _values_figure(eigen: EigenResult) -> Figure | None:
+    """The eigenvalues by rank, with the interval that the certificate proves."""
+    values, proved = eigen.values, eigen.certificate
+    if not len(values):
+        return None
+    bands = {} if proved.bound is None else {"eigenvalue": (values - proved.bound, values + proved.bound)}
+    sizes = np.abs(values)
+    one_sign = bool((values > 0).all())
+    log = one_sign and float(sizes.max()) > WIDE * float(sizes.min())
+    references: tuple[Reference, ...] = () if log else (Reference("y", 0.0),)
+    above = proved.complete_above
+    if proved.complete and above is not None and (one_sign or eigen.which != "LM"):
+        references += (Reference("y", above, "none above it was missed"),)
+    text = "The eigenvalues by rank"
+    if proved.bound is not None:
+        text += f", with the distance {proved.bound:.2g} within which the certificate places them"
+    return Figure(
+        "scatter",
+        "Eigenvalues",
+        "rank",
+        "eigenvalue",
+        {"x": np.arange(1, len(values) + 1), "eigenvalue": values},
+        bands=bands,
+        references=references,
+        y_scale="log" if log else "linear",
+        caption=f"{text}.",
+    )
+
+
+def _history_figure(eigen: EigenResult) -> Figure | None:
+    """The largest ratio of an estimated residual to its threshold, over the products."""
+    steps = [step for step in eigen.history if step.worst is not None and step.worst > 0]
+    if len(steps) < 2:
+        return None
+    return Figure(
+        "line",
+        "Convergence",
+        "products",
+        "residual / threshold",
+        {
+            "x": np.array([step.matvecs for step in steps]),
+            "worst pair": np.array([step.worst for step in steps]),
+        },
+        references=(Reference("y", 1.0, "converged"),),
+        y_scale="log",
+        caption="The largest ratio of an estimated residual norm to its threshold among the requested pairs, "
+        "over the number of products. All pairs have converged once it is below 1.",
+    )
+
+
+# -- attacks -----------------------------------------------------------------------------------------------
+
+
+def attacked(result: AttackResult) -> AnalysisResult:
+    """What an attack found, as findings: how many samples were fooled, and at which distances."""
+    found, samples = result.distance[result.success & result.correct], len(result.labels)
+    wrong = int((~result.correct).sum())
+    radius = "" if result.eps is None else f" within {result.norm} distance {result.eps:g}"
+    numbers: dict[str, float | int | str | bool | None] = {
+        "samples": samples,
+        "misclassified without a perturbation": wrong,
+        "fooled": int((result.success & result.correct).sum()),
+        "accuracy under attack": result.accuracy,
+        "forward passes": result.forward,
+        "backward passes": result.backward,
+    }
+    if len(found):
+        numbers["median distance"] = float(np.median(found))
+    return AnalysisResult(
+        verdict=f"{result.attack} fooled {len(found)} of {samples - wrong} correctly classified samples"
+        f"{radius}; the accuracy under attack is {100 * result.accuracy:.3g} %.",
+        title=f"{result.attack}, {result.norm}, seed {result.seed}",
+        numbers=numbers,
+        columns=result.columns,
+        figures=() if len(found) < 2 else (_distances_figure(result, np.sort(found)),),
+        seconds=result.seconds,
+    )
+
+
+def _distances_figure(result: AttackResult, found: Any) -> Figure:
+    samples = len(result.labels)
+    wrong = int((~result.correct).sum())
+    fooled = wrong + np.arange(1, len(found) + 1)
+    x = np.concatenate([[0.0], found])
+    share = np.concatenate([[1 - wrong / samples], 1 - fooled / samples])
+    return Figure(
+        "line",
+        "Accuracy within a distance",
+        f"{result.norm} distance",
+        "accuracy",
+        {"x": x, result.attack: share},
+        references=() if result.eps is None else (Reference("x", result.eps, "eps"),),
+        caption=f"The share of {samples} samples that {result.attack} did not fool within a distance, found "
+        "by one attack: the accuracy against the best attack is at most this.",
+    )
+
+
+def with_table(result: AnalysisResult, title: str, table: Table) -> AnalysisResult:
+    """The findings with one more table."""
+    return replace(result, tables={**result.tables, title: table})
