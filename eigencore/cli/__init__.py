@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eigencore.cli.failures import INTERRUPTED, USER_ERRORS, report, report_unwritten
+from eigencore.cli.failures import FLAGS, INTERRUPTED, USER_ERRORS, report, report_unwritten
 from eigencore.cli.shell import flush_streams, prepare_streams, reader_has_left, sigterm_as_interrupt
 from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
@@ -53,9 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return TERMINATED if terminated and code == INTERRUPTED else code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(given: list[str]) -> int:
+    arguments = list(given)
     try:
-        with eigen.make_context("eigen", list(arguments)) as context:
+        with eigen.make_context("eigen", list(given)) as context:
+            context.meta[FLAGS] = arguments  # a command adds the flags that its file has
             code = eigen.invoke(context)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:

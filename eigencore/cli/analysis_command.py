@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
@@ -82,7 +83,7 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
         ),
         *(solver_option, which_option, tol_option, complete_option, certify_option),
         *(seed_option, max_matvecs_option, max_seconds_option, device_option, dtype_option),
-        *(set_option, out_option, csv_option, json_flag, verbose_flag),
+        *(set_option, config_option, out_option, csv_option, json_flag, verbose_flag),
     ]
     made: Any = command
     for decorator in reversed(decorators):
@@ -95,4 +96,5 @@ def _option(spec: OptionSpec) -> Callable[[Any], Any]:
     """The option of the command for an option of the analysis, whose value the registry parses."""
     default = "none" if spec.default is None else str(spec.default).lower()
     text = f"{spec.help[0].upper()}{spec.help[1:]}: {spec.range}.  [default: {default}]"
-    return click.option(f"--{spec.name.replace('_', '-')}", spec.name, metavar="VALUE", help=text)
+    flag = f"--{spec.name.replace('_', '-')}"
+    return click.option(flag, spec.name, type=click.UNPROCESSED, metavar="VALUE", help=text)

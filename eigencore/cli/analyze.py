@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from eigencore.cli.completion import lists_of
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.lists import ListType, names_in
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
     backend_option,
@@ -31,14 +33,6 @@ from eigencore.cli.problem_options import (
 )
 from eigencore.cli.run_command import run_and_print
 from eigencore.entries import DEFAULT_K, AnalysisEntry
-
-
-def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
-    """The names in "A,B"; an empty list for "none"."""
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",")]
-    return [] if names == ["none"] else names
 
 
 @click.command()
@@ -68,12 +62,14 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @dtype_option
 @click.option(
     "--analyses",
-    callback=_names,
+    type=ListType(),
+    callback=names_in,
     metavar="A,B",
     shell_complete=lists_of(AnalysisEntry),
     help="Analyses to run, or none.  [default: those that run by default, if the problem allows them]",
 )
 @set_option
+@config_option
 @out_option
 @csv_option
 @json_flag

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eigencore.cli.completion import names
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.lists import ListType, parts
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -34,15 +36,16 @@ if TYPE_CHECKING:
 QUANTILES = {"smallest": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "largest": 1.0}
 
 
-def _radii(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float] | None:
-    """The numbers in "A,B", each of which may be a fraction."""
-    if text is None:
+def _radii(ctx: click.Context, parameter: click.Parameter, given: Any) -> list[float] | None:
+    """The numbers in "A,B" or in a list, each of which may be a fraction."""
+    if given is None:
         return None
     try:
-        return [float(Fraction(part.strip())) for part in text.split(",")]
+        return [float(Fraction(part)) for part in parts(given)]
     except (ValueError, ZeroDivisionError):
         raise UsageError(
-            f"--eps is {text}; expected numbers or fractions separated by commas, such as 0.05,0.1 or 8/255"
+            f"--eps is {','.join(parts(given))}; expected numbers or fractions separated by commas, such as "
+            "0.05,0.1 or 8/255"
         ) from None
 
 
@@ -59,6 +62,7 @@ def _radii(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 )
 @click.option(
     "--eps",
+    type=ListType(str, int, float),
     callback=_radii,
     metavar="A,B",
     help="Radii of the balls around the samples, in the units of the inputs; 8/255 is a number, too. An "
@@ -78,6 +82,7 @@ def _radii(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @dtype_option
 @seed_option
 @set_option
+@config_option
 @csv_option
 @json_flag
 @verbose_flag

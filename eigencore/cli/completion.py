@@ -47,3 +47,12 @@ def files(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> li
 def folders(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Leaves the completion of a folder to the shell."""
     return [CompletionItem(incomplete, type="dir")]
+
+
+def files_named(*suffixes: str) -> Complete:
+    """Completes files with one of the suffixes, and folders."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return files(ctx, parameter, incomplete)
+
+    return complete

@@ -8,7 +8,9 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import NOT_CONVERGED, json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
@@ -84,6 +86,7 @@ def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
 @device_option
 @dtype_option
 @set_option
+@config_option
 @csv_option
 @json_flag
 @verbose_flag
@@ -101,6 +104,9 @@ def layers(
     from eigencore.analyses.layer_blocks import layers as compute
 
     check_csv(csv, as_json)
+    source = click.get_current_context().get_parameter_source
+    if source("by") is ParameterSource.COMMANDLINE and source("groups") is not ParameterSource.COMMANDLINE:
+        groups = {}  # those of the file, which the command line replaces
     # What a model or a data loader prints must not mix with our output.
     with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
         result = compute(problem, by=groups or by, progress=draw, **arguments)

@@ -15,9 +15,13 @@ Example:
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from eigencore.cli.completion import folders, names
+from eigencore.cli.config_file import options_of_file
+from eigencore.cli.lists import ListType
 from eigencore.entries import (
     DEFAULT_BACKEND,
     DEFAULT_KIND,
@@ -34,9 +38,9 @@ from eigencore.request import WHICH
 
 def _options(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, dict[str, str]]:
-    """The values of --set ENTRY.OPTION=VALUE, by entry and option."""
-    options: dict[str, dict[str, str]] = {}
+) -> dict[str, dict[str, Any]]:
+    """The values of --set ENTRY.OPTION=VALUE, by entry and option, with those of --config FILE."""
+    options = options_of_file(ctx)
     for text in texts:
         place, equals, value = text.partition("=")
         entry, _, option = place.strip().rpartition(".")
@@ -86,6 +90,7 @@ kind_option = click.option(
 )
 params_option = click.option(
     "--params",
+    type=ListType(),
     metavar="A,B",
     help="Restrict the operator to the parameters whose names match one of the globs, or the regular "
     "expression in re:EXPRESSION.",
@@ -109,6 +114,7 @@ tol_option = click.option(
 )
 complete_option = click.option(
     "--complete",
+    type=click.UNPROCESSED,
     callback=_probability,
     default="0.99",
     show_default=True,

@@ -7,17 +7,29 @@ import click
 from eigencore.cli.completion import folders
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
+from eigencore.errors import UsageError
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", shell_complete=folders)
+@click.option(
+    "--config",
+    is_flag=True,
+    help="Print the file with which `eigen analyze --config FILE` repeats the run.",
+)
 @csv_option
 @json_flag
 @verbose_flag
-def show(folder: str, as_json: bool, csv: str | None) -> int:
+def show(folder: str, config: bool, as_json: bool, csv: str | None) -> int:
     """Print the run that `eigen analyze --out DIR` saved."""
-    from eigencore.runs import load
+    from eigencore.runs import config_text, load
 
     check_csv(csv, as_json)
-    print_result(load(folder), as_json, csv)
+    if config and (as_json or csv is not None):
+        raise UsageError(f"--config and {'--json' if as_json else '--csv'} can't be given together")
+    run = load(folder)
+    if config:
+        click.echo(config_text(run), nl=False)
+    else:
+        print_result(run, as_json, csv)
     return 0

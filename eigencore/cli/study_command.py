@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from eigencore.cli.completion import files, lists_of
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
+from eigencore.cli.lists import ListType, names_in
 from eigencore.cli.output import check_csv
 from eigencore.cli.problem_options import (
     backend_option,
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
     from eigencore.pipeline.studies import Study
 
 C = TypeVar("C", bound=Callable[..., Any])
-
-
-def _names(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    return [] if names == ["none"] else names
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -68,7 +65,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--retry", is_flag=True, help="Compute rows again in which something failed."),
     click.option(
         "--analyses",
-        callback=_names,
+        type=ListType(),
+        callback=names_in,
         default="network,trace",
         show_default=True,
         metavar="A,B",
@@ -78,6 +76,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-k", type=int, default=1, show_default=True, metavar="K", help="Number of eigenpairs."),
     *(backend_option, kind_option, params_option, which_option, tol_option, seed_option),
     *(max_matvecs_option, max_seconds_option, device_option, dtype_option, set_option),
+    config_option,
 )
 
 

@@ -1,3 +1,4 @@
+from .config_text import config_text as config_text
 from .folder import check_folder as check_folder
 from .folder import load as load
 from .folder import make_folder as make_folder
