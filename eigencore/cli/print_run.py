@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eigencore.cli.page import Page, aligned, as_text, page
+from eigencore.cli.page import NO_BREAK, Page, aligned, as_text, page
 from eigencore.cli.print_sampling import interval_columns, sampling_lines
 from eigencore.cli.wording import for_command
 from eigencore.results import Status
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eigencore.results import AnalysisResult, EigenResult, Run
 
 VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
+LONGEST_KEPT = 40  # characters of a number with its name that stay on one line
 
 
 def print_run(run: Run, on: Page | None = None, *, everything: bool = False) -> None:
@@ -65,8 +66,9 @@ def header(run: Run) -> tuple[str, str]:
     if eigen is None:
         return " · ".join(problem), " · ".join([*setting, f"seed {arguments['seed']}"])
     given = (arguments.get("options") or {}).get(eigen.solver, {})
-    # Text options select the solver's method, so they are always shown; numbers and switches only if set.
-    shown = [name for name, value in eigen.options.items() if name in given or isinstance(value, str)]
+    # Text options select the solver's method, so they are shown unless they are "auto"; others only if set.
+    chosen = {name for name, value in eigen.options.items() if isinstance(value, str) and value != "auto"}
+    shown = [name for name in eigen.options if name in given or name in chosen]
     options = [f"{name} {as_text(eigen.options[name])}" for name in shown]
     setting += [", ".join([eigen.solver, *options]), f"seed {eigen.seed}"]
     return " · ".join(problem), " · ".join(setting)
@@ -102,12 +104,11 @@ def residuals(eigen: EigenResult) -> list[str]:
 
 
 def cost(eigen: EigenResult) -> str:
-    """The products and seconds of a solve, on one line."""
-    products = spent(eigen.matvecs, eigen.seconds)
+    """The products and seconds of a solve, on one line, and what the products were for."""
     searching, certifying = eigen.certificate.complete_matvecs, eigen.certificate.matvecs
-    purposes = {"in search of missed eigenvalues": searching, "for the certificate": certifying}
-    parts = [f"{_amount(spent)} of them {purpose}" for purpose, spent in purposes.items() if spent]
-    return ", ".join([products, *parts])
+    purposes = {"to search for missed eigenvalues": searching, "to certify": certifying}
+    parts = [f"{_amount(spent)} {purpose}" for purpose, spent in purposes.items() if spent]
+    return spent(eigen.matvecs, eigen.seconds) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def certificate_lines(eigen: EigenResult) -> list[str]:
@@ -125,12 +126,12 @@ def certificate_lines(eigen: EigenResult) -> list[str]:
         values, eigenvalues = (
             ("this value is", "an eigenvalue")
             if k == 1
-            else (f"these {k} values are, together,", f"{k} eigenvalues")
+            else (f"the {k} values are together", f"{k} eigenvalues")
         )
         lines.append(f"{title}: {values} within {certificate.bound:.2g} of {eigenvalues}{of_sample}")
     if certificate.complete and (beyond := _beyond(eigen)):
         probability = 100 * (certificate.complete_confidence or 0.0)
-        lines.append(f"complete: none{of_sample} {beyond} was missed, at {probability:.4g} %")
+        lines.append(f"complete ({probability:.4g} %): none{of_sample} {beyond} was missed")
     if certificate.not_proved:
         lines.append(f"not proved: {certificate.not_proved}")
     return lines
@@ -162,7 +163,7 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
         on.table(result.tables[title].columns, result.tables[title].rows)
     if result.numbers:
         on.line()
-        on.line("  " + " · ".join(f"{number}: {as_text(value)}" for number, value in result.numbers.items()))
+        on.line(f"  {_listed(result.numbers)}")
     if result.matvecs or result.warnings:
         on.line()
     if result.matvecs:
@@ -173,6 +174,13 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
     if hidden:
         tables = f"{hidden} further table{'s' * (hidden > 1)}"
         on.line(f"--verbose shows {tables}{' and remarks' * bool(result.remarks)}", "dim")
+
+
+def _listed(numbers: Mapping[str, object]) -> str:
+    """The numbers with their names, which a line break does not separate unless both are long."""
+    texts = [f"{name}: {as_text(value)}" for name, value in numbers.items()]
+    kept = [text.replace(" ", NO_BREAK) if len(text) <= LONGEST_KEPT else text for text in texts]
+    return f"{NO_BREAK}· ".join(kept)
 
 
 def spent(matvecs: float, seconds: float) -> str:
