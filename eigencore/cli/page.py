@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,9 @@ from eigencore.number_text import cells_of
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"  # printed as a space, at which a line is not broken
 
 
 class Page(Protocol):
@@ -36,7 +40,7 @@ class Plain:
     """Text for files and pipes. Lines are never broken, because a program may read them."""
 
     def line(self, text: str = "", style: str = "") -> None:
-        print(text)
+        print(text.replace(NO_BREAK, " "))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         cells, numeric = cells_of(columns, rows)
@@ -62,12 +66,12 @@ class Terminal:
         from rich.text import Text
 
         broken = [part for line in text.split("\n") for part in self._wrapped(line)]
-        self._console.print(Text("\n".join(broken), style=style), soft_wrap=True)
+        self._console.print(Text("\n".join(broken).replace(NO_BREAK, " "), style=style), soft_wrap=True)
 
     def _wrapped(self, line: str) -> list[str]:
         indent = len(line) - len(line.lstrip())
         return textwrap.wrap(
-            line,
+            re.sub(r"(?<=\d) (?=%)", NO_BREAK, line),
             self._console.width,
             subsequent_indent=" " * (indent + self.INDENT),
             break_long_words=False,
@@ -75,20 +79,89 @@ class Terminal:
         ) or [""]
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        cells, numeric = cells_of(columns, rows)
+        for i, (chosen, widths) in enumerate(
+            fitted(columns, cells, numeric, self._console.width - self.INDENT)
+        ):
+            if i:
+                self.line()
+            self._part(
+                [columns[j] for j in chosen],
+                [[line[j] for j in chosen] for line in cells],
+                [numeric[j] for j in chosen],
+                widths,
+            )
+
+    def _part(
+        self,
+        columns: Sequence[str],
+        cells: Sequence[Sequence[str]],
+        numeric: Sequence[bool],
+        widths: Sequence[int],
+    ) -> None:
+        """Prints a table whose columns have these widths; words of longer cells and names are wrapped."""
         from rich.box import SIMPLE_HEAD
         from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
-        cells, numeric = cells_of(columns, rows)
         table = Table(
             box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", border_style="dim"
         )
-        for name, is_number in zip(columns, numeric, strict=True):
-            table.add_column(Text(name), justify="right" if is_number else "left")
+        for name, is_number, width in zip(columns, numeric, widths, strict=True):
+            table.add_column(
+                Text(name),
+                justify="right" if is_number else "left",
+                vertical="top",
+                width=width,
+                overflow="fold",
+            )
         for line in cells:
             table.add_row(*[Text(text, style=_STYLES.get(text, "")) for text in line])
+        # A single word may be wider than the terminal, which then continues it on its next line.
+        width = self._console.width
+        self._console.width = max(width, self.INDENT + sum(widths) + GAP * (len(widths) - 1))
         self._console.print(Padding(table, (0, 0, 0, self.INDENT), expand=False))
+        self._console.width = width
 
 
+GAP = 3  # columns of a terminal between two columns of a table
 _STYLES = {"yes": "green", "no": "yellow", "PASS": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+def fitted(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
+) -> list[tuple[list[int], list[int]]]:
+    """Divides a table so that no part is wider than `width`, if its words allow that.
+
+    Text and the names of columns are wrapped between words; numbers are never broken. What is still too wide
+    is continued in a further part, which repeats the first column.
+
+    Returns:
+        For each part, the positions of its columns, and their widths.
+    """
+    every = [[name, *(line[j] for line in cells)] for j, name in enumerate(columns)]
+    whole = [max(map(len, column)) for column in every]
+    least = [
+        max((len(word) for text in column for word in (text.split() or [""])), default=0) for column in every
+    ]
+    for j, (column, is_number) in enumerate(zip(every, numeric, strict=True)):
+        if is_number:
+            least[j] = max(least[j], *map(len, column[1:]))
+    parts: list[list[int]] = [[]]
+    for j in range(len(columns)):
+        used = sum(least[i] + GAP for i in parts[-1])
+        if len(parts[-1]) > 1 and used + least[j] > width:
+            parts.append([0])
+        parts[-1].append(j)
+    return [(part, _widths([whole[j] for j in part], [least[j] for j in part], width)) for part in parts]
+
+
+def _widths(whole: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """The widths of the columns of one part: the widest ones are narrowed, to no less than `least`."""
+    widths = list(whole)
+    excess = sum(widths) + GAP * (len(widths) - 1) - width
+    while excess > 0 and (spare := [j for j in range(len(widths)) if widths[j] > least[j]]):
+        widths[max(spare, key=lambda j: widths[j])] -= 1
+        excess -= 1
+    return widths

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eigencore.cli.page import Page, page
+from eigencore.cli.page import NO_BREAK, Page, page
 from eigencore.cli.wording import for_command
 from eigencore.number_text import as_text
 from eigencore.results import Status
@@ -14,6 +14,8 @@ from eigencore.runs.sampling_text import sampling_lines
 
 if TYPE_CHECKING:
     from eigencore.results import AnalysisResult, EigenResult, Run
+
+LONGEST_KEPT = 40  # characters of a number with its name that stay on one line
 
 
 def print_run(run: Run, on: Page | None = None, *, everything: bool = False) -> None:
@@ -73,7 +75,7 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
         on.table(result.tables[title].columns, result.tables[title].rows)
     if result.numbers:
         on.line()
-        on.line("  " + " · ".join(f"{number}: {as_text(value)}" for number, value in result.numbers.items()))
+        on.line(f"  {_listed(result.numbers)}")
     if result.matvecs or result.warnings:
         on.line()
     if result.matvecs:
@@ -84,3 +86,10 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
     if hidden:
         tables = f"{hidden} further table{'s' * (hidden > 1)}"
         on.line(f"--verbose shows {tables}{' and remarks' * bool(result.remarks)}", "dim")
+
+
+def _listed(numbers: Mapping[str, object]) -> str:
+    """The numbers with their names, which a line break does not separate unless both are long."""
+    texts = [f"{name}: {as_text(value)}" for name, value in numbers.items()]
+    kept = [text.replace(" ", NO_BREAK) if len(text) <= LONGEST_KEPT else text for text in texts]
+    return f"{NO_BREAK}· ".join(kept)

@@ -30,8 +30,9 @@ def header(run: Run) -> tuple[str, str]:
     if eigen is None:
         return " · ".join(problem), " · ".join([*setting, f"seed {arguments['seed']}"])
     given = (arguments.get("options") or {}).get(eigen.solver, {})
-    # Text options select the solver's method, so they are always shown; numbers and switches only if set.
-    shown = [name for name, value in eigen.options.items() if name in given or isinstance(value, str)]
+    # Text options select the solver's method, so they are shown unless they are "auto"; others only if set.
+    chosen = {name for name, value in eigen.options.items() if isinstance(value, str) and value != "auto"}
+    shown = [name for name in eigen.options if name in given or name in chosen]
     options = [f"{name} {as_text(eigen.options[name])}" for name in shown]
     setting += [", ".join([eigen.solver, *options]), f"seed {eigen.seed}"]
     return " · ".join(problem), " · ".join(setting)
@@ -62,12 +63,11 @@ def residuals(eigen: EigenResult) -> list[str]:
 
 
 def cost(eigen: EigenResult) -> str:
-    """The products and seconds of a solve, on one line."""
-    products = spent(eigen.matvecs, eigen.seconds)
+    """The products and seconds of a solve, on one line, and what the products were for."""
     searching, certifying = eigen.certificate.complete_matvecs, eigen.certificate.matvecs
-    purposes = {"in search of missed eigenvalues": searching, "for the certificate": certifying}
-    parts = [f"{_amount(spent)} of them {purpose}" for purpose, spent in purposes.items() if spent]
-    return ", ".join([products, *parts])
+    purposes = {"to search for missed eigenvalues": searching, "to certify": certifying}
+    parts = [f"{_amount(spent)} {purpose}" for purpose, spent in purposes.items() if spent]
+    return spent(eigen.matvecs, eigen.seconds) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def certificate_lines(eigen: EigenResult) -> list[str]:
@@ -85,12 +85,12 @@ def certificate_lines(eigen: EigenResult) -> list[str]:
         values, eigenvalues = (
             ("this value is", "an eigenvalue")
             if k == 1
-            else (f"these {k} values are, together,", f"{k} eigenvalues")
+            else (f"the {k} values are together", f"{k} eigenvalues")
         )
         lines.append(f"{title}: {values} within {certificate.bound:.2g} of {eigenvalues}{of_sample}")
     if certificate.complete and (beyond := _beyond(eigen)):
         probability = 100 * (certificate.complete_confidence or 0.0)
-        lines.append(f"complete: none{of_sample} {beyond} was missed, at {probability:.4g} %")
+        lines.append(f"complete ({probability:.4g} %): none{of_sample} {beyond} was missed")
     if certificate.not_proved:
         lines.append(f"not proved: {certificate.not_proved}")
     return lines

@@ -27,7 +27,7 @@ from eigencore_robustness.statistics.rank_correlation import minimum_detectable_
 from eigencore_robustness.under_attack.attack_evaluation import NORM, AttackEvaluation
 from eigencore_robustness.under_attack.distances import Distances
 from eigencore_robustness.under_attack.gates import Gate, GateOutcome, worst_outcome
-from eigencore_robustness.verdict import CautiousRadiusCheck, cautious_radius_holds, verdict
+from eigencore_robustness.verdict import CautiousRadiusCheck, remarks, verdict
 
 if TYPE_CHECKING:
     from eigencore.figures import Figure
@@ -112,14 +112,14 @@ class RobustnessReport:
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
             return "not finished"
-        return verdict(self.gates, self._fooled, self.associations, self.cautious)
+        return verdict(self.gates, self._fooled, self.associations)
 
     def _remarks(self) -> tuple[str, ...]:
-        if not self._conclusive or self.cautious is None:
+        if not self._conclusive or self.associations is None or self.cautious is None:
             return ()
         along = alignment_sentences(self.alignments) if self.alignments else ""
         path = path_sentence(self.path) if self.path is not None else ""
-        return tuple(filter(None, (cautious_radius_holds(self.cautious), along, path)))
+        return remarks(self.associations, self.cautious) + tuple(filter(None, (along, path)))
 
     def _gates_not_passed(self) -> Iterator[str]:
         for gate in self.gates:

@@ -87,20 +87,17 @@ def _result(
     if not np.isnan(largest).any():
         rows.append(("mean largest eigenvalue", *_interval(float(largest.mean()), largest, level)))
     numbers: dict[str, float | int | None] = {"minibatches": draws, "batches": options.batches}
-    text = (
-        f"The sharpness of minibatches is {rows[0][1]:.4g} as the mean of ratios and {rows[1][1]:.4g} as the "
-        "ratio of means"
-    )
-    text += f"; their largest eigenvalue is {rows[2][1]:.4g} in the mean." if len(rows) > 2 else "."
+    text = f"Minibatch sharpness is {rows[0][1]:.4g} (mean of ratios) or {rows[1][1]:.4g} (ratio of means)"
+    text += f"; the mean largest eigenvalue is {rows[2][1]:.4g}" if len(rows) > 2 else ""
     references: tuple[Reference, ...] = ()
     eigen = context.pairs
     if eigen is not None and eigen.which in ("LA", "LM") and eigen.converged.any():
         whole = float(np.max(eigen.values[eigen.converged]))
         numbers["lambda_max_of_all_data"] = whole
-        text += f" The largest eigenvalue over all data that was computed is {whole:.4g}."
+        text += f", and the largest computed of all data {whole:.4g}"
         references = (Reference("y", whole, "largest eigenvalue, all data"),)
     return AnalysisResult(
-        verdict=text,
+        verdict=f"{text}.",
         title=f"{draws} minibatches of {options.batches} batch{'es' * (options.batches > 1)}",
         numbers=numbers,
         tables={"sharpness": Table(("quantity", "value", "low", "high"), tuple(rows))},

@@ -126,7 +126,7 @@ class _Frame:
         band, outside = float(np.max(half)), float(np.max(half[away], initial=0.0))
         atoms = tuple((float(value), 1 / n) for value in known.values[::-1])
         return AnalysisResult(
-            verdict=_verdict(shares, self.near, self.far, (band, outside), options.confidence),
+            verdict=_verdict(shares, self.near, self.far, options.confidence),
             title=_title(rules, known),
             numbers={
                 "n": n,
@@ -149,6 +149,7 @@ class _Frame:
                 ),
                 "atoms": Table(("eigenvalue", "weight"), atoms),
             },
+            remarks=(_remark(band, outside, options.confidence),),
             columns={"grid": grid, "density": density, "cdf": cdf, "low": low, "high": high},
             figures=_figures(axis, grid, density, Band(cdf, low, high), known, n),
         )
@@ -207,21 +208,24 @@ def _verdict(
     shares: tuple[tuple[str, float, float, float, float], ...],
     near: float,
     far: float,
-    bands: tuple[float, float],
     confidence: float,
 ) -> str:
-    def share(row: tuple[str, float, float, float, float]) -> str:
+    def share(row: tuple[str, float, float, float, float], at: str = "") -> str:
         _, value, low, high, _ = row
-        return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}{at})"
 
     negative, zero, beyond = shares
-    band, outside = bands
+    return (
+        f"{share(zero, f' at {100 * confidence:g} %')} of the eigenvalues are within {near:.2g} of zero, "
+        f"{share(negative)} below, and about {beyond[4]:.4g} beyond {far:.2g} in magnitude."
+    )
+
+
+def _remark(band: float, outside: float, confidence: float) -> str:
     near_zero = f", and within {100 * band:.2g} % there" if band > outside else ""
     return (
-        f"{share(zero)} of the eigenvalues are within {near:.2g} of zero, {share(negative)} are below, and "
-        f"about {beyond[4]:.4g} are larger than {far:.2g} in magnitude. At {100 * confidence:g} % "
-        f"confidence, the share of eigenvalues up to any point that is not near zero is within "
-        f"{100 * outside:.2g} % of the estimate{near_zero}."
+        f"At {100 * confidence:g} % confidence, the share of eigenvalues up to any point that is not near "
+        f"zero is within {100 * outside:.2g} % of the estimate{near_zero}."
     )
 
 

@@ -251,9 +251,8 @@ def _result(
     span = f"from {found.min():.4g} to {found.max():.4g}"
     if not exact:
         verdict = (
-            f"The estimates of the {n:,} entries are {span}, with a root mean square of {_rms(found):.2g}; "
-            f"the median half width of their intervals is {np.median(widths):.2g}, at "
-            f"{100 * options.confidence:g} % confidence."
+            f"The {n:,} entries are estimated to be {span}, with a median half width of "
+            f"{np.median(widths):.2g} at {100 * options.confidence:g} % confidence."
         )
     elif len(found) == n:
         verdict = f"The {n:,} entries are {span}, up to rounding: there were as many products as dimensions."

@@ -196,11 +196,11 @@ def _verdict(known: dict[str, float | int | None]) -> str:
     assert low is not None
     assert high is not None
     text = (
-        f"Of {known['samples']} samples, {100 * clean:.1f} % are classified correctly, and "
-        f"{100 * robust:.1f} % [{100 * low:.1f}, {100 * high:.1f}] under PGD (Linf {known['eps']:g})."
+        f"Of {known['samples']} samples, {100 * clean:.1f} % are correct, and {100 * robust:.1f} % "
+        f"[{100 * low:.1f}, {100 * high:.1f}] under PGD (Linf {known['eps']:g})."
     )
     if known["lambda_clean"] is not None:
-        text += f" The largest eigenvalue over the weights is {known['lambda_clean']:.4g}"
+        text += f" The top eigenvalue over weights is {known['lambda_clean']:.4g}"
         of_robust = known["lambda_robust"]
-        text += "." if of_robust is None else f", and {of_robust:.4g} at the worst inputs in that ball."
+        text += "." if of_robust is None else f", {of_robust:.4g} at the worst inputs."
     return text
