@@ -83,7 +83,7 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
         ),
         *(solver_option, which_option, tol_option, complete_option, certify_option),
         *(seed_option, max_matvecs_option, max_seconds_option, device_option, dtype_option),
-        *(set_option, config_option, out_option, csv_option, json_flag, verbose_flag),
+        *(set_option, config_option, out_option, csv_option, html_option, json_flag, verbose_flag),
     ]
     made: Any = command
     for decorator in reversed(decorators):

@@ -31,6 +31,7 @@ from eigencore.cli.problem_options import (
     tol_option,
     which_option,
 )
+from eigencore.cli.report_file import html_option
 from eigencore.cli.run_command import run_and_print
 from eigencore.entries import DEFAULT_K, AnalysisEntry
 
@@ -72,9 +73,10 @@ from eigencore.entries import DEFAULT_K, AnalysisEntry
 @config_option
 @out_option
 @csv_option
+@html_option
 @json_flag
 @verbose_flag
-def analyze(as_json: bool, csv: str | None, **arguments: Any) -> int:
+def analyze(as_json: bool, csv: str | None, html: str | None, **arguments: Any) -> int:
     """Compute the top eigenpairs of PROBLEM with a certificate, and run the analyses.
 
     PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY, module:FACTORY, or
@@ -84,4 +86,4 @@ def analyze(as_json: bool, csv: str | None, **arguments: Any) -> int:
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge, or a limit ended an analysis; 4 a
     plugin failed; 130 interrupted.
     """
-    return run_and_print(arguments, as_json, csv)
+    return run_and_print(arguments, as_json, csv, html)

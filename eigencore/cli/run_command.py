@@ -12,9 +12,10 @@ import click
 
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED, verbose
 from eigencore.cli.output import check_csv, print_result
+from eigencore.cli.report_file import write_html
 
 
-def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None) -> int:
+def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, html: str | None) -> int:
     """Runs `eigencore.analyze` with these arguments and prints the run. Returns the exit code."""
     from eigencore import pipeline
     from eigencore.cli.progress import progress
@@ -30,6 +31,7 @@ def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None) -> 
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
     print_result(run, as_json, csv)
+    write_html(run, html)
     if verbose():
         for failure in run.failed.values():
             click.echo(failure.traceback, err=True, nl=False)

@@ -7,6 +7,9 @@ from .manifest import about as about
 from .manifest import arguments_as_data as arguments_as_data
 from .manifest import digest as digest
 from .manifest import environment as environment
+from .rendering import prepare_rendering as prepare_rendering
+from .rendering import render as render
+from .reports import report as report
 from .result_json import eigen_to_json as eigen_to_json
 from .result_json import from_json as from_json
 from .result_json import host as host

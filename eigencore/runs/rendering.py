@@ -56,6 +56,17 @@ def render(result: Any, name: str, file: str | os.PathLike[str] | None = None, *
         raise ResultError(f"{path} can't be written: {error.strerror or error}") from error
 
 
+def prepare_rendering(name: str, file: str | os.PathLike[str]) -> None:
+    """Checks that the renderer can be used and can write the file, before there is anything to draw.
+
+    Raises:
+        EigencoreError: as for `render`.
+    """
+    entry = find_renderer(name)
+    check_file(entry, file)
+    load(entry)
+
+
 def find_renderer(name: str) -> RendererEntry:
     """The renderer of this name.
 
