@@ -24,7 +24,7 @@ from describing import described, escaped, fenced, prose
 import eigencore
 from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results, tabular
 from eigencore.analyses.block_estimates import Estimate
-from eigencore.analyses.layer_blocks import LayerBlock, LayersResult
+from eigencore.analyses.layer_result import LayerBlock, LayersResult
 from eigencore.cli import OWN, main
 from eigencore.entries import (
     AnalysisEntry,

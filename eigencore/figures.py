@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,9 +87,22 @@ class Figure:
     caption: str = ""
 
 
+WIDE = 30.0  # positive numbers that span a larger factor are drawn on a logarithmic axis
 KINDS = ("scatter", "line", "bar", "matrix", "images")
 SCALES = ("linear", "log", "symlog")
 AXES = ("x", "y", "diagonal")
+
+
+def fitting_scale(numbers: Iterable[float]) -> str:
+    """The scale of an axis on which these numbers can be told apart: "log" or "linear"; NaN is left out.
+
+    Example:
+        from eigencore.figures import fitting_scale
+
+        print(fitting_scale([0.1, 20.0]), fitting_scale([-1.0, 20.0]))
+    """
+    finite = [float(number) for number in numbers if math.isfinite(number)]
+    return "log" if finite and min(finite) > 0 and max(finite) > WIDE * min(finite) else "linear"
 
 
 def check_figure(figure: Figure) -> None:

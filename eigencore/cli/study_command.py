@@ -126,30 +126,18 @@ def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tupl
     return done, NOT_CONVERGED if unconverged else 0
 
 
-COLUMNS = (
-    *("network.clean_accuracy", "network.robust_accuracy", "network.median_distance"),
-    *("network.median_r1", "network.lambda_clean", "network.train_loss"),
-)
-
-
 def print_rows(done: Study, on: Page) -> None:
     """Prints how many rows there are, a few columns of them, and what failed."""
+    from eigencore.pipeline.studies.study_report import failure, shown_rows
+
     place = f" · {done.file}" if done.file else ""
     on.line(f"{len(done.rows)} network{'s' * (len(done.rows) != 1)}{place}", "bold")
-    table = done.columns
-    shown = [name for name in COLUMNS if name in table]
-    shown = shown or [name for name in table if name.startswith("lambda_") or "." in name][: len(COLUMNS)]
-    rows = [
-        (row.name, *(_cell(table[name][i]) for name in shown))
-        for i, row in enumerate(done.rows)
-        if row.error is None
-    ]
-    if rows:
+    table = shown_rows(done.rows, done.columns)
+    if table.rows:
         on.line()
-        on.table(["name", *(name.rpartition(".")[2] for name in shown)], rows)
+        on.table(table.columns, table.rows)
     for row in done.failed:
-        why = row.error or "; ".join(f"{name} failed with {text}" for name, text in row.failed.items())
-        on.line(f"failed: {row.name}: {why}", "yellow")
+        on.line(f"failed: {row.name}: {failure(row)}", "yellow")
 
 
 def print_study_json(done: Study, inference: Any) -> None:
@@ -158,9 +146,3 @@ def print_study_json(done: Study, inference: Any) -> None:
 
     rows = [row.as_data() for row in done.rows]
     print(json.dumps({"settings": done.settings, "rows": rows, "inference": plain(inference)}))
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return None if value != value else float(f"{value:.4g}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore.errors import UsageError
-from eigencore.figures import Figure, Reference, Table
+from eigencore.figures import Figure, Reference, Table, fitting_scale
 from eigencore.findings import Report
 from eigencore.number_text import as_text
 from eigencore.results import AnalysisResult, AttackResult, EigenResult, Run, Status
@@ -18,7 +18,6 @@ from eigencore.runs.sampling_text import sampling_lines
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-WIDE = 30.0  # eigenvalues of one sign that span a larger factor are drawn on a logarithmic axis
 CITATION = "eigencore {version}, https://github.com/eigencore/eigencore"
 
 
@@ -136,12 +135,10 @@ def _values_figure(eigen: EigenResult) -> Figure | None:
     if not len(values):
         return None
     bands = {} if proved.bound is None else {"eigenvalue": (values - proved.bound, values + proved.bound)}
-    sizes = np.abs(values)
-    one_sign = bool((values > 0).all())
-    log = one_sign and float(sizes.max()) > WIDE * float(sizes.min())
-    references: tuple[Reference, ...] = () if log else (Reference("y", 0.0),)
+    scale = fitting_scale(values)
+    references: tuple[Reference, ...] = () if scale == "log" else (Reference("y", 0.0),)
     above = proved.complete_above
-    if proved.complete and above is not None and (one_sign or eigen.which != "LM"):
+    if proved.complete and above is not None and (bool((values > 0).all()) or eigen.which != "LM"):
         references += (Reference("y", above, "none above it was missed"),)
     text = "The eigenvalues by rank"
     if proved.bound is not None:
@@ -154,7 +151,7 @@ def _values_figure(eigen: EigenResult) -> Figure | None:
         {"x": np.arange(1, len(values) + 1), "eigenvalue": values},
         bands=bands,
         references=references,
-        y_scale="log" if log else "linear",
+        y_scale=scale,
         caption=f"{text}.",
     )
 

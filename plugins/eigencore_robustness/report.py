@@ -21,10 +21,12 @@ from eigencore_robustness.directions.direction_report import (
     weight_figures,
     weight_tables,
 )
+from eigencore_robustness.figures import ESTIMATES, accuracy_figure, predicted_figure, shares_figure
 from eigencore_robustness.rounding import percent, rounded
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
 from eigencore_robustness.under_attack.attack_evaluation import NORM, AttackEvaluation
+from eigencore_robustness.under_attack.distances import NORM as NORM_OF_DISTANCES
 from eigencore_robustness.under_attack.distances import Distances
 from eigencore_robustness.under_attack.gates import Gate, GateOutcome, worst_outcome
 from eigencore_robustness.verdict import CautiousRadiusCheck, remarks, verdict
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from eigencore_robustness.directions.weight_curvature import LossIncrease
     from eigencore_robustness.directions.weight_path import WeightCurve
     from eigencore_robustness.over_inputs.alignments import Alignment
+    from eigencore_robustness.over_inputs.sample_images import SampleImages
     from eigencore_robustness.statistics.added_information import Finding
     from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
 
@@ -72,6 +75,7 @@ class RobustnessReport:
         alignments: the shares of the perturbations along directions.
         path: eigenvalues along the perturbations.
         weight_curves: loss and accuracy along directions of the weights.
+        images: the samples with the smallest and the largest perturbations; None if they are not images.
     """
 
     samples: int
@@ -89,6 +93,7 @@ class RobustnessReport:
     alignments: tuple[Alignment, ...] = ()
     path: PerturbationPath | None = None
     weight_curves: tuple[WeightCurve, ...] = ()
+    images: SampleImages | None = None
 
     def result(self) -> AnalysisResult:
         """Returns what is known so far."""
@@ -167,8 +172,18 @@ class RobustnessReport:
         return tables | {"gates": _gates(self.gates)}
 
     def _figures(self) -> tuple[Figure, ...]:
-        along = () if self.path is None else path_figures(self.path)
-        return along + (weight_figures(self.weight_curves) if self.weight_curves else ())
+        found: list[Figure | None] = []
+        if self.evaluated is not None:
+            found.append(accuracy_figure(self.evaluated))
+        if self.associations is not None and self.distances is not None:
+            estimates = {name: LABELS[name] for name in ESTIMATES if name in self.associations.estimators}
+            norm = NORM_OF_DISTANCES if self.distances.smallest is not None else ""
+            found.append(predicted_figure(self.columns, estimates, norm))
+            found.append(shares_figure(self.associations.added, LABELS, CONTROLS))
+        found += [] if self.images is None else [self.images.figure()]
+        found += [] if self.path is None else path_figures(self.path)
+        found += weight_figures(self.weight_curves, self.samples) if self.weight_curves else ()
+        return tuple(figure for figure in found if figure is not None)
 
     def _numbers(self) -> dict[str, float | int | str | None]:
         numbers: dict[str, float | int | str | None] = {}

@@ -89,13 +89,11 @@ def _result(
     numbers: dict[str, float | int | None] = {"minibatches": draws, "batches": options.batches}
     text = f"Minibatch sharpness is {rows[0][1]:.4g} (mean of ratios) or {rows[1][1]:.4g} (ratio of means)"
     text += f"; the mean largest eigenvalue is {rows[2][1]:.4g}" if len(rows) > 2 else ""
-    references: tuple[Reference, ...] = ()
-    eigen = context.pairs
+    eigen, whole = context.pairs, None
     if eigen is not None and eigen.which in ("LA", "LM") and eigen.converged.any():
         whole = float(np.max(eigen.values[eigen.converged]))
         numbers["lambda_max_of_all_data"] = whole
         text += f", and the largest computed of all data {whole:.4g}"
-        references = (Reference("y", whole, "largest eigenvalue, all data"),)
     return AnalysisResult(
         verdict=f"{text}.",
         title=f"{draws} minibatches of {options.batches} batch{'es' * (options.batches > 1)}",
@@ -106,16 +104,29 @@ def _result(
             "gradient_norm": np.sqrt(denominator),
             "lambda_max": largest,
         },
-        figures=(
-            Figure(
-                "scatter",
-                "Sharpness of minibatches",
-                "minibatch",
-                "curvature",
-                {"x": np.arange(draws), "along its gradient": ratios, "largest eigenvalue": largest},
-                references=references,
-            ),
-        ),
+        figures=(_figure(ratios, largest, whole),),
+    )
+
+
+def _figure(ratios: Floats, largest: Floats, of_all_data: float | None) -> Figure:
+    draws, known = len(ratios), int(np.isfinite(largest).sum())
+    series = {"x": np.arange(1, draws + 1), "along its gradient": ratios}
+    text = f"The curvature of {draws} random minibatches along their own gradients"
+    references: tuple[Reference, ...] = ()
+    if known:
+        series["largest eigenvalue"] = largest
+        text += f", and the largest eigenvalue of {'each' if known == draws else f'{known} of them'}"
+    if of_all_data is not None:
+        references = (Reference("y", of_all_data, "largest eigenvalue, all data"),)
+        text += "; the line is that of all data"
+    return Figure(
+        "scatter",
+        "Sharpness of minibatches",
+        "minibatch",
+        "curvature",
+        series,
+        references=references,
+        caption=f"{text}.",
     )
 
 

@@ -151,7 +151,9 @@ class _Frame:
             },
             remarks=(_remark(band, outside, options.confidence),),
             columns={"grid": grid, "density": density, "cdf": cdf, "low": low, "high": high},
-            figures=_figures(axis, grid, density, Band(cdf, low, high), known, n),
+            figures=_figures(
+                axis, grid, density, Band(cdf, low, high), known, len(rules), options.confidence
+            ),
         )
 
 
@@ -243,9 +245,13 @@ def _figures(
     density: Floats,
     band: Band,
     known: Complement,
-    n: int,
+    vectors: int,
+    confidence: float,
 ) -> tuple[Figure, ...]:
-    atoms = {"eigenvalues": (known.values, np.full(len(known.values), 1 / n))} if len(known.values) else {}
+    n, count = int(known.operator.shape[0]), len(known.values)
+    atoms = {"known eigenvalues": (known.values, np.full(count, 1 / n))} if count else {}
+    source = f", from {vectors} random vector{'s' * (vectors != 1)}" if vectors else ""
+    strokes = f" Known eigenvalues, of which there are {count}, are strokes of height 1 / {n:,}."
     zero = (Reference("x", 0.0),)
     return (
         Figure(
@@ -259,6 +265,7 @@ def _figures(
             x_scale=axis.scale,
             y_scale="log",
             linear=axis.linear,
+            caption=f"The smoothed density of {n:,} eigenvalues{source}.{strokes if count else ''}",
         ),
         Figure(
             "line",
@@ -270,5 +277,7 @@ def _figures(
             references=zero,
             x_scale=axis.scale,
             linear=axis.linear,
+            caption=f"The share of {n:,} eigenvalues up to each point{source}. The band holds the whole "
+            f"distribution function at {100 * confidence:g} % confidence.",
         ),
     )

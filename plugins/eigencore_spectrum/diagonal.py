@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
+from eigencore.figures import Figure, Reference
 from eigencore.findings import AnalysisResult
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import ROUNDING, quantile
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 PURPOSE = "diagonal"
 COLUMNS = 16  # how many estimates of every entry are formed at once, which limits memory
+POINTS = 200  # of the figure
 ROWS = 4096  # on how many entries the covariance is measured
 
 
@@ -271,6 +273,32 @@ def _result(
             "confidence": options.confidence,
         },
         columns={"diagonal": entries, "low": entries - half_widths, "high": entries + half_widths},
+        figures=(_figure(found, widths, n, options.confidence, exact=exact),),
+    )
+
+
+def _figure(found: Floats, half_widths: Floats, n: int, confidence: float, *, exact: bool) -> Figure:
+    """The entries (m,) that are known, by rank, with their intervals; at most POINTS of them."""
+    order, m = np.argsort(-found, kind="stable"), len(found)
+    ranks = np.unique(np.geomspace(1, m, POINTS).round().astype(np.intp))
+    shown = order[ranks - 1]
+    entries, half = found[shown], half_widths[shown]
+    of = f"{m:,} entries" if m == n else f"the {m:,} of {n:,} entries that are known"
+    text = f"{'The values' if exact else 'The estimates'} of {of}, in decreasing order"
+    if len(ranks) < m:
+        text += f" ({len(ranks)} of them, by ratio of rank)"
+    if not exact:
+        text += f"; the band is the {100 * confidence:g} % interval of each entry"
+    return Figure(
+        "line",
+        "Diagonal in decreasing order",
+        "rank",
+        "entry",
+        {"x": ranks, "diagonal": entries},
+        bands={} if exact else {"diagonal": (entries - half, entries + half)},
+        references=(Reference("y", 0.0),),
+        x_scale="log" if m > POINTS else "linear",
+        caption=f"{text}.",
     )
 
 

@@ -83,7 +83,14 @@ def density_of_sample(
                 **found.tables,
                 "moments of all data": Table(("moment", "value", "low", "high"), moments),
             },
-            figures=tuple(replace(one, title=f"{one.title}, of the sample") for one in found.figures),
+            figures=tuple(
+                replace(
+                    one,
+                    title=f"{one.title}, of the sample",
+                    caption=f"{one.caption} The operator is that of a sample of {samples:,} draws.",
+                )
+                for one in found.figures
+            ),
             warnings=(*found.warnings, WARNING),
         )
 

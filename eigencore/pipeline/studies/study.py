@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from eigencore.display import Tabular
+from eigencore.display import Reported, Tabular
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import Interrupted, UsageError, attach
+from eigencore.findings import Report
 from eigencore.pipeline.run import analyze
 from eigencore.pipeline.setup import Options, names_of
 from eigencore.pipeline.studies.members import Member, find_members
 from eigencore.pipeline.studies.rows import StudyRow
 from eigencore.pipeline.studies.study_file import StudyFile, parse, read
+from eigencore.pipeline.studies.study_report import failure, study_findings
 from eigencore.pipeline.studies.workers import rows as computed_rows
 from eigencore.registry import load, registry, resolve_options
 from eigencore.request import Request
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Study(Tabular):
+class Study(Tabular, Reported):
     """The rows of a study, one for each network, in the order of the members.
 
     Attributes:
@@ -77,6 +79,26 @@ class Study(Tabular):
         cells = [_cells(row) for row in self.rows]
         names = dict.fromkeys(name for row in cells for name in row)
         return {name: _column([row.get(name) for row in cells]) for name in names}
+
+    def report(self) -> Report:
+        """The report of the rows, with figures across the networks.
+
+        Example:
+            import numpy as np
+            import eigencore
+
+            members = [eigencore.Member(f"{n}", np.diag(np.arange(1.0, n))) for n in (30, 60)]
+            report = eigencore.study(members, analyses="none", k=1, jobs=1).report()
+            print(report.parts["networks"].tables["networks"].rows, len(report.figures))
+        """
+        count = f"{len(self.rows)} network{'s' * (len(self.rows) != 1)}"
+        versions = ", ".join(f"{name} {one}" for name, one in self.settings.get("versions", {}).items())
+        return Report(
+            f"A study of {count}",
+            () if self.file is None else (str(self.file),),
+            {"networks": study_findings(self.rows, self.columns)},
+            {"versions": versions} if versions else {},
+        )
 
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> Study:
@@ -200,8 +222,7 @@ def _compute(
             done[row.name] = row
             if file is not None:
                 file.append(row)
-        failed = row.error or "; ".join(f"{name} failed with {text}" for name, text in row.failed.items())
-        line = f"{len(done)} of {total}: {row.name}, {failed or f'{row.seconds:.1f} s'}"
+        line = f"{len(done)} of {total}: {row.name}, {failure(row) or f'{row.seconds:.1f} s'}"
         log.info("%s", line)
         if details:
             log.info("%s", details)
