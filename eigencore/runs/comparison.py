@@ -96,13 +96,12 @@ class Comparison(Tabular, Reported):
             bounds = (eigen.certificate.bound, first[1].certificate.bound)
             if None not in bounds and float(difference.max(initial=0.0)) > sum(filter(None, bounds)):
                 apart.append(name)
-        text = (
-            f"They are of one operator, and their eigenvalues differ by at most {largest:.2g} of their size"
-        )
+        text = f"They are of one operator; their eigenvalues differ by at most {largest:.2g} of their size"
         if apart:
+            names = ", ".join((first[0], *apart))
             return (
-                f"{text}, which is more than the certificates of {first[0]} and {', '.join(apart)} account for: "
-                "one of them missed an eigenvalue, or the operators differ."
+                f"{text}, which is more than the certificates of {names} account for: one of them missed an "
+                "eigenvalue, or the operators differ."
             )
         certified = all(eigen.certificate.bound is not None for eigen in eigens.values())
         return f"{text}{', within their certificates' if certified else ''}."
