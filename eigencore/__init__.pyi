@@ -33,6 +33,8 @@ from .results import Certificate as Certificate
 from .results import EigenResult as EigenResult
 from .results import Run as Run
 from .results import Status as Status
+from .runs.comparison import Comparison as Comparison
+from .runs.comparison import compare as compare
 from .runs.folder import load as load
 from .runs.folder import save as save
 from .runs.rendering import render as render

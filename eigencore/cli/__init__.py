@@ -20,6 +20,7 @@ _FILES = {
     "layers": ("layers", "compute the top eigenvalues and traces of every layer"),
     "attack": ("attack", "search for adversarial inputs near the samples of a problem"),
     "show": ("show", "print a run that was saved with --out"),
+    "compare": ("compare", "print saved runs side by side, and what differs between them"),
     "plugins": ("listings", "list the installed plugins and their status"),
     "problems": ("listings", "list the registered problems"),
     "backends": ("listings", "list the backends, which turn models into operators"),

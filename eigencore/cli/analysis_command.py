@@ -29,6 +29,7 @@ from eigencore.cli.problem_options import (
     tol_option,
     which_option,
 )
+from eigencore.cli.report_file import html_option
 from eigencore.cli.run_command import run_and_print
 from eigencore.entries import AnalysisEntry
 from eigencore.options import OptionSpec, describe
@@ -59,11 +60,18 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
     # The sample is that of the eigenpairs, too.
     specs = tuple(spec for spec in every if spec.name != "samples")
 
-    def command(as_json: bool, csv: str | None, options: dict[str, dict[str, Any]], **arguments: Any) -> int:
+    def command(
+        as_json: bool,
+        csv: str | None,
+        html: str | None,
+        options: dict[str, dict[str, Any]],
+        **arguments: Any,
+    ) -> int:
         given = {spec.name: arguments.pop(spec.name) for spec in specs}
         own = {**options.get(name, {}), **{one: value for one, value in given.items() if value is not None}}
         options = {**options, **({name: own} if own else {})}
-        return run_and_print({**arguments, "options": options, "analyses": [name]}, as_json, csv)
+        arguments |= {"options": options, "analyses": [name]}
+        return run_and_print(arguments, as_json, csv, html)
 
     decorators: list[Callable[[Any], Any]] = [
         click.command(name, help=help),

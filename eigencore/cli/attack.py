@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from eigencore.cli.problem_options import (
     set_option,
 )
 from eigencore.cli.progress import progress
+from eigencore.cli.report_file import html_option, write_html
 from eigencore.entries import AttackEntry
 from eigencore.errors import UsageError
 
@@ -84,6 +86,7 @@ def _radii(ctx: click.Context, parameter: click.Parameter, given: Any) -> list[f
 @set_option
 @config_option
 @csv_option
+@html_option
 @json_flag
 @verbose_flag
 def attack(
@@ -96,6 +99,7 @@ def attack(
     options: Mapping[str, Mapping[str, Any]],
     as_json: bool,
     csv: str | None,
+    html: str | None,
     **arguments: Any,
 ) -> int:
     """Search for adversarial inputs near the samples of PROBLEM.
@@ -107,6 +111,7 @@ def attack(
 
     Exit codes: 0 done; 1 failed; 2 usage error; 4 a plugin failed; 130 interrupted.
     """
+    from eigencore.attacks import attack_report
     from eigencore.attacks.attack import attack as compute
 
     check_csv(csv, as_json)
@@ -124,6 +129,8 @@ def attack(
     else:
         _print(page(), problem, results)
     write_csv_file(_Samples(results), csv)
+    if html is not None:
+        write_html(replace(attack_report(results), title=f"Attack {name} on {problem}"), html)
     return 0
 
 

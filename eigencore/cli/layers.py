@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -30,6 +31,7 @@ from eigencore.cli.problem_options import (
     which_option,
 )
 from eigencore.cli.progress import progress
+from eigencore.cli.report_file import html_option, write_html
 from eigencore.errors import UsageError
 
 
@@ -88,10 +90,17 @@ def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
 @set_option
 @config_option
 @csv_option
+@html_option
 @json_flag
 @verbose_flag
 def layers(
-    problem: str, by: str, groups: dict[str, str], as_json: bool, csv: str | None, **arguments: Any
+    problem: str,
+    by: str,
+    groups: dict[str, str],
+    as_json: bool,
+    csv: str | None,
+    html: str | None,
+    **arguments: Any,
 ) -> int:
     """Compute the top eigenvalues, trace and norm of every layer of PROBLEM.
 
@@ -121,6 +130,8 @@ def layers(
         on.line()
         on.line(result.verdict)
     write_csv_file(result, csv)
+    if html is not None:
+        write_html(replace(result.report(), title=f"Layers of {problem}"), html)
     whole = result.whole is None or result.whole.converged.all()
     return 0 if whole and not result.unconverged else NOT_CONVERGED
 

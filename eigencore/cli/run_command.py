@@ -30,8 +30,10 @@ def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, htm
             run = pipeline.analyze(**arguments, progress=draw)
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
-    print_result(run, as_json, csv)
-    write_html(run, html)
+    try:
+        print_result(run, as_json, csv)
+    finally:  # also if the reader of our output has left, as `head` does
+        write_html(run, html)
     if verbose():
         for failure in run.failed.values():
             click.echo(failure.traceback, err=True, nl=False)

@@ -7,6 +7,7 @@ import click
 from eigencore.cli.completion import folders
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
+from eigencore.cli.report_file import html_option, plot_option, plot_options, write_html, write_plot
 from eigencore.errors import UsageError
 
 
@@ -17,11 +18,22 @@ from eigencore.errors import UsageError
     is_flag=True,
     help="Print the file with which `eigen analyze --config FILE` repeats the run.",
 )
+@html_option
+@plot_option
+@plot_options
 @csv_option
 @json_flag
 @verbose_flag
-def show(folder: str, config: bool, as_json: bool, csv: str | None) -> int:
-    """Print the run that `eigen analyze --out DIR` saved."""
+def show(
+    folder: str,
+    config: bool,
+    html: str | None,
+    plot: str | None,
+    plot_settings: dict[str, str],
+    as_json: bool,
+    csv: str | None,
+) -> int:
+    """Print the run that `eigen analyze --out DIR` saved, and write a page or figures of it."""
     from eigencore.runs import config_text, load
 
     check_csv(csv, as_json)
@@ -32,4 +44,6 @@ def show(folder: str, config: bool, as_json: bool, csv: str | None) -> int:
         click.echo(config_text(run), nl=False)
     else:
         print_result(run, as_json, csv)
+    write_html(run, html)
+    write_plot(run, plot, plot_settings)
     return 0

@@ -15,8 +15,18 @@ import eigencore
 
 NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
-    *("density", "diagonal", "norms", "render", "report", "study", "trace"),
-    *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Report", "Run", "Status", "Study"),
+    *("compare", "density", "diagonal", "norms", "render", "report", "study", "trace"),
+    *(
+        "AnalysisResult",
+        "AttackResult",
+        "Certificate",
+        "Comparison",
+        "EigenResult",
+        "Report",
+        "Run",
+        "Status",
+        "Study",
+    ),
     *("LinearOperator", "Member", "Problem", "Request", "Snapshot"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),
     *("ProblemEntry", "RendererEntry", "SolverEntry"),
