@@ -293,7 +293,7 @@ def _figure(found: Floats, half_widths: Floats, n: int, confidence: float, *, ex
         "line",
         "Diagonal in decreasing order",
         "rank",
-        "entry",
+        "diagonal",
         {"x": ranks, "diagonal": entries},
         bands={} if exact else {"diagonal": (entries - half, entries + half)},
         references=(Reference("y", 0.0),),

@@ -23,7 +23,7 @@ COLUMNS = (
 LABELS = {
     "network.lambda_clean": "largest eigenvalue over the weights",
     "network.robust_accuracy": "accuracy under attack",
-    "network.median_distance": "median smallest perturbation (L2)",
+    "network.median_distance": "median distance (L2)",
     "network.median_r1": "median r1 (L2)",
 }
 # The horizontal and the vertical axis of each figure.
@@ -102,7 +102,7 @@ def _scatter(columns: Mapping[str, Any], across: str, up: str) -> Figure | None:
     if count < 2:
         return None
     x, y = columns[across][known], columns[up][known]
-    groups = _groups(columns, known)
+    groups = _groups(columns, known, LABELS[up])
     title = f"{_capital(LABELS[up])} against {LABELS[across]}"
     text = f"{title}, of {_count(count)}{f' in {len(groups)} groups' if len(groups) > 1 else ''}"
     low, high = (columns.get(f"{up}_{end}") for end in ("low", "high"))
@@ -117,7 +117,8 @@ def _scatter(columns: Mapping[str, Any], across: str, up: str) -> Figure | None:
     if (across, up) == PREDICTS:
         sentences.append("On the line, r1 predicts the median exactly")
     if left_out:
-        sentences.append(f"{_capital(_count(left_out))} without both numbers left out")
+        lacking = "lacks one of them is" if left_out == 1 else "lack one of them are"
+        sentences.append(f"{_count(left_out)} that {lacking} left out")
     return Figure(
         "scatter",
         title,
@@ -132,13 +133,21 @@ def _scatter(columns: Mapping[str, Any], across: str, up: str) -> Figure | None:
     )
 
 
-def _groups(columns: Mapping[str, Any], known: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which of the known rows (m,) belong to each group, by its name; all to one if colours can't tell."""
+def _groups(
+    columns: Mapping[str, Any], known: npt.NDArray[np.bool_], otherwise: str
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which of the known rows (m,) belong to each group, by its name.
+
+    Args:
+        otherwise: the name of a single group of all rows, if there are no groups, or too many.
+    """
     if "group" in columns and columns["group"].dtype == object:
-        of = np.array(["no group" if one is None else one for one in columns["group"][known]])
+        # The series "x" of a figure is its horizontal axis.
+        names = {None: "no group", "x": "group x"}
+        of = np.array([names.get(one, one) for one in columns["group"][known]])
         if 1 < len(set(of)) <= MOST_GROUPS:
             return {str(name): of == name for name in dict.fromkeys(of)}
-    return {"networks": np.ones(int(known.sum()), dtype=bool)}
+    return {otherwise: np.ones(int(known.sum()), dtype=bool)}
 
 
 def _eigenvalues(columns: Mapping[str, Any]) -> Figure | None:

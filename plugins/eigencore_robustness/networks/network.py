@@ -233,7 +233,7 @@ def _figures(known: dict[str, float | int | None]) -> tuple[Figure, ...]:
             "Largest eigenvalue of the clean and the robust loss",
             "eigenvalue over the weights",
             "",
-            {"eigenvalue": np.array(eigenvalues)},
+            {"eigenvalue over the weights": np.array(eigenvalues)},
             labels=("clean loss", "robust loss"),
             caption="The largest eigenvalue of the Hessian over the weights, of the loss over all data and "
             f"of that at the worst inputs within {NORM_OF_BALL} {known['eps']:g}.",

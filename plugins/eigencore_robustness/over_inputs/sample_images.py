@@ -59,9 +59,9 @@ class SampleImages:
         delta = delta / np.linalg.norm(delta, axis=1, keepdims=True)
         stacks = {
             "input": (self.inputs, self.limits),
-            "perturbation, scaled to norm 1": (delta, _symmetrical(delta)),
+            "perturbation": (delta, _symmetrical(delta)),
             "perturbed input": (self.moved, self.limits),
-            "top input eigenvector": (self.eigenvectors, _symmetrical(self.eigenvectors)),
+            "top eigenvector": (self.eigenvectors, _symmetrical(self.eigenvectors)),
         }
         shown = {name: stack for name, stack in stacks.items() if stack[1][0] < stack[1][1]}
         # Inputs are grey; a symmetrical range would be shown in colours about zero.
@@ -88,9 +88,9 @@ class SampleImages:
                 )
             ),
             ranges={name: limits for name, (_, limits) in shown.items() if name not in symmetrical},
-            caption=f"{chosen}, with the perturbation, the perturbed input, and the first eigenvector of the "
-            "Hessian of the loss over the input. Below: the label, the class of the perturbed input, and the "
-            f"norm of the perturbation.{undetermined if missing else ''}",
+            caption=f"{chosen}, with the perturbation scaled to norm 1, the perturbed input, and the top "
+            "eigenvector of the Hessian of the loss over the input. Below: the label, the class of the "
+            f"perturbed input, and the norm of the perturbation.{undetermined if missing else ''}",
         )
 
 
