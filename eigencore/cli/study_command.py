@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from eigencore.cli.completion import files, lists_of
+from eigencore.cli.completion import files, lists_of, problem_names
 from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
 from eigencore.cli.lists import ListType, names_in
@@ -39,7 +39,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("members", nargs=-1, required=True),
+    click.argument("members", nargs=-1, required=True, shell_complete=problem_names),
     click.option(
         "--out",
         metavar="FILE",
