@@ -8,6 +8,7 @@ import click
 
 from eigencore.cli.completion import lists_of
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
     backend_option,
@@ -76,6 +77,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @set_option
 @out_option
 @csv_option
+@log_option
 @json_flag
 @verbose_flag
 def analyze(as_json: bool, csv: str | None, **arguments: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from eigencore.cli.failures import NOT_CONVERGED, json_flag, verbose_flag
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -85,6 +86,7 @@ def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
 @dtype_option
 @set_option
 @csv_option
+@log_option
 @json_flag
 @verbose_flag
 def layers(

@@ -17,7 +17,7 @@ NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
     *("density", "diagonal", "norms", "study", "trace"),
     *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status", "Study"),
-    *("LinearOperator", "Member", "Problem", "Request", "Snapshot"),
+    *("LinearOperator", "Member", "Problem", "Request", "Snapshot", "WorkDone"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),
     *("ProblemEntry", "SolverEntry"),
     *("EigencoreError", "Interrupted"),

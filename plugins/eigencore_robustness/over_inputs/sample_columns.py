@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from eigencore import arrays
+from eigencore.news import counter
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore_robustness.over_inputs.alignments import SPANS, share_columns, unit_rows
 from eigencore_robustness.over_inputs.first_order import first_order
@@ -17,6 +18,7 @@ from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier
+    from eigencore.news import Progress
     from eigencore.space import Array, Floats
     from eigencore_robustness.over_inputs.alignments import Perturbations
 
@@ -29,7 +31,7 @@ def sample_columns(
     y: Array,
     batch: int,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
     perturbations: Perturbations | None = None,
 ) -> tuple[Columns, bool]:
     """Returns columns (n,) for correctly classified samples (n, d), and whether their margins are flat.
@@ -49,11 +51,11 @@ def sample_columns(
     Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious and r2 would equal r1
     and are NaN.
     """
-    parts = []
+    parts, done = [], counter(progress, "curvature over the input", x.shape[0], "samples")
     for at, rows, labels in batches(x, y, batch):
         compared = {} if perturbations is None else perturbations.batch(at, batch)
         parts.append(_batch_columns(classifier, rows, labels, seed + at, compared))
-        progress(f"curvature over the input: {at + rows.shape[0]} of {x.shape[0]} samples")
+        done(at + rows.shape[0])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     margin, slope, along = (columns.pop(name) for name in ("_margin", "_slope", "_along"))
     flat = is_flat(columns["nu"], slope)
