@@ -16,6 +16,7 @@ from typing import Any
 from eigencore.entries import ProblemEntry
 from eigencore.errors import EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Problem
+from eigencore.news import report
 from eigencore.options import OptionSpec, check, describe_keywords
 from eigencore.problems import matrix_files
 from eigencore.registry import load, registry
@@ -75,6 +76,7 @@ def make_problem(name: str, factory: Callable[..., Any], keywords: Mapping[str, 
     arguments, checkpoint = dict(keywords), None
     if CHECKPOINT.name not in (spec.name for spec in _declared(factory)):
         checkpoint = arguments.pop(CHECKPOINT.name, None)
+    report(f"reading the problem {name}")
     try:
         returned = factory(**arguments)
     except EigencoreError:
