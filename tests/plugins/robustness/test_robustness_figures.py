@@ -12,6 +12,7 @@ import eigencore
 from eigencore.figures import check_figure
 from eigencore.objectives import CrossEntropy
 from eigencore.results import AttackResult
+from eigencore_robustness import infer_study
 from eigencore_robustness.figures import (
     MOST_SAMPLES,
     accuracy_figure,
@@ -273,3 +274,49 @@ def test_of_equal_distances_the_first_sample_is_shown_first():
     distance = np.array([3.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0])
     assert samples_to_show(distance, (8, 8)).tolist() == [1, 2, 3, 7, 8, 0]
     assert samples_to_show(distance[:5], (8, 8)).tolist() == [1, 2, 3, 4, 0]
+
+
+# -- one network, and studies ------------------------------------------------------------------------------
+
+
+def test_the_bars_of_one_network_and_of_its_ranks_are_their_numbers(digits_problem):
+    options = {"network": {"images": 30}, "ranks": {"images": 30}}
+    run = eigencore.analyze(digits_problem, k=1, analyses="network,ranks", options=options)
+    network, ranks = (run.analyses[name] for name in ("network", "ranks"))
+    accuracies, eigenvalues = network.figures
+    numbers = network.numbers
+    assert accuracies.series["accuracy"].tolist() == [numbers["clean_accuracy"], numbers["robust_accuracy"]]
+    low, high = accuracies.bands["accuracy"]
+    assert (low[1], high[1]) == (numbers["robust_accuracy_low"], numbers["robust_accuracy_high"])
+    assert np.isnan([low[0], high[0]]).all()
+    assert next(iter(eigenvalues.series.values())).tolist() == [
+        numbers["lambda_clean"],
+        numbers["lambda_robust"],
+    ]
+    (bars,) = ranks.figures
+    for series, prefix in (
+        ("alone", "rho"),
+        ("given loss, margin", "given_loss_margin"),
+        ("given loss, margin, r1", "given_r1"),
+    ):
+        for label, value in zip(bars.labels, bars.series[series], strict=True):
+            expected = ranks.numbers.get(f"{prefix}_{label}")
+            assert np.isnan(value) if expected is None else value == expected
+
+
+def test_the_inference_on_a_study_is_a_part_of_a_report():
+    rng = np.random.default_rng(0)
+    margin, other = rng.standard_normal((2, 24))
+    columns = {"margin": margin, "other": other, "accuracy": margin + 0.3 * rng.standard_normal(24)}
+    found = infer_study(columns, metrics=["margin", "other"], outcomes=["accuracy"], controls=[])
+    part = found.findings
+    (figure,) = part.figures
+    check_figure(figure)
+    assert figure.labels == ("margin", "other")
+    rho = {one.metric: one.rho for one in found.found.associations}
+    assert figure.series["accuracy"].tolist() == [rho["margin"], rho["other"]]
+    assert [one.value for one in figure.references] == [-found.found.detectable, found.found.detectable]
+    assert part.verdict == found.verdict
+    assert "across 24 networks" in figure.caption
+    none = infer_study(columns, metrics=[], outcomes=["accuracy"]).findings
+    assert (none.figures, none.verdict[:13]) == ((), "No inference:")
