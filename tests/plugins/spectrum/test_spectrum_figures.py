@@ -103,6 +103,31 @@ def test_an_exact_diagonal_has_no_band() -> None:
     assert "The values of 40 entries" in figure.caption
 
 
+@pytest.mark.parametrize("n", [60, 1000])
+def test_the_effective_dimension_is_that_of_the_table_and_of_the_eigenvalues(n: int) -> None:
+    A = matrix(n)
+    found = eigencore.norms(A, k=2, probes=6, steps=20, damping=0.5)
+    (figure,) = drawable(found)
+    x, dimension = figure.series["x"], figure.series["effective dimension"]
+    row = next(row for row in found.tables["norms"].rows if row[0] == "effective dimension")
+    at = list(x).index(0.5)
+    assert dimension[at] == row[1]
+    sizes = np.abs(np.linalg.eigvalsh(A))
+    exact = (sizes / (sizes + x[:, None])).sum(axis=1)
+    assert [(one.axis, one.value) for one in figure.references] == [("x", 0.5)]
+    if n == 60:  # all eigenvalues are computed
+        np.testing.assert_allclose(dimension, exact, rtol=1e-9)
+        assert not figure.bands
+        return
+    low, high = figure.bands["effective dimension"]
+    assert (low[at], high[at]) == row[2:]
+    assert ((low <= exact) & (exact <= high)).all()
+
+
+def test_a_zero_matrix_has_no_effective_dimension_to_draw() -> None:
+    assert eigencore.norms(np.zeros((5, 5)), k=0).figures == ()
+
+
 def test_the_sharpness_of_minibatches_is_that_of_the_columns() -> None:
     pytest.importorskip("sklearn")
     for largest in (True, False):
