@@ -60,12 +60,12 @@ class SampleImages:
         stacks = {
             "input": (self.inputs, self.limits),
             "perturbation": (delta, _symmetrical(delta)),
-            "perturbed input": (self.moved, self.limits),
-            "top eigenvector": (self.eigenvectors, _symmetrical(self.eigenvectors)),
+            "perturbed": (self.moved, self.limits),
+            "eigenvector": (self.eigenvectors, _symmetrical(self.eigenvectors)),
         }
         shown = {name: stack for name, stack in stacks.items() if stack[1][0] < stack[1][1]}
         # Inputs are grey; a symmetrical range would be shown in colours about zero.
-        symmetrical = ("input", "perturbed input") if self.limits[0] == -self.limits[1] else ()
+        symmetrical = ("input", "perturbed") if self.limits[0] == -self.limits[1] else ()
         few = len(self.rows) == self.fooled
         chosen = (
             f"The {self.fooled} samples that were fooled, in the order of their smallest perturbations"

@@ -171,7 +171,7 @@ def test_the_images_are_the_samples_with_the_least_and_the_largest_distances(fou
     classifier = digits.classifier("float64")
     x, y = classifier.samples(150)
     assert np.array_equal(figure.series["input"], x[rows].reshape(-1, 8, 8).astype(np.float32))
-    moved = figure.series["perturbed input"].reshape(6, 64).astype(np.float64)
+    moved = figure.series["perturbed"].reshape(6, 64).astype(np.float64)
     lengths = np.linalg.norm(moved - x[rows], axis=1)
     np.testing.assert_allclose(lengths, distance[rows], rtol=1e-4)
     scaled = figure.series["perturbation"].reshape(6, 64)
@@ -191,7 +191,7 @@ def test_the_eigenvectors_are_those_of_dense_hessians(figures, digits):
     product = classifier.input_products(CrossEntropy(), x, y)
     H = np.stack([product(np.tile(e, (6, 1))) for e in np.eye(64)], axis=2)
     first = np.linalg.eigh(H)[1][:, :, -1]
-    vectors = figure.series["top eigenvector"].reshape(6, 64)
+    vectors = figure.series["eigenvector"].reshape(6, 64)
     known = np.isfinite(vectors).all(axis=1)
     assert known.sum() >= 4
     assert (np.abs(np.sum(first * vectors, axis=1))[known] > 0.998).all()
@@ -201,8 +201,8 @@ def test_the_eigenvectors_are_those_of_dense_hessians(figures, digits):
 
 def test_the_ranges_show_inputs_as_grey_and_directions_about_zero(figures):
     ranges = figures[IMAGES].ranges
-    assert ranges["input"] == ranges["perturbed input"] == (0.0, 1.0)
-    for name in ("perturbation", "top eigenvector"):
+    assert ranges["input"] == ranges["perturbed"] == (0.0, 1.0)
+    for name in ("perturbation", "eigenvector"):
         low, high = ranges[name]
         assert low == -high
         assert high == pytest.approx(np.nanmax(np.abs(figures[IMAGES].series[name])))
@@ -259,7 +259,7 @@ def test_shapes_of_images(shape, drawn):
     figure = images.figure()
     check_figure(figure)
     # No eigenvector is determined, so that there is nothing to draw of them.
-    assert list(figure.series) == ["input", "perturbation", "perturbed input"]
+    assert list(figure.series) == ["input", "perturbation", "perturbed"]
     assert figure.series["input"].shape == (2, *drawn)
     assert "2 of the eigenvectors are not determined" in figure.caption
     pixels = rows.reshape(2, *shape)
