@@ -15,6 +15,7 @@ from .hookspecs import hookimpl as hookimpl
 from .interfaces import LinearOperator as LinearOperator
 from .interfaces import Problem as Problem
 from .interfaces import Snapshot as Snapshot
+from .news import WorkDone as WorkDone
 from .operators.conversion import as_operator as as_operator
 from .pipeline.run import analyze as analyze
 from .pipeline.spectral import density as density

@@ -40,6 +40,7 @@ from eigencore.space import Space as Space
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from eigencore.news import Progress
     from eigencore.request import Request
     from eigencore.results import AnalysisResult, AttackResult, EigenResult
     from eigencore.space import Floats as Floats
@@ -363,8 +364,7 @@ class AnalysisContext:
         kind, params, kind_options: what `bound.operator` was given for the operator.
         attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
         bind: binds a variant of `problem`, as replace(problem, data=...), like the run's own.
-        seed, folder: the seed of the run, and the folder that it is saved in, or None.
-        progress: a function that reports one line of text to the user.
+        seed, folder, progress: those of the run; `progress` reports a line of text, or a WorkDone.
     """
 
     operator: LinearOperator
@@ -378,7 +378,7 @@ class AnalysisContext:
     load: Callable[[Path], Any]
     bind: Callable[[Problem], Bound]
     seed: int
-    progress: Callable[[str], None]
+    progress: Progress
     folder: Path | None = None
     kind_options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -78,6 +78,15 @@ class Step:
     restarts: int
     worst: float | None = None
 
+    def __str__(self) -> str:
+        parts = [
+            f"{self.matvecs:,.0f} product{'s' * (self.matvecs != 1)}",
+            f"{self.converged} converged",
+            *([f"worst estimated residual {self.worst:.2g} x threshold"] if (self.worst or 0) > 1 else []),
+            f"{self.seconds:.0f} s",
+        ]
+        return " · ".join(parts)
+
 
 @dataclass(frozen=True)
 class Certificate:

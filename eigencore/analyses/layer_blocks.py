@@ -10,7 +10,7 @@ of the couplings v_i'A_ij v_j, and the block-diagonal view has those with i = j.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from eigencore.analyses.block_products import BlockProducts, embedded
 from eigencore.analyses.layer_result import LayerBlock, LayersResult
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Interrupted, UsageError
+from eigencore.news import counter, reported_to
 from eigencore.problems import as_problem, backend_of, bind, find_problem, is_bound
 from eigencore.results import EigenResult
 from eigencore.solving import interruption
@@ -29,7 +30,9 @@ from eigencore.solving.solve import solve
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Bound, LinearOperator, Parameter, Params, Solver
-    from eigencore.space import Floats
+    from eigencore.news import Progress
+    from eigencore.results import Step
+    from eigencore.space import Array, Floats
 
 # "parameter", "module", or the parameters of each group, in the form of `params`.
 By: TypeAlias = "str | Mapping[str, Params]"
@@ -55,7 +58,7 @@ def layers(
     device: str | None = None,
     dtype: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> LayersResult:
     """Top eigenvalues, trace and norm of every diagonal block of an operator, and what the blocks miss.
 
@@ -73,7 +76,8 @@ def layers(
         backend, device, dtype: as for `bind`, unless the problem is bound.
         options: options of the kind, the solver and the backend, by name, and under "problem" keywords of the
             problem's factory, as for `analyze`.
-        progress: called with lines of text.
+        progress: called with a WorkDone after every pass over the data for the blocks, a Step after every
+            snapshot of the solve of the whole operator, and lines of text in between.
 
     Raises:
         UsageError: an argument is invalid, or the groups overlap.
@@ -90,8 +94,9 @@ def layers(
     if probes < 0:
         raise UsageError(f"probes is {probes}; expected at least 0")
     say, given = progress or (lambda line: None), dict(options or {})
-    bound = _bound(problem, given, backend, device, dtype)
-    operator = bound.operator(kind, params, **given.pop(kind, {}))
+    with reported_to(progress):
+        bound = _bound(problem, given, backend, device, dtype)
+        operator = bound.operator(kind, params, **given.pop(kind, {}))
     solver_options = given.pop(solver, {}) if isinstance(solver, str) else {}
     for unused in given:
         raise UsageError(f"options are given for {unused}, which is not used here")
@@ -99,11 +104,13 @@ def layers(
     with interruption() as flag:
         passes = BlockProducts(operator, [[one.where for one in group] for group in groups.values()])
 
-        def stop_if_pressed(step: Any) -> None:
-            if flag.pressed:
-                raise KeyboardInterrupt
+        def top(block: LinearOperator, listener: Progress | None = None) -> EigenResult:
+            def watch(step: Step) -> None:
+                if flag.pressed:
+                    raise KeyboardInterrupt
+                if listener is not None:
+                    listener(step)
 
-        def top(block: LinearOperator) -> EigenResult:
             try:
                 return solve(
                     block,
@@ -114,15 +121,21 @@ def layers(
                     complete=complete,
                     seed=seed,
                     certify=certify,
-                    progress=stop_if_pressed,
+                    progress=watch,
                     **solver_options,
                 )
             except KeyboardInterrupt as error:
                 partial: EigenResult = error.partial  # type: ignore[attr-defined]
                 return partial
 
-        say(f"layers: eigenpairs of {len(groups)} blocks")
-        found = in_lockstep([top] * len(groups), passes.sizes, operator, passes.products)
+        done = counter(progress, f"layers: eigenpairs of {len(groups)} blocks", None, "passes")
+
+        def multiplied(wanted: Mapping[int, Array]) -> Mapping[int, Array]:
+            products = passes.products(wanted)
+            done(passes.count, f"{len(groups) - len(wanted)} blocks finished")
+            return products
+
+        found = in_lockstep([top] * len(groups), passes.sizes, operator, multiplied)
         estimates: Sequence[tuple[Estimate | None, Estimate | None]] = [(None, None)] * len(groups)
         if probes and not flag.pressed:
             say(f"layers: traces and norms from {probes} random vectors")
@@ -144,7 +157,7 @@ def layers(
         result = LayersResult(blocks, None, None, passes.count)
         if whole and not flag.pressed:
             say("layers: eigenpairs of the whole operator, and the couplings")
-            eigen = top(operator)
+            eigen = top(operator, progress)
             couplings = _couplings(operator, eigen, passes.blocks) if eigen.converged[:1].all() else None
             result = LayersResult(blocks, eigen, couplings, passes.count)
     if flag.pressed:

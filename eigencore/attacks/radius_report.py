@@ -31,7 +31,7 @@ def attack_report(results: Sequence[AttackResult]) -> Report:
         from eigencore.attacks import attack_report
 
         found = eigencore.attack("demo:digits-numpy", "fgsm", eps=[0.05, 0.1], images=50)
-        print(attack_report(found).parts["fgsm"].tables["accuracy by radius"].rows)
+        print(attack_report(found).parts["attack"].tables["accuracy by radius"].rows)
     """
     if not results:
         raise UsageError("there is no result of an attack to report; expected at least one")
@@ -46,7 +46,7 @@ def attack_report(results: Sequence[AttackResult]) -> Report:
             )
         if not np.array_equal(other.labels, first.labels):
             raise UsageError("the results are not those of the same samples: their labels differ")
-    return Report(f"Attack {first.attack}", (), {first.attack: _findings(results)})
+    return Report(f"Attack {first.attack}", (), {"attack": _findings(results)})
 
 
 def _findings(results: Sequence[AttackResult]) -> AnalysisResult:

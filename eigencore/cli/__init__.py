@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_EIGEN_COMPLETE" in os.environ:
+        from eigencore.cli import shell_completion  # noqa: F401 - in place of click's own
+
         eigen.main(given, prog_name="eigen")
     prepare_streams()
     with sigterm_as_interrupt() as terminated:

@@ -9,6 +9,7 @@ import click
 
 from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
     backend_option,
@@ -91,7 +92,16 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
         ),
         *(solver_option, which_option, tol_option, complete_option, certify_option),
         *(seed_option, max_matvecs_option, max_seconds_option, device_option, dtype_option),
-        *(set_option, config_option, out_option, csv_option, html_option, json_flag, verbose_flag),
+        *(
+            set_option,
+            config_option,
+            out_option,
+            csv_option,
+            html_option,
+            log_option,
+            json_flag,
+            verbose_flag,
+        ),
     ]
     made: Any = command
     for decorator in reversed(decorators):

@@ -10,6 +10,7 @@ from eigencore.cli.completion import lists_of
 from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.lists import ListType, names_in
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
     backend_option,
@@ -74,6 +75,7 @@ from eigencore.entries import DEFAULT_K, AnalysisEntry
 @out_option
 @csv_option
 @html_option
+@log_option
 @json_flag
 @verbose_flag
 def analyze(as_json: bool, csv: str | None, html: str | None, **arguments: Any) -> int:

@@ -16,6 +16,7 @@ from eigencore.cli.completion import names
 from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.lists import ListType, parts
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -30,6 +31,7 @@ from eigencore.cli.progress import progress
 from eigencore.cli.report_file import html_option, write_html
 from eigencore.entries import AttackEntry
 from eigencore.errors import UsageError
+from eigencore.news import reported_to
 
 if TYPE_CHECKING:
     from eigencore.cli.page import Page
@@ -87,6 +89,7 @@ def _radii(ctx: click.Context, parameter: click.Parameter, given: Any) -> list[f
 @config_option
 @csv_option
 @html_option
+@log_option
 @json_flag
 @verbose_flag
 def attack(
@@ -118,7 +121,8 @@ def attack(
     # What a model or a data loader prints must not mix with our output.
     with contextlib.redirect_stdout(sys.stderr), progress(0) as draw:
         _check_attack(name, eps, options.get(name, {}))
-        bound = _bound(problem, name, backend, device, dtype, options)
+        with reported_to(draw):
+            bound = _bound(problem, name, backend, device, dtype, options)
         found = compute(bound, name, eps=eps, progress=draw, **arguments, **options.get(name, {}))
     results = found if isinstance(found, tuple) else (found,)
     if as_json:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import NOT_CONVERGED, json_flag, verbose_flag
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -91,6 +92,7 @@ def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
 @config_option
 @csv_option
 @html_option
+@log_option
 @json_flag
 @verbose_flag
 def layers(

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from eigencore.cli.completion import folders, names
+from eigencore.cli.completion import folders, names, problem_names, settings
 from eigencore.cli.config_file import options_of_file
 from eigencore.cli.lists import ListType
 from eigencore.entries import (
@@ -29,7 +29,6 @@ from eigencore.entries import (
     DEFAULT_SOLVER,
     BackendEntry,
     KindEntry,
-    ProblemEntry,
     SolverEntry,
 )
 from eigencore.errors import UsageError
@@ -65,7 +64,7 @@ def _probability(ctx: click.Context, parameter: click.Parameter, text: str) -> f
         ) from None
 
 
-problem_argument = click.argument("problem", default=DEFAULT_PROBLEM, shell_complete=names(ProblemEntry))
+problem_argument = click.argument("problem", default=DEFAULT_PROBLEM, shell_complete=problem_names)
 backend_option = click.option(
     "--backend",
     metavar="NAME",
@@ -170,6 +169,7 @@ set_option = click.option(
     callback=_options,
     multiple=True,
     metavar="ENTRY.OPTION=VALUE",
+    shell_complete=settings,
     help="Set an option of a solver, backend, kind, attack or analysis; problem.NAME=VALUE sets a keyword of "
     "the problem's factory.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from eigencore.cli.completion import folders
+from eigencore.cli.completion import run_folders
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
 from eigencore.cli.report_file import html_option, plot_option, plot_options, write_html, write_plot
@@ -12,7 +12,7 @@ from eigencore.errors import UsageError
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", shell_complete=folders)
+@click.argument("folder", metavar="DIR", shell_complete=run_folders)
 @click.option(
     "--config",
     is_flag=True,

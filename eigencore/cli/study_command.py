@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from eigencore.cli.completion import files, lists_of
+from eigencore.cli.completion import files, lists_of, problem_names
 from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
 from eigencore.cli.lists import ListType, names_in
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv
 from eigencore.cli.problem_options import (
     backend_option,
@@ -39,7 +40,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("members", nargs=-1, required=True),
+    click.argument("members", nargs=-1, required=True, shell_complete=problem_names),
     click.option(
         "--out",
         metavar="FILE",
@@ -76,7 +77,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-k", type=int, default=1, show_default=True, metavar="K", help="Number of eigenpairs."),
     *(backend_option, kind_option, params_option, which_option, tol_option, seed_option),
     *(max_matvecs_option, max_seconds_option, device_option, dtype_option, set_option),
-    config_option,
+    *(config_option, log_option),
 )
 
 
@@ -98,6 +99,7 @@ rows_csv_option = click.option(
 
 def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tuple[Study, int]:
     """Runs `eigencore.study` with the values of `study_options`. Returns the study and the exit code."""
+    from eigencore.cli.progress import progress
     from eigencore.pipeline.studies.study import study
 
     arguments = dict(arguments)
@@ -105,20 +107,17 @@ def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tupl
     members = arguments.pop("members")
     arguments["members"] = members[0] if len(members) == 1 else members
 
-    def report(line: str) -> None:
-        click.echo(line, err=True)
-
     try:
         # What a function of the user prints must not mix with our output.
-        with contextlib.redirect_stdout(sys.stderr):
-            done = study(**arguments, progress=report)
+        with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
+            done = study(**arguments, progress=draw)
     except EigencoreError as error:
         error.partial = None  # the rows that are done, which are in the file if there is one
         raise
     except Interrupted as interrupted:
         done = interrupted.result
         kept = "the same command continues" if done.file else "without --out, they are not kept"
-        report(f"interrupted: {len(done.rows)} rows are done; {kept}")
+        click.echo(f"interrupted: {len(done.rows)} rows are done; {kept}", err=True)
         return done, INTERRUPTED
     if done.failed:
         return done, 1

@@ -45,9 +45,11 @@ def report(result: Any) -> Report:
     if isinstance(result, EigenResult):
         return Report("Eigenvalues", (), {"eigenvalues": eigenvalues(result)})
     if isinstance(result, AnalysisResult):
-        return Report(result.title or "Analysis", (), {"findings": result})
+        # "Density" for a DensityResult; the title of the result says what was analysed.
+        name = type(result).__name__.removesuffix("Result")
+        return Report(name, tuple(filter(None, (result.title,))), {"findings": replace(result, title="")})
     if isinstance(result, AttackResult):
-        return Report(f"Attack {result.attack}", (), {result.attack: attacked(result)})
+        return Report(f"Attack {result.attack}", (), {"attack": attacked(result)})
     own = getattr(result, "report", None)
     made = own() if callable(own) else None
     if not isinstance(made, Report):
@@ -114,7 +116,7 @@ def eigenvalues(eigen: EigenResult, exact: Sequence[float] | None = None) -> Ana
     lines = [cost(eigen), *certificate_lines(eigen), *sampling_lines(eigen.sampling)]
     ended = eigen.status is Status.CONVERGED
     return AnalysisResult(
-        verdict=_sentence(eigen.advice) if ended else "",
+        verdict=_verdict(eigen),
         tables={"eigenvalues": eigenvalue_table(eigen, exact)},
         columns=eigen.columns,
         figures=tuple(filter(None, (_values_figure(eigen), _history_figure(eigen)))),
@@ -123,6 +125,26 @@ def eigenvalues(eigen: EigenResult, exact: Sequence[float] | None = None) -> Ana
         matvecs=eigen.matvecs,
         seconds=eigen.seconds,
     )
+
+
+def _verdict(eigen: EigenResult) -> str:
+    """The eigenvalues in a sentence, how the solve ended, and whether one was missed."""
+    values, complete = eigen.values, eigen.complete
+    if not len(values):
+        return "There are no eigenvalues."
+    first, last = float(values[0]), float(values[-1])
+    found = (
+        f"The eigenvalue is {first:.6g}"
+        if len(values) == 1
+        else f"The eigenvalues are {first:.6g} to {last:.6g}"
+    )
+    ended = f"{found}; {eigen.advice}" if eigen.status is Status.CONVERGED else found
+    missed = {True: "none was missed", False: "one may have been missed"}
+    if complete is None:
+        return _sentence(ended)
+    probability = eigen.certificate.complete_confidence
+    at = "" if probability is None or not complete else f", at {100 * probability:.4g} %"
+    return f"{_sentence(ended)} {_sentence(missed[complete] + at)}"
 
 
 def _sentence(line: str) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from eigencore_report.style import COLOURS, HATCHES, INK, LINE_STYLES, MARKERS, MUTED, literal
 
@@ -18,6 +19,8 @@ FEW_POINTS = 25  # lines through at most so many points show them as markers
 MANY_POINTS = 1500  # scatter plots of more points are an image within a vector figure
 LONG_LABEL = 26  # characters of a label of a bar, beyond which its middle is left out
 BAR_SPACE = 0.8  # of the distance between two bars
+DECADES = 7  # of a logarithmic axis below the largest number, unless strokes are lower
+MOST_TICKS = 3  # on each side of a "symlog" axis
 
 
 def draw_curves(figure: Figure, axes: Axes) -> None:
@@ -29,6 +32,7 @@ def draw_curves(figure: Figure, axes: Axes) -> None:
         y = np.asarray(figure.series[name], dtype=np.float64)
         _draw_band(figure, axes, x, name, index)
         _draw_series(figure, axes, x, y, name, index)
+    _set_ticks(figure, axes)
     for index, (name, (at, heights)) in enumerate(figure.atoms.items(), start=len(names)):
         _draw_atoms(axes, np.asarray(at), np.asarray(heights), name, index)
     _draw_references(figure, axes)
@@ -62,6 +66,7 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
     axes.set_yticks(positions, [literal(_shortened(label)) for label in figure.labels])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
+    _set_ticks(figure, axes)
     _draw_references(figure, axes)
     _add_legend(figure, axes, count)
 
@@ -69,11 +74,51 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
 def _set_scales(figure: Figure, axes: Axes) -> None:
     for scale, choose in ((figure.x_scale, axes.set_xscale), (figure.y_scale, axes.set_yscale)):
         if scale == "symlog":
-            choose("symlog", linthresh=figure.linear, linscale=0.5)
+            choose("symlog", linthresh=figure.linear, linscale=0.7)
         elif scale == "log":
             choose("log", nonpositive="mask")
         else:
             choose("linear")
+    # Ranks and counts have no halves.
+    if figure.kind == "scatter" and np.asarray(figure.series["x"]).dtype.kind in "iu":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _set_ticks(figure: Figure, axes: Axes) -> None:
+    """Few ticks on logarithmic axes, whose labels do not touch, and no more decades than matter."""
+    if axes.get_yscale() == "log" and figure.kind == "line":
+        _cut_tiny_numbers(figure, axes)
+    for scale, axis in ((figure.x_scale, axes.xaxis), (figure.y_scale, axes.yaxis)):
+        if scale == "symlog":
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(FixedLocator(_symlog_ticks(float(low), float(high), figure.linear)))
+            axis.set_minor_locator(NullLocator())
+
+
+def _cut_tiny_numbers(figure: Figure, axes: Axes) -> None:
+    """Ends the axis where numbers are too small to matter: the tails of a smoothed density never end."""
+    drawn = [np.asarray(values, dtype=np.float64) for name, values in figure.series.items() if name != "x"]
+    strokes = [np.asarray(heights, dtype=np.float64) for _, heights in figure.atoms.values()]
+    positive = [part[np.isfinite(part) & (part > 0)] for part in (*drawn, *strokes)]
+    largest = max((float(part.max()) for part in positive if len(part)), default=1.0)
+    stroke = min((float(part[part > 0].min(initial=math.inf)) for part in strokes), default=math.inf)
+    smallest = min(largest * 10.0**-DECADES, stroke / 3)
+    if axes.get_ylim()[0] < smallest:
+        axes.set_ylim(smallest, 3 * largest)
+
+
+def _symlog_ticks(low: float, high: float, linear: float) -> list[float]:
+    """Zero and powers of ten beyond the linear part, so few that their labels fit."""
+    first = math.ceil(math.log10(linear) + 0.3)  # a power closer to the linear part would touch the zero
+    ticks = [0.0] if low <= 0 <= high else []
+    for sign, end in ((1.0, high), (-1.0, -low)):
+        if end <= 0:
+            continue
+        last = math.floor(math.log10(end) + 1e-9)
+        step = max(1, math.ceil((last - first + 1) / MOST_TICKS))
+        # From the largest one inwards, which is the one that readers look for.
+        ticks += [sign * 10.0**power for power in range(last, first - 1, -step)]
+    return sorted(ticks)
 
 
 def _draw_series(figure: Figure, axes: Axes, x: Any, y: Any, name: str, index: int) -> None:
@@ -120,13 +165,12 @@ def _draw_band(figure: Figure, axes: Axes, x: Any, name: str, index: int) -> Non
 
 def _draw_atoms(axes: Axes, at: Any, heights: Any, name: str, index: int) -> None:
     colour = COLOURS[index % len(COLOURS)]
+    bottom = 0.0
     if axes.get_yscale() == "log":
         positive = heights > 0
         at, heights = at[positive], heights[positive]
         bottom = min(axes.get_ylim()[0], float(heights.min(initial=math.inf)) / 3)
         axes.set_ylim(bottom=bottom)
-    else:
-        bottom = 0.0
     axes.vlines(at, bottom, heights, color=colour, linewidth=0.9)
     axes.plot(
         at, heights, linestyle="", marker=MARKERS[index % len(MARKERS)], color=colour, label=literal(name)

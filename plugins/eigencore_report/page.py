@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTH, WIDE, FONT_SIZE = 4.6, 7.0, 9.0  # inches, and points, of the figures on the page
 MOST_ROWS = 1000  # of a table
+OWN_ANCHORS = ("verdict", "how-it-was-made", "how-to-cite")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def html(report: Report, file: Path | None, options: Any) -> str:
     Raises:
         OSError: the file can't be written.
     """
-    parts, used = [], set[str]()
+    parts, used = [], set(OWN_ANCHORS)
     for name, result in report.parts.items():
         anchor = _anchor(name, used)
         parts.append(_part(anchor, name, result))

@@ -20,6 +20,7 @@ from eigencore.errors import ProblemError
 from eigencore.figures import Figure, Reference, Table
 from eigencore.findings import AnalysisResult
 from eigencore.interfaces import MinibatchOperator
+from eigencore.news import counter
 from eigencore_spectrum.intervals import quantile
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def batch_sharpness(
     assert isinstance(operator, MinibatchOperator)  # its entry needs minibatches and the loss
     assert bound is not None
     columns: dict[str, list[float]] = {name: [] for name in ("curvature", "squared_gradient", "lambda_max")}
+    done = counter(context.progress, "batch_sharpness", options.draws, "minibatches")
     for draw in range(options.draws):
-        context.progress(f"batch_sharpness: minibatch {draw + 1} of {options.draws}")
         sample, _ = operator.minibatch(draw, seed, options.batches)
         g = bound.gradient(context.params, (draw, seed, options.batches))
         length = arrays.norm(g, operator)
@@ -59,7 +60,9 @@ def batch_sharpness(
         along = arrays.scalar(arrays.total(direction @ sample.matvec(direction), operator))
         largest = math.nan
         if options.largest:
-            found = context.solve(sample, 1, which="LA", tol=1e-2, complete=None, certify="none", seed=seed)
+            found = context.solve(
+                sample, 1, which="LA", tol=1e-2, complete=None, certify="none", seed=seed, progress=None
+            )
             largest = float(found.values[0]) if found.converged.all() and len(found.values) else math.nan
         for name, value in (
             ("curvature", along * length**2),
@@ -67,6 +70,7 @@ def batch_sharpness(
             ("lambda_max", largest),
         ):
             columns[name].append(value)
+        done(draw + 1)
         if draw:
             yield _result({name: np.array(column) for name, column in columns.items()}, context, options)
 

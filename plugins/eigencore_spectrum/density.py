@@ -15,12 +15,13 @@ import numpy as np
 from eigencore import arrays
 from eigencore.figures import Figure, Reference, Table
 from eigencore.findings import AnalysisResult
+from eigencore.news import counter
 from eigencore.request import precision_floor
 from eigencore_spectrum.axis import Axis
 from eigencore_spectrum.complement import complement
 from eigencore_spectrum.distribution import Band, Distribution
 from eigencore_spectrum.intervals import quantile
-from eigencore_spectrum.probes import at_once, probes
+from eigencore_spectrum.probes import at_once, numbered, probes
 from eigencore_spectrum.quadrature import quadratures
 from eigencore_spectrum.sampled_density import density_of_sample
 
@@ -67,10 +68,11 @@ def _densities(
         yield _Frame(known, [], options).result([])
     for first in range(0, count, block):
         numbers = range(first, min(first + block, count))
-        context.progress(f"density: vector {numbers[-1] + 1} of {count}")
+        done = counter(context.progress, numbered("density", numbers, count), options.steps, "steps")
         Z = known.project(probes(space, numbers, context.seed, "density", "gaussian"))
         rules: list[Quadrature] = []
         for step, rules in enumerate(quadratures(known, Z, options.steps), start=1):
+            done(step)
             if not found and 1 < step < options.steps and step & (step - 1) == 0:
                 yield _Frame(known, rules, options).result(rules)
         found = found + rules

@@ -29,6 +29,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.figures import Figure, Reference
 from eigencore.findings import AnalysisResult
+from eigencore.news import counter
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import ROUNDING, quantile
 from eigencore_spectrum.probes import batches, probes
@@ -89,7 +90,9 @@ def diagonal(context: AnalysisContext, options: DiagonalOptions) -> Generator[An
         stages = _hutchinson(known, options, context.seed)
     else:
         stages = _xdiag(known, options, context.seed)
+    done = counter(context.progress, "diagonal", min(options.products, n), "products")
     for stage in stages:
+        done(stage.products)
         square = stage.square + float(np.sum(known.values**2))
         widening = ROUNDING * arrays.eps(operator) * math.sqrt(square)
         yield _result(

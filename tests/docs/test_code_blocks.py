@@ -5,6 +5,7 @@ docs/pages.py parses and runs the pages; docs/outputs.py regenerates the blocks 
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -85,10 +86,14 @@ def test_the_other_pages_have_their_tests(test: str) -> None:
 def test_the_shell_completes() -> None:
     """The line of the page, typed into bash; then what bash asks for at `eigen analyze --max-<tab>`."""
     assert any(PAGES.COMPLETION in text for text in PAGES.PAGES.values())
-    ask = 'COMP_WORDS=(eigen analyze --max-); COMP_CWORD=2; _eigen_completion eigen; echo "${COMPREPLY[@]}"'
+    ask = 'COMP_LINE="eigen analyze --max-"; COMP_POINT=20; _eigen_completion eigen; echo "${COMPREPLY[@]}"'
     ran = subprocess.run(
         ["bash", "-euc", f"{PAGES.COMPLETION}\ncomplete -p eigen\n{ask}"],
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(ROOT)},
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(ROOT),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        },
         capture_output=True,
         text=True,
         check=True,

@@ -19,6 +19,7 @@ from eigencore.display import Reported, Tabular
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import Interrupted, UsageError, attach
 from eigencore.findings import Report
+from eigencore.news import Progress, counter
 from eigencore.pipeline.run import analyze
 from eigencore.pipeline.setup import Options, names_of
 from eigencore.pipeline.studies.members import Member, find_members
@@ -128,7 +129,7 @@ def study(
     threads: int = 1,
     retry: bool = False,
     options: Options | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **keywords: Any,
 ) -> Study:
     """Analyses many networks in worker processes, a row each; a second start continues where one stopped.
@@ -151,7 +152,8 @@ def study(
         retry: whether rows in which something failed are computed again; otherwise they are kept.
         options: options by the name of their entry, as for `analyze`; those under "problem" are keywords of
             the function that yields the members.
-        progress: called with a line of text after every row.
+        progress: called with a WorkDone before the first row and after every row, and with a line of text if
+            rows are done already.
         **keywords: further arguments of `analyze`, such as kind, tol or max_seconds, for every network.
 
     Returns:
@@ -188,7 +190,7 @@ def study(
             file.refuse_other_members(found)
             done = {name: row for name, row in file.rows.items() if row.complete or not retry}
         missing = [member for member in found if member.name not in done]
-        _compute(missing, arguments, jobs, threads, done, file, progress or (lambda line: None))
+        _compute(missing, arguments, jobs, threads, done, file, progress)
         if file is not None:
             file.finish(found)
     except KeyboardInterrupt:
@@ -209,24 +211,23 @@ def _compute(
     threads: int,
     done: dict[str, StudyRow],
     file: StudyFile | None,
-    progress: Callable[[str], None],
+    progress: Progress | None,
 ) -> None:
     """Computes the rows of these members, and puts each into `done` and the file at once."""
     if not members:
         return
-    total = len(done) + len(members)
-    if done:
-        progress(f"{len(done)} of {total} rows are done already")
-    for row, details in computed_rows(members, arguments, jobs, threads):
+    if done and progress is not None:
+        progress(f"{len(done)} of {len(done) + len(members)} rows are done already")
+    finished = counter(progress, "study", len(members), "rows")
+    for computed, (row, details) in enumerate(computed_rows(members, arguments, jobs, threads), start=1):
         with interruption() as stopped:  # Ctrl-C must not leave half a line
             done[row.name] = row
             if file is not None:
                 file.append(row)
-        line = f"{len(done)} of {total}: {row.name}, {failure(row) or f'{row.seconds:.1f} s'}"
-        log.info("%s", line)
+        log.info("row %s: %s", row.name, failure(row) or f"{row.seconds:.1f} s")
         if details:
             log.info("%s", details)
-        progress(line)
+        finished(computed, f"{row.name}, {failure(row) or f'{row.seconds:.1f} s'}")
         if stopped.pressed:
             raise KeyboardInterrupt
 

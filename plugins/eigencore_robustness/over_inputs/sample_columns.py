@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from eigencore import arrays
+from eigencore.news import counter
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore_robustness.over_inputs.alignments import SPANS, share_columns, unit_rows
 from eigencore_robustness.over_inputs.first_order import first_order
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.interfaces import Classifier
+    from eigencore.news import Progress
     from eigencore.space import Array, Floats
     from eigencore_robustness.over_inputs.alignments import Perturbations
     from eigencore_robustness.over_inputs.input_eigenpairs import LargestEigenpairs
@@ -49,7 +51,7 @@ def sample_columns(
     y: Array,
     batch: int,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
     perturbations: Perturbations | None = None,
     kept: npt.NDArray[np.intp] | None = None,
 ) -> SampleMeasurements:
@@ -71,13 +73,14 @@ def sample_columns(
     and are NaN.
     """
     parts, eigenvectors = [], {}
+    done = counter(progress, "curvature over the input", x.shape[0], "samples")
     for at, rows, labels in batches(x, y, batch):
         compared = {} if perturbations is None else perturbations.batch(at, batch)
         part, pairs = _batch_columns(classifier, rows, labels, seed + at, compared)
         parts.append(part)
         for i in () if kept is None else kept[(at <= kept) & (kept < at + rows.shape[0])]:
             eigenvectors[int(i)] = arrays.to_host(pairs.vectors[int(i) - at, 0, :])
-        progress(f"curvature over the input: {at + rows.shape[0]} of {x.shape[0]} samples")
+        done(at + rows.shape[0])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     margin, slope, along = (columns.pop(name) for name in ("_margin", "_slope", "_along"))
     flat = is_flat(columns["nu"], slope)
