@@ -103,7 +103,7 @@ def samples_to_show(distance: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.
         shape: the shape of an input.
     """
     order = np.argsort(distance, kind="stable")
-    order = order[np.isfinite(distance[order])]
+    order = order[_moved(distance)[order]]
     if _channels(shape) is None:
         return order[:0]
     return order if len(order) <= 2 * EACH else np.concatenate([order[:EACH], order[-EACH:]])
@@ -149,9 +149,14 @@ def sample_images(
         reached.astype(np.int64),
         distance[shown],
         norm,
-        int(np.isfinite(distance).sum()),
+        int(_moved(distance).sum()),
         (float(np.min(low)), float(np.max(high))),
     )
+
+
+def _moved(distance: Floats) -> npt.NDArray[np.bool_]:
+    """Which samples have a perturbation."""
+    return np.isfinite(distance) & (distance > 0)
 
 
 def _channels(shape: tuple[int, ...]) -> int | None:

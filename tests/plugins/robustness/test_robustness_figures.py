@@ -237,7 +237,7 @@ def test_images_are_the_same_after_they_were_saved_and_loaded(digits_run, tmp_pa
 )
 def test_shapes_of_images(shape, drawn):
     d = int(np.prod(shape))
-    shown = samples_to_show(np.array([2.0, 1.0, np.inf]), shape)
+    shown = samples_to_show(np.array([2.0, 1.0, np.inf, 0.0]), shape)
     assert shown.tolist() == ([] if drawn is None else [1, 0])
     if drawn is None:
         return
