@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore.errors import UsageError
-from eigencore.figures import Figure, Reference, Table, fitting_scale
+from eigencore.figures import Figure, Reference, fitting_scale
 from eigencore.findings import Report
-from eigencore.number_text import as_text
 from eigencore.results import AnalysisResult, AttackResult, EigenResult, Run, Status
+from eigencore.runs.config_text import config_text
 from eigencore.runs.eigen_text import certificate_lines, cost, eigenvalue_table, header
 from eigencore.runs.sampling_text import sampling_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-CITATION = "eigencore {version}, https://github.com/eigencore/eigencore"
+    from collections.abc import Sequence
 
 
 def report(result: Any) -> Report:
@@ -72,7 +70,7 @@ def _of_run(run: Run) -> Report:
         title,
         tuple(filter(None, (described, setting))),
         {**parts, **run.analyses},
-        _details(manifest),
+        _details(run),
         (
             *(f"{name} failed: {message}" for name, message in failed.items()),
             *(f"{name} was not run: {reason}" for name, reason in manifest.get("skipped", {}).items()),
@@ -80,28 +78,15 @@ def _of_run(run: Run) -> Report:
     )
 
 
-def _details(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """How the run was made, as far as the manifest says it."""
-    if not manifest:
+def _details(run: Run) -> dict[str, str]:
+    """How the run was made, and how to repeat it, as far as its manifest says so."""
+    if "arguments" not in run.manifest:
         return {}
-    arguments = manifest.get("arguments", {})
-    versions = manifest.get("versions", {})
-    found = {
-        "arguments": ", ".join(
-            f"{name}={value!r}" for name, value in arguments.items() if value not in (None, {}, [])
-        ),
-        "options": "\n".join(
-            f"{entry}: " + ", ".join(f"{name}={as_text(value)}" for name, value in values.items())
-            for entry, values in manifest.get("options", {}).items()
-            if values
-        ),
-        "seed": as_text(arguments.get("seed")),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
-        "device": " ".join(filter(None, (manifest.get("device"), manifest.get("dtype")))),
-        "threads": as_text(manifest.get("threads")),
-        "digest of the problem": manifest.get("digest") or "",
+    digest = run.manifest.get("digest")
+    return {
+        "eigen analyze --config run.toml, where run.toml is": config_text(run),
+        **({"digest of the weights and data": digest} if digest else {}),
     }
-    return {name: text for name, text in found.items() if text}
 
 
 # -- eigenpairs --------------------------------------------------------------------------------------------
@@ -244,8 +229,3 @@ def _distances_figure(result: AttackResult, found: Any) -> Figure:
         caption=f"The share of {samples} samples that {result.attack} did not fool within a distance, found "
         "by one attack: the accuracy against the best attack is at most this.",
     )
-
-
-def with_table(result: AnalysisResult, title: str, table: Table) -> AnalysisResult:
-    """The findings with one more table."""
-    return replace(result, tables={**result.tables, title: table})
