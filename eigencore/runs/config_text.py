@@ -61,9 +61,11 @@ def config_text(run: Run) -> str:
         remarks.append("The run analyzed eigenpairs that were given from Python; this file computes them.")
     if _objects_in(content["problem"]):
         content["problem"] = _FACTORY
+    if tables:
+        content["set"] = tables
     lines = ["Repeats a run: eigen analyze --config FILE", *_made_with(manifest), *remarks]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-    return comments + tomli_w.dumps({**content, "set": tables})
+    return comments + tomli_w.dumps(content)
 
 
 def _made_with(manifest: Mapping[str, Any]) -> list[str]:
