@@ -22,7 +22,7 @@ from unittest.mock import patch
 from describing import described, escaped, fenced, prose
 
 import eigencore
-from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results, tabular
+from eigencore import errors, hookspecs, interfaces, news, objectives, operators, options, results, tabular
 from eigencore.analyses.block_estimates import Estimate
 from eigencore.analyses.layer_result import LayerBlock, LayersResult
 from eigencore.cli import OWN, main
@@ -60,6 +60,7 @@ PYTHON: dict[str, tuple[Any, ...]] = {
     ),
     "Results": (
         *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
+        eigencore.WorkDone,
         *(results.Sampling, results.EigenvalueInterval, results.SamplingCost),
         *(eigencore.AnalysisResult, results.Table, results.Figure, results.Reference),
         eigencore.AttackResult,
@@ -102,6 +103,7 @@ PLUGINS: dict[str, tuple[Any, ...]] = {
         interfaces.CommandEntry,
     ),
     "Options": (options.option,),
+    "Progress": (news.counter, news.report),
 }
 LISTINGS = {
     "Solvers": SolverEntry,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from eigencore.results import Run
 from kit.figures import FIGURES
 
 ODD = "<script>alert('odd')</script> & \"quotes\" </style><!-- ]]> $x$"
+ODD_TEXTS = [ODD, "a\x00b\x07", "é 日本 \N{RIGHT-TO-LEFT OVERRIDE}", "{{ 7 * 7 }} {% raw %}"]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
@@ -103,7 +105,7 @@ def test_headings_are_nested_and_links_lead_somewhere(run: Run) -> None:
     levels = [int(tag[1]) for tag, _ in outline.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     for link in outline.tags("a"):
@@ -141,9 +143,7 @@ def test_every_figure_has_a_text_alternative_and_its_numbers(run: Run) -> None:
     assert len(outline.tags("details")) >= len(figures)
 
 
-@pytest.mark.parametrize(
-    "text", [ODD, "a\x00b\x07", "é 日本 \N{RIGHT-TO-LEFT OVERRIDE}", "{{ 7 * 7 }} {% raw %}"]
-)
+@pytest.mark.parametrize("text", ODD_TEXTS)
 def test_whatever_a_result_holds_is_escaped(text: str) -> None:
     outline = Outline(everything(text).to_html())
     assert not outline.tags("script")
