@@ -33,10 +33,12 @@ PAGES = {
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 PLUGIN_PAGE = "docs/write-a-plugin.md"
+NOTEBOOK_PAGE = "docs/tutorial.md"
 # Pages whose blocks are run by a test of their own.
 ELSEWHERE = {
     "README.md": "tests/docs/test_readme.py",
     PLUGIN_PAGE: "tests/docs/test_write_a_plugin.py",
+    NOTEBOOK_PAGE: "tests/docs/test_notebook.py",
 }
 # Shell lines that are not run here: they install packages, need a GPU, publish, or start the test suite.
 NOT_RUN = {
@@ -59,6 +61,9 @@ NOT_RUN = {
     "python docs/outputs.py",
     "python docs/first_screen.py",
     "python docs/reference.py",
+    "python docs/gallery.py",
+    "NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict",
+    "python -m http.server --directory site",
     "python benchmarks/tables.py",
     "python docs/studies/large_batches.py",
     "python docs/studies/placebo.py",
