@@ -79,6 +79,10 @@ NOT_RUN = {
     "(cd /tmp && eigencore-release/bin/eigen plugins && eigencore-release/bin/eigen analyze)",
     "python -m twine upload dist/*",
     "git push origin main v0.1.0",
+    "python -m pip install mike",
+    "NO_MKDOCS_2_WARNING=1 mike deploy --update-aliases 0.1 latest",
+    "mike set-default latest",
+    "git push origin gh-pages",
 }
 COMPLETION = 'eval "$(_EIGEN_COMPLETE=bash_source eigen)"'
 INSTALL = "pip install --editable '.[test]'\n"
