@@ -1,8 +1,9 @@
 """The blocks of code in the documentation: how they are parsed, run, and compared with the pages.
 
-The blocks of a page run one after the other, in one process and in a folder of their own. A Python block
-whose first line is a comment with a file name is written to that file. Of the shell lines, those that begin
-with `eigen` run. A block of text directly after a block of code shows what that block printed.
+The blocks of a page run one after the other, in one process and in a folder of their own. A block of
+Python or TOML whose first line is a comment with a file name is written to that file. Of the shell lines,
+those that begin with `eigen` run. A block of text directly after a block of code shows what that block
+printed.
 
 tests/docs/ runs every block through this module, and docs/outputs.py regenerates the blocks of output.
 """
@@ -183,7 +184,9 @@ def outputs(name: str, page: ModuleType) -> Iterator[tuple[Block, str]]:
     printed, stream = "", io.StringIO()
     for block in blocks(PAGES[name]):
         where = f"{name}, line {block.line}"
-        if block.language in ("python", "sh"):
+        if file := re.match(r"# (\w+\.(?:py|toml))\n", block.code):
+            Path(file[1]).write_text(block.code)
+        elif block.language in ("python", "sh"):
             with contextlib.redirect_stdout(stream):
                 if block.language == "python":
                     run_python(block, name, page)
@@ -197,10 +200,6 @@ def outputs(name: str, page: ModuleType) -> Iterator[tuple[Block, str]]:
 
 
 def run_python(block: Block, name: str, page: ModuleType) -> None:
-    file = re.match(r"# (\w+\.py)\n", block.code)
-    if file is not None:
-        Path(file[1]).write_text(block.code)
-        return
     # Blank lines in front, so that a traceback shows the line numbers of the page.
     exec(compile("\n" * block.line + block.code, ROOT / name, "exec"), vars(page))
 

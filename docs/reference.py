@@ -33,6 +33,7 @@ from eigencore.entries import (
     Entry,
     KindEntry,
     ProblemEntry,
+    RendererEntry,
     SolverEntry,
 )
 from eigencore.registry import catalogue as registry
@@ -48,6 +49,7 @@ LISTINGS = {
     "Problems": ProblemEntry,
     "Attacks": AttackEntry,
     "Analyses": AnalysisEntry,
+    "Renderers": RendererEntry,
 }
 
 

@@ -6,13 +6,16 @@ from .entries import BackendEntry as BackendEntry
 from .entries import CommandEntry as CommandEntry
 from .entries import KindEntry as KindEntry
 from .entries import ProblemEntry as ProblemEntry
+from .entries import RendererEntry as RendererEntry
 from .entries import SolverEntry as SolverEntry
 from .errors import EigencoreError as EigencoreError
 from .errors import Interrupted as Interrupted
+from .findings import Report as Report
 from .hookspecs import hookimpl as hookimpl
 from .interfaces import LinearOperator as LinearOperator
 from .interfaces import Problem as Problem
 from .interfaces import Snapshot as Snapshot
+from .news import WorkDone as WorkDone
 from .operators.conversion import as_operator as as_operator
 from .pipeline.run import analyze as analyze
 from .pipeline.spectral import density as density
@@ -31,8 +34,12 @@ from .results import Certificate as Certificate
 from .results import EigenResult as EigenResult
 from .results import Run as Run
 from .results import Status as Status
+from .runs.comparison import Comparison as Comparison
+from .runs.comparison import compare as compare
 from .runs.folder import load as load
 from .runs.folder import save as save
+from .runs.rendering import render as render
+from .runs.reports import report as report
 from .solving.solve import solve as solve
 
 __version__: str

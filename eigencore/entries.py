@@ -162,3 +162,23 @@ class AnalysisEntry(Entry):
 @dataclass(frozen=True, kw_only=True)
 class CommandEntry(Entry):
     """A subcommand of `eigen`. `load` names a click command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RendererEntry(Entry):
+    """A renderer of reports. `load` names an `interfaces.Renderer`.
+
+    Attributes:
+        suffixes: the suffixes of the files that it writes, without the dot, in lower case.
+
+    Example:
+        from eigencore import RendererEntry, hookimpl
+
+        @hookimpl
+        def eigen_renderers():
+            return [
+                RendererEntry(name="latex", summary="for a paper", load="my_package:draw", suffixes=("tex",))
+            ]
+    """
+
+    suffixes: tuple[str, ...]

@@ -1,16 +1,19 @@
-"""What analyses and attacks find: numbers, tables, columns and figures; adversarial inputs; and failures."""
+"""What analyses and attacks find: numbers, tables, columns and figures; reports of it; and failures."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from eigencore.display import Reported, Tabular
 from eigencore.errors import Culprit, EigencoreError
-from eigencore.tabular import Tabular
+from eigencore.figures import Figure, Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
@@ -18,64 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A small table: rows under named columns, as they are printed."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference line of a figure: all points whose coordinate on the axis "x" or "y" is `value`."""
-
-    axis: str
-    value: float
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure as plain data, which is drawn only when it is displayed.
-
-    Attributes:
-        kind: "scatter", "line", "bar" or "images".
-        title, x_label, y_label: the title and the labels of the axes.
-        series: arrays by name: "x", and any number of others of its length, which are drawn over it under
-            their names; or stacks of images.
-        bands: the lower and the upper end of an error band at each "x", under the name of its series.
-        atoms: positions and heights of vertical strokes, such as eigenvalues in a density, by name.
-        references: reference lines.
-        x_scale, y_scale: "linear", "log", or "symlog": logarithmic but for numbers smaller than `linear`.
-        linear: where a "symlog" axis is linear, in absolute value.
-
-    Example:
-        import numpy as np
-        from eigencore.findings import Figure, Reference
-
-        x = np.linspace(0.0, 1.0, 5)
-        figure = Figure(
-            "line", "density", "eigenvalue", "density", {"x": x, "density": x**2},
-            bands={"density": (x**2 - 0.1, x**2 + 0.1)}, references=(Reference("x", 0.5, "mean"),),
-        )
-        print(figure.series["density"], figure.y_scale)
-    """
-
-    kind: str
-    title: str
-    x_label: str
-    y_label: str
-    series: Mapping[str, Any]
-    bands: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    atoms: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    references: tuple[Reference, ...] = ()
-    x_scale: str = "linear"
-    y_scale: str = "linear"
-    linear: float = 1.0
-
-
-@dataclass(frozen=True)
-class AnalysisResult(Tabular):
+class AnalysisResult(Tabular, Reported):
     """The findings of an analysis, each stated once; the screen, the JSON and the report are made from them.
 
     Attributes:
@@ -118,7 +64,54 @@ class AnalysisResult(Tabular):
 
 
 @dataclass(frozen=True)
-class AttackResult(Tabular):
+class Report(Reported):
+    """What is known of a result, as plain data.
+
+    Attributes:
+        title: what was analysed.
+        setting: lines that say what was computed of it, and with what.
+        parts: the findings by name, in the order in which they are read: eigenvalues, then each analysis.
+        details: how the result was made, by name: the command, versions, the seed. Values may have several
+            lines.
+        notes: what was not done, and why.
+
+    Example:
+        import numpy as np
+        import eigencore
+
+        report = eigencore.report(eigencore.solve(np.diag(np.arange(1.0, 51.0)), k=3))
+        print(report.title, report.parts["eigenvalues"].tables["eigenvalues"].rows)
+    """
+
+    title: str
+    setting: tuple[str, ...]
+    parts: Mapping[str, AnalysisResult]
+    details: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures of all parts, in their order."""
+        return tuple(figure for part in self.parts.values() for figure in part.figures)
+
+
+class Renderer(Protocol):
+    """Renders a report: as figures of a plotting library, or as the text of a page."""
+
+    def __call__(self, report: Report, file: Path | None, options: Any, /) -> Any:
+        """What was rendered, which is also written if there is a file.
+
+        Args:
+            file: a file with one of the suffixes that the renderer's entry lists, in a folder that exists.
+
+        Raises:
+            OSError: the file can't be written; the core reports it.
+            UsageError: the report has nothing that this renderer can draw.
+        """
+
+
+@dataclass(frozen=True)
+class AttackResult(Tabular, Reported):
     """The adversarial inputs that an attack found, each evaluated by the core.
 
     Attributes:

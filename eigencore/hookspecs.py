@@ -60,3 +60,8 @@ def eigen_analyses() -> list[interfaces.AnalysisEntry]:  # type: ignore[empty-bo
 @hookspec
 def eigen_commands() -> list[interfaces.CommandEntry]:  # type: ignore[empty-body]
     """Subcommands of `eigen`."""
+
+
+@hookspec
+def eigen_renderers() -> list[interfaces.RendererEntry]:  # type: ignore[empty-body]
+    """Renderers, which draw a report of any result."""

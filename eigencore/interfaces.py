@@ -1,8 +1,7 @@
 """What plugins implement: operators, solvers, backends, classifiers, attacks and analyses.
 
 Shapes: a vector is flat `(n,)`; a block is `(n, b)`, one vector per column; a batch of samples is `(b, d)`,
-one sample per row. An `Array` is of any library with the Python array API; host numbers are NumPy float64.
-Entries, which plugins register, are in `eigencore.entries`, operators in `eigencore.space`."""
+one sample per row. An `Array` is of any library with the Python array API; host numbers are NumPy float64."""
 
 from __future__ import annotations
 
@@ -18,7 +17,9 @@ from eigencore.entries import CommandEntry as CommandEntry
 from eigencore.entries import Entry as Entry
 from eigencore.entries import KindEntry as KindEntry
 from eigencore.entries import ProblemEntry as ProblemEntry
+from eigencore.entries import RendererEntry as RendererEntry
 from eigencore.entries import SolverEntry as SolverEntry
+from eigencore.findings import Renderer as Renderer
 from eigencore.space import ApproximatedOperator as ApproximatedOperator
 from eigencore.space import Approximation as Approximation
 from eigencore.space import Array as Array
@@ -39,6 +40,7 @@ from eigencore.space import Space as Space
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from eigencore.news import Progress
     from eigencore.request import Request
     from eigencore.results import AnalysisResult, AttackResult, EigenResult
     from eigencore.space import Floats as Floats
@@ -251,8 +253,7 @@ class Bound(Protocol):
 
     A method whose capability is not offered raises CapabilityError. `params` selects the parameters of
     a direction by patterns of their names: "head.*", "embed.weight,head.*", "re:bias$", a function such as
-    `lambda name: "norm" not in name`, or a list of these. None selects all trainable parameters.
-    `eigencore.problems.sharing.select_names` does so.
+    `lambda name: "norm" not in name`, or a list of these. None: all trainable ones.
     """
 
     @property
@@ -363,8 +364,7 @@ class AnalysisContext:
         kind, params, kind_options: what `bound.operator` was given for the operator.
         attack, solve, load: `eigencore.attack` applied to `bound`, `eigencore.solve` and `eigencore.load`.
         bind: binds a variant of `problem`, as replace(problem, data=...), like the run's own.
-        seed, folder: the seed of the run, and the folder that it is saved in, or None.
-        progress: a function that reports one line of text to the user.
+        seed, folder, progress: those of the run; `progress` reports a line of text, or a WorkDone.
     """
 
     operator: LinearOperator
@@ -378,7 +378,7 @@ class AnalysisContext:
     load: Callable[[Path], Any]
     bind: Callable[[Problem], Bound]
     seed: int
-    progress: Callable[[str], None]
+    progress: Progress
     folder: Path | None = None
     kind_options: Mapping[str, Any] = field(default_factory=dict)
 

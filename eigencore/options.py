@@ -200,7 +200,8 @@ def _validated(spec: OptionSpec, value: object, entry: str) -> object:
             if converted is not None and _in_range(spec, converted):
                 return converted
     if not spec.types and not spec.choices:
-        return value
+        means_none = candidates[0] is None and spec.default is None and not spec.required
+        return None if means_none else value
     raise OptionError(f"{entry}.{spec.name} is {_as_text(value)}; expected {spec.range}")
 
 

@@ -5,19 +5,20 @@ What analyses and attacks find is defined in `eigencore.findings`.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from eigencore.display import Reported, Tabular
 from eigencore.errors import ResultError
+from eigencore.figures import Figure as Figure
+from eigencore.figures import Reference as Reference
+from eigencore.figures import Table as Table
 from eigencore.findings import AnalysisFailure as AnalysisFailure
 from eigencore.findings import AnalysisResult as AnalysisResult
 from eigencore.findings import AttackResult as AttackResult
-from eigencore.findings import Figure as Figure
-from eigencore.findings import Reference as Reference
-from eigencore.findings import Table as Table
-from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
     import os
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.space import Array, Floats
+
+
+REPR_LINES, REPR_WIDTH, LISTED = 6, 110, 8  # of repr(run): lines, characters of a line, eigenvalues
 
 
 class Status(StrEnum):
@@ -73,6 +77,15 @@ class Step:
     residual: float | None
     restarts: int
     worst: float | None = None
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.matvecs:,.0f} product{'s' * (self.matvecs != 1)}",
+            f"{self.converged} converged",
+            *([f"worst estimated residual {self.worst:.2g} x threshold"] if (self.worst or 0) > 1 else []),
+            f"{self.seconds:.0f} s",
+        ]
+        return " · ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class EigenResult(Tabular):
+class EigenResult(Tabular, Reported):
     """Eigenpairs with their certificate, in the order of the request.
 
     Fewer than k pairs are returned if a solve ended before there were k.
@@ -293,8 +306,8 @@ class EigenResult(Tabular):
         return Run(self).save(folder)
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Reported):
     """The result of one `analyze`, or of an analysis alone: eigenpairs, findings, and how it was run.
 
     Attributes:
@@ -318,6 +331,23 @@ class Run:
     manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
     failed: Mapping[str, AnalysisFailure] = field(default_factory=dict)
     folder: Path | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """At most six lines: what was computed, the eigenvalues, how the solve ended, and each verdict."""
+        import eigencore
+
+        report = eigencore.report(self)
+        lines = [f"Run of {report.title}", *report.setting]
+        if self.pairs is not None:
+            lines.append(f"eigenvalues: {', '.join(f'{value:.6g}' for value in self.pairs.values[:LISTED])}")
+            lines.append(self.pairs.advice)
+        found = [f"{name}: {one.verdict}" for name, one in self.analyses.items()]
+        found += [f"{name} failed" for name in self.manifest.get("failed", {}) if name not in self.analyses]
+        room = REPR_LINES - len(lines)
+        lines += found if len(found) <= room else [f"analyses: {', '.join(self.analyses)}"]
+        return "\n".join(
+            textwrap.shorten(line, REPR_WIDTH, placeholder=" ...") for line in lines[:REPR_LINES]
+        )
 
     @property
     def eigen(self) -> EigenResult:

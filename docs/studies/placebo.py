@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import eigencore
-from eigencore.results import Figure
+from eigencore.figures import Figure
 from eigencore_demo.digits import TRAINING, images
 from eigencore_robustness import infer
 

@@ -10,8 +10,7 @@ of the couplings v_i'A_ij v_j, and the block-diagonal view has those with i = j.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,172 +18,25 @@ import numpy as np
 from eigencore import arrays
 from eigencore.analyses.block_estimates import Estimate, trace_and_norm
 from eigencore.analyses.block_products import BlockProducts, embedded
+from eigencore.analyses.layer_result import LayerBlock, LayersResult
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Interrupted, UsageError
+from eigencore.news import counter, reported_to
 from eigencore.problems import as_problem, backend_of, bind, find_problem, is_bound
 from eigencore.results import EigenResult
 from eigencore.solving import interruption
 from eigencore.solving.lockstep import in_lockstep
 from eigencore.solving.solve import solve
-from eigencore.tabular import Tabular
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from eigencore.interfaces import Bound, LinearOperator, Parameter, Params, Solver
-    from eigencore.space import Floats
+    from eigencore.news import Progress
+    from eigencore.results import Step
+    from eigencore.space import Array, Floats
 
 # "parameter", "module", or the parameters of each group, in the form of `params`.
 By: TypeAlias = "str | Mapping[str, Params]"
 COLUMNS = 16  # the largest number of vectors in a block product with the whole operator
-
-
-@dataclass(frozen=True)
-class LayerBlock:
-    """A diagonal block of the operator.
-
-    Attributes:
-        name: the parameter, module or group.
-        parameters: the names of its parameters.
-        n: the number of its weights.
-        weight_norm: the norm of its weights.
-        eigen: its top eigenpairs; vectors (n, k) have the block's weights in the order of its parameters.
-        trace, frobenius: estimates of its trace and of its Frobenius norm; None if there were no probes.
-    """
-
-    name: str
-    parameters: tuple[str, ...]
-    n: int
-    weight_norm: float
-    eigen: EigenResult
-    trace: Estimate | None
-    frobenius: Estimate | None
-
-
-@dataclass(frozen=True)
-class LayersResult(Tabular):
-    """The diagonal blocks of an operator, and how they are coupled along its first eigenvector.
-
-    Attributes:
-        blocks: the blocks, in the order of the parameters.
-        whole: the top eigenpairs of the whole operator; None if they were not requested.
-        couplings: v_i'A_ij v_j (B, B) along the first eigenvector v of the whole operator, whose sum is its
-            eigenvalue; None without a converged eigenvector.
-        passes: the number of passes over the data for the blocks.
-
-    Example:
-        import eigencore
-
-        result = eigencore.layers("demo:digits-numpy")
-        print(result.verdict)
-        print(result.values[:, 0], result.couplings.round(3))
-    """
-
-    blocks: tuple[LayerBlock, ...]
-    whole: EigenResult | None
-    couplings: Floats | None = field(repr=False)
-    passes: int
-
-    @property
-    def values(self) -> Floats:
-        """The eigenvalues (B, k) of the blocks; NaN where a block has fewer."""
-        found = np.full((len(self.blocks), max(block.eigen.k for block in self.blocks)), np.nan)
-        for row, block in zip(found, self.blocks, strict=True):
-            row[: len(block.eigen.values)] = block.eigen.values
-        return found
-
-    @property
-    def unconverged(self) -> tuple[str, ...]:
-        """The names of the blocks of which an eigenpair has not converged."""
-        return tuple(
-            block.name
-            for block in self.blocks
-            if len(block.eigen.values) < block.eigen.k or not block.eigen.converged.all()
-        )
-
-    @property
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """Name, size, eigenvalues, trace, norms and couplings of each block: the columns of `to_pandas`."""
-        k = self.values.shape[1]
-        found: dict[str, list[Any]] = {
-            "block": [block.name for block in self.blocks],
-            "weights": [block.n for block in self.blocks],
-        }
-        for i, values in enumerate(self.values.T):
-            found["eigenvalue" if k == 1 else f"eigenvalue {i + 1}"] = values.tolist()
-        for name, estimates in (
-            ("trace", [block.trace for block in self.blocks]),
-            ("Frobenius norm", [block.frobenius for block in self.blocks]),
-        ):
-            known = [one for one in estimates if one is not None]
-            if known:
-                found[name] = [one.value for one in known]
-                found[f"{name} +-"] = [one.half_width for one in known]
-        found["norm of weights"] = [block.weight_norm for block in self.blocks]
-        if self.couplings is not None:
-            own = np.diag(self.couplings)
-            found["own part of lambda_1"] = own.tolist()
-            found["coupled part"] = (self.couplings.sum(axis=1) - own).tolist()
-        return {name: np.array(column) for name, column in found.items()}
-
-    def as_data(self) -> dict[str, Any]:
-        """The result as plain data, as `eigen layers --json` prints it; vectors are left out."""
-        return {
-            "blocks": [
-                {
-                    "name": block.name,
-                    "parameters": list(block.parameters),
-                    "n": block.n,
-                    "weight_norm": block.weight_norm,
-                    "trace": None if block.trace is None else asdict(block.trace),
-                    "frobenius": None if block.frobenius is None else asdict(block.frobenius),
-                    **_eigenpairs(block.eigen),
-                }
-                for block in self.blocks
-            ],
-            "whole": None if self.whole is None else _eigenpairs(self.whole),
-            "couplings": None if self.couplings is None else self.couplings.tolist(),
-            "passes": self.passes,
-            "verdict": self.verdict,
-        }
-
-    @property
-    def verdict(self) -> str:
-        """What the block-diagonal view misses, in a few sentences."""
-        finite = np.nan_to_num(self.values[:, 0])
-        largest = int(np.argmax(np.abs(finite)))
-        first = f"The largest eigenvalue of a block is {finite[largest]:.4g}, in {self.blocks[largest].name}"
-        text = f"{first}."
-        if self.whole is not None and len(self.whole.values):
-            text = f"{first}; that of the whole operator is {self.whole.values[0]:.4g}."
-        if self.couplings is not None:
-            whole = float(self.couplings.sum())
-            inside = float(np.trace(self.couplings))
-            text += (
-                f" Along its eigenvector, {inside:.4g} is within the blocks and {whole - inside:.4g} is "
-                f"coupling between them ({100 * (1 - inside / whole):.0f} %)."
-            )
-        if self.unconverged:
-            text += f" Not converged: {', '.join(self.unconverged)}."
-        incomplete = [
-            block.name
-            for block in self.blocks
-            if block.eigen.complete is False and block.name not in self.unconverged
-        ]
-        if incomplete:
-            text += f" A larger eigenvalue may have been missed in: {', '.join(incomplete)}."
-        return text
-
-
-def _eigenpairs(eigen: EigenResult) -> dict[str, Any]:
-    return {
-        "eigenvalues": eigen.values.tolist(),
-        "residuals": eigen.residuals.tolist(),
-        "converged": eigen.converged.tolist(),
-        "complete": eigen.complete,
-        "status": str(eigen.status),
-        "matvecs": eigen.matvecs,
-    }
 
 
 def layers(
@@ -206,7 +58,7 @@ def layers(
     device: str | None = None,
     dtype: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> LayersResult:
     """Top eigenvalues, trace and norm of every diagonal block of an operator, and what the blocks miss.
 
@@ -224,7 +76,8 @@ def layers(
         backend, device, dtype: as for `bind`, unless the problem is bound.
         options: options of the kind, the solver and the backend, by name, and under "problem" keywords of the
             problem's factory, as for `analyze`.
-        progress: called with lines of text.
+        progress: called with a WorkDone after every pass over the data for the blocks, a Step after every
+            snapshot of the solve of the whole operator, and lines of text in between.
 
     Raises:
         UsageError: an argument is invalid, or the groups overlap.
@@ -241,8 +94,9 @@ def layers(
     if probes < 0:
         raise UsageError(f"probes is {probes}; expected at least 0")
     say, given = progress or (lambda line: None), dict(options or {})
-    bound = _bound(problem, given, backend, device, dtype)
-    operator = bound.operator(kind, params, **given.pop(kind, {}))
+    with reported_to(progress):
+        bound = _bound(problem, given, backend, device, dtype)
+        operator = bound.operator(kind, params, **given.pop(kind, {}))
     solver_options = given.pop(solver, {}) if isinstance(solver, str) else {}
     for unused in given:
         raise UsageError(f"options are given for {unused}, which is not used here")
@@ -250,11 +104,13 @@ def layers(
     with interruption() as flag:
         passes = BlockProducts(operator, [[one.where for one in group] for group in groups.values()])
 
-        def stop_if_pressed(step: Any) -> None:
-            if flag.pressed:
-                raise KeyboardInterrupt
+        def top(block: LinearOperator, listener: Progress | None = None) -> EigenResult:
+            def watch(step: Step) -> None:
+                if flag.pressed:
+                    raise KeyboardInterrupt
+                if listener is not None:
+                    listener(step)
 
-        def top(block: LinearOperator) -> EigenResult:
             try:
                 return solve(
                     block,
@@ -265,15 +121,21 @@ def layers(
                     complete=complete,
                     seed=seed,
                     certify=certify,
-                    progress=stop_if_pressed,
+                    progress=watch,
                     **solver_options,
                 )
             except KeyboardInterrupt as error:
                 partial: EigenResult = error.partial  # type: ignore[attr-defined]
                 return partial
 
-        say(f"layers: eigenpairs of {len(groups)} blocks")
-        found = in_lockstep([top] * len(groups), passes.sizes, operator, passes.products)
+        done = counter(progress, f"layers: eigenpairs of {len(groups)} blocks", None, "passes")
+
+        def multiplied(wanted: Mapping[int, Array]) -> Mapping[int, Array]:
+            products = passes.products(wanted)
+            done(passes.count, f"{len(groups) - len(wanted)} blocks finished")
+            return products
+
+        found = in_lockstep([top] * len(groups), passes.sizes, operator, multiplied)
         estimates: Sequence[tuple[Estimate | None, Estimate | None]] = [(None, None)] * len(groups)
         if probes and not flag.pressed:
             say(f"layers: traces and norms from {probes} random vectors")
@@ -295,7 +157,7 @@ def layers(
         result = LayersResult(blocks, None, None, passes.count)
         if whole and not flag.pressed:
             say("layers: eigenpairs of the whole operator, and the couplings")
-            eigen = top(operator)
+            eigen = top(operator, progress)
             couplings = _couplings(operator, eigen, passes.blocks) if eigen.converged[:1].all() else None
             result = LayersResult(blocks, eigen, couplings, passes.count)
     if flag.pressed:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore.entries import AnalysisEntry, Capability
 from eigencore.errors import Culprit, EigencoreError, PluginError, described
+from eigencore.figures import Figure, check_figure
 from eigencore.interfaces import AnalysisContext
+from eigencore.news import WorkDone
 from eigencore.operators.counting import CountingOperator, counting
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.results import AnalysisFailure, AnalysisResult
@@ -21,6 +23,8 @@ from eigencore.runs import host
 from eigencore.solving import Budget, Ending, Halt, ProductChecks, ProgressCallback
 
 if TYPE_CHECKING:
+    from eigencore.news import News, Progress
+    from eigencore.results import AttackResult, EigenResult, Step
     from eigencore.space import Array
 
 Selected = dict[str, AnalysisEntry]
@@ -113,7 +117,13 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
     for analysis in planned:
         began, last, ended = time.monotonic(), None, ""
         operator = _counted(context, budget)
-        own = replace(context, operator=operator, progress=progress)
+        own = replace(
+            context,
+            operator=operator,
+            progress=progress,
+            attack=_attacking(context.attack, analysis.name, progress),
+            solve=_solving(context.solve, analysis.name, progress),
+        )
         try:
             for result in _results(analysis, own):
                 last = replace(result, matvecs=operator.matvecs, seconds=time.monotonic() - began)
@@ -139,6 +149,34 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
         if findings.stopped or findings.raised is not None:
             break
     return findings
+
+
+def _attacking(
+    attack: Callable[..., AttackResult], analysis: str, progress: Progress
+) -> Callable[..., AttackResult]:
+    """The `attack` of an analysis, whose news name the analysis."""
+
+    def named(news: News) -> None:
+        progress(replace(news, what=f"{analysis}: {news.what}") if isinstance(news, WorkDone) else news)
+
+    def attacking(name: str, **keywords: Any) -> AttackResult:
+        return attack(name, **{"progress": named, **keywords})
+
+    return attacking
+
+
+def _solving(
+    solve: Callable[..., EigenResult], analysis: str, progress: Progress
+) -> Callable[..., EigenResult]:
+    """The `solve` of an analysis, which reports products: its Steps are no part of the run's history."""
+
+    def spent(step: Step) -> None:
+        progress(WorkDone(f"{analysis}: solve", int(step.matvecs), None, "products", step.seconds))
+
+    def solving(*arguments: Any, **keywords: Any) -> EigenResult:
+        return solve(*arguments, **{"progress": spent, **keywords})
+
+    return solving
 
 
 def _counted(context: AnalysisContext, budget: Budget) -> CountingOperator:
@@ -215,7 +253,23 @@ def _results(analysis: Planned, context: AnalysisContext) -> Generator[AnalysisR
             columns = {name: host(column) for name, column in result.columns.items()}
             if len({len(column) for column in columns.values()}) > 1:
                 raise PluginError(f"its columns differ in length: {', '.join(columns)}")
-            yield replace(result, columns=columns)
+            figures = tuple(map(_drawable, result.figures))
+            yield replace(result, columns=columns, figures=figures)
+
+
+def _drawable(figure: Figure) -> Figure:
+    """The figure with its arrays on the host; raises PluginError if it can't be drawn."""
+    on_host = replace(
+        figure,
+        series={name: host(series) for name, series in figure.series.items()},
+        bands={name: (host(low), host(high)) for name, (low, high) in figure.bands.items()},
+        atoms={name: (host(at), host(height)) for name, (at, height) in figure.atoms.items()},
+    )
+    try:
+        check_figure(on_host)
+    except ValueError as error:
+        raise PluginError(str(error)) from error
+    return on_host
 
 
 def _with_warning(last: AnalysisResult | None, ended: str) -> AnalysisResult:

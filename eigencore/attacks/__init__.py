@@ -1,6 +1,7 @@
 """Attacks: adversarial inputs for the samples of a classifier.
 
 - `attack`: the function `eigencore.attack`, which runs an attack and evaluates what it found.
+- `radius_report`: `attack_report`, one report of an attack at several radii.
 - `perturbation_checks`: an attack must stay within its ball and bounds.
 - `counting`: a classifier that counts the passes through it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, overload
@@ -17,6 +17,7 @@ from eigencore.attacks.perturbation_checks import refuse_outside, refuse_samples
 from eigencore.entries import AttackEntry
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Bound, Classifier, Problem
+from eigencore.news import counter, reported_to
 from eigencore.problems import bound_of, hint_why_no_classifier
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.results import AttackResult
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from eigencore.interfaces import Attack
+    from eigencore.news import Progress
     from eigencore.space import Array, Floats, Space
 
     Evaluated = tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]
@@ -45,7 +47,7 @@ def attack(
     batch: int = 256,
     seed: int = 0,
     classifier: Classifier | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> AttackResult | tuple[AttackResult, ...]:
     """Adversarial inputs for the samples of a problem, with their success and distance.
@@ -64,7 +66,8 @@ def attack(
         batch: the number of samples that are attacked at once.
         seed: the seed of all random numbers.
         classifier: an existing classifier to use; None: a new one, `bound.classifier()`.
-        progress: called with a line of text after every batch.
+        progress: called with a WorkDone before the first batch of each radius and after every batch, and with
+            lines of text while the problem is bound.
         **options: options of the attack; `eigen attacks NAME` lists them.
 
     Returns:
@@ -91,7 +94,8 @@ def attack(
     radii: list[Any] = list(eps) if several else [eps]  # type: ignore[arg-type]
     _refuse_bad_radii(entry, radii)
     _refuse_bad_counts(seed=(seed, 0), images=(images, 1), batch=(batch, 1))
-    bound = bound_of(problem)
+    with reported_to(progress):
+        bound = bound_of(problem)
     with hint_why_no_classifier(bound):
         require(entry, bound.capabilities)
     classifier = bound.classifier() if classifier is None else classifier
@@ -197,14 +201,16 @@ def _attack_all(
     y: Array,
     eps: float | None,
     batch: int,
-    progress: Callable[[str], None] | None,
+    progress: Progress | None,
 ) -> AttackResult:
     """Attacks the samples x (N, d), batch by batch."""
     began, xp = time.perf_counter(), classifier.xp
-    evaluated = [
-        _attack_batch(given, classifier, x[at:to, ...], y[at:to], eps, at)
-        for at, to in _batches(x.shape[0], batch, given.entry.name, progress)
-    ]
+    total, what = x.shape[0], given.entry.name if eps is None else f"{given.entry.name}, eps {eps:.4g}"
+    done, evaluated = counter(progress, what, total, "samples"), []
+    for at in range(0, total, batch):
+        to = min(at + batch, total)
+        evaluated.append(_attack_batch(given, classifier, x[at:to, ...], y[at:to], eps, at))
+        done(to)
     inputs, correct, success, distance = zip(*evaluated, strict=True)
     return AttackResult(
         attack=given.entry.name,
@@ -256,13 +262,3 @@ def _predicted(classifier: Classifier, x: Array) -> npt.NDArray[np.int64]:
     if not arrays.is_finite(logits):
         raise ProblemError("the classifier's logits are not finite", hint="Check its inputs and weights.")
     return arrays.to_host(classifier.xp.argmax(logits, axis=1)).astype(np.int64)
-
-
-def _batches(
-    total: int, batch: int, name: str, progress: Callable[[str], None] | None
-) -> Iterator[tuple[int, int]]:
-    for at in range(0, total, batch):
-        to = min(at + batch, total)
-        yield at, to
-        if progress is not None:
-            progress(f"{name}: {to} of {total} samples")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eigencore.cli.failures import INTERRUPTED, USER_ERRORS, report, report_unwritten
+from eigencore.cli.failures import FLAGS, INTERRUPTED, USER_ERRORS, report, report_unwritten
 from eigencore.cli.shell import flush_streams, prepare_streams, reader_has_left, sigterm_as_interrupt
 from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
@@ -20,6 +20,7 @@ _FILES = {
     "layers": ("layers", "compute the top eigenvalues and traces of every layer"),
     "attack": ("attack", "search for adversarial inputs near the samples of a problem"),
     "show": ("show", "print a run that was saved with --out"),
+    "compare": ("compare", "print saved runs side by side, and what differs between them"),
     "plugins": ("listings", "list the installed plugins and their status"),
     "problems": ("listings", "list the registered problems"),
     "backends": ("listings", "list the backends, which turn models into operators"),
@@ -27,6 +28,7 @@ _FILES = {
     "solvers": ("listings", "list the eigensolvers and their options"),
     "attacks": ("listings", "list the adversarial attacks and their options"),
     "analyses": ("listings", "list the analyses and their options"),
+    "renderers": ("listings", "list what draws figures and pages, and its options"),
 }
 OWN = {
     name: CommandEntry(name=name, summary=summary, load=f"eigencore.cli.{file}:{name}")
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_EIGEN_COMPLETE" in os.environ:
+        from eigencore.cli import shell_completion  # noqa: F401 - in place of click's own
+
         eigen.main(given, prog_name="eigen")
     prepare_streams()
     with sigterm_as_interrupt() as terminated:
@@ -52,9 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return TERMINATED if terminated and code == INTERRUPTED else code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(given: list[str]) -> int:
+    arguments = list(given)
     try:
-        with eigen.make_context("eigen", list(arguments)) as context:
+        with eigen.make_context("eigen", list(given)) as context:
+            context.meta[FLAGS] = arguments  # a command adds the flags that its file has
             code = eigen.invoke(context)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
     backend_option,
@@ -28,6 +30,7 @@ from eigencore.cli.problem_options import (
     tol_option,
     which_option,
 )
+from eigencore.cli.report_file import html_option
 from eigencore.cli.run_command import run_and_print
 from eigencore.entries import AnalysisEntry
 from eigencore.options import OptionSpec, describe
@@ -58,11 +61,18 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
     # The sample is that of the eigenpairs, too.
     specs = tuple(spec for spec in every if spec.name != "samples")
 
-    def command(as_json: bool, csv: str | None, options: dict[str, dict[str, Any]], **arguments: Any) -> int:
+    def command(
+        as_json: bool,
+        csv: str | None,
+        html: str | None,
+        options: dict[str, dict[str, Any]],
+        **arguments: Any,
+    ) -> int:
         given = {spec.name: arguments.pop(spec.name) for spec in specs}
         own = {**options.get(name, {}), **{one: value for one, value in given.items() if value is not None}}
         options = {**options, **({name: own} if own else {})}
-        return run_and_print({**arguments, "options": options, "analyses": [name]}, as_json, csv)
+        arguments |= {"options": options, "analyses": [name]}
+        return run_and_print(arguments, as_json, csv, html)
 
     decorators: list[Callable[[Any], Any]] = [
         click.command(name, help=help),
@@ -82,7 +92,16 @@ def analysis_command(name: str, *, k: int, help: str) -> click.Command:
         ),
         *(solver_option, which_option, tol_option, complete_option, certify_option),
         *(seed_option, max_matvecs_option, max_seconds_option, device_option, dtype_option),
-        *(set_option, out_option, csv_option, json_flag, verbose_flag),
+        *(
+            set_option,
+            config_option,
+            out_option,
+            csv_option,
+            html_option,
+            log_option,
+            json_flag,
+            verbose_flag,
+        ),
     ]
     made: Any = command
     for decorator in reversed(decorators):
@@ -95,4 +114,5 @@ def _option(spec: OptionSpec) -> Callable[[Any], Any]:
     """The option of the command for an option of the analysis, whose value the registry parses."""
     default = "none" if spec.default is None else str(spec.default).lower()
     text = f"{spec.help[0].upper()}{spec.help[1:]}: {spec.range}.  [default: {default}]"
-    return click.option(f"--{spec.name.replace('_', '-')}", spec.name, metavar="VALUE", help=text)
+    flag = f"--{spec.name.replace('_', '-')}"
+    return click.option(flag, spec.name, type=click.UNPROCESSED, metavar="VALUE", help=text)

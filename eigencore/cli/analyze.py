@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 from eigencore.cli.completion import lists_of
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.lists import ListType, names_in
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import csv_option
 from eigencore.cli.problem_options import (
     backend_option,
@@ -29,16 +32,9 @@ from eigencore.cli.problem_options import (
     tol_option,
     which_option,
 )
+from eigencore.cli.report_file import html_option
 from eigencore.cli.run_command import run_and_print
 from eigencore.entries import DEFAULT_K, AnalysisEntry
-
-
-def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
-    """The names in "A,B"; an empty list for "none"."""
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",")]
-    return [] if names == ["none"] else names
 
 
 @click.command()
@@ -68,17 +64,21 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @dtype_option
 @click.option(
     "--analyses",
-    callback=_names,
+    type=ListType(),
+    callback=names_in,
     metavar="A,B",
     shell_complete=lists_of(AnalysisEntry),
     help="Analyses to run, or none.  [default: those that run by default, if the problem allows them]",
 )
 @set_option
+@config_option
 @out_option
 @csv_option
+@html_option
+@log_option
 @json_flag
 @verbose_flag
-def analyze(as_json: bool, csv: str | None, **arguments: Any) -> int:
+def analyze(as_json: bool, csv: str | None, html: str | None, **arguments: Any) -> int:
     """Compute the top eigenpairs of PROBLEM with a certificate, and run the analyses.
 
     PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY, module:FACTORY, or
@@ -88,4 +88,4 @@ def analyze(as_json: bool, csv: str | None, **arguments: Any) -> int:
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge, or a limit ended an analysis; 4 a
     plugin failed; 130 interrupted.
     """
-    return run_and_print(arguments, as_json, csv)
+    return run_and_print(arguments, as_json, csv, html)

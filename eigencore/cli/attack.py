@@ -6,13 +6,17 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from eigencore.cli.completion import names
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import json_flag, verbose_flag
+from eigencore.cli.lists import ListType, parts
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -24,8 +28,10 @@ from eigencore.cli.problem_options import (
     set_option,
 )
 from eigencore.cli.progress import progress
+from eigencore.cli.report_file import html_option, write_html
 from eigencore.entries import AttackEntry
 from eigencore.errors import UsageError
+from eigencore.news import reported_to
 
 if TYPE_CHECKING:
     from eigencore.cli.page import Page
@@ -34,15 +40,16 @@ if TYPE_CHECKING:
 QUANTILES = {"smallest": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "largest": 1.0}
 
 
-def _radii(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[float] | None:
-    """The numbers in "A,B", each of which may be a fraction."""
-    if text is None:
+def _radii(ctx: click.Context, parameter: click.Parameter, given: Any) -> list[float] | None:
+    """The numbers in "A,B" or in a list, each of which may be a fraction."""
+    if given is None:
         return None
     try:
-        return [float(Fraction(part.strip())) for part in text.split(",")]
+        return [float(Fraction(part)) for part in parts(given)]
     except (ValueError, ZeroDivisionError):
         raise UsageError(
-            f"--eps is {text}; expected numbers or fractions separated by commas, such as 0.05,0.1 or 8/255"
+            f"--eps is {','.join(parts(given))}; expected numbers or fractions separated by commas, such as "
+            "0.05,0.1 or 8/255"
         ) from None
 
 
@@ -59,6 +66,7 @@ def _radii(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 )
 @click.option(
     "--eps",
+    type=ListType(str, int, float),
     callback=_radii,
     metavar="A,B",
     help="Radii of the balls around the samples, in the units of the inputs; 8/255 is a number, too. An "
@@ -78,7 +86,10 @@ def _radii(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @dtype_option
 @seed_option
 @set_option
+@config_option
 @csv_option
+@html_option
+@log_option
 @json_flag
 @verbose_flag
 def attack(
@@ -91,6 +102,7 @@ def attack(
     options: Mapping[str, Mapping[str, Any]],
     as_json: bool,
     csv: str | None,
+    html: str | None,
     **arguments: Any,
 ) -> int:
     """Search for adversarial inputs near the samples of PROBLEM.
@@ -102,13 +114,15 @@ def attack(
 
     Exit codes: 0 done; 1 failed; 2 usage error; 4 a plugin failed; 130 interrupted.
     """
+    from eigencore.attacks import attack_report
     from eigencore.attacks.attack import attack as compute
 
     check_csv(csv, as_json)
     # What a model or a data loader prints must not mix with our output.
     with contextlib.redirect_stdout(sys.stderr), progress(0) as draw:
         _check_attack(name, eps, options.get(name, {}))
-        bound = _bound(problem, name, backend, device, dtype, options)
+        with reported_to(draw):
+            bound = _bound(problem, name, backend, device, dtype, options)
         found = compute(bound, name, eps=eps, progress=draw, **arguments, **options.get(name, {}))
     results = found if isinstance(found, tuple) else (found,)
     if as_json:
@@ -119,6 +133,8 @@ def attack(
     else:
         _print(page(), problem, results)
     write_csv_file(_Samples(results), csv)
+    if html is not None:
+        write_html(replace(attack_report(results), title=f"Attack {name} on {problem}"), html)
     return 0
 
 

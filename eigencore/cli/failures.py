@@ -31,13 +31,16 @@ verbose_flag = click.option(
 )
 # Errors whose messages are written for users; any other exception is a bug in eigencore or a plugin.
 USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
+FLAGS = f"{__name__}.flags"  # key of `Context.meta`: the list of arguments that `report` searches
 FEW_ENTRIES = 3  # as many lines are written out that set an option
 
 
 def verbose() -> bool:
-    """Whether the command that is running was given --verbose."""
-    source = click.get_current_context().get_parameter_source("verbose")
-    return source is click.core.ParameterSource.COMMANDLINE
+    """Whether the command that is running was given --verbose, or its file says so."""
+    context = click.get_current_context()
+    if context.get_parameter_source("verbose") is click.core.ParameterSource.DEFAULT_MAP:
+        return bool(context.lookup_default("verbose"))
+    return context.get_parameter_source("verbose") is click.core.ParameterSource.COMMANDLINE
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import NOT_CONVERGED, json_flag, verbose_flag
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.problem_options import (
@@ -28,6 +32,7 @@ from eigencore.cli.problem_options import (
     which_option,
 )
 from eigencore.cli.progress import progress
+from eigencore.cli.report_file import html_option, write_html
 from eigencore.errors import UsageError
 
 
@@ -84,11 +89,20 @@ def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
 @device_option
 @dtype_option
 @set_option
+@config_option
 @csv_option
+@html_option
+@log_option
 @json_flag
 @verbose_flag
 def layers(
-    problem: str, by: str, groups: dict[str, str], as_json: bool, csv: str | None, **arguments: Any
+    problem: str,
+    by: str,
+    groups: dict[str, str],
+    as_json: bool,
+    csv: str | None,
+    html: str | None,
+    **arguments: Any,
 ) -> int:
     """Compute the top eigenvalues, trace and norm of every layer of PROBLEM.
 
@@ -101,6 +115,9 @@ def layers(
     from eigencore.analyses.layer_blocks import layers as compute
 
     check_csv(csv, as_json)
+    source = click.get_current_context().get_parameter_source
+    if source("by") is ParameterSource.COMMANDLINE and source("groups") is not ParameterSource.COMMANDLINE:
+        groups = {}  # those of the file, which the command line replaces
     # What a model or a data loader prints must not mix with our output.
     with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
         result = compute(problem, by=groups or by, progress=draw, **arguments)
@@ -115,6 +132,8 @@ def layers(
         on.line()
         on.line(result.verdict)
     write_csv_file(result, csv)
+    if html is not None:
+        write_html(replace(result.report(), title=f"Layers of {problem}"), html)
     whole = result.whole is None or result.whole.converged.all()
     return 0 if whole and not result.unconverged else NOT_CONVERGED
 

@@ -1,4 +1,4 @@
-"""eigen plugins, problems, backends, kinds, solvers, attacks, analyses: entries and their options."""
+"""eigen plugins, problems, backends, kinds and all other listings: entries and their options."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from eigencore.entries import (
     Entry,
     KindEntry,
     ProblemEntry,
+    RendererEntry,
     SolverEntry,
 )
 from eigencore.errors import UnknownNameError
@@ -59,6 +60,7 @@ backends = _listing(
 solvers = _listing("solvers", SolverEntry, "List the eigensolvers, or the options of one.")
 attacks = _listing("attacks", AttackEntry, "List the adversarial attacks, or the options of one.")
 analyses = _listing("analyses", AnalysisEntry, "List the analyses, or the options of one.")
+renderers = _listing("renderers", RendererEntry, "List what draws figures and pages, or the options of one.")
 
 
 @click.command()

@@ -15,8 +15,8 @@ from eigencore.cli.failures import verbose
 from eigencore.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
+    from eigencore.display import HasColumns
     from eigencore.results import Run
-    from eigencore.tabular import HasColumns
 
 csv_option = click.option(
     "--csv",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from eigencore.number_text import cells_of
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"  # printed as a space, at which a line is not broken
 
 
 class Page(Protocol):
@@ -35,10 +40,10 @@ class Plain:
     """Text for files and pipes. Lines are never broken, because a program may read them."""
 
     def line(self, text: str = "", style: str = "") -> None:
-        print(text)
+        print(text.replace(NO_BREAK, " "))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        cells, numeric = _layout(columns, rows)
+        cells, numeric = cells_of(columns, rows)
         lines = [list(columns), *cells]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
@@ -61,12 +66,12 @@ class Terminal:
         from rich.text import Text
 
         broken = [part for line in text.split("\n") for part in self._wrapped(line)]
-        self._console.print(Text("\n".join(broken), style=style), soft_wrap=True)
+        self._console.print(Text("\n".join(broken).replace(NO_BREAK, " "), style=style), soft_wrap=True)
 
     def _wrapped(self, line: str) -> list[str]:
         indent = len(line) - len(line.lstrip())
         return textwrap.wrap(
-            line,
+            re.sub(r"(?<=\d) (?=%)", NO_BREAK, line),
             self._console.width,
             subsequent_indent=" " * (indent + self.INDENT),
             break_long_words=False,
@@ -74,77 +79,89 @@ class Terminal:
         ) or [""]
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        cells, numeric = cells_of(columns, rows)
+        for i, (chosen, widths) in enumerate(
+            fitted(columns, cells, numeric, self._console.width - self.INDENT)
+        ):
+            if i:
+                self.line()
+            self._part(
+                [columns[j] for j in chosen],
+                [[line[j] for j in chosen] for line in cells],
+                [numeric[j] for j in chosen],
+                widths,
+            )
+
+    def _part(
+        self,
+        columns: Sequence[str],
+        cells: Sequence[Sequence[str]],
+        numeric: Sequence[bool],
+        widths: Sequence[int],
+    ) -> None:
+        """Prints a table whose columns have these widths; words of longer cells and names are wrapped."""
         from rich.box import SIMPLE_HEAD
         from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
-        cells, numeric = _layout(columns, rows)
         table = Table(
             box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", border_style="dim"
         )
-        for name, is_number in zip(columns, numeric, strict=True):
-            table.add_column(Text(name), justify="right" if is_number else "left")
+        for name, is_number, width in zip(columns, numeric, widths, strict=True):
+            table.add_column(
+                Text(name),
+                justify="right" if is_number else "left",
+                vertical="top",
+                width=width,
+                overflow="fold",
+            )
         for line in cells:
             table.add_row(*[Text(text, style=_STYLES.get(text, "")) for text in line])
+        # A single word may be wider than the terminal, which then continues it on its next line.
+        width = self._console.width
+        self._console.width = max(width, self.INDENT + sum(widths) + GAP * (len(widths) - 1))
         self._console.print(Padding(table, (0, 0, 0, self.INDENT), expand=False))
+        self._console.width = width
 
 
+GAP = 3  # columns of a terminal between two columns of a table
 _STYLES = {"yes": "green", "no": "yellow", "PASS": "green", "WARN": "yellow", "FAIL": "red"}
 
 
-def as_text(value: Any) -> str:
-    """A value as short text: yes or no, a number with six digits, - for None."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def fitted(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
+) -> list[tuple[list[int], list[int]]]:
+    """Divides a table so that no part is wider than `width`, if its words allow that.
 
+    Text and the names of columns are wrapped between words; numbers are never broken. What is still too wide
+    is continued in a further part, which repeats the first column.
 
-def aligned(values: Sequence[float], digits: int) -> list[str]:
-    """A column of numbers as text, with their decimal points aligned.
-
-    The largest number gets at least `digits` significant digits and the smallest at least half as many. If
-    that makes the numbers too long, all are in scientific notation. Trailing zeros that all numbers share
-    are removed.
+    Returns:
+        For each part, the positions of its columns, and their widths.
     """
-    sizes = [abs(value) for value in values if value and math.isfinite(value)]
-    if not sizes:
-        return [f"{value:g}" for value in values]
-    large, small = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
-    decimals = max(0, digits - 1 - large, digits // 2 - 1 - small)
-    if max(decimals, large) > digits + 3 or large - small > digits:
-        return [f"{value:.{digits - 1}e}" for value in values]
-    texts = [f"{value:.{decimals}f}" for value in values]
-    spare = min(len(text) - len(text.rstrip("0")) for text in texts) if decimals else 0
-    return [text[: len(text) - spare].rstrip(".") if spare else text for text in texts]
-
-
-def _layout(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> tuple[list[list[str]], list[bool]]:
-    """The cells as text, and for each column whether it consists of numbers."""
-    texts = [_texts(column) for column in zip(*rows, strict=True)]
-    if not texts:
-        return [], [False] * len(columns)
-    cells = [list(row) for row in zip(*texts, strict=True)]
-    return cells, [all(map(_is_number, column)) for column in texts]
-
-
-def _texts(column: Sequence[Any]) -> list[str]:
-    """A column as text. All floats get the same number of decimals, which aligns their decimal points."""
-    texts = [as_text(value) for value in column]
-    fixed = [isinstance(value, float) and "e" not in text for value, text in zip(column, texts, strict=True)]
-    fractions = [text.partition(".")[2] for text, is_fixed in zip(texts, fixed, strict=True) if is_fixed]
-    decimals = max(map(len, fractions), default=0)
-    return [
-        f"{value:.{decimals}f}" if is_fixed else text
-        for value, text, is_fixed in zip(column, texts, fixed, strict=True)
+    every = [[name, *(line[j] for line in cells)] for j, name in enumerate(columns)]
+    whole = [max(map(len, column)) for column in every]
+    least = [
+        max((len(word) for text in column for word in (text.split() or [""])), default=0) for column in every
     ]
+    for j, (column, is_number) in enumerate(zip(every, numeric, strict=True)):
+        if is_number:
+            least[j] = max(least[j], *map(len, column[1:]))
+    parts: list[list[int]] = [[]]
+    for j in range(len(columns)):
+        used = sum(least[i] + GAP for i in parts[-1])
+        if len(parts[-1]) > 1 and used + least[j] > width:
+            parts.append([0])
+        parts[-1].append(j)
+    return [(part, _widths([whole[j] for j in part], [least[j] for j in part], width)) for part in parts]
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text.removeprefix("<"))
-    except ValueError:
-        return text == "-"
-    return True
+def _widths(whole: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """The widths of the columns of one part: the widest ones are narrowed, to no less than `least`."""
+    widths = list(whole)
+    excess = sum(widths) + GAP * (len(widths) - 1) - width
+    while excess > 0 and (spare := [j for j in range(len(widths)) if widths[j] > least[j]]):
+        widths[max(spare, key=lambda j: widths[j])] -= 1
+        excess -= 1
+    return widths

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eigencore.cli.page import Page, aligned, as_text, page
-from eigencore.cli.print_sampling import interval_columns, sampling_lines
+from eigencore.cli.page import NO_BREAK, Page, page
 from eigencore.cli.wording import for_command
+from eigencore.number_text import as_text
 from eigencore.results import Status
+from eigencore.runs.eigen_text import certificate_lines, cost, eigenvalue_table, header, spent
+from eigencore.runs.sampling_text import sampling_lines
 
 if TYPE_CHECKING:
     from eigencore.results import AnalysisResult, EigenResult, Run
 
-VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
+LONGEST_KEPT = 40  # characters of a number with its name that stay on one line
 
 
 def print_run(run: Run, on: Page | None = None, *, everything: bool = False) -> None:
@@ -50,104 +52,15 @@ def print_run(run: Run, on: Page | None = None, *, everything: bool = False) -> 
         on.line(f"run by default: {', '.join(unasked)}; --analyses none turns this off", "dim")
 
 
-def header(run: Run) -> tuple[str, str]:
-    """Two lines: the problem, and the backend, operator, solver and seed of the run."""
-    eigen, manifest = run.pairs, run.manifest
-    operator = manifest.get("operator") or {}
-    n = operator["n"] if eigen is None else eigen.n
-    size = f"{n:,} x {n:,}"
-    problem = [manifest.get("problem") or "an operator", manifest.get("problem_description") or size]
-    described = operator if eigen is None else {"device": eigen.device, "dtype": eigen.dtype}
-    setting = [manifest.get("backend_description") or "{device} {dtype}".format(**described)]
-    if manifest.get("backend"):
-        setting.append(" of parameters ".join(filter(None, (operator["kind"], operator["params"]))))
-    arguments = manifest.get("arguments", {})
-    if eigen is None:
-        return " · ".join(problem), " · ".join([*setting, f"seed {arguments['seed']}"])
-    given = (arguments.get("options") or {}).get(eigen.solver, {})
-    # Text options select the solver's method, so they are always shown; numbers and switches only if set.
-    shown = [name for name, value in eigen.options.items() if name in given or isinstance(value, str)]
-    options = [f"{name} {as_text(eigen.options[name])}" for name in shown]
-    setting += [", ".join([eigen.solver, *options]), f"seed {eigen.seed}"]
-    return " · ".join(problem), " · ".join(setting)
-
-
 def print_pairs(eigen: EigenResult, exact: Sequence[float] | None = None, on: Page | None = None) -> None:
     """Prints the table of eigenvalues, with the exact ones if they are known."""
-    on, k = on or page(), len(eigen.values)
-    if not k:
-        on.line("  no eigenpairs")
-        on.line()
-        return
-    values = aligned([*eigen.values.tolist(), *(exact or ())[:k]], VALUE_DIGITS)
-    sampled = eigen.sampling is not None and eigen.sampling.method != "full"
-    columns = {
-        "#": range(1, k + 1),
-        "of the sample" if sampled else "eigenvalue": values[:k],
-        **({"exact": values[k:]} if exact else {}),
-        **(interval_columns(eigen.sampling) if eigen.sampling is not None else {}),
-        "residual norm" if eigen.certificate.exact else "estimated residual": residuals(eigen),
-        "converged": eigen.converged.tolist(),
-    }
-    on.table(list(columns), list(zip(*columns.values(), strict=True)))
-    on.line()
-
-
-def residuals(eigen: EigenResult) -> list[str]:
-    """The column of residuals. Those that the result gives as the precision floor may be less than that."""
-    floor = eigen.certificate.floor or 0.0
-    texts = aligned([max(float(residual), floor) for residual in eigen.residuals], RESIDUAL_DIGITS)
-    below = [residual <= floor and floor > 0 for residual in eigen.residuals]
-    return [f"<{text}" if is_below else text for text, is_below in zip(texts, below, strict=True)]
-
-
-def cost(eigen: EigenResult) -> str:
-    """The products and seconds of a solve, on one line."""
-    products = spent(eigen.matvecs, eigen.seconds)
-    searching, certifying = eigen.certificate.complete_matvecs, eigen.certificate.matvecs
-    purposes = {"in search of missed eigenvalues": searching, "for the certificate": certifying}
-    parts = [f"{_amount(spent)} of them {purpose}" for purpose, spent in purposes.items() if spent]
-    return ", ".join([products, *parts])
-
-
-def certificate_lines(eigen: EigenResult) -> list[str]:
-    """Lines that say what the certificate of a result proves, and what it does not prove."""
-    certificate, k, lines = eigen.certificate, len(eigen.values), []
-    sampled = eigen.sampling is not None and eigen.sampling.method != "full"
-    of_sample = " of the sample" if sampled else ""
-    if certificate.contradicted:
-        lines.append("fresh products contradict the solver's estimated residuals")
-    if certificate.bound is None:
-        lines.append("no certificate")
+    on = on or page()
+    if len(eigen.values):
+        table = eigenvalue_table(eigen, exact)
+        on.table(table.columns, table.rows)
     else:
-        confidence = certificate.confidence
-        title = "certificate" if confidence in (None, 1.0) else f"certificate ({100 * confidence:.3g} %)"
-        values, eigenvalues = (
-            ("this value is", "an eigenvalue")
-            if k == 1
-            else (f"these {k} values are, together,", f"{k} eigenvalues")
-        )
-        lines.append(f"{title}: {values} within {certificate.bound:.2g} of {eigenvalues}{of_sample}")
-    if certificate.complete and (beyond := _beyond(eigen)):
-        probability = 100 * (certificate.complete_confidence or 0.0)
-        lines.append(f"complete: none{of_sample} {beyond} was missed, at {probability:.4g} %")
-    if certificate.not_proved:
-        lines.append(f"not proved: {certificate.not_proved}")
-    return lines
-
-
-def _beyond(eigen: EigenResult) -> str:
-    """The values beyond which nothing was missed, in words; empty if all eigenvalues are known."""
-    above, below = eigen.certificate.complete_above, eigen.certificate.complete_below
-    if eigen.k == eigen.n:
-        return ""
-    parts = []
-    if above is not None:
-        size = "larger in magnitude than" if eigen.which == "LM" else "above"
-        parts.append(f"{size} {as_text(above)}")
-    if below is not None:
-        parts.append(f"below {as_text(below)}")
-    return " or ".join(parts)
+        on.line("  no eigenpairs")
+    on.line()
 
 
 def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool = False) -> None:
@@ -162,7 +75,7 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
         on.table(result.tables[title].columns, result.tables[title].rows)
     if result.numbers:
         on.line()
-        on.line("  " + " · ".join(f"{number}: {as_text(value)}" for number, value in result.numbers.items()))
+        on.line(f"  {_listed(result.numbers)}")
     if result.matvecs or result.warnings:
         on.line()
     if result.matvecs:
@@ -175,14 +88,8 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
         on.line(f"--verbose shows {tables}{' and remarks' * bool(result.remarks)}", "dim")
 
 
-def spent(matvecs: float, seconds: float) -> str:
-    """Products and the time that they took, as in "22 products in 1.4 s"."""
-    return f"{_amount(matvecs)} product{'s' * (matvecs != 1)} in {_seconds(seconds)}"
-
-
-def _amount(products: float) -> str:
-    return f"{products:,.2f}".rstrip("0").rstrip(".")
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
+def _listed(numbers: Mapping[str, object]) -> str:
+    """The numbers with their names, which a line break does not separate unless both are long."""
+    texts = [f"{name}: {as_text(value)}" for name, value in numbers.items()]
+    kept = [text.replace(" ", NO_BREAK) if len(text) <= LONGEST_KEPT else text for text in texts]
+    return f"{NO_BREAK}· ".join(kept)

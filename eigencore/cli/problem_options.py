@@ -15,9 +15,13 @@ Example:
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from eigencore.cli.completion import folders, names
+from eigencore.cli.completion import folders, names, problem_names, settings
+from eigencore.cli.config_file import options_of_file
+from eigencore.cli.lists import ListType
 from eigencore.entries import (
     DEFAULT_BACKEND,
     DEFAULT_KIND,
@@ -25,7 +29,6 @@ from eigencore.entries import (
     DEFAULT_SOLVER,
     BackendEntry,
     KindEntry,
-    ProblemEntry,
     SolverEntry,
 )
 from eigencore.errors import UsageError
@@ -34,9 +37,9 @@ from eigencore.request import WHICH
 
 def _options(
     ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> dict[str, dict[str, str]]:
-    """The values of --set ENTRY.OPTION=VALUE, by entry and option."""
-    options: dict[str, dict[str, str]] = {}
+) -> dict[str, dict[str, Any]]:
+    """The values of --set ENTRY.OPTION=VALUE, by entry and option, with those of --config FILE."""
+    options = options_of_file(ctx)
     for text in texts:
         place, equals, value = text.partition("=")
         entry, _, option = place.strip().rpartition(".")
@@ -61,7 +64,7 @@ def _probability(ctx: click.Context, parameter: click.Parameter, text: str) -> f
         ) from None
 
 
-problem_argument = click.argument("problem", default=DEFAULT_PROBLEM, shell_complete=names(ProblemEntry))
+problem_argument = click.argument("problem", default=DEFAULT_PROBLEM, shell_complete=problem_names)
 backend_option = click.option(
     "--backend",
     metavar="NAME",
@@ -86,6 +89,7 @@ kind_option = click.option(
 )
 params_option = click.option(
     "--params",
+    type=ListType(),
     metavar="A,B",
     help="Restrict the operator to the parameters whose names match one of the globs, or the regular "
     "expression in re:EXPRESSION.",
@@ -109,6 +113,7 @@ tol_option = click.option(
 )
 complete_option = click.option(
     "--complete",
+    type=click.UNPROCESSED,
     callback=_probability,
     default="0.99",
     show_default=True,
@@ -164,6 +169,7 @@ set_option = click.option(
     callback=_options,
     multiple=True,
     metavar="ENTRY.OPTION=VALUE",
+    shell_complete=settings,
     help="Set an option of a solver, backend, kind, attack or analysis; problem.NAME=VALUE sets a keyword of "
     "the problem's factory.",
 )

@@ -12,9 +12,10 @@ import click
 
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED, verbose
 from eigencore.cli.output import check_csv, print_result
+from eigencore.cli.report_file import write_html
 
 
-def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None) -> int:
+def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, html: str | None) -> int:
     """Runs `eigencore.analyze` with these arguments and prints the run. Returns the exit code."""
     from eigencore import pipeline
     from eigencore.cli.progress import progress
@@ -29,7 +30,10 @@ def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None) -> 
             run = pipeline.analyze(**arguments, progress=draw)
     except pipeline.RunInterrupted as interrupted:
         run, code = interrupted.run, INTERRUPTED
-    print_result(run, as_json, csv)
+    try:
+        print_result(run, as_json, csv)
+    finally:  # also if the reader of our output has left, as `head` does
+        write_html(run, html)
     if verbose():
         for failure in run.failed.values():
             click.echo(failure.traceback, err=True, nl=False)

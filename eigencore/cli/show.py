@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import click
 
-from eigencore.cli.completion import folders
+from eigencore.cli.completion import run_folders
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
+from eigencore.cli.report_file import html_option, plot_option, plot_options, write_html, write_plot
+from eigencore.errors import UsageError
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", shell_complete=folders)
+@click.argument("folder", metavar="DIR", shell_complete=run_folders)
+@click.option(
+    "--config",
+    is_flag=True,
+    help="Print the file with which `eigen analyze --config FILE` repeats the run.",
+)
+@html_option
+@plot_option
+@plot_options
 @csv_option
 @json_flag
 @verbose_flag
-def show(folder: str, as_json: bool, csv: str | None) -> int:
-    """Print the run that `eigen analyze --out DIR` saved."""
-    from eigencore.runs import load
+def show(
+    folder: str,
+    config: bool,
+    html: str | None,
+    plot: str | None,
+    plot_settings: dict[str, str],
+    as_json: bool,
+    csv: str | None,
+) -> int:
+    """Print the run that `eigen analyze --out DIR` saved, and write a page or figures of it."""
+    from eigencore.runs import config_text, load
 
     check_csv(csv, as_json)
-    print_result(load(folder), as_json, csv)
+    if config and (as_json or csv is not None):
+        raise UsageError(f"--config and {'--json' if as_json else '--csv'} can't be given together")
+    run = load(folder)
+    if config:
+        click.echo(config_text(run), nl=False)
+    else:
+        print_result(run, as_json, csv)
+    write_html(run, html)
+    write_plot(run, plot, plot_settings)
     return 0

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from eigencore.cli.completion import files, lists_of
+from eigencore.cli.completion import files, lists_of, problem_names
+from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
+from eigencore.cli.lists import ListType, names_in
+from eigencore.cli.log_file import log_option
 from eigencore.cli.output import check_csv
 from eigencore.cli.problem_options import (
     backend_option,
@@ -36,13 +39,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-def _names(ctx: click.Context, parameter: click.Parameter, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    return [] if names == ["none"] else names
-
-
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.argument("members", nargs=-1, required=True),
+    click.argument("members", nargs=-1, required=True, shell_complete=problem_names),
     click.option(
         "--out",
         metavar="FILE",
@@ -68,7 +66,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--retry", is_flag=True, help="Compute rows again in which something failed."),
     click.option(
         "--analyses",
-        callback=_names,
+        type=ListType(),
+        callback=names_in,
         default="network,trace",
         show_default=True,
         metavar="A,B",
@@ -78,6 +77,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-k", type=int, default=1, show_default=True, metavar="K", help="Number of eigenpairs."),
     *(backend_option, kind_option, params_option, which_option, tol_option, seed_option),
     *(max_matvecs_option, max_seconds_option, device_option, dtype_option, set_option),
+    *(config_option, log_option),
 )
 
 
@@ -99,6 +99,7 @@ rows_csv_option = click.option(
 
 def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tuple[Study, int]:
     """Runs `eigencore.study` with the values of `study_options`. Returns the study and the exit code."""
+    from eigencore.cli.progress import progress
     from eigencore.pipeline.studies.study import study
 
     arguments = dict(arguments)
@@ -106,20 +107,17 @@ def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tupl
     members = arguments.pop("members")
     arguments["members"] = members[0] if len(members) == 1 else members
 
-    def report(line: str) -> None:
-        click.echo(line, err=True)
-
     try:
         # What a function of the user prints must not mix with our output.
-        with contextlib.redirect_stdout(sys.stderr):
-            done = study(**arguments, progress=report)
+        with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
+            done = study(**arguments, progress=draw)
     except EigencoreError as error:
         error.partial = None  # the rows that are done, which are in the file if there is one
         raise
     except Interrupted as interrupted:
         done = interrupted.result
         kept = "the same command continues" if done.file else "without --out, they are not kept"
-        report(f"interrupted: {len(done.rows)} rows are done; {kept}")
+        click.echo(f"interrupted: {len(done.rows)} rows are done; {kept}", err=True)
         return done, INTERRUPTED
     if done.failed:
         return done, 1
@@ -127,30 +125,18 @@ def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tupl
     return done, NOT_CONVERGED if unconverged else 0
 
 
-COLUMNS = (
-    *("network.clean_accuracy", "network.robust_accuracy", "network.median_distance"),
-    *("network.median_r1", "network.lambda_clean", "network.train_loss"),
-)
-
-
 def print_rows(done: Study, on: Page) -> None:
     """Prints how many rows there are, a few columns of them, and what failed."""
+    from eigencore.pipeline.studies.study_report import failure, shown_rows
+
     place = f" · {done.file}" if done.file else ""
     on.line(f"{len(done.rows)} network{'s' * (len(done.rows) != 1)}{place}", "bold")
-    table = done.columns
-    shown = [name for name in COLUMNS if name in table]
-    shown = shown or [name for name in table if name.startswith("lambda_") or "." in name][: len(COLUMNS)]
-    rows = [
-        (row.name, *(_cell(table[name][i]) for name in shown))
-        for i, row in enumerate(done.rows)
-        if row.error is None
-    ]
-    if rows:
+    table = shown_rows(done.rows, done.columns)
+    if table.rows:
         on.line()
-        on.table(["name", *(name.rpartition(".")[2] for name in shown)], rows)
+        on.table(table.columns, table.rows)
     for row in done.failed:
-        why = row.error or "; ".join(f"{name} failed with {text}" for name, text in row.failed.items())
-        on.line(f"failed: {row.name}: {why}", "yellow")
+        on.line(f"failed: {row.name}: {failure(row)}", "yellow")
 
 
 def print_study_json(done: Study, inference: Any) -> None:
@@ -159,9 +145,3 @@ def print_study_json(done: Study, inference: Any) -> None:
 
     rows = [row.as_data() for row in done.rows]
     print(json.dumps({"settings": done.settings, "rows": rows, "inference": plain(inference)}))
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return None if value != value else float(f"{value:.4g}")

@@ -12,7 +12,7 @@ _ARGUMENTS = (
     "|out"
 )
 _SET = re.compile(rf"\b({_ARGUMENTS}|k)=(?:\"([^\"]*)\"|'([^']*)'|([\w.+-]*\w))")
-_NAMED = re.compile(r"(?<![-\w])(max_matvecs|max_seconds|tol)\b")
+_NAMED = re.compile(r"(?<![-\w'])(max_matvecs|max_seconds|tol)\b")
 _NO_RESUME = (
     "From Python, a run that was saved with --out continues with start=eigencore.load(DIR).eigen.vectors"
 )

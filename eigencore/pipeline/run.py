@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.analyses import Findings, run_analyses
 from eigencore.entries import DEFAULT_K, DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Culprit, EigencoreError, Interrupted, UsageError, attach
 from eigencore.interfaces import LinearOperator, Params, Problem
+from eigencore.news import report, reported_to
 from eigencore.operators import release
 from eigencore.pipeline.samples import give_samples
 from eigencore.pipeline.setup import Options, Setup, prepare
 from eigencore.request import Request
-from eigencore.results import EigenResult, Run, Status, Step
+from eigencore.results import EigenResult, Run, Status
 from eigencore.runs import (
     about,
     arguments_as_data,
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eigencore.interfaces import Solver
-
-Progress: TypeAlias = Callable[[Step | str], None]
+    from eigencore.news import Progress
 
 
 class RunInterrupted(Interrupted):
@@ -99,8 +99,9 @@ def analyze(
             other arguments of the solve are then not used.
         out: a folder to save the run in; `eigencore.load` reads it. If it holds a finished run and this one
             does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where.
-        progress: called with a Step after every snapshot, and with every line of text from an analysis. An
-            exception that it raises is raised as it is.
+        progress: called with news: a Step after every snapshot; a WorkDone while samples are attacked,
+            random vectors are multiplied and the like; and lines of text that say what begins. Each has a
+            text, so that `print` is such a function. An exception that it raises is raised as it is.
 
     Returns:
         The run. A failed analysis raises no error: `Run.failed` says why it failed.
@@ -128,20 +129,21 @@ def analyze(
         if not analyses and request is None:
             raise UsageError("samples and rtol are given, but neither eigenpairs nor analyses are computed")
     folder = None if out is None else check_folder(out)
-    setup = prepare(
-        problem,
-        backend=backend,
-        solver=None if request is None else solver,
-        kind=kind,
-        params=params,
-        analyses=analyses,
-        options=options or {},
-        device=device,
-        dtype=dtype,
-    )
-    if request is None and eigen is None:
-        _refuse_without_eigenpairs(setup)
-    began, operator = time.monotonic(), setup.operator()
+    with reported_to(progress):
+        setup = prepare(
+            problem,
+            backend=backend,
+            solver=None if request is None else solver,
+            kind=kind,
+            params=params,
+            analyses=analyses,
+            options=options or {},
+            device=device,
+            dtype=dtype,
+        )
+        if request is None and eigen is None:
+            _refuse_without_eigenpairs(setup)
+        began, operator = time.monotonic(), setup.operator()
     solved = 0.0
     if eigen is not None:
         vectors = operator.xp.asarray(eigen.vectors, dtype=operator.dtype, device=operator.device)
@@ -149,37 +151,43 @@ def analyze(
         solved = _refuse_foreign_eigenpairs(eigen, operator)
     if folder is not None:
         make_folder(folder)
-    given = None if folder is None or setup.problem is None else digest(setup.problem)
+    given = None
+    if folder is not None and setup.problem is not None:
+        with reported_to(progress):
+            report("computing the digest of the problem, which is saved with the run")
+        given = digest(setup.problem)
     findings = Findings()
     if request is not None:
         try:
-            eigen = solve(
-                operator,
-                k,
-                solver=solver,
-                which=which,
-                tol=tol,
-                complete=complete,
-                seed=seed,
-                max_matvecs=max_matvecs,
-                max_seconds=max_seconds,
-                certify=certify,
-                samples=samples,
-                rtol=rtol,
-                progress=progress,
-                **setup.solver_options,
-            )
+            with reported_to(progress):
+                eigen = solve(
+                    operator,
+                    k,
+                    solver=solver,
+                    which=which,
+                    tol=tol,
+                    complete=complete,
+                    seed=seed,
+                    max_matvecs=max_matvecs,
+                    max_seconds=max_seconds,
+                    certify=certify,
+                    samples=samples,
+                    rtol=rtol,
+                    progress=progress,
+                    **setup.solver_options,
+                )
         except BaseException as error:
-            eigen, findings.raised = _computed_before(error), error
+            eigen, findings.raised = _computed_before(error) if eigen is None else eigen, error
         solved = eigen.matvecs
     if findings.raised is None:
         # Ctrl-C is raised in an analysis at once, and not only between products as in a solver.
         budget = Budget(max_matvecs, max_seconds, 0, Interruption(), began, solved)
         try:
             release(operator)
-            findings = run_analyses(
-                setup.analyses, setup.context(operator, eigen, seed, progress, folder), budget
-            )
+            with reported_to(progress):
+                findings = run_analyses(
+                    setup.analyses, setup.context(operator, eigen, seed, progress, folder), budget
+                )
         except BaseException as error:  # Ctrl-C between two analyses
             findings.raised = error
     try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eigencore.interfaces import Solver
+    from eigencore.news import Progress
 
 Options: TypeAlias = Mapping[str, Mapping[str, Any]]
 
@@ -77,7 +78,7 @@ class Setup:
         operator: LinearOperator,
         eigen: EigenResult | None,
         seed: int,
-        progress: Callable[[Any], None] | None,
+        progress: Progress | None,
         folder: Path | None,
     ) -> AnalysisContext:
         given_directly = self.problem is not None and self.problem.operator is not None
@@ -94,7 +95,7 @@ class Setup:
             load=load,
             bind=self.bind,
             seed=seed,
-            progress=progress or (lambda line: None),
+            progress=progress or (lambda news: None),
             folder=folder,
         )
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from eigencore.analyses import NO_RESULT
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import EigencoreError, Interrupted, UnknownNameError, UsageError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.options import describe
 from eigencore.pipeline.run import RunInterrupted, analyze
 from eigencore.registry import load_options, registry

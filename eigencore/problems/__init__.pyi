@@ -7,9 +7,11 @@ from .binding import hint_why_no_classifier as hint_why_no_classifier
 from .binding import is_bound as is_bound
 from .binding import operator as operator
 from .binding import why_no_classifier as why_no_classifier
+from .lookup import CHECKPOINT as CHECKPOINT
 from .lookup import as_problem as as_problem
 from .lookup import check_keywords as check_keywords
 from .lookup import find_factory as find_factory
 from .lookup import find_problem as find_problem
+from .lookup import functions_in as functions_in
 from .lookup import make_problem as make_problem
 from .matrix_files import read_matrix as read_matrix

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability, KindEntry
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
+from eigencore.news import report
 from eigencore.problems.lookup import as_problem, find_problem
 from eigencore.registry import load, registry, resolve_options
 
@@ -57,6 +58,7 @@ def bind(
         _refuse_for_operator(problem, [name for name, value in given.items() if value is not None])
         return OperatorBound(problem)
     options = resolve_options(entry, backend_options)
+    report(f"binding {problem.name or 'the problem'} to {entry.name}")
     bound: Bound = load(entry)(problem, options, device=device, dtype=dtype)
     return bound
 

@@ -16,6 +16,7 @@ from typing import Any
 from eigencore.entries import ProblemEntry
 from eigencore.errors import EigencoreError, ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import Problem
+from eigencore.news import report
 from eigencore.options import OptionSpec, check, describe_keywords
 from eigencore.problems import matrix_files
 from eigencore.registry import load, registry
@@ -75,6 +76,7 @@ def make_problem(name: str, factory: Callable[..., Any], keywords: Mapping[str, 
     arguments, checkpoint = dict(keywords), None
     if CHECKPOINT.name not in (spec.name for spec in _declared(factory)):
         checkpoint = arguments.pop(CHECKPOINT.name, None)
+    report(f"reading the problem {name}")
     try:
         returned = factory(**arguments)
     except EigencoreError:
@@ -161,20 +163,32 @@ def _without_factory(file: Path) -> UsageError:
             hint="Write a function that returns an eigencore.Problem with the model, and name it and the "
             f"weights: eigen analyze FILE.py:FUNCTION --set problem.checkpoint={file}",
         )
-    functions = _functions_in(file)
+    functions = list(functions_in(file))
     which = f"{file}:{functions[0]}" if len(functions) == 1 else f"{file}:FACTORY"
     listed = f", where FACTORY is one of {', '.join(functions)}" if len(functions) > 1 else ""
     return UsageError(f"{file} names a file but no factory in it", hint=f"Write {which}{listed}.")
 
 
-def _functions_in(file: Path) -> list[str]:
-    """The public functions that a file defines, as its text shows without running it."""
+def functions_in(file: Path) -> dict[str, list[str]]:
+    """The public functions that a file defines, each with its parameters, from its text: nothing is run.
+
+    Example:
+        from pathlib import Path
+        from eigencore.problems import functions_in
+
+        Path("mine.py").write_text("def make(n=9): ...")
+        print(functions_in(Path("mine.py")))  # {'make': ['n']}
+    """
     try:
         tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return []
-    defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [name for name in defined if not name.startswith("_")]
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    defined = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {
+        node.name: [parameter.arg for parameter in (*node.args.args, *node.args.kwonlyargs)]
+        for node in defined
+        if not node.name.startswith("_")
+    }
 
 
 def _no_module(place: str, attribute: str) -> str:

@@ -24,6 +24,7 @@ from eigencore.entries import (
     Entry,
     KindEntry,
     ProblemEntry,
+    RendererEntry,
     SolverEntry,
 )
 from eigencore.errors import PluginError
@@ -44,6 +45,7 @@ HOOKS: dict[str, type[Entry]] = {
     "eigen_attacks": AttackEntry,
     "eigen_analyses": AnalysisEntry,
     "eigen_commands": CommandEntry,
+    "eigen_renderers": RendererEntry,
 }
 PREFIX = "eigen_"
 # Excludes the separators of `--set NAME.OPTION=VALUE`, `--analyses a,b` and "name@distribution".
@@ -181,11 +183,24 @@ def _refuse_malformed(entry: Entry) -> None:
     unknown = sorted(map(str, frozenset(entry.needs) - frozenset(Capability)))
     if unknown:
         raise PluginError(f"{name} needs {', '.join(unknown)}; the capabilities are {', '.join(Capability)}")
+    if isinstance(entry, RendererEntry) and not _are_suffixes(entry.suffixes):
+        raise PluginError(
+            f"the suffixes of {name} are {entry.suffixes!r}; expected a tuple of suffixes in lower case, "
+            'without the dot, such as ("html",)'
+        )
     known, given, field = _closed_field(entry)
     wrong = [value for value in given if value not in known]
     if wrong or (known and not given):
         contents = ", ".join(map(repr, wrong)) or "no value"
         raise PluginError(f"the {field} of {name} has {contents}; expected values from {', '.join(known)}")
+
+
+def _are_suffixes(suffixes: object) -> bool:
+    return (
+        isinstance(suffixes, tuple)
+        and bool(suffixes)
+        and all(isinstance(one, str) and re.fullmatch("[a-z0-9]+", one) for one in suffixes)
+    )
 
 
 def _closed_field(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...], str]:

@@ -3,6 +3,7 @@
 - `result_json`: a run as one JSON object, and the JSON schema of that object.
 - `folder`: a run as a folder: `result.json`, `vectors.npy`, `arrays.npz`.
 - `manifest`: the arguments, options and versions of a run, and a digest of its problem.
+- `config_text`: the file with which the command repeats a run.
 """
 
 import lazy_loader

@@ -1,3 +1,5 @@
+from .comparison import compare as compare
+from .config_text import config_text as config_text
 from .folder import check_folder as check_folder
 from .folder import load as load
 from .folder import make_folder as make_folder
@@ -6,6 +8,9 @@ from .manifest import about as about
 from .manifest import arguments_as_data as arguments_as_data
 from .manifest import digest as digest
 from .manifest import environment as environment
+from .rendering import prepare_rendering as prepare_rendering
+from .rendering import render as render
+from .reports import report as report
 from .result_json import eigen_to_json as eigen_to_json
 from .result_json import from_json as from_json
 from .result_json import host as host

@@ -19,6 +19,7 @@ from eigencore import arrays
 from eigencore.errors import ResultError, UsageError
 from eigencore.results import Status
 from eigencore.runs.result_json import from_json, host, parse, to_json
+from eigencore.runs.stored_arrays import stored_arrays
 
 if TYPE_CHECKING:
     from eigencore.results import Run
@@ -225,9 +226,9 @@ def _contents(run: Run) -> dict[str, Callable[[IO[bytes]], Any]]:
     """For each file of the folder, by name, the function that writes it."""
     text = to_json(run).encode("ascii")
     columns = {
-        f"{analysis}/{name}": host(column)
-        for analysis, result in run.analyses.items()
-        for name, column in result.columns.items()
+        place: host(array)
+        for name, result in run.analyses.items()
+        for place, array in stored_arrays(name, result).items()
     }
     contents: dict[str, Callable[[IO[bytes]], Any]] = {RESULT: lambda file: file.write(text)}
     if run.pairs is not None:

@@ -61,9 +61,14 @@ def about(
 
 
 def arguments_as_data(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `analyze` as plain data; a problem that is not given by name becomes its type."""
-    arguments = {name: value for name, value in given.items() if name not in ("out", "progress", "eigen")}
-    for name in ("problem", "solver"):
+    """The arguments of `analyze` as plain data; a problem that is not given by name becomes its type.
+
+    So do eigenpairs, which are an argument only if they were given.
+    """
+    arguments = {name: value for name, value in given.items() if name not in ("out", "progress")}
+    if arguments["eigen"] is None:
+        del arguments["eigen"]
+    for name in arguments.keys() & {"problem", "solver", "eigen"}:
         value = arguments[name]
         if not isinstance(value, str):
             arguments[name] = f"<{qualified_name(value)}>"

@@ -1,8 +1,8 @@
 """A Run as one JSON object: what `--json` prints, and what `result.json` holds.
 
-NaN and infinity become null. Of the per-sample columns of an analysis the object holds only the names; the
-columns themselves are in `arrays.npz`. When a result is read, msgspec validates the object against
-`ResultDocument`, whose JSON schema `schema()` returns.
+NaN and infinity become null. Of the per-sample columns of an analysis the object holds only the names, and of
+images in figures only where they are; the arrays themselves are in `arrays.npz`. When a result is read,
+msgspec validates the object against `ResultDocument`, whose JSON schema `schema()` returns.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ResultError
+from eigencore.figures import Figure, Table
 from eigencore.registry import qualified_name
 from eigencore.results import (
     AnalysisResult,
     Certificate,
     EigenResult,
-    Figure,
     Run,
     Sampling,
     Status,
     Step,
-    Table,
 )
+from eigencore.runs.stored_arrays import with_images, without_arrays
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
@@ -198,7 +198,7 @@ def _document(run: Run) -> dict[str, Any]:
         **result,
         "exact": plain(manifest.get("exact")),
         "analyses": {
-            name: {**plain(dataclasses.replace(analysis, columns={})), "columns": list(analysis.columns)}
+            name: {**plain(without_arrays(name, analysis)), "columns": list(analysis.columns)}
             for name, analysis in run.analyses.items()
         },
         "run": {
@@ -265,7 +265,7 @@ def from_json(text: str, vectors: Array | None, columns: Mapping[str, Any]) -> R
 
     Args:
         vectors: None if it has no eigenpairs.
-        columns: by "analysis/column".
+        columns: the arrays of the analyses, by their names in `arrays.npz`.
 
     Raises:
         ResultError: the text is not a result, is damaged, or has another schema.
@@ -343,7 +343,7 @@ def _manifest(read: dict[str, Any]) -> dict[str, Any]:
 
 def _analyses(document: WholeDocument, columns: Mapping[str, Any]) -> dict[str, AnalysisResult]:
     return {
-        name: _analysis(result, {column: columns[f"{name}/{column}"] for column in result.columns})
+        name: _analysis(result, {column: columns[f"{name}/{column}"] for column in result.columns}, columns)
         for name, result in document.analyses.items()
     }
 
@@ -352,7 +352,9 @@ def _step(document: StepDocument) -> Step:
     return Step(**{**vars(document), "values": tuple(_floats(document.values).tolist())})
 
 
-def _analysis(document: AnalysisDocument, columns: Mapping[str, Any]) -> AnalysisResult:
+def _analysis(
+    document: AnalysisDocument, columns: Mapping[str, Any], stored: Mapping[str, Any]
+) -> AnalysisResult:
     if any(len(row) != len(table.columns) for table in document.tables.values() for row in table.rows):
         raise ValueError("the rows of a table differ in length")
     return AnalysisResult(
@@ -361,7 +363,9 @@ def _analysis(document: AnalysisDocument, columns: Mapping[str, Any]) -> Analysi
         numbers=document.numbers,
         tables=document.tables,
         columns=columns,
-        figures=tuple(_figure(figure) for figure in document.figures),
+        figures=tuple(
+            with_images(one, stored) if one.kind == "images" else _figure(one) for one in document.figures
+        ),
         warnings=tuple(document.warnings),
         remarks=tuple(document.remarks),
         shown=None if document.shown is None else tuple(document.shown),

@@ -6,5 +6,4 @@ from .budget import Halt as Halt
 from .callback import ProgressCallback as ProgressCallback
 from .interrupt import Interruption as Interruption
 from .interrupt import interruption as interruption
-from .loop import Progress as Progress
 from .product_checks import ProductChecks as ProductChecks

@@ -18,6 +18,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import Culprit, EigencoreError, NotFiniteError, blame, described
 from eigencore.interfaces import Approximation, LinearOperator, Snapshot
+from eigencore.news import report
 from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
 from eigencore.request import Request, precision_floor
@@ -36,7 +37,6 @@ from eigencore.solving.start import ResumableState
 if TYPE_CHECKING:
     from eigencore.space import Array
 
-Progress = Callable[[Step], None]
 log = logging.getLogger(__name__)
 
 STATUS = {
@@ -69,7 +69,7 @@ class Job:
     selected: SelectedSolver
     budget: Budget
     level: str
-    progress: Progress | None
+    progress: Callable[[Step], None] | None
     complete: float | None = None
     start_bound: float = 0.0
     approximation: Approximation | None = None
@@ -310,6 +310,7 @@ class Job:
             return grade
         if why is not None:
             return ungraded(self.operator, claim, self.request, why)
+        report("computing the certificate from fresh products")
         fresh, left = self._products.of_certificate, self.budget.left()
         return certify(fresh, claim, self.request, level=self.level, allowance=left)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -19,11 +19,11 @@ from eigencore.operators.conversion import approximation_of
 from eigencore.problems import bound_of, is_bound
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.request import Request
-from eigencore.results import EigenResult
+from eigencore.results import EigenResult, Step
 from eigencore.solving.budget import Budget
 from eigencore.solving.certificate import LEVELS, products_needed
 from eigencore.solving.interrupt import interruption
-from eigencore.solving.loop import Job, Progress
+from eigencore.solving.loop import Job
 from eigencore.solving.memory import solve_bytes
 from eigencore.solving.sampling.sampled_solve import Limits, sampled_solve
 from eigencore.solving.selected import SelectedSolver
@@ -51,7 +51,7 @@ def solve(
     certify: str = "sketch",
     samples: int | None = None,
     rtol: float | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[Step], None] | None = None,
     **options: Any,
 ) -> EigenResult:
     """k eigenpairs of a symmetric operator, with a certificate.

@@ -10,6 +10,7 @@ import numpy as np
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError, UnknownNameError, UsageError
 from eigencore.interfaces import LinearOperator, Objective, Parameter, Params, Problem
+from eigencore.news import report
 from eigencore.problems.sharing import (
     DTYPES,
     check_bounds,
@@ -143,6 +144,7 @@ class NumpyBound:
     @cached_property
     def samples(self) -> Samples:
         """The data, after the derivatives of the objective have been checked on some of them."""
+        report("comparing the derivatives with differences of the loss")
         probe(self._network, self.objective, self._data)
         return self._data
 

@@ -133,4 +133,4 @@ def full_power(
 
 def memory_note(k: int) -> str:
     """Returns the note on the memory, with its cost in products."""
-    return f"memory: this solver holds {5 * k} vectors; `lanczos` needs up to 6 times fewer products"
+    return f"this solver holds {5 * k} vectors; `lanczos` needs up to 6 times fewer products"

@@ -248,8 +248,6 @@ def snapshot(request: Request, at: LobpcgState, estimates: RitzEstimates) -> Sna
         residuals=estimates.residuals[:k] * scale,
         vectors=lambda: arrays.rows(X, first).T,
         norm=estimates.norm * scale,
-        notes=(
-            f"memory: this solver holds {5 * (k + 1)} vectors; `lanczos` needs up to 3 times fewer products",
-        ),
+        notes=(f"this solver holds {5 * (k + 1)} vectors; `lanczos` needs up to 3 times fewer products",),
         state=lambda vectors: state_after(state, vectors, done),
     )

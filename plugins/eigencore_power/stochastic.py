@@ -234,7 +234,7 @@ def choose_momentum(
             f"; the minibatches are too noisy for this momentum: raise batches, or lower it to {square:.4g}"
         )
     held = (9 if options.variance_reduction else 8) * k
-    memory = f"memory: this solver holds {held} vectors; `lanczos` usually needs fewer products"
+    memory = f"this solver holds {held} vectors; `lanczos` usually needs fewer products"
     return EpochMomentum((used / 2) ** 2, (momentum, minibatch_note(options, at.share, best), memory))
 
 

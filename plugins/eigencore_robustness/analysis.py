@@ -24,13 +24,14 @@ from eigencore_robustness.options import radii
 from eigencore_robustness.over_inputs.alignments import alignments, perturbations, without_placebos
 from eigencore_robustness.over_inputs.input_eigenpairs import TOL
 from eigencore_robustness.over_inputs.sample_columns import sample_columns
+from eigencore_robustness.over_inputs.sample_images import sample_images, samples_to_show
 from eigencore_robustness.precision import highest_precision
 from eigencore_robustness.report import RobustnessReport
 from eigencore_robustness.samples import batches, classified_correctly
 from eigencore_robustness.under_attack import gates
 from eigencore_robustness.under_attack.attack_evaluation import evaluate_attacks
 from eigencore_robustness.under_attack.attacker import Attacker
-from eigencore_robustness.under_attack.distances import Distances, attack_distances, supplied_distances
+from eigencore_robustness.under_attack.distances import NORM, Distances, attack_distances, supplied_distances
 from eigencore_robustness.verdict import CautiousRadiusCheck
 
 if TYPE_CHECKING:
@@ -129,10 +130,19 @@ def _curvature(
     if distances.smallest is not None:
         moved = classifier.xp.astype(arrays.rows(distances.smallest.inputs, chosen), classifier.dtype)
         moves = perturbations(classifier, x, y, moved, options.batch, context.seed)
-    columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress, moves)
+    distance = distances.values[correct]
+    shown = samples_to_show(distance, classifier.shape) if moves is not None else None
+    measured = sample_columns(
+        classifier, x, y, options.batch, context.seed, context.progress, moves, kept=shown
+    )
+    columns, flat = measured.columns, measured.flat
     if moves is not None:
         report.alignments = alignments(columns, x.shape[1], context.seed)
         columns = without_placebos(columns)
+        if shown is not None and len(shown):
+            report.images = sample_images(
+                classifier, x, y, moves, shown, measured, rows=chosen, distance=distance, norm=NORM
+            )
     of_operator = f"of the operator {context.kind}" if other else "over weights"
     report.gates += (
         gates.precision_suffices(precision is not None, _lost_share(columns, classifier)),
@@ -149,7 +159,6 @@ def _curvature(
         columns = {**columns, "weight_curvature": of_weights}
         report.step, report.increases = loss_increases(bound, eigen, context.params, context.seed)
     report.columns |= {name: _expanded(column, correct) for name, column in columns.items()}
-    distance = distances.values[correct]
     fooled = np.isfinite(distance)
     below = int((distance < columns["r_cautious"])[fooled].sum())
     report.cautious = CautiousRadiusCheck(below, int(fooled.sum()), flat)

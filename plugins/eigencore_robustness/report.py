@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore.results import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.results import AnalysisResult
 from eigencore_robustness.associations import Associations
 from eigencore_robustness.directions.direction_report import (
     alignment_sentences,
@@ -20,20 +21,23 @@ from eigencore_robustness.directions.direction_report import (
     weight_figures,
     weight_tables,
 )
+from eigencore_robustness.figures import ESTIMATES, accuracy_figure, predicted_figure, shares_figure
 from eigencore_robustness.rounding import percent, rounded
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval, proportion
 from eigencore_robustness.statistics.rank_correlation import minimum_detectable_correlation
 from eigencore_robustness.under_attack.attack_evaluation import NORM, AttackEvaluation
+from eigencore_robustness.under_attack.distances import NORM as NORM_OF_DISTANCES
 from eigencore_robustness.under_attack.distances import Distances
 from eigencore_robustness.under_attack.gates import Gate, GateOutcome, worst_outcome
-from eigencore_robustness.verdict import CautiousRadiusCheck, cautious_radius_holds, verdict
+from eigencore_robustness.verdict import CautiousRadiusCheck, remarks, verdict
 
 if TYPE_CHECKING:
-    from eigencore.findings import Figure
+    from eigencore.figures import Figure
     from eigencore_robustness.directions.perturbation_path import PerturbationPath
     from eigencore_robustness.directions.weight_curvature import LossIncrease
     from eigencore_robustness.directions.weight_path import WeightCurve
     from eigencore_robustness.over_inputs.alignments import Alignment
+    from eigencore_robustness.over_inputs.sample_images import SampleImages
     from eigencore_robustness.statistics.added_information import Finding
     from eigencore_robustness.under_attack.smallest_perturbations import SmallestPerturbations
 
@@ -71,6 +75,7 @@ class RobustnessReport:
         alignments: the shares of the perturbations along directions.
         path: eigenvalues along the perturbations.
         weight_curves: loss and accuracy along directions of the weights.
+        images: the samples with the smallest and the largest perturbations; None if they are not images.
     """
 
     samples: int
@@ -88,6 +93,7 @@ class RobustnessReport:
     alignments: tuple[Alignment, ...] = ()
     path: PerturbationPath | None = None
     weight_curves: tuple[WeightCurve, ...] = ()
+    images: SampleImages | None = None
 
     def result(self) -> AnalysisResult:
         """Returns what is known so far."""
@@ -111,14 +117,14 @@ class RobustnessReport:
     def _verdict(self) -> str:
         if self.associations is None or self.cautious is None:
             return "not finished"
-        return verdict(self.gates, self._fooled, self.associations, self.cautious)
+        return verdict(self.gates, self._fooled, self.associations)
 
     def _remarks(self) -> tuple[str, ...]:
-        if not self._conclusive or self.cautious is None:
+        if not self._conclusive or self.associations is None or self.cautious is None:
             return ()
         along = alignment_sentences(self.alignments) if self.alignments else ""
         path = path_sentence(self.path) if self.path is not None else ""
-        return tuple(filter(None, (cautious_radius_holds(self.cautious), along, path)))
+        return remarks(self.associations, self.cautious) + tuple(filter(None, (along, path)))
 
     def _gates_not_passed(self) -> Iterator[str]:
         for gate in self.gates:
@@ -166,8 +172,18 @@ class RobustnessReport:
         return tables | {"gates": _gates(self.gates)}
 
     def _figures(self) -> tuple[Figure, ...]:
-        along = () if self.path is None else path_figures(self.path)
-        return along + (weight_figures(self.weight_curves) if self.weight_curves else ())
+        found: list[Figure | None] = []
+        if self.evaluated is not None:
+            found.append(accuracy_figure(self.evaluated))
+        if self.associations is not None and self.distances is not None:
+            estimates = {name: LABELS[name] for name in ESTIMATES if name in self.associations.estimators}
+            norm = NORM_OF_DISTANCES if self.distances.smallest is not None else ""
+            found.append(predicted_figure(self.columns, estimates, norm))
+            found.append(shares_figure(self.associations.added, LABELS, CONTROLS))
+        found += [] if self.images is None else [self.images.figure()]
+        found += [] if self.path is None else path_figures(self.path)
+        found += weight_figures(self.weight_curves, self.samples) if self.weight_curves else ()
+        return tuple(figure for figure in found if figure is not None)
 
     def _numbers(self) -> dict[str, float | int | str | None]:
         numbers: dict[str, float | int | str | None] = {}

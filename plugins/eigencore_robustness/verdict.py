@@ -1,4 +1,4 @@
-"""The verdict: a few sentences that claim no more than the numbers support.
+"""The verdict in two lines, and the sentences that say more; they claim no more than the numbers support.
 
 They never say that curvature causes anything, that a radius is certified, or that an attack found the true
 distance.
@@ -6,11 +6,12 @@ distance.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eigencore_robustness.associations import FIRST_ORDER, Associations
-from eigencore_robustness.statistics.added_information import FEWER, Finding
+from eigencore_robustness.statistics.added_information import ENOUGH, FEWER, Finding
 from eigencore_robustness.statistics.intervals import MINIMUM, Interval
 from eigencore_robustness.under_attack.gates import Gate, GateOutcome
 
@@ -22,6 +23,15 @@ NAMES = {
     "nu": "nu over the input",
     "weight_curvature": "v_1'H v_1 over the weights",
 }
+SHORT = {
+    "r1_in_box": "r1 within bounds",
+    "r_cautious": "the cautious radius",
+    "r2": "r2",
+    "lambda_max": "lambda_max",
+    "nu": "nu",
+    "weight_curvature": "v_1'H v_1",
+}
+COLUMNS, LINES = 80, 2  # of a verdict on a terminal
 # Verbs for one subject, and for several.
 VERBS = {
     Finding.ADDS: ("adds information", "add information"),
@@ -46,22 +56,64 @@ class CautiousRadiusCheck:
     flat: bool
 
 
-def verdict(gates: Sequence[Gate], n: int, found: Associations, cautious: CautiousRadiusCheck) -> str:
-    """Returns the verdict on a study with n samples whose smallest perturbation is known."""
+def verdict(gates: Sequence[Gate], n: int, found: Associations) -> str:
+    """Returns the verdict on a study with n samples whose smallest perturbation is known, in two lines."""
     failed = [gate.name for gate in gates if gate.outcome is GateOutcome.FAIL]
     if failed:
-        return (
-            f"No conclusion about the network (failed gate{'s' * (len(failed) > 1)}: {', '.join(failed)}): "
-            "the distances show what this attack could not do, not what the network withstands."
+        about = "the distances show what this attack could not do, not what the network withstands."
+        which = f"gate{'s' * (len(failed) > 1)} {listed(failed)} failed"
+        count = f"{len(failed)} gates failed"
+        return _first_that_fits(
+            [f"No conclusion about the network: {text}; {about}" for text in (which, count)]
         )
     if n < MINIMUM:
         return (
             f"Only {n} sample{'s' * (n != 1)} fooled: no inference is made below {MINIMUM}. "
             "The numbers describe these samples and no others."
         )
-    below = cautious_radius_holds(cautious) if cautious.below else ""
-    sentences = [first_order(found), other_radii(found), added(found), below, LIMITS]
-    return " ".join(sentence for sentence in sentences if sentence)
+    ranks = found.ranks[FIRST_ORDER]
+    if ranks.estimate is None:
+        return first_order(found)
+    first = f"r1 ranks the distances with rho {interval(ranks)}."
+    return _first_that_fits([f"{first} {text}".strip() for text in _findings(found)])
+
+
+def remarks(found: Associations, cautious: CautiousRadiusCheck) -> tuple[str, ...]:
+    """Returns the sentences that explain a verdict, with all intervals, and what limits it."""
+    sentences = first_order(found), other_radii(found), added(found), cautious_radius_holds(cautious), LIMITS
+    return tuple(filter(None, sentences))
+
+
+def _findings(found: Associations) -> list[str]:
+    """Returns which measures add information and which are redundant, each version shorter than the last."""
+    if any(one.partial.reason == FEWER for one in found.added.values()):
+        return [f"What curvature adds is not tested (fewer than {ENOUGH} samples with a known distance)."]
+    tested = {name: one for name, one in found.added.items() if found.ranks[name].estimate is not None}
+    if not tested:
+        return [""]
+    by_share = sorted(tested, key=lambda name: -(tested[name].share.estimate or 0.0))
+    adding = [SHORT[name] for name in by_share if tested[name].finding is Finding.ADDS]
+    redundant = [SHORT[name] for name in by_share if tested[name].finding is Finding.REDUNDANT]
+
+    def sentence(adds: str, rest: str) -> str:
+        verb = VERBS[Finding.ADDS][len(adding) > 1] if adding else "is shown to add information"
+        is_redundant = f"; {rest} {VERBS[Finding.REDUNDANT][len(redundant) > 1]}" if redundant else ""
+        return f"Beyond loss, gradient norm and r1, {adds} {verb}{is_redundant}."
+
+    adds, counted = listed(adding) if adding else "nothing", f"{len(adding)} of {len(tested)} measures"
+    rest = listed(redundant) if redundant else ""
+    others = f"{len(redundant)} {'other' if adding else 'measure'}{'s' * (len(redundant) > 1)}"
+    return [
+        sentence(adds, rest),
+        sentence(adds, others),
+        sentence(counted, str(len(redundant))) if adding else sentence(adds, others),
+    ]
+
+
+def _first_that_fits(texts: Sequence[str]) -> str:
+    """Returns the first text that takes no more than two lines of a terminal; the last one if none does."""
+    fitting = (text for text in texts if len(textwrap.wrap(text, COLUMNS, subsequent_indent="  ")) <= LINES)
+    return next(fitting, texts[-1])
 
 
 def first_order(found: Associations) -> str:

@@ -17,8 +17,10 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ProblemError
-from eigencore.findings import AnalysisResult, Figure, Reference, Table
+from eigencore.figures import Figure, Reference, Table
+from eigencore.findings import AnalysisResult
 from eigencore.interfaces import MinibatchOperator
+from eigencore.news import counter
 from eigencore_spectrum.intervals import quantile
 
 if TYPE_CHECKING:
@@ -47,8 +49,8 @@ def batch_sharpness(
     assert isinstance(operator, MinibatchOperator)  # its entry needs minibatches and the loss
     assert bound is not None
     columns: dict[str, list[float]] = {name: [] for name in ("curvature", "squared_gradient", "lambda_max")}
+    done = counter(context.progress, "batch_sharpness", options.draws, "minibatches")
     for draw in range(options.draws):
-        context.progress(f"batch_sharpness: minibatch {draw + 1} of {options.draws}")
         sample, _ = operator.minibatch(draw, seed, options.batches)
         g = bound.gradient(context.params, (draw, seed, options.batches))
         length = arrays.norm(g, operator)
@@ -58,7 +60,9 @@ def batch_sharpness(
         along = arrays.scalar(arrays.total(direction @ sample.matvec(direction), operator))
         largest = math.nan
         if options.largest:
-            found = context.solve(sample, 1, which="LA", tol=1e-2, complete=None, certify="none", seed=seed)
+            found = context.solve(
+                sample, 1, which="LA", tol=1e-2, complete=None, certify="none", seed=seed, progress=None
+            )
             largest = float(found.values[0]) if found.converged.all() and len(found.values) else math.nan
         for name, value in (
             ("curvature", along * length**2),
@@ -66,6 +70,7 @@ def batch_sharpness(
             ("lambda_max", largest),
         ):
             columns[name].append(value)
+        done(draw + 1)
         if draw:
             yield _result({name: np.array(column) for name, column in columns.items()}, context, options)
 
@@ -86,20 +91,15 @@ def _result(
     if not np.isnan(largest).any():
         rows.append(("mean largest eigenvalue", *_interval(float(largest.mean()), largest, level)))
     numbers: dict[str, float | int | None] = {"minibatches": draws, "batches": options.batches}
-    text = (
-        f"The sharpness of minibatches is {rows[0][1]:.4g} as the mean of ratios and {rows[1][1]:.4g} as the "
-        "ratio of means"
-    )
-    text += f"; their largest eigenvalue is {rows[2][1]:.4g} in the mean." if len(rows) > 2 else "."
-    references: tuple[Reference, ...] = ()
-    eigen = context.pairs
+    text = f"Minibatch sharpness is {rows[0][1]:.4g} (mean of ratios) or {rows[1][1]:.4g} (ratio of means)"
+    text += f"; the mean largest eigenvalue is {rows[2][1]:.4g}" if len(rows) > 2 else ""
+    eigen, whole = context.pairs, None
     if eigen is not None and eigen.which in ("LA", "LM") and eigen.converged.any():
         whole = float(np.max(eigen.values[eigen.converged]))
         numbers["lambda_max_of_all_data"] = whole
-        text += f" The largest eigenvalue over all data that was computed is {whole:.4g}."
-        references = (Reference("y", whole, "largest eigenvalue, all data"),)
+        text += f", and the largest computed of all data {whole:.4g}"
     return AnalysisResult(
-        verdict=text,
+        verdict=f"{text}.",
         title=f"{draws} minibatches of {options.batches} batch{'es' * (options.batches > 1)}",
         numbers=numbers,
         tables={"sharpness": Table(("quantity", "value", "low", "high"), tuple(rows))},
@@ -108,16 +108,29 @@ def _result(
             "gradient_norm": np.sqrt(denominator),
             "lambda_max": largest,
         },
-        figures=(
-            Figure(
-                "scatter",
-                "Sharpness of minibatches",
-                "minibatch",
-                "curvature",
-                {"x": np.arange(draws), "along its gradient": ratios, "largest eigenvalue": largest},
-                references=references,
-            ),
-        ),
+        figures=(_figure(ratios, largest, whole),),
+    )
+
+
+def _figure(ratios: Floats, largest: Floats, of_all_data: float | None) -> Figure:
+    draws, known = len(ratios), int(np.isfinite(largest).sum())
+    series = {"x": np.arange(1, draws + 1), "along its gradient": ratios}
+    text = f"The curvature of {draws} random minibatches along their own gradients"
+    references: tuple[Reference, ...] = ()
+    if known:
+        series["largest eigenvalue"] = largest
+        text += f", and the largest eigenvalue of {'each' if known == draws else f'{known} of them'}"
+    if of_all_data is not None:
+        references = (Reference("y", of_all_data, "largest eigenvalue, all data"),)
+        text += "; the line is that of all data"
+    return Figure(
+        "scatter",
+        "Sharpness of minibatches",
+        "minibatch",
+        "curvature",
+        series,
+        references=references,
+        caption=f"{text}.",
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore.findings import AnalysisResult, Figure, Table
+from eigencore.figures import Figure, Table
+from eigencore.findings import AnalysisResult
 
 if TYPE_CHECKING:
     from eigencore_spectrum.intervals import IntervalEstimate
@@ -38,13 +39,23 @@ class Course:
         """A result with the columns and the figure of all rows so far."""
         columns = dict(zip((self.of, "trace", "low", "high"), np.array(self._rows).T, strict=True))
         figure = Figure(
-            "line",
-            f"the trace as {self.of} are added",
+            "line" if len(self._rows) > 1 else "scatter",
+            f"The trace as {self.of} are added",
             self.of,
             "trace",
             {"x": columns[self.of], "trace": columns["trace"]},
             bands={"trace": (columns["low"], columns["high"])},
+            caption=self._caption(columns, numbers["confidence"]),
         )
         return AnalysisResult(
             verdict=verdict, title=title, numbers=numbers, tables=tables, columns=columns, figures=(figure,)
+        )
+
+    def _caption(self, columns: Mapping[str, Any], confidence: float) -> str:
+        text = f"The estimate of the trace after so many {self.of}, with its {100 * confidence:g} % interval."
+        refused = int(np.isnan(columns["low"]).sum())
+        if not refused:
+            return text
+        return (
+            f"{text} {refused} of {len(columns['low'])} estimates have none, because none was shown to hold."
         )

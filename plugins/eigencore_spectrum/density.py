@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.findings import AnalysisResult, Figure, Reference, Table
+from eigencore.figures import Figure, Reference, Table
+from eigencore.findings import AnalysisResult
+from eigencore.news import counter
 from eigencore.request import precision_floor
 from eigencore_spectrum.axis import Axis
 from eigencore_spectrum.complement import complement
 from eigencore_spectrum.distribution import Band, Distribution
 from eigencore_spectrum.intervals import quantile
-from eigencore_spectrum.probes import at_once, probes
+from eigencore_spectrum.probes import at_once, numbered, probes
 from eigencore_spectrum.quadrature import quadratures
 from eigencore_spectrum.sampled_density import density_of_sample
 
@@ -66,10 +68,11 @@ def _densities(
         yield _Frame(known, [], options).result([])
     for first in range(0, count, block):
         numbers = range(first, min(first + block, count))
-        context.progress(f"density: vector {numbers[-1] + 1} of {count}")
+        done = counter(context.progress, numbered("density", numbers, count), options.steps, "steps")
         Z = known.project(probes(space, numbers, context.seed, "density", "gaussian"))
         rules: list[Quadrature] = []
         for step, rules in enumerate(quadratures(known, Z, options.steps), start=1):
+            done(step)
             if not found and 1 < step < options.steps and step & (step - 1) == 0:
                 yield _Frame(known, rules, options).result(rules)
         found = found + rules
@@ -125,7 +128,7 @@ class _Frame:
         band, outside = float(np.max(half)), float(np.max(half[away], initial=0.0))
         atoms = tuple((float(value), 1 / n) for value in known.values[::-1])
         return AnalysisResult(
-            verdict=_verdict(shares, self.near, self.far, (band, outside), options.confidence),
+            verdict=_verdict(shares, self.near, self.far, options.confidence),
             title=_title(rules, known),
             numbers={
                 "n": n,
@@ -148,8 +151,11 @@ class _Frame:
                 ),
                 "atoms": Table(("eigenvalue", "weight"), atoms),
             },
+            remarks=(_remark(band, outside, options.confidence),),
             columns={"grid": grid, "density": density, "cdf": cdf, "low": low, "high": high},
-            figures=_figures(axis, grid, density, Band(cdf, low, high), known, n),
+            figures=_figures(
+                axis, grid, density, Band(cdf, low, high), known, len(rules), options.confidence
+            ),
         )
 
 
@@ -206,21 +212,24 @@ def _verdict(
     shares: tuple[tuple[str, float, float, float, float], ...],
     near: float,
     far: float,
-    bands: tuple[float, float],
     confidence: float,
 ) -> str:
-    def share(row: tuple[str, float, float, float, float]) -> str:
+    def share(row: tuple[str, float, float, float, float], at: str = "") -> str:
         _, value, low, high, _ = row
-        return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}{at})"
 
     negative, zero, beyond = shares
-    band, outside = bands
+    return (
+        f"{share(zero, f' at {100 * confidence:g} %')} of the eigenvalues are within {near:.2g} of zero, "
+        f"{share(negative)} below, and about {beyond[4]:.4g} beyond {far:.2g} in magnitude."
+    )
+
+
+def _remark(band: float, outside: float, confidence: float) -> str:
     near_zero = f", and within {100 * band:.2g} % there" if band > outside else ""
     return (
-        f"{share(zero)} of the eigenvalues are within {near:.2g} of zero, {share(negative)} are below, and "
-        f"about {beyond[4]:.4g} are larger than {far:.2g} in magnitude. At {100 * confidence:g} % "
-        f"confidence, the share of eigenvalues up to any point that is not near zero is within "
-        f"{100 * outside:.2g} % of the estimate{near_zero}."
+        f"At {100 * confidence:g} % confidence, the share of eigenvalues up to any point that is not near "
+        f"zero is within {100 * outside:.2g} % of the estimate{near_zero}."
     )
 
 
@@ -238,9 +247,13 @@ def _figures(
     density: Floats,
     band: Band,
     known: Complement,
-    n: int,
+    vectors: int,
+    confidence: float,
 ) -> tuple[Figure, ...]:
-    atoms = {"eigenvalues": (known.values, np.full(len(known.values), 1 / n))} if len(known.values) else {}
+    n, count = int(known.operator.shape[0]), len(known.values)
+    atoms = {"known eigenvalues": (known.values, np.full(count, 1 / n))} if count else {}
+    source = f", from {vectors} random vector{'s' * (vectors != 1)}" if vectors else ""
+    strokes = f" Known eigenvalues, of which there are {count}, are strokes of height 1 / {n:,}."
     zero = (Reference("x", 0.0),)
     return (
         Figure(
@@ -254,6 +267,7 @@ def _figures(
             x_scale=axis.scale,
             y_scale="log",
             linear=axis.linear,
+            caption=f"The smoothed density of {n:,} eigenvalues{source}.{strokes if count else ''}",
         ),
         Figure(
             "line",
@@ -265,5 +279,7 @@ def _figures(
             references=zero,
             x_scale=axis.scale,
             linear=axis.linear,
+            caption=f"The share of {n:,} eigenvalues up to each point{source}. The band holds the whole "
+            f"distribution function at {100 * confidence:g} % confidence.",
         ),
     )

@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
+from eigencore.figures import Figure, Reference
 from eigencore.findings import AnalysisResult
+from eigencore.news import counter
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import ROUNDING, quantile
 from eigencore_spectrum.probes import batches, probes
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 PURPOSE = "diagonal"
 COLUMNS = 16  # how many estimates of every entry are formed at once, which limits memory
+POINTS = 200  # of the figure
 ROWS = 4096  # on how many entries the covariance is measured
 
 
@@ -87,7 +90,9 @@ def diagonal(context: AnalysisContext, options: DiagonalOptions) -> Generator[An
         stages = _hutchinson(known, options, context.seed)
     else:
         stages = _xdiag(known, options, context.seed)
+    done = counter(context.progress, "diagonal", min(options.products, n), "products")
     for stage in stages:
+        done(stage.products)
         square = stage.square + float(np.sum(known.values**2))
         widening = ROUNDING * arrays.eps(operator) * math.sqrt(square)
         yield _result(
@@ -251,9 +256,8 @@ def _result(
     span = f"from {found.min():.4g} to {found.max():.4g}"
     if not exact:
         verdict = (
-            f"The estimates of the {n:,} entries are {span}, with a root mean square of {_rms(found):.2g}; "
-            f"the median half width of their intervals is {np.median(widths):.2g}, at "
-            f"{100 * options.confidence:g} % confidence."
+            f"The {n:,} entries are estimated to be {span}, with a median half width of "
+            f"{np.median(widths):.2g} at {100 * options.confidence:g} % confidence."
         )
     elif len(found) == n:
         verdict = f"The {n:,} entries are {span}, up to rounding: there were as many products as dimensions."
@@ -272,6 +276,32 @@ def _result(
             "confidence": options.confidence,
         },
         columns={"diagonal": entries, "low": entries - half_widths, "high": entries + half_widths},
+        figures=(_figure(found, widths, n, options.confidence, exact=exact),),
+    )
+
+
+def _figure(found: Floats, half_widths: Floats, n: int, confidence: float, *, exact: bool) -> Figure:
+    """The entries (m,) that are known, by rank, with their intervals; at most POINTS of them."""
+    order, m = np.argsort(-found, kind="stable"), len(found)
+    ranks = np.unique(np.geomspace(1, m, POINTS).round().astype(np.intp))
+    shown = order[ranks - 1]
+    entries, half = found[shown], half_widths[shown]
+    of = f"{m:,} entries" if m == n else f"the {m:,} of {n:,} entries that are known"
+    text = f"{'The values' if exact else 'The estimates'} of {of}, in decreasing order"
+    if len(ranks) < m:
+        text += f" ({len(ranks)} of them, by ratio of rank)"
+    if not exact:
+        text += f"; the band is the {100 * confidence:g} % interval of each entry"
+    return Figure(
+        "line",
+        "Diagonal in decreasing order",
+        "rank",
+        "diagonal",
+        {"x": ranks, "diagonal": entries},
+        bands={} if exact else {"diagonal": (entries - half, entries + half)},
+        references=(Reference("y", 0.0),),
+        x_scale="log" if m > POINTS else "linear",
+        caption=f"{text}.",
     )
 
 

@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
+from eigencore.news import counter
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.intervals import ROUNDING, IntervalEstimate, mean_on_sphere
-from eigencore_spectrum.probes import at_once, batches, probes
+from eigencore_spectrum.probes import at_once, batches, numbered, probes
 from eigencore_spectrum.quadrature import Quadrature, quadratures
 
 if TYPE_CHECKING:
@@ -184,7 +186,9 @@ def norms(context: AnalysisContext, options: NormsOptions) -> Generator[Analysis
     done: list[Quadrature] = []
     for batch in batches(options.probes, block):
         Z = known.project(probes(context.operator, batch, context.seed, PURPOSE, "gaussian"))
+        advanced = counter(context.progress, numbered("norms", batch, options.probes), options.steps, "steps")
         for step, current in enumerate(quadratures(known, Z, options.steps), 1):
+            advanced(step)
             if not done and 1 < step < options.steps and step & (step - 1) == 0:
                 yield _result(Spectrum(n, eps, known.values, known.residuals, current), known, options)
         done = [*done, *current]

@@ -68,6 +68,18 @@ def at_once(block: int | Literal["auto"], space: Space) -> int:
     return 1 if arrays.on_processor(arrays.zeros((1,), space)) else ON_ACCELERATOR
 
 
+def numbered(analysis: str, batch: range, count: int) -> str:
+    """What is worked on, for the news: the random vectors of a batch, counted from 1.
+
+    Example:
+        from eigencore_spectrum.probes import numbered
+
+        print(numbered("density", range(2, 4), 8))  # density, random vectors 3 to 4 of 8
+    """
+    several = f"s {batch.start + 1} to {batch.stop}" if len(batch) > 1 else f" {batch.stop}"
+    return f"{analysis}, random vector{several} of {count}"
+
+
 def batches(count: int, block: int) -> Iterator[range]:
     """The numbers 0 to count - 1 in batches of 1, 2, 4 and so on, up to `block`.
 

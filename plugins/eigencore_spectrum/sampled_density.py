@@ -22,7 +22,8 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.operators.draws import draw
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.group_tests import AT_ONCE, DRAWS_PER_GROUP, GroupTests, groups_of
@@ -82,7 +83,14 @@ def density_of_sample(
                 **found.tables,
                 "moments of all data": Table(("moment", "value", "low", "high"), moments),
             },
-            figures=tuple(replace(one, title=f"{one.title}, of the sample") for one in found.figures),
+            figures=tuple(
+                replace(
+                    one,
+                    title=f"{one.title}, of the sample",
+                    caption=f"{one.caption} The operator is that of a sample of {samples:,} draws.",
+                )
+                for one in found.figures
+            ),
             warnings=(*found.warnings, WARNING),
         )
 

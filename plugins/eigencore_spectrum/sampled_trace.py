@@ -15,8 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from eigencore.errors import CapabilityError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.interfaces import LinearOperator, MeanOperator
+from eigencore.news import counter
 from eigencore.operators.draws import PILOT, draw
 from eigencore_spectrum.course import Course
 from eigencore_spectrum.group_tests import GroupTests, SampleTrace, groups_of
@@ -65,8 +67,9 @@ def trace_of_sample(
     operator, course = mean_operator(context.operator), Course("draws")
     drawn = draw(operator.sample_scores(), samples, context.seed, groups=groups_of(samples))
     tests = GroupTests(operator, known, context.seed, options.confidence)
+    done = counter(context.progress, "trace", samples, "draws")
     for found in tests.add(drawn):
-        context.progress(f"trace: {found.draws:,} of {samples:,} draws")
+        done(found.draws)
         yield _result(found, drawn, known, options, course)
 
 
@@ -94,8 +97,9 @@ def trace_to_accuracy(
     while True:
         more = min(more, total - 1)  # as many draws as samples would be all of them once, without weights
         drawn = draw(scores, more, seed, groups=groups_of(more), number=number)
+        before, done = tests.draws, counter(context.progress, "trace", more, "draws")
         for found in tests.add(drawn):
-            context.progress(f"trace: {found.draws:,} draws")
+            done(found.draws - before)
             yield _result(found, drawn, known, options, course, costs)
         found = tests.trace()
         if not number:

@@ -28,8 +28,10 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import CapabilityError, UsageError
-from eigencore.findings import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.findings import AnalysisResult
 from eigencore.interfaces import MeanOperator
+from eigencore.news import counter
 from eigencore_spectrum.complement import Complement, complement
 from eigencore_spectrum.course import Course
 from eigencore_spectrum.intervals import IntervalEstimate, mean_on_sphere, quantile, rounding
@@ -91,7 +93,11 @@ def trace(context: AnalysisContext, options: TraceOptions) -> Generator[Analysis
                 return
             costs = left
     course, rtol = Course("products"), AUTO_RTOL if options.rtol == "auto" else asked
+    done = counter(
+        context.progress, "trace", min(options.products, int(context.operator.shape[0])), "products"
+    )
     for products, found in _estimates(known, options, context.seed):
+        done(products)
         course.add(products, found)
         reached = rtol is not None and found.half_width <= rtol * abs(found.value)
         result = _result(products, found, known, options, course, rtol=None if reached else rtol)

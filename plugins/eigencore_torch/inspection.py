@@ -8,6 +8,7 @@ from torch import Tensor
 
 from eigencore.errors import UsageError
 from eigencore.interfaces import Problem
+from eigencore.news import report
 from eigencore.problems.sharing import check_reduction
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
@@ -59,6 +60,7 @@ def inspect_problem(
     def inspect_first(batch: Batch, index: int, value: Tensor) -> None:
         nonlocal mode, forward
         mode, forward = describe_mode(loss, batch, value, setting), forward_size(value, batch)
+        report("comparing the derivatives with differences of the loss")
         # Before the reduction is inferred, which takes the gradients to be those of the loss.
         probe(loss, batch, index, value, setting)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rows_asked
+import rows_config
 import rows_files
 import rows_matrices
 import rows_plugins
@@ -27,6 +28,7 @@ from eigencore.results import EigenResult, Run, Status
 
 TABLE: list[Row] = [
     *rows_asked.ROWS,
+    *rows_config.ROWS,
     *rows_problems.ROWS,
     *rows_matrices.ROWS,
     *rows_files.ROWS,

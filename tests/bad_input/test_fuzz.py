@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import tomli_w
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -27,14 +28,15 @@ from eigencore.cli.failures import USER_ERRORS
 from eigencore.cli.print_run import print_run
 from eigencore.entries import Entry
 from eigencore.errors import EigencoreError, ResultError
+from eigencore.figures import Figure, Table
 from eigencore.options import OptionSpec, check, describe, option, resolve
 from eigencore.problems import find_factory
 from eigencore.registry import load_options, registry
-from eigencore.results import AnalysisResult, Figure, Run, Table
+from eigencore.results import AnalysisResult, Run
 from eigencore.runs import from_json, load, save, to_json
 from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
 
-TESTS = 7
+TESTS = 8
 EXAMPLES = -(-int(os.environ.get("EIGEN_FUZZ", "1400")) // TESTS)
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -355,3 +357,39 @@ def test_arguments(reported: list[BaseException], folder: Path, parts: tuple[lis
     assert "Traceback" not in out.getvalue() + err.getvalue()
     if reported and "--json" in arguments:
         assert json.loads(out.getvalue())["error"]["message"]
+
+
+# -- configuration files -----------------------------------------------------------------------------------
+
+KEYS = ("k", "tol", "seed", "which", "solver", "certify", "analyses", "params", "complete", "set", "json")
+in_toml = st.recursive(
+    st.booleans() | st.integers() | st.floats() | texts | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+in_set = st.dictionaries(
+    st.sampled_from(["lanczos", "problem", "ggn"]) | texts,
+    st.dictionaries(st.sampled_from(["basis", "n", "outliers"]) | texts, in_toml, max_size=2),
+    max_size=2,
+)
+files = st.one_of(
+    st.dictionaries(st.sampled_from(KEYS) | texts, in_toml, max_size=3).map(tomli_w.dumps).map(str.encode),
+    in_set.map(lambda tables: tomli_w.dumps({"k": 2, "set": tables}).encode()),
+    st.binary(max_size=12),
+    texts.map(str.encode),
+)
+
+
+@fuzzed
+@given(files)
+def test_configuration_files(reported: list[BaseException], folder: Path, content: bytes):
+    reported.clear()
+    (folder / "run.toml").write_bytes(content)
+    given = ["analyze", "demo:quadratic", "--config", "run.toml", "--set", "problem.n=20"]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main([*given, "--max-seconds", "2", "--analyses", "none"])
+    assert all(isinstance(error, USER_ERRORS) for error in reported)
+    assert code in range(5)
+    assert (code in (1, 2, 4)) == bool(reported)
+    assert "Traceback" not in out.getvalue() + err.getvalue()

@@ -220,9 +220,11 @@ def test_samples_of_the_classifier_s_own_library_stay_on_its_device(
 
 
 def test_the_first_images_in_batches(bound: Any, classifier: Dense) -> None:
-    lines: list[str] = []
-    found = attack(bound, "ddn", images=5, batch=2, progress=lines.append)
-    assert lines == ["ddn: 2 of 5 samples", "ddn: 4 of 5 samples", "ddn: 5 of 5 samples"]
+    news: list[Any] = []
+    found = attack(bound, "ddn", images=5, batch=2, progress=news.append)
+    assert [(one.what, one.done, one.total, one.unit) for one in news] == [
+        ("ddn", done, 5, "samples") for done in (0, 2, 4, 5)
+    ]
     assert found.inputs.shape == (5, 10)
     whole = attack(bound, "ddn", images=5)
     np.testing.assert_allclose(found.inputs, whole.inputs, atol=1e-12)

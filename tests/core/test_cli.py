@@ -68,7 +68,8 @@ def dies_late():
 """
 
 PLUGIN = """
-from eigencore.results import AnalysisResult, Table
+from eigencore.figures import Table
+from eigencore.results import AnalysisResult
 import sys
 
 @hookimpl
@@ -308,9 +309,9 @@ def test_the_screen(plug, run):
         assert (int(number), converged) == (rank, "yes")
         assert float(value) == pytest.approx(float(exact), rel=1e-3)
     assert lines[9] == "all 4 pairs converged (relative tolerance 0.001)"
-    assert re.fullmatch(r"\d+ products in .* s, .*3 of them for the certificate", lines[10])
-    assert re.fullmatch(r"certificate \(99 %\): these 4 values are, together, .* 4 eigenvalues", lines[11])
-    assert re.fullmatch(r"complete: none larger in magnitude than .* was missed, at 99 %", lines[12])
+    assert re.fullmatch(r"\d+ products in .* s \(.*3 to certify\)", lines[10])
+    assert re.fullmatch(r"certificate \(99 %\): the 4 values are together .* 4 eigenvalues", lines[11])
+    assert re.fullmatch(r"complete \(99 %\): none larger in magnitude than .* was missed", lines[12])
     assert out.index("\nit looks fine\n") < out.index("  a        0.50\n") < out.index("\n  rho: 0.25\n")
     assert out.rstrip().endswith("run by default: look; --analyses none turns this off")
     assert "  a        0.50\n" in out
@@ -320,9 +321,9 @@ def test_exact_residuals_are_not_called_estimated(run):
     out = run(*QUADRATIC, "-k", "4", "--certify", "full")[1]
     assert "residual norm" in out
     assert "estimated" not in out
-    assert "certificate: these 4 values are, together, within" in out
+    assert "certificate: the 4 values are together within" in out
     bare = run(*QUADRATIC, "--certify", "none")[1]
-    assert "no certificate\ncomplete: none larger in magnitude than" in bare
+    assert "no certificate\ncomplete (99 %): none larger in magnitude than" in bare
     assert "\nnot proved: that the values are near eigenvalues (certify is none)\n" in bare
     neither = run(*QUADRATIC, "--certify", "none", "--complete", "none")[1]
     assert "no certificate\nnot proved: that the values are near" in neither

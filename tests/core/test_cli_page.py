@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from eigencore.cli.page import Page, Plain, Terminal, aligned
+from eigencore.cli.page import Page, Plain, Terminal
+from eigencore.number_text import aligned
 
 COLUMNS = {
     "points are aligned": ([37.63656, 8.8157, -4.0], 6, ["37.6366", "8.8157", "-4.0000"]),

@@ -17,8 +17,10 @@ from rich.console import Console
 import eigencore
 from eigencore.cli import main
 from eigencore.cli.page import Terminal
-from eigencore.cli.print_run import certificate_lines, cost, header, print_pairs, print_run, residuals
-from eigencore.results import AnalysisResult, Certificate, EigenResult, Run, Status, Table
+from eigencore.cli.print_run import print_pairs, print_run
+from eigencore.figures import Table
+from eigencore.results import AnalysisResult, Certificate, EigenResult, Run, Status
+from eigencore.runs.eigen_text import certificate_lines, cost, header, residuals
 
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
 CERTIFIED = Certificate(
@@ -47,9 +49,11 @@ def manifest(**more: Any) -> dict[str, Any]:
         ({}, {"basis": None}, "lanczos"),
         ({"basis": "30"}, {"basis": 30}, "lanczos, basis 30"),
         ({"block": "off"}, {"basis": None, "block": False}, "lanczos, block no"),
-        ({}, {"momentum": "auto"}, "lanczos, momentum auto"),
+        ({}, {"momentum": "adapted"}, "lanczos, momentum adapted"),
+        ({}, {"momentum": "auto"}, "lanczos"),
+        ({"momentum": "auto"}, {"momentum": "auto"}, "lanczos, momentum auto"),
     ],
-    ids=["nothing set", "a number set", "a switch set", "text, set or not"],
+    ids=["nothing set", "a number set", "a switch set", "text, set or not", "auto", "auto, set"],
 )
 def test_the_header_shows_the_options_that_were_set(eigen, given, resolved, shown):
     run = Run(replace(eigen, options=resolved), manifest=manifest(arguments={"options": {"lanczos": given}}))
@@ -79,7 +83,7 @@ def test_an_estimate_below_the_precision_floor_is_shown_as_less_than_the_floor(e
             CERTIFIED,
             5,
             [
-                "certificate (99 %): these 5 values are, together, within 0.012 of 5 eigenvalues",
+                "certificate (99 %): the 5 values are together within 0.012 of 5 eigenvalues",
                 "not proved: that no larger eigenvalue was missed",
             ],
         ),
@@ -98,7 +102,7 @@ def test_an_estimate_below_the_precision_floor_is_shown_as_less_than_the_floor(e
             5,
             [
                 "fresh products contradict the solver's estimated residuals",
-                "certificate (99 %): these 5 values are, together, within 0.012 of 5 eigenvalues",
+                "certificate (99 %): the 5 values are together within 0.012 of 5 eigenvalues",
             ],
         ),
     ],
@@ -112,10 +116,10 @@ def test_the_lines_of_a_certificate(eigen, certificate, k, lines):
 @pytest.mark.parametrize(
     ("which", "above", "below", "line"),
     [
-        ("LM", 8.83, None, "complete: none larger in magnitude than 8.83 was missed, at 99 %"),
-        ("LA", 8.83, None, "complete: none above 8.83 was missed, at 99 %"),
-        ("SA", None, -2.5, "complete: none below -2.5 was missed, at 99 %"),
-        ("BE", 8.83, -2.5, "complete: none above 8.83 or below -2.5 was missed, at 99 %"),
+        ("LM", 8.83, None, "complete (99 %): none larger in magnitude than 8.83 was missed"),
+        ("LA", 8.83, None, "complete (99 %): none above 8.83 was missed"),
+        ("SA", None, -2.5, "complete (99 %): none below -2.5 was missed"),
+        ("BE", 8.83, -2.5, "complete (99 %): none above 8.83 or below -2.5 was missed"),
     ],
 )
 def test_the_line_of_completeness(eigen, which, above, below, line):
@@ -129,13 +133,13 @@ def test_the_line_of_completeness(eigen, which, above, below, line):
     ("matvecs", "searching", "certifying", "seconds", "line"),
     [
         (1, 0, 0, 0.04, "1 product in 0.0 s"),
-        (44, 0, 3, 5.94, "44 products in 5.9 s, 3 of them for the certificate"),
+        (44, 0, 3, 5.94, "44 products in 5.9 s (3 to certify)"),
         (
             44,
             8,
             3,
             5.94,
-            "44 products in 5.9 s, 8 of them in search of missed eigenvalues, 3 of them for the certificate",
+            "44 products in 5.9 s (8 to search for missed eigenvalues, 3 to certify)",
         ),
         (1234.5, 0, 0, 1234.5, "1,234.5 products in 1,234 s"),
     ],

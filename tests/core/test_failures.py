@@ -16,7 +16,7 @@ from eigencore.errors import Culprit, EigencoreError, NotFiniteError, OperatorEr
 from eigencore.interfaces import Problem, Snapshot
 from eigencore.operators import as_operator
 from eigencore.pipeline import RunInterrupted, analyze
-from eigencore.results import EigenResult, Status
+from eigencore.results import EigenResult, Status, Step
 
 Product = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -267,13 +267,14 @@ OF_CALLERS = [ValueError("mine"), StopIteration(), Own("mine"), KeyboardInterrup
 
 
 def at_step(number: int, error: BaseException) -> Callable[[Any], None]:
-    """A progress function that raises an error at the given number of its call."""
-    calls = []
+    """A progress function that raises an error at the given number of a Step."""
+    steps = []
 
     def progress(news: Any) -> None:
-        calls.append(news)
-        if len(calls) == number:
-            raise error
+        if isinstance(news, Step):
+            steps.append(news)
+            if len(steps) == number:
+                raise error
 
     return progress
 
@@ -447,8 +448,15 @@ def test_an_exception_of_the_callers_function_in_an_analysis(look, tmp_path, mod
     look(mode)
     steps = len(solve(np.diag(SPECTRUM), 3).history)
     error = ValueError("mine")
+    of_the_analysis = at_step(steps + 1, error)
+
+    def progress(news: Any) -> None:
+        if news == "looking":
+            raise error
+        of_the_analysis(news)
+
     with pytest.raises(ValueError, match="mine") as caught:
-        analyze(np.diag(SPECTRUM), 3, out=tmp_path / "run", progress=at_step(steps + 1, error))
+        analyze(np.diag(SPECTRUM), 3, out=tmp_path / "run", progress=progress)
     assert caught.value is error
     assert error.culprit is Culprit.CALLBACK
     assert error.partial.status is Status.CONVERGED

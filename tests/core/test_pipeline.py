@@ -25,10 +25,11 @@ from eigencore.errors import (
     UsageError,
 )
 from eigencore.interfaces import Problem, Snapshot
+from eigencore.news import WorkDone
 from eigencore.operators import FunctionOperator, as_operator
 from eigencore.pipeline import RunInterrupted, analyze
 from eigencore.problems import find_problem
-from eigencore.results import Status
+from eigencore.results import Status, Step
 from eigencore.runs import manifest, to_json
 
 SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 45)])
@@ -90,13 +91,14 @@ def counted(spectrum: np.ndarray = SPECTRUM) -> tuple[Problem, list[int]]:
 
 
 def in_progress(press: int) -> Any:
-    """A progress callback that presses Ctrl-C at the given number of its call."""
-    reported: list[Any] = []
+    """A progress callback that presses Ctrl-C at the given number of a Step."""
+    steps: list[Any] = []
 
-    def progress(report: Any) -> None:
-        reported.append(report)
-        if len(reported) == press:
-            signal.raise_signal(signal.SIGINT)
+    def progress(news: Any) -> None:
+        if isinstance(news, Step):
+            steps.append(news)
+            if len(steps) == press:
+                signal.raise_signal(signal.SIGINT)
 
     return progress
 
@@ -291,8 +293,12 @@ def test_an_analysis_receives_its_context(plug, tmp_path):
     assert context.load(tmp_path / "run").eigen.seed == 7
     halved = context.bind(replace(problem, operator=np.diag(SPECTRUM) / 2))
     assert np.allclose(context.solve(halved.operator(), 1).values, [20])
-    assert reported[-1] == "looking"
-    assert [step for step in reported if not isinstance(step, str)] == list(run.eigen.history)
+    steps = [news for news in reported if isinstance(news, Step)]
+    assert steps == list(run.eigen.history)
+    certified = reported.index("computing the certificate from fresh products")
+    assert reported.index(steps[-1]) < certified < reported.index("looking")
+    solved = [news for news in reported if isinstance(news, WorkDone)]
+    assert {(news.what, news.unit) for news in solved} == {("top: solve", "products")}
 
 
 def test_an_analysis_binds_a_variant_of_the_problem_as_the_run_bound_the_problem(plug):

@@ -15,11 +15,12 @@ import eigencore
 
 NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
-    *("density", "diagonal", "norms", "study", "trace"),
-    *("AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Status", "Study"),
-    *("LinearOperator", "Member", "Problem", "Request", "Snapshot"),
+    *("compare", "density", "diagonal", "norms", "render", "report", "study", "trace"),
+    *("AnalysisResult", "AttackResult", "Certificate", "Comparison", "EigenResult", "Report", "Run"),
+    *("Status", "Study"),
+    *("LinearOperator", "Member", "Problem", "Request", "Snapshot", "WorkDone"),
     *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),
-    *("ProblemEntry", "SolverEntry"),
+    *("ProblemEntry", "RendererEntry", "SolverEntry"),
     *("EigencoreError", "Interrupted"),
 }
 

@@ -611,7 +611,7 @@ def test_disabling_an_unknown_plugin_is_an_error_or_in_the_environment_a_warning
 
 def test_the_kind_of_an_entry_is_a_noun():
     assert [entry_kind(kind) for kind in loading.HOOKS.values()] == [
-        *("problem", "backend", "kind", "solver", "attack", "analysis", "command"),
+        *("problem", "backend", "kind", "solver", "attack", "analysis", "command", "renderer"),
     ]
     assert entry_kind(entry("a:b")) == "solver"
     assert entry_kind(Entry) == "entry"

@@ -18,8 +18,9 @@ import pytest
 import eigencore
 from eigencore import arrays, pipeline
 from eigencore.errors import EigencoreError, Interrupted
+from eigencore.figures import Figure, Table
 from eigencore.operators import as_operator
-from eigencore.results import AnalysisResult, AttackResult, EigenResult, Figure, Run, Status, Table
+from eigencore.results import AnalysisResult, AttackResult, EigenResult, Run, Status
 from eigencore.testing.libraries import Library, installed
 
 N = 3000

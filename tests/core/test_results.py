@@ -15,7 +15,8 @@ import pytest
 import eigencore
 from eigencore.cli.print_run import print_run
 from eigencore.errors import ResultError, UsageError
-from eigencore.results import AnalysisResult, Certificate, EigenResult, Figure, Run, Status, Step, Table
+from eigencore.figures import Figure, Table
+from eigencore.results import AnalysisResult, Certificate, EigenResult, Run, Status, Step
 from eigencore.runs import check_folder, from_json, load, plain, save, to_json
 from eigencore.runs import folder as storage
 from eigencore.runs.folder import ARRAYS, RESULT, VECTORS

@@ -5,6 +5,7 @@ docs/pages.py parses and runs the pages; docs/outputs.py regenerates the blocks 
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -51,8 +52,12 @@ def test_words_and_numbers_are_compared() -> None:
 
 @pytest.mark.parametrize("name", PAGES.PAGES)
 def test_blocks_are_of_a_language_that_is_run_or_text(name: str) -> None:
-    known = {"python", "sh", "text"} | ({"toml"} if name in PAGES.ELSEWHERE else set())
-    assert {block.language for block in PAGES.blocks(PAGES.PAGES[name])} <= known
+    found = PAGES.blocks(PAGES.PAGES[name])
+    assert {block.language for block in found} <= {"python", "sh", "text", "toml"}
+    # A page that uses a file in TOML names it.
+    assert name in PAGES.ELSEWHERE or all(
+        re.match(r"# \w+\.toml\n", block.code) for block in found if block.language == "toml"
+    )
     prose = PAGES.FENCED.sub("", PAGES.PAGES[name])
     if name == "CONTRIBUTING.md":  # the picture of the package layout is not code
         prose = re.sub(r"## Package layout\n.*?(?=\n\nImports)", "", prose, flags=re.DOTALL)
@@ -81,10 +86,14 @@ def test_the_other_pages_have_their_tests(test: str) -> None:
 def test_the_shell_completes() -> None:
     """The line of the page, typed into bash; then what bash asks for at `eigen analyze --max-<tab>`."""
     assert any(PAGES.COMPLETION in text for text in PAGES.PAGES.values())
-    ask = 'COMP_WORDS=(eigen analyze --max-); COMP_CWORD=2; _eigen_completion eigen; echo "${COMPREPLY[@]}"'
+    ask = 'COMP_LINE="eigen analyze --max-"; COMP_POINT=20; _eigen_completion eigen; echo "${COMPREPLY[@]}"'
     ran = subprocess.run(
         ["bash", "-euc", f"{PAGES.COMPLETION}\ncomplete -p eigen\n{ask}"],
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(ROOT)},
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(ROOT),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        },
         capture_output=True,
         text=True,
         check=True,

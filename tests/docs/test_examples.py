@@ -181,8 +181,8 @@ def test_a_robustness_study(printed: Callable[[str], list[str]]) -> None:
     gates = [line for line in lines if re.match("  (PASS|WARN|FAIL) ", line)]
     assert len(gates) >= 8
     assert all("PASS" in gate for gate in gates)
-    verdict = next(line for line in lines if line.startswith("The first-order radius r1"))
-    assert "Beyond smooth functions of loss, gradient norm and r1, r1 within bounds (" in verdict
+    verdict = next(line for line in lines if line.startswith("r1 ranks the distances"))
+    assert "Beyond loss, gradient norm and r1, r1 within bounds adds information" in verdict
     assert "cautious radius" not in verdict  # for a network with ReLUs
     at = lines.index("rank correlation with the smallest perturbation:")
     ranks = {name: float(rho) for name, rho in map(str.split, lines[at + 1 : at + 7])}

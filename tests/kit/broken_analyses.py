@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from eigencore.figures import Figure, Table
 from eigencore.interfaces import Analysis, AnalysisContext
-from eigencore.results import AnalysisResult, Table
+from eigencore.results import AnalysisResult
 
 Results = Generator[AnalysisResult, None, None]
 
@@ -62,6 +63,16 @@ def omits_a_cell(context: AnalysisContext, options: Any, /) -> Results:
 
 def mixes_column_lengths(context: AnalysisContext, options: Any, /) -> Results:
     yield AnalysisResult(verdict="done", columns={"a": np.zeros(3), "b": np.zeros(4)})
+
+
+def omits_a_number_of_a_figure(context: AnalysisContext, options: Any, /) -> Results:
+    series = {"x": np.arange(4.0), "loss": np.arange(3.0)}
+    yield AnalysisResult(verdict="done", figures=(Figure("line", "loss", "step", "loss", series),))
+
+
+def omits_the_label_of_a_bar(context: AnalysisContext, options: Any, /) -> Results:
+    figure = Figure("bar", "traces", "trace", "", {"trace": np.arange(3.0)}, labels=("conv1", "conv2"))
+    yield AnalysisResult(verdict="done", figures=(figure,))
 
 
 def puts_a_class_into_a_table(context: AnalysisContext, options: Any, /) -> Results:
@@ -131,6 +142,8 @@ SPECIMENS = (
     AnalysisSpecimen(omits_a_cell, "tables_are_complete"),
     AnalysisSpecimen(puts_a_class_into_a_table, "tables_are_complete"),
     AnalysisSpecimen(mixes_column_lengths, "columns_have_equal_lengths"),
+    AnalysisSpecimen(omits_a_number_of_a_figure, "figures_can_be_drawn"),
+    AnalysisSpecimen(omits_the_label_of_a_bar, "figures_can_be_drawn"),
     AnalysisSpecimen(returns_infinity, "can_be_saved"),
     AnalysisSpecimen(modifies_a_yielded_result, "yielded_results_do_not_change"),
     AnalysisSpecimen(continues_when_closed, "can_be_closed_after_any_result"),

@@ -5,6 +5,7 @@
 - `workers`: computes rows in worker processes through joblib.
 - `threads`: the number of threads that a row is computed with.
 - `study_file`: the rows in a file of JSON lines, which a killed study continues from.
+- `study_report`: the rows as findings, with figures across networks.
 - `study`: the function `study`, and the class `Study` that it returns.
 """
 

@@ -15,19 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from eigencore.display import Reported, Tabular
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import Interrupted, UsageError, attach
+from eigencore.findings import Report
+from eigencore.news import Progress, counter
 from eigencore.pipeline.run import analyze
 from eigencore.pipeline.setup import Options, names_of
 from eigencore.pipeline.studies.members import Member, find_members
 from eigencore.pipeline.studies.rows import StudyRow
 from eigencore.pipeline.studies.study_file import StudyFile, parse, read
+from eigencore.pipeline.studies.study_report import failure, study_findings
 from eigencore.pipeline.studies.workers import rows as computed_rows
 from eigencore.registry import load, registry, resolve_options
 from eigencore.request import Request
 from eigencore.runs import plain
 from eigencore.solving import interruption
-from eigencore.tabular import Tabular
 
 DEFAULT_ANALYSES = ("network", "trace")
 # The arguments of `analyze` that every network has in common.
@@ -41,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Study(Tabular):
+class Study(Tabular, Reported):
     """The rows of a study, one for each network, in the order of the members.
 
     Attributes:
@@ -78,6 +81,26 @@ class Study(Tabular):
         names = dict.fromkeys(name for row in cells for name in row)
         return {name: _column([row.get(name) for row in cells]) for name in names}
 
+    def report(self) -> Report:
+        """The report of the rows, with figures across the networks.
+
+        Example:
+            import numpy as np
+            import eigencore
+
+            members = [eigencore.Member(f"{n}", np.diag(np.arange(1.0, n))) for n in (30, 60)]
+            report = eigencore.study(members, analyses="none", k=1, jobs=1).report()
+            print(report.parts["networks"].tables["networks"].rows, len(report.figures))
+        """
+        count = f"{len(self.rows)} network{'s' * (len(self.rows) != 1)}"
+        versions = ", ".join(f"{name} {one}" for name, one in self.settings.get("versions", {}).items())
+        return Report(
+            f"A study of {count}",
+            () if self.file is None else (str(self.file),),
+            {"networks": study_findings(self.rows, self.columns)},
+            {"versions": versions} if versions else {},
+        )
+
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> Study:
         """The study in a file that `study(out=...)` wrote. Raises ResultError if there is none.
@@ -106,7 +129,7 @@ def study(
     threads: int = 1,
     retry: bool = False,
     options: Options | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     **keywords: Any,
 ) -> Study:
     """Analyses many networks in worker processes, a row each; a second start continues where one stopped.
@@ -129,7 +152,8 @@ def study(
         retry: whether rows in which something failed are computed again; otherwise they are kept.
         options: options by the name of their entry, as for `analyze`; those under "problem" are keywords of
             the function that yields the members.
-        progress: called with a line of text after every row.
+        progress: called with a WorkDone before the first row and after every row, and with a line of text if
+            rows are done already.
         **keywords: further arguments of `analyze`, such as kind, tol or max_seconds, for every network.
 
     Returns:
@@ -166,7 +190,7 @@ def study(
             file.refuse_other_members(found)
             done = {name: row for name, row in file.rows.items() if row.complete or not retry}
         missing = [member for member in found if member.name not in done]
-        _compute(missing, arguments, jobs, threads, done, file, progress or (lambda line: None))
+        _compute(missing, arguments, jobs, threads, done, file, progress)
         if file is not None:
             file.finish(found)
     except KeyboardInterrupt:
@@ -187,25 +211,23 @@ def _compute(
     threads: int,
     done: dict[str, StudyRow],
     file: StudyFile | None,
-    progress: Callable[[str], None],
+    progress: Progress | None,
 ) -> None:
     """Computes the rows of these members, and puts each into `done` and the file at once."""
     if not members:
         return
-    total = len(done) + len(members)
-    if done:
-        progress(f"{len(done)} of {total} rows are done already")
-    for row, details in computed_rows(members, arguments, jobs, threads):
+    if done and progress is not None:
+        progress(f"{len(done)} of {len(done) + len(members)} rows are done already")
+    finished = counter(progress, "study", len(members), "rows")
+    for computed, (row, details) in enumerate(computed_rows(members, arguments, jobs, threads), start=1):
         with interruption() as stopped:  # Ctrl-C must not leave half a line
             done[row.name] = row
             if file is not None:
                 file.append(row)
-        failed = row.error or "; ".join(f"{name} failed with {text}" for name, text in row.failed.items())
-        line = f"{len(done)} of {total}: {row.name}, {failed or f'{row.seconds:.1f} s'}"
-        log.info("%s", line)
+        log.info("row %s: %s", row.name, failure(row) or f"{row.seconds:.1f} s")
         if details:
             log.info("%s", details)
-        progress(line)
+        finished(computed, f"{row.name}, {failure(row) or f'{row.seconds:.1f} s'}")
         if stopped.pressed:
             raise KeyboardInterrupt
 

@@ -30,6 +30,7 @@ ALWAYS: tuple[Law[AnalysisSubject], ...] = (
     laws.numbers_are_plain,
     laws.tables_are_complete,
     laws.columns_have_equal_lengths,
+    laws.figures_can_be_drawn,
     laws.can_be_saved,
     laws.yielded_results_do_not_change,
     laws.can_be_closed_after_any_result,

@@ -11,6 +11,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import EigencoreError
+from eigencore.figures import check_figure
 from eigencore.operators.counting import counting
 from eigencore.results import AnalysisResult, Run
 from eigencore.runs import host, load, save
@@ -76,6 +77,15 @@ def can_be_saved(subject: AnalysisSubject) -> None:
         save(Run(subject.context.eigen, {"analysis": _on_host(result)}), Path(folder) / "run")
         again = load(Path(folder) / "run").analyses["analysis"]
     demand(_contents(again) == _contents(result), "the result differs after it was saved and loaded")
+
+
+def figures_can_be_drawn(subject: AnalysisSubject) -> None:
+    """The series, bands and labels of a figure fit its kind."""
+    for figure in subject.last().figures:
+        try:
+            check_figure(figure)
+        except ValueError as error:
+            demand(False, str(error))
 
 
 def yielded_results_do_not_change(subject: AnalysisSubject) -> None:

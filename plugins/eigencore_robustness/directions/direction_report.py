@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eigencore.findings import Figure, Table
+from eigencore.figures import Figure, Table, fitting_scale
 from eigencore_robustness.directions.perturbation_path import POINTS
+from eigencore_robustness.directions.weight_curvature import MODEL_INCREASE
 from eigencore_robustness.directions.weight_path import MULTIPLES
 from eigencore_robustness.over_inputs.alignments import SPANS
 from eigencore_robustness.rounding import alike, percent, significant
@@ -95,27 +96,42 @@ def path_table(path: PerturbationPath) -> Table:
 
 def path_figures(path: PerturbationPath) -> tuple[Figure, ...]:
     """Returns the eigenvalues, and loss and margin, along the path: medians and quartiles."""
-    of = f"of {path.samples} samples, median and quartiles"
     eigenvalues = _quartile_figure(
-        path, ("lambda_max", "nu"), f"Eigenvalues over the input {of}", "eigenvalue"
+        path,
+        ("lambda_max", "nu"),
+        "Eigenvalues over the input along the perturbation",
+        "eigenvalue",
+        "The largest eigenvalues of the Hessians of the loss (lambda_max) and of minus the margin (nu), over "
+        "the input,",
     )
     # They span orders of magnitude, and some are zero or negative.
     positive = [x for name in ("lambda_max", "nu") for x in eigenvalues.series[name] if x > 0]
     return (
         replace(eigenvalues, y_scale="symlog", linear=float(min(positive))) if positive else eigenvalues,
-        _quartile_figure(path, ("loss", "margin"), f"Loss and margin {of}", "loss, margin"),
+        _quartile_figure(
+            path,
+            ("loss", "margin"),
+            "Loss and margin along the perturbation",
+            "loss, margin",
+            "The cross-entropy, and the logit margin to the class that is reached,",
+        ),
     )
 
 
-def _quartile_figure(path: PerturbationPath, names: Sequence[str], title: str, y_label: str) -> Figure:
+def _quartile_figure(
+    path: PerturbationPath, names: Sequence[str], title: str, y_label: str, caption: str
+) -> Figure:
+    """The medians of quantities along the path, with quartiles; the caption says what they are."""
     quartiles = {name: path.quartiles(name) for name in names}
     return Figure(
         "line",
         title,
-        "share of the way from the sample (0) to the perturbed input (1)",
+        "share of the way to the perturbed input",
         y_label,
         {"x": np.array(POINTS), **{name: middle for name, (_, middle, _) in quartiles.items()}},
         bands={name: (low, high) for name, (low, _, high) in quartiles.items()},
+        caption=f"{caption} on the way from {path.samples} samples (0) to their smallest perturbations (1): "
+        "medians, with quartiles as bands.",
     )
 
 
@@ -146,8 +162,8 @@ def weight_tables(curves: Sequence[WeightCurve], step: float) -> dict[str, Table
     }
 
 
-def weight_figures(curves: Sequence[WeightCurve]) -> tuple[Figure, ...]:
-    """Returns loss and accuracy of the samples along the directions."""
+def weight_figures(curves: Sequence[WeightCurve], samples: int) -> tuple[Figure, ...]:
+    """Returns loss and accuracy of so many samples along the directions."""
     x_label = "multiples of the step along the direction"
     return tuple(
         Figure(
@@ -156,6 +172,19 @@ def weight_figures(curves: Sequence[WeightCurve]) -> tuple[Figure, ...]:
             x_label,
             label.lower(),
             {"x": np.array(MULTIPLES), **{one.name: getattr(one, name) for one in curves}},
+            y_scale="linear" if name == "accuracy" else fitting_scale(x for one in curves for x in one.loss),
+            caption=f"{label} of {samples} samples as the weights move along {_described(curves)}, at "
+            "multiples of the step at which the quadratic model of the loss increases by "
+            f"{MODEL_INCREASE:g} along v_1.",
         )
         for name, label in (("loss", "Cross-entropy"), ("accuracy", "Accuracy"))
     )
+
+
+def _described(curves: Sequence[WeightCurve]) -> str:
+    """The directions in words: eigenvectors of the Hessian, and what they are compared with."""
+    words = {
+        "random": "a random direction with the norm of v_1 in every parameter",
+        "gradient": "the gradient",
+    }
+    return listed([words.get(one.name, one.name) for one in curves])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ import click
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import write_csv, write_csv_file
 from eigencore.cli.page import page
+from eigencore.cli.report_file import html_option, write_html
 from eigencore.cli.study_command import (
     print_rows,
     print_study_json,
@@ -49,11 +51,13 @@ def _column_option(name: str, default: str) -> Callable[[C], C]:
 @_column_option("outcome", "tested as an outcome; by default robust accuracy and loss, median distance")
 @_column_option("control", "taken out of both, or none; by default train loss, and the covariate adversarial")
 @rows_csv_option
+@html_option
 @json_flag
 @verbose_flag
 def study(
     as_json: bool,
     csv: str | None,
+    html: str | None,
     metrics: tuple[str, ...] | None,
     outcomes: tuple[str, ...] | None,
     controls: tuple[str, ...] | None,
@@ -84,6 +88,9 @@ def study(
     else:
         _print(found)
     write_csv_file(done, csv)
+    if html is not None:
+        report = done.report()
+        write_html(replace(report, parts={**report.parts, "associations": found.findings}), html)
     return code
 
 

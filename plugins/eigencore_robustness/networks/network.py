@@ -18,6 +18,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.entries import Capability
 from eigencore.errors import EigencoreError
+from eigencore.figures import Figure
 from eigencore.objectives import CrossEntropy
 from eigencore.operators import release
 from eigencore.problems.sharing import input_range
@@ -125,6 +126,7 @@ class _Numbers:
             verdict=_verdict(known),
             title="one network",
             numbers=known,
+            figures=_figures(known),
             warnings=tuple(dict.fromkeys(self.warnings)),
         )
 
@@ -196,11 +198,44 @@ def _verdict(known: dict[str, float | int | None]) -> str:
     assert low is not None
     assert high is not None
     text = (
-        f"Of {known['samples']} samples, {100 * clean:.1f} % are classified correctly, and "
-        f"{100 * robust:.1f} % [{100 * low:.1f}, {100 * high:.1f}] under PGD (Linf {known['eps']:g})."
+        f"Of {known['samples']} samples, {100 * clean:.1f} % are correct, and {100 * robust:.1f} % "
+        f"[{100 * low:.1f}, {100 * high:.1f}] under PGD (Linf {known['eps']:g})."
     )
     if known["lambda_clean"] is not None:
-        text += f" The largest eigenvalue over the weights is {known['lambda_clean']:.4g}"
+        text += f" The top eigenvalue over weights is {known['lambda_clean']:.4g}"
         of_robust = known["lambda_robust"]
-        text += "." if of_robust is None else f", and {of_robust:.4g} at the worst inputs in that ball."
+        text += "." if of_robust is None else f", {of_robust:.4g} at the worst inputs."
     return text
+
+
+def _figures(known: dict[str, float | int | None]) -> tuple[Figure, ...]:
+    """The accuracies, and the largest eigenvalues once both are known."""
+    names = ("clean_accuracy", "robust_accuracy", "robust_accuracy_low", "robust_accuracy_high")
+    clean, robust, low, high = (np.float64(known[name]) for name in names)
+    accuracies = Figure(
+        "bar",
+        "Accuracy without and under attack",
+        "accuracy",
+        "",
+        {"accuracy": np.array([clean, robust])},
+        bands={"accuracy": (np.array([np.nan, low]), np.array([np.nan, high]))},
+        labels=("no perturbation", f"{FIXED}, eps {known['eps']:g}"),
+        caption=f"The share of {known['samples']} samples that are classified correctly, without a "
+        f"perturbation and under {FIXED} ({NORM_OF_BALL} {known['eps']:g}), with its exact 95 % interval.",
+    )
+    eigenvalues = [known[name] for name in ("lambda_clean", "lambda_robust")]
+    if None in eigenvalues:
+        return (accuracies,)
+    return (
+        accuracies,
+        Figure(
+            "bar",
+            "Largest eigenvalue of the clean and the robust loss",
+            "eigenvalue over the weights",
+            "",
+            {"eigenvalue over the weights": np.array(eigenvalues)},
+            labels=("clean loss", "robust loss"),
+            caption="The largest eigenvalue of the Hessian over the weights, of the loss over all data and "
+            f"of that at the worst inputs within {NORM_OF_BALL} {known['eps']:g}.",
+        ),
+    )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore.errors import UnknownNameError, UsageError
+from eigencore.figures import Figure, Reference
+from eigencore.findings import AnalysisResult
 from eigencore_robustness.statistics.across_networks import infer
 
 if TYPE_CHECKING:
@@ -47,6 +49,45 @@ class StudyInference:
             return f"No inference: {self.reason}."
         controlled = f" Controls: {', '.join(self.controls)}." if self.controls else " Controls: none."
         return self.found.verdict + ("" if self.found.reason else controlled)
+
+    @property
+    def findings(self) -> AnalysisResult:
+        """The inference as a part of the report of a study."""
+        if self.found is None:
+            return AnalysisResult(verdict=self.verdict)
+        return AnalysisResult(
+            verdict=self.verdict,
+            numbers={"networks": self.found.networks, "independent units": self.found.units},
+            tables={"rank correlations across networks": self.found.table},
+            figures=(self._figure(self.found),),
+        )
+
+    def _figure(self, found: NetworkInference) -> Figure:
+        """The correlations of each metric as bars, a series for each outcome."""
+        rho = {(one.metric, one.outcome): one.rho for one in found.associations}
+        controlled = f", given {' and '.join(self.controls)}" if self.controls else ""
+        edges = (-found.detectable, found.detectable) if not found.reason else ()
+        text = (
+            f"Spearman's correlations of metrics with outcomes across {found.networks} networks{controlled}."
+        )
+        if edges:
+            text += (
+                f" Between the lines, at |rho| of {found.detectable:.2f}, a correlation would mostly go "
+                "unnoticed."
+            )
+        return Figure(
+            "bar",
+            "Rank correlations across networks",
+            "Spearman's rho",
+            "",
+            {
+                outcome: np.array([rho[metric, outcome] for metric in self.metrics], dtype=np.float64)
+                for outcome in self.outcomes
+            },
+            references=tuple(Reference("x", edge) for edge in edges),
+            labels=self.metrics,
+            caption=text,
+        )
 
 
 def infer_study(

@@ -13,6 +13,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ProblemError
+from eigencore.figures import Figure, Reference
 from eigencore.results import AnalysisResult
 from eigencore_robustness.over_inputs.input_fisher import fisher_norms
 from eigencore_robustness.over_inputs.sample_columns import sample_columns
@@ -74,10 +75,10 @@ def ranks(context: AnalysisContext, options: RanksOptions, /) -> Generator[Analy
     context.progress("ranks: smallest perturbations")
     attacker = Attacker(context.attack, classifier, x, y, options.batch, context.seed)
     distance = smallest_perturbations(attacker, NORM).distance
-    columns, flat = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
-    columns = {**columns, "lambda_input": columns["lambda_max"]}
+    samples = sample_columns(classifier, x, y, options.batch, context.seed, context.progress)
+    columns = {**samples.columns, "lambda_input": samples.columns["lambda_max"]}
     columns["fisher"] = fisher_norms(classifier, x, y, options.batch)
-    measured = {name: columns[name] for name in MEASURES if not (flat and name == "nu")}
+    measured = {name: columns[name] for name in MEASURES if not (samples.flat and name == "nu")}
     numbers: dict[str, float | int | None] = {
         "correct": len(chosen),
         "median_distance": _finite(float(np.median(distance))),
@@ -102,6 +103,30 @@ def ranks(context: AnalysisContext, options: RanksOptions, /) -> Generator[Analy
         title=f"{len(chosen)} correctly classified samples",
         numbers=numbers,
         columns={"distance": distance, **measured},
+        figures=(_figure(numbers, tuple(measured), len(chosen)),),
+    )
+
+
+def _figure(numbers: dict[str, float | int | None], measures: tuple[str, ...], samples: int) -> Figure:
+    """The correlations of each measure as bars: alone, and given the controls of GIVEN."""
+    prefixes = {
+        "alone": "rho",
+        **{f"given {', '.join(names)}": prefix for prefix, names in GIVEN.items()},
+    }
+    series = {
+        name: np.array([numbers.get(f"{prefix}_{one}") for one in measures], dtype=np.float64)
+        for name, prefix in prefixes.items()
+    }
+    return Figure(
+        "bar",
+        "Rank correlations with the distance",
+        "Spearman's rho",
+        "",
+        series,
+        references=(Reference("x", 0.0),),
+        labels=measures,
+        caption=f"Spearman's correlation of each measure with the smallest {NORM} perturbation, across "
+        f"{samples} correctly classified samples, alone and given the ranks of others.",
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from eigencore import arrays
+from eigencore.news import counter
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore_robustness.over_inputs.alignments import SPANS, share_columns, unit_rows
 from eigencore_robustness.over_inputs.first_order import first_order
@@ -16,11 +18,31 @@ from eigencore_robustness.over_inputs.input_eigenpairs import largest_eigenpairs
 from eigencore_robustness.samples import batches
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from eigencore.interfaces import Classifier
+    from eigencore.news import Progress
     from eigencore.space import Array, Floats
     from eigencore_robustness.over_inputs.alignments import Perturbations
+    from eigencore_robustness.over_inputs.input_eigenpairs import LargestEigenpairs
 
 Columns: TypeAlias = "Mapping[str, Floats]"
+
+
+@dataclass(frozen=True)
+class SampleMeasurements:
+    """What is measured of n samples.
+
+    Attributes:
+        columns: columns (n,) by name.
+        flat: whether the margins are flat.
+        eigenvectors: the first eigenvector (d,) of the Hessian of the loss over the input, of the samples of
+            which it was to be kept.
+    """
+
+    columns: Columns
+    flat: bool
+    eigenvectors: Mapping[int, Floats]
 
 
 def sample_columns(
@@ -29,10 +51,11 @@ def sample_columns(
     y: Array,
     batch: int,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
     perturbations: Perturbations | None = None,
-) -> tuple[Columns, bool]:
-    """Returns columns (n,) for correctly classified samples (n, d), and whether their margins are flat.
+    kept: npt.NDArray[np.intp] | None = None,
+) -> SampleMeasurements:
+    """Returns columns (n,) for correctly classified samples (n, d), and the eigenvectors of those in `kept`.
 
     The columns are:
 
@@ -49,11 +72,15 @@ def sample_columns(
     Flat margins, as in a ReLU network, have no curvature almost everywhere: r_cautious and r2 would equal r1
     and are NaN.
     """
-    parts = []
+    parts, eigenvectors = [], {}
+    done = counter(progress, "curvature over the input", x.shape[0], "samples")
     for at, rows, labels in batches(x, y, batch):
         compared = {} if perturbations is None else perturbations.batch(at, batch)
-        parts.append(_batch_columns(classifier, rows, labels, seed + at, compared))
-        progress(f"curvature over the input: {at + rows.shape[0]} of {x.shape[0]} samples")
+        part, pairs = _batch_columns(classifier, rows, labels, seed + at, compared)
+        parts.append(part)
+        for i in () if kept is None else kept[(at <= kept) & (kept < at + rows.shape[0])]:
+            eigenvectors[int(i)] = arrays.to_host(pairs.vectors[int(i) - at, 0, :])
+        done(at + rows.shape[0])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     margin, slope, along = (columns.pop(name) for name in ("_margin", "_slope", "_along"))
     flat = is_flat(columns["nu"], slope)
@@ -61,12 +88,12 @@ def sample_columns(
     columns["r2"] = quadratic_radius(margin, slope, along)
     if flat:
         columns |= {name: np.full_like(margin, np.nan) for name in ("r_cautious", "r2")}
-    return columns, flat
+    return SampleMeasurements(columns, flat, eigenvectors)
 
 
 def _batch_columns(
     classifier: Classifier, x: Array, y: Array, seed: int, compared: Mapping[str, Array]
-) -> dict[str, Floats]:
+) -> tuple[dict[str, Floats], LargestEigenpairs]:
     xp = classifier.xp
     loss, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
     first = first_order(classifier, x, y)
@@ -95,7 +122,7 @@ def _batch_columns(
         "_slope": length,
         "_along": xp.sum(direction * product(direction), axis=1),
     }
-    return {
+    found = {
         **{name: arrays.to_host(column) for name, column in columns.items()},
         "lambda_max": of_loss.values[:, 0],
         "lambda_max_residual": of_loss.residuals[:, 0],
@@ -103,3 +130,4 @@ def _batch_columns(
         "nu_residual": of_margin.residuals[:, 0],
         **(share_columns(compared, of_loss, gradient, slope) if compared else {}),
     }
+    return found, of_loss

@@ -31,7 +31,7 @@ from scipy import stats
 
 from eigencore import arrays
 from eigencore.errors import UsageError
-from eigencore.findings import Table
+from eigencore.figures import Table
 from eigencore_robustness.statistics.intervals import CONSTANT, stack_columns
 from eigencore_robustness.statistics.rank_correlation import (
     NEGLIGIBLE,

@@ -15,6 +15,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ProblemError
+from eigencore.news import counter, report
 from eigencore.objectives import CrossEntropy, LabelOdds
 from eigencore.problems.sharing import clip_to_bounds
 from eigencore_robustness.precision import highest_precision
@@ -41,7 +42,7 @@ def worst_inputs(
     Returns:
         The inputs, each at least as bad as its sample, and the loss there, on the host.
     """
-    xp, found = classifier.xp, []
+    xp, found, done = classifier.xp, [], counter(report, "worst inputs", x.shape[0], "samples")
     for at, rows, labels in batches(x, y, batch):
         draws = arrays.generator(seed, "worst inputs", at).uniform(-eps, eps, rows.shape)
         best, worst = rows, LabelOdds().value(classifier.logits(rows), labels)
@@ -52,6 +53,7 @@ def worst_inputs(
             best, worst = xp.where(higher[:, None], moved, best), xp.where(higher, odds, worst)
             moved = xp.minimum(xp.maximum(moved + step * xp.sign(gradient), rows - eps), rows + eps)
             moved = clip_to_bounds(moved, classifier.bounds)
+        done(at + rows.shape[0])
         found.append((best, arrays.to_host(CrossEntropy().value(classifier.logits(best), labels))))
     inputs, losses = zip(*found, strict=True)
     return xp.concat(inputs), np.concatenate(losses)

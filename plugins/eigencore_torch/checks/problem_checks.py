@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
+from eigencore.news import counter, report
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.failure_hints import NESTED_HINT
 from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
@@ -95,6 +96,7 @@ def check_problem(
     first = True
     outputs: list[Any] = []
     trainable = any(p.requires_grad for p in loss.model.parameters())
+    done = counter(report, "checking data and loss", None, "batches")
     for index, batch in enumerate(batches):
         fingerprints.append(batch_fingerprint(batch))
         for part in split_batch(batch, index, microbatch):
@@ -118,8 +120,10 @@ def check_problem(
                 first = False
             if observe is not None:
                 observe(part, index, value, outputs[0] if outputs else None)
+        done(index + 1)
     if not fingerprints:
         raise no_batch()
+    report("checking that a second pass over the data yields the same batches")
     _check_passes_agree(fingerprints, [batch_fingerprint(batch) for batch in batches])
 
 

@@ -46,5 +46,12 @@ def digits_problem() -> eigencore.Problem:
 
 
 @pytest.fixture(scope="session")
+def digits_run(digits_problem: eigencore.Problem) -> eigencore.Run:
+    """The analysis `robustness` of 150 digits."""
+    options = {"robustness": {"images": 150}}
+    return eigencore.analyze(digits_problem, k=2, analyses="robustness", options=options)
+
+
+@pytest.fixture(scope="session")
 def digits(digits_problem: eigencore.Problem) -> Bound:
     return eigencore.bind(digits_problem)

@@ -138,7 +138,8 @@ def test_the_second_order_radius_has_the_curvature_of_the_margin_along_its_gradi
     x, y = classifier.samples(60)
     correct = classifier.logits(x).argmax(axis=1) == y
     x, y = x[correct], y[correct]
-    columns, flat = sample_columns(classifier, x, y, 25, 0, lambda _: None)
+    found = sample_columns(classifier, x, y, 25, 0, lambda _: None)
+    columns, flat = found.columns, found.flat
     assert not flat
     margin = Margin(columns["r1_class"].astype(int))
     m, gradient = classifier.value_and_grad(margin, x, y)

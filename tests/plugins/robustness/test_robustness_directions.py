@@ -43,7 +43,7 @@ def quiet(text: str) -> None:
 
 def columns_of(classifier, x, y, moved, seed: int = 0):
     found = perturbations(classifier, x, y, moved, 256, seed)
-    return sample_columns(classifier, x, y, 16, seed, quiet, found)[0]
+    return sample_columns(classifier, x, y, 16, seed, quiet, found).columns
 
 
 def bowl(spectrum) -> QuadraticNetwork:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 
 from eigencore_robustness.associations import Associations, associations
-from eigencore_robustness.verdict import added, other_radii
+from eigencore_robustness.statistics.added_information import Finding
+from eigencore_robustness.under_attack.gates import Gate, GateOutcome
+from eigencore_robustness.verdict import SHORT, CautiousRadiusCheck, added, other_radii, remarks, verdict
 
 N = 400
 
@@ -67,3 +74,76 @@ def test_too_few_samples_for_flexible_controls_are_named():
         "controls cannot be fitted flexibly)."
     )
     assert "less" in other_radii(found(n=60))
+
+
+# -- the verdict in two lines ------------------------------------------------------------------------------
+
+MEASURES = ("r1_in_box", "r_cautious", "r2", "lambda_max", "nu", "weight_curvature")
+
+
+def concluding(study: Associations, findings: tuple[Finding, ...]) -> Associations:
+    """Returns associations of all measures with these findings."""
+    one, ranks = study.added["r_cautious"], study.ranks["r_cautious"]
+    return replace(
+        study,
+        ranks={**study.ranks, **dict.fromkeys(MEASURES, ranks)},
+        added={name: replace(one, finding=finding) for name, finding in zip(MEASURES, findings, strict=True)},
+    )
+
+
+def test_the_verdict_names_what_adds_information_and_what_is_redundant():
+    study = found(n=1000)
+    rho = study.ranks["r1"]
+    assert verdict((), 1000, study) == (
+        f"r1 ranks the distances with rho {rho.estimate:.2f} [{rho.low:.2f}, {rho.high:.2f}]. Beyond loss, "
+        "gradient norm and r1, the cautious radius adds information; 2 others are redundant."
+    )
+
+
+def test_every_verdict_has_two_lines_and_claims_what_was_found():
+    study = found()
+    for findings in product(Finding, repeat=6):
+        text = verdict((), N, concluding(study, findings))
+        assert len(textwrap.wrap(text, 80, subsequent_indent="  ")) <= 2, text
+        adds, _, rest = text.partition("gradient norm and r1, ")[2].partition(" information")
+        adding, redundant = findings.count(Finding.ADDS), findings.count(Finding.REDUNDANT)
+        if not adding:
+            assert adds == "nothing is shown to add"
+        elif " of 6 measures" in adds:
+            assert adds.startswith(f"{adding} of 6 measures")
+        else:
+            assert named(adds) == {
+                name for name, own in zip(MEASURES, findings, strict=True) if own is Finding.ADDS
+            }
+        assert (redundant > 0) == ("redundant" in rest)
+        assert not named(rest) or len(named(rest)) == redundant
+
+
+def named(text: str) -> set[str]:
+    return {name for name in MEASURES if re.search(rf"\b{re.escape(SHORT[name])}(?!\w)", text)}
+
+
+def test_a_verdict_of_failed_gates_has_two_lines():
+    study = found()
+    for failed in range(1, 12):
+        gates = [Gate(f"gate number {i}", GateOutcome.FAIL, "") for i in range(failed)]
+        text = verdict(gates, N, study)
+        assert text.startswith("No conclusion about the network: ")
+        assert f" {failed} gates failed" in text or "gate number 0 " in text
+        assert len(textwrap.wrap(text, 80, subsequent_indent="  ")) <= 2
+
+
+def test_too_few_samples_are_said_in_two_lines():
+    for n in (7, 60):
+        text = verdict((), n, found(n=60))
+        assert len(textwrap.wrap(text, 80, subsequent_indent="  ")) <= 2
+    assert "is not tested (fewer than 100 samples" in text
+
+
+def test_the_remarks_have_the_intervals_and_the_limits():
+    study = found()
+    texts = remarks(study, CautiousRadiusCheck(5, N, flat=False))
+    assert other_radii(study) in texts
+    assert added(study) in texts
+    assert f"exceeds the distance of 5 of {N} samples" in " ".join(texts)
+    assert texts[-1] == "These are associations across the samples of one network, not across networks."

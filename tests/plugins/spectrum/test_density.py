@@ -10,7 +10,7 @@ import pytest
 import eigencore
 from eigencore.cli import main
 from eigencore.errors import EigencoreError, UsageError
-from eigencore.findings import Figure
+from eigencore.figures import Figure
 from eigencore.testing.libraries import Library, installed
 from eigencore_spectrum.axis import Axis
 

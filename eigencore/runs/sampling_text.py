@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eigencore.cli.page import aligned, as_text
+from eigencore.number_text import aligned, as_text
 
 if TYPE_CHECKING:
     from eigencore.results import EigenvalueInterval, Sampling, SamplingCost

@@ -1,0 +1,111 @@
+"""The configuration file that repeats a run: what decides its numbers, as `eigen analyze --config` reads it.
+
+Defaults and resolved options are written, too, so that a later version with other defaults repeats the run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from eigencore.errors import ResultError
+
+if TYPE_CHECKING:
+    from eigencore.results import Run
+
+_ARGUMENTS = (  # in the order of the file
+    *(
+        "problem",
+        "k",
+        "backend",
+        "solver",
+        "kind",
+        "params",
+        "which",
+        "tol",
+        "complete",
+        "seed",
+        "max_matvecs",
+    ),
+    *("max_seconds", "certify", "samples", "rtol", "device", "dtype", "analyses"),
+)
+_OBJECT = re.compile(r"<[\w.<>]+>")  # how a manifest names a Python object
+_FACTORY = "FILE.py:FUNCTION"
+
+
+def config_text(run: Run) -> str:
+    """The TOML file with which `eigen analyze --config FILE` repeats a run.
+
+    With the same versions, device and number of threads, which comments of the file state, the eigenvalues
+    are the same to the last bit. A comment names what was given from Python and has no name on the command
+    line; a model stands there as FILE.py:FUNCTION, which has to be replaced.
+
+    Raises:
+        ResultError: the run does not have the arguments that it was made with.
+
+    Example:
+        import eigencore
+        from eigencore.runs import config_text
+
+        print(config_text(eigencore.analyze("demo:quadratic", k=3)))
+    """
+    import tomli_w
+
+    manifest = run.manifest
+    if "arguments" not in manifest:
+        raise ResultError(
+            "this result does not have the arguments that it was made with, so there is no file to repeat it",
+            hint="Runs of `eigen analyze --out` and of analyze(out=...) have them; those of `solve` do not.",
+        )
+    arguments = {**manifest["arguments"], "backend": manifest["backend"]}
+    analyses = manifest["unasked"] if arguments["analyses"] is None else arguments["analyses"]
+    arguments["analyses"] = analyses or "none"
+    if arguments["complete"] is None:
+        arguments["complete"] = "none"
+    content = {name: arguments[name] for name in _ARGUMENTS if arguments[name] is not None}
+    tables = {entry: _without_none(given) for entry, given in manifest["options"].items() if given}
+    remarks = _remarks_on(content)
+    for entry, table in tables.items():
+        remarks += _remarks_on(table, f"set.{entry}.")
+    if "eigen" in arguments:
+        remarks.append("The run analyzed eigenpairs that were given from Python; this file computes them.")
+    if _objects_in(content["problem"]):
+        content["problem"] = _FACTORY
+    lines = [*_header(manifest), *remarks]
+    return "".join(f"# {line}\n" for line in lines) + tomli_w.dumps({**content, "set": tables})
+
+
+def _header(manifest: Mapping[str, Any]) -> list[str]:
+    versions = ", ".join(
+        f"{name} {version}" for name, version in manifest["versions"].items() if version is not None
+    )
+    threads = f"{manifest['threads']} thread{'s' * (manifest['threads'] != 1)}"
+    return [
+        "Repeats a run: eigen analyze --config FILE",
+        f"It was made with {versions}; {manifest['dtype']} on {manifest['device']}, {threads}.",
+    ]
+
+
+def _without_none(value: Any) -> Any:
+    """The value with the text "none", which options accept, for None, which TOML does not have."""
+    if isinstance(value, Mapping):
+        return {name: _without_none(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_none(one) for one in value]
+    return "none" if value is None else value
+
+
+def _remarks_on(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What to replace, for each value that is a Python object or a list with one."""
+    remarks = []
+    for name, value in content.items():
+        for one in _objects_in(value):
+            instead = f"name a function that returns it, as {_FACTORY}" if name == "problem" else "replace it"
+            remarks.append(f"{prefix}{name} was given from Python, as {one[1:-1]}: {instead}.")
+    return remarks
+
+
+def _objects_in(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, str) and _OBJECT.fullmatch(one)]

@@ -1,0 +1,213 @@
+"""Scatter plots, lines and bars on the axes of matplotlib."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from eigencore_report.style import COLOURS, HATCHES, INK, LINE_STYLES, MARKERS, MUTED, literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from eigencore.figures import Figure
+
+FEW_POINTS = 25  # lines through at most so many points show them as markers
+MANY_POINTS = 1500  # scatter plots of more points are an image within a vector figure
+LONG_LABEL = 26  # characters of a label of a bar, beyond which its middle is left out
+BAR_SPACE = 0.8  # of the distance between two bars
+DECADES = 7  # of a logarithmic axis below the largest number, unless strokes are lower
+MOST_TICKS = 3  # on each side of a "symlog" axis
+
+
+def draw_curves(figure: Figure, axes: Axes) -> None:
+    """Draws the series of a scatter plot or of lines, with bands, atoms and references."""
+    names = [name for name in figure.series if name != "x"]
+    x = np.asarray(figure.series["x"], dtype=np.float64)
+    _set_scales(figure, axes)
+    for index, name in enumerate(names):
+        y = np.asarray(figure.series[name], dtype=np.float64)
+        _draw_band(figure, axes, x, name, index)
+        _draw_series(figure, axes, x, y, name, index)
+    _set_ticks(figure, axes)
+    for index, (name, (at, heights)) in enumerate(figure.atoms.items(), start=len(names)):
+        _draw_atoms(axes, np.asarray(at), np.asarray(heights), name, index)
+    _draw_references(figure, axes)
+    _add_legend(figure, axes, len(names) + len(figure.atoms))
+
+
+def draw_bars(figure: Figure, axes: Axes) -> None:
+    """Draws horizontal bars, the first at the top, with error bars."""
+    count, positions = len(figure.series), np.arange(len(figure.labels), dtype=np.float64)
+    width = BAR_SPACE / count
+    _set_scales(figure, axes)
+    for index, (name, values) in enumerate(figure.series.items()):
+        values = np.asarray(values, dtype=np.float64)
+        at = positions + (index - (count - 1) / 2) * width
+        colour = COLOURS[index % len(COLOURS)]
+        axes.barh(
+            at,
+            values,
+            height=width,
+            color=colour,
+            alpha=0.85,
+            hatch=HATCHES[index % len(HATCHES)],
+            edgecolor="white" if HATCHES[index % len(HATCHES)] else colour,
+            linewidth=0.0,
+            label=literal(name),
+        )
+        if name in figure.bands:
+            low, high = (np.asarray(end, dtype=np.float64) for end in figure.bands[name])
+            errors = np.maximum(0.0, np.stack([values - low, high - values]))
+            axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.8)
+    axes.set_yticks(positions, [literal(_shortened(label)) for label in figure.labels])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    _set_ticks(figure, axes)
+    _draw_references(figure, axes)
+    _add_legend(figure, axes, count)
+
+
+def _set_scales(figure: Figure, axes: Axes) -> None:
+    for scale, choose in ((figure.x_scale, axes.set_xscale), (figure.y_scale, axes.set_yscale)):
+        if scale == "symlog":
+            choose("symlog", linthresh=figure.linear, linscale=0.7)
+        elif scale == "log":
+            choose("log", nonpositive="mask")
+        else:
+            choose("linear")
+    # Ranks and counts have no halves.
+    if figure.kind == "scatter" and np.asarray(figure.series["x"]).dtype.kind in "iu":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _set_ticks(figure: Figure, axes: Axes) -> None:
+    """Few ticks on logarithmic axes, whose labels do not touch, and no more decades than matter."""
+    if axes.get_yscale() == "log" and figure.kind == "line":
+        _cut_tiny_numbers(figure, axes)
+    for scale, axis in ((figure.x_scale, axes.xaxis), (figure.y_scale, axes.yaxis)):
+        if scale == "symlog":
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(FixedLocator(_symlog_ticks(float(low), float(high), figure.linear)))
+            axis.set_minor_locator(NullLocator())
+
+
+def _cut_tiny_numbers(figure: Figure, axes: Axes) -> None:
+    """Ends the axis where numbers are too small to matter: the tails of a smoothed density never end."""
+    drawn = [np.asarray(values, dtype=np.float64) for name, values in figure.series.items() if name != "x"]
+    strokes = [np.asarray(heights, dtype=np.float64) for _, heights in figure.atoms.values()]
+    positive = [part[np.isfinite(part) & (part > 0)] for part in (*drawn, *strokes)]
+    largest = max((float(part.max()) for part in positive if len(part)), default=1.0)
+    stroke = min((float(part[part > 0].min(initial=math.inf)) for part in strokes), default=math.inf)
+    smallest = min(largest * 10.0**-DECADES, stroke / 3)
+    if axes.get_ylim()[0] < smallest:
+        axes.set_ylim(smallest, 3 * largest)
+
+
+def _symlog_ticks(low: float, high: float, linear: float) -> list[float]:
+    """Zero and powers of ten beyond the linear part, so few that their labels fit."""
+    first = math.ceil(math.log10(linear) + 0.3)  # a power closer to the linear part would touch the zero
+    ticks = [0.0] if low <= 0 <= high else []
+    for sign, end in ((1.0, high), (-1.0, -low)):
+        if end <= 0:
+            continue
+        last = math.floor(math.log10(end) + 1e-9)
+        step = max(1, math.ceil((last - first + 1) / MOST_TICKS))
+        # From the largest one inwards, which is the one that readers look for.
+        ticks += [sign * 10.0**power for power in range(last, first - 1, -step)]
+    return sorted(ticks)
+
+
+def _draw_series(figure: Figure, axes: Axes, x: Any, y: Any, name: str, index: int) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    if figure.kind == "line":
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linestyle=LINE_STYLES[index % len(LINE_STYLES)],
+            marker=marker if len(x) <= FEW_POINTS else "",
+            label=literal(name),
+        )
+        return
+    few = len(x) <= 2 * FEW_POINTS
+    axes.plot(
+        x,
+        y,
+        linestyle="",
+        marker=marker,
+        markersize=4.0 if few else 2.6,
+        # The second series is hollow, so that it does not hide the first one.
+        markerfacecolor="none" if index % 2 else colour,
+        markeredgecolor=colour,
+        markeredgewidth=0.7 if index % 2 else 0.0,
+        alpha=1.0 if few else 0.65,
+        rasterized=len(x) > MANY_POINTS,
+        label=literal(name),
+    )
+
+
+def _draw_band(figure: Figure, axes: Axes, x: Any, name: str, index: int) -> None:
+    if name not in figure.bands:
+        return
+    low, high = (np.asarray(end, dtype=np.float64) for end in figure.bands[name])
+    colour = COLOURS[index % len(COLOURS)]
+    if figure.kind == "line":
+        axes.fill_between(x, low, high, color=colour, alpha=0.22, linewidth=0)
+        return
+    y = np.asarray(figure.series[name], dtype=np.float64)
+    errors = np.maximum(0.0, np.stack([y - low, high - y]))
+    axes.errorbar(x, y, yerr=errors, fmt="none", ecolor=colour, elinewidth=0.8, capsize=1.8)
+
+
+def _draw_atoms(axes: Axes, at: Any, heights: Any, name: str, index: int) -> None:
+    colour = COLOURS[index % len(COLOURS)]
+    bottom = 0.0
+    if axes.get_yscale() == "log":
+        positive = heights > 0
+        at, heights = at[positive], heights[positive]
+        bottom = min(axes.get_ylim()[0], float(heights.min(initial=math.inf)) / 3)
+        axes.set_ylim(bottom=bottom)
+    axes.vlines(at, bottom, heights, color=colour, linewidth=0.9)
+    axes.plot(
+        at, heights, linestyle="", marker=MARKERS[index % len(MARKERS)], color=colour, label=literal(name)
+    )
+
+
+def _draw_references(figure: Figure, axes: Axes) -> None:
+    limits = axes.get_xlim(), axes.get_ylim()
+    for index, one in enumerate(figure.references):
+        how: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "zorder": 0.5}
+        how |= {"linestyle": LINE_STYLES[(index + 1) % len(LINE_STYLES)], "label": literal(one.label) or None}
+        if one.axis == "x":
+            axes.axvline(one.value, **how)
+        elif one.axis == "y":
+            axes.axhline(one.value, **how)
+        else:
+            _draw_diagonal(axes, one.value, limits, how)
+
+
+def _draw_diagonal(axes: Axes, slope: float, limits: Any, how: dict[str, Any]) -> None:
+    (left, right), (bottom, top) = limits
+    log = "log" in (axes.get_xscale(), axes.get_yscale())
+    x = np.geomspace(left, right, 50) if log and left > 0 else np.linspace(left, right, 50)
+    axes.plot(x, slope * x, scalex=False, scaley=False, **how)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def _add_legend(figure: Figure, axes: Axes, count: int) -> None:
+    """A legend, unless the only thing that it would name is the label of an axis."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles or (count == 1 and len(handles) == 1 and labels[0] in (figure.y_label, figure.x_label)):
+        return
+    axes.legend(handles, labels, loc="best")
+
+
+def _shortened(label: str) -> str:
+    if len(label) <= LONG_LABEL:
+        return label
+    half = (LONG_LABEL - 1) // 2
+    return f"{label[:half]}…{label[-half:]}"
