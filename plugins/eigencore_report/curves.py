@@ -63,7 +63,7 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
             low, high = (np.asarray(end, dtype=np.float64) for end in figure.bands[name])
             errors = np.maximum(0.0, np.stack([values - low, high - values]))
             axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.8)
-    axes.set_yticks(positions, [literal(_shortened(label)) for label in figure.labels])
+    axes.set_yticks(positions, [literal(label, LONG_LABEL) for label in figure.labels])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     _set_ticks(figure, axes)
@@ -193,9 +193,12 @@ def _draw_atoms(axes: Axes, at: Any, heights: Any, name: str, index: int) -> Non
 
 def _draw_references(figure: Figure, axes: Axes) -> None:
     limits = axes.get_xlim(), axes.get_ylim()
-    for index, one in enumerate(figure.references):
+    labels = [one.label for one in figure.references if one.label]
+    for one in figure.references:
+        # Lines that the legend names differ from one another; the others are alike.
+        style = LINE_STYLES[(labels.index(one.label) + 1 if one.label else 0) % len(LINE_STYLES)]
         how: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "zorder": 0.5}
-        how |= {"linestyle": LINE_STYLES[(index + 1) % len(LINE_STYLES)], "label": _named(one.label) or None}
+        how |= {"linestyle": style, "label": _named(one.label) or None}
         if one.axis == "x":
             axes.axvline(one.value, **how)
         elif one.axis == "y":
@@ -226,10 +229,3 @@ def _add_legend(figure: Figure, axes: Axes, count: int) -> None:
 def _named(name: str) -> str:
     """A name as it stands in a legend, which leaves out those that begin with an underscore."""
     return f" {literal(name)}" if name.startswith("_") else literal(name)
-
-
-def _shortened(label: str) -> str:
-    if len(label) <= LONG_LABEL:
-        return label
-    half = (LONG_LABEL - 1) // 2
-    return f"{label[:half]}…{label[-half:]}"

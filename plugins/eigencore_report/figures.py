@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from eigencore.figures import check_figure
 from eigencore_report.curves import draw_bars, draw_curves
 from eigencore_report.grids import draw_images, draw_matrix, images_height
-from eigencore_report.style import literal, styled
+from eigencore_report.style import literal, styled, title_lines
 
 if TYPE_CHECKING:
     from eigencore.figures import Figure
@@ -39,7 +39,7 @@ def draw(figure: Figure, width: float, *, height: float | None = None, font_size
         canvas = Canvas(figsize=size, layout="constrained")
         axes = canvas.add_subplot()
         axes.set(xlabel=literal(figure.x_label), ylabel=literal(figure.y_label))
-        axes.set_title(literal(figure.title), wrap=True)
+        axes.set_title(title_lines(figure.title, width, font_size))
         if figure.kind == "matrix":
             draw_matrix(figure, axes)
         elif figure.kind == "bar":

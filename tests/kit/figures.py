@@ -1,10 +1,15 @@
-"""Figures of every kind that a renderer must draw, with hard cases: gaps, zeros, many decades, odd text."""
+"""Figures and reports that a renderer must draw, with hard cases: gaps, zeros, many decades, odd text."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from eigencore.figures import Figure, Reference
+from eigencore.figures import Figure, Reference, Table
+from eigencore.findings import AnalysisResult, Report
+
+ODD = "<script>alert('odd')</script> & \"quotes\" </style><!-- ]]> $x$"
 
 _x = np.linspace(-1.0, 1.0, 21)
 _draws = np.random.default_rng(3)
@@ -90,3 +95,26 @@ FIGURES = {
         caption="<script>alert('caption')</script>",
     ),
 }
+
+
+def everything(text: str) -> Report:
+    """A report with `text` in every place that holds text."""
+    part = AnalysisResult(
+        verdict=text,
+        title=text,
+        numbers={text: text, "a": 1.5, "none": None},
+        tables={
+            text: Table((text, "number"), ((text, 1.0), (None, 2.0))),
+            "more": Table((text,), ((text,),)),
+        },
+        columns={"a": np.zeros(2)},
+        figures=tuple(
+            replace(one, title=text, caption=text, x_label=text, y_label=text) for one in FIGURES.values()
+        ),
+        warnings=(text,),
+        remarks=(text,),
+        shown=(text,),
+    )
+    return Report(
+        text, (text,), {text: part, "verdict": part}, {text: text, "lines": f"{text}\n{text}"}, (text,)
+    )

@@ -18,9 +18,8 @@ from eigencore.errors import ResultError
 from eigencore.figures import Table
 from eigencore.findings import AnalysisResult, Report
 from eigencore.results import Run
-from kit.figures import FIGURES
+from kit.figures import FIGURES, ODD, everything
 
-ODD = "<script>alert('odd')</script> & \"quotes\" </style><!-- ]]> $x$"
 ODD_TEXTS = [ODD, "a\x00b\x07", "é 日本 \N{RIGHT-TO-LEFT OVERRIDE}", "{{ 7 * 7 }} {% raw %}"]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -54,29 +53,6 @@ class Outline(HTMLParser):
 
     def tags(self, name: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.elements if tag == name]
-
-
-def everything(text: str) -> Report:
-    """A report with `text` in every place that holds text."""
-    part = AnalysisResult(
-        verdict=text,
-        title=text,
-        numbers={text: text, "a": 1.5, "none": None},
-        tables={
-            text: Table((text, "number"), ((text, 1.0), (None, 2.0))),
-            "more": Table((text,), ((text,),)),
-        },
-        columns={"a": np.zeros(2)},
-        figures=tuple(
-            replace(one, title=text, caption=text, x_label=text, y_label=text) for one in FIGURES.values()
-        ),
-        warnings=(text,),
-        remarks=(text,),
-        shown=(text,),
-    )
-    return Report(
-        text, (text,), {text: part, "verdict": part}, {text: text, "lines": f"{text}\n{text}"}, (text,)
-    )
 
 
 @pytest.fixture(scope="module")
