@@ -21,7 +21,7 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from pages import ELSEWHERE, NUMBER, PAGES, PLUGIN_PAGE, ROOT, Block, Reader, assert_shows, blocks, isolated
+from pages import NUMBER, PAGES, PLUGIN_PAGE, ROOT, Block, Reader, assert_shows, blocks, isolated
 from pages import outputs as outputs_of
 
 OMITTED = "..."
@@ -30,7 +30,7 @@ RULE = re.compile(r" *─+")  # below the header of a table, on a terminal only
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    known = [name for name in PAGES if name not in ELSEWHERE or name == PLUGIN_PAGE]
+    known = [name for name in PAGES if name != "README.md"]
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="as in docs/tutorial.md; default: all")
     names = parser.parse_args().pages or known
     if unknown := set(names) - set(known):

@@ -34,10 +34,12 @@ PAGES = {
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 PLUGIN_PAGE = "docs/write-a-plugin.md"
+NOTEBOOK_PAGE = "docs/tutorial.md"
 # Pages whose blocks are run by a test of their own.
 ELSEWHERE = {
     "README.md": "tests/docs/test_readme.py",
     PLUGIN_PAGE: "tests/docs/test_write_a_plugin.py",
+    NOTEBOOK_PAGE: "tests/docs/test_notebook.py",
 }
 # Shell lines that are not run here: they install packages, need a GPU, publish, or start the test suite.
 NOT_RUN = {
@@ -60,6 +62,9 @@ NOT_RUN = {
     "python docs/outputs.py",
     "python docs/first_screen.py",
     "python docs/reference.py",
+    "python docs/gallery.py",
+    "NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict",
+    "python -m http.server --directory site",
     "python benchmarks/tables.py",
     "python docs/studies/large_batches.py",
     "python docs/studies/placebo.py",
@@ -75,6 +80,10 @@ NOT_RUN = {
     "(cd /tmp && eigencore-release/bin/eigen plugins && eigencore-release/bin/eigen analyze)",
     "python -m twine upload dist/*",
     "git push origin main v0.1.0",
+    "python -m pip install mike",
+    "NO_MKDOCS_2_WARNING=1 mike deploy --update-aliases 0.1 latest",
+    "mike set-default latest",
+    "git push origin gh-pages",
 }
 COMPLETION = 'eval "$(_EIGEN_COMPLETE=bash_source eigen)"'
 INSTALL = "pip install --editable '.[test]'\n"

@@ -1,8 +1,9 @@
-"""Writes the reference in docs/reference/ from docstrings, signatures, declared options and help texts.
+"""Writes the generated pages of docs/reference/: the command, from its help, and what is bundled.
 
     python docs/reference.py
 
-tests/docs/test_reference.py fails if the pages differ from what this script writes.
+tests/docs/test_reference.py fails if the pages differ from what this script writes. The other pages of
+docs/reference/ name what the site draws from docstrings.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from describing import described, escaped, fenced, prose
+from docstrings import escaped
+from griffe import Docstring, DocstringSectionKind
 
-import eigencore
-from eigencore import errors, hookspecs, interfaces, objectives, operators, options, results, tabular
-from eigencore.analyses.block_estimates import Estimate
-from eigencore.analyses.layer_result import LayerBlock, LayersResult
+from eigencore import options
 from eigencore.cli import OWN, main
 from eigencore.entries import (
     AnalysisEntry,
@@ -34,75 +33,15 @@ from eigencore.entries import (
     Entry,
     KindEntry,
     ProblemEntry,
+    RendererEntry,
     SolverEntry,
 )
-from eigencore.pipeline import RunInterrupted
-from eigencore.pipeline.spectral import DensityResult, DiagonalResult, NormsResult, TraceResult
-from eigencore.pipeline.studies import StudyRow
-from eigencore.problems import find_problem, read_matrix
 from eigencore.registry import catalogue as registry
 from eigencore.runs import result_json
-from eigencore_robustness import infer, infer_study
-from eigencore_robustness.networks.network_inference import StudyInference
-from eigencore_robustness.statistics.across_networks import NetworkInference, RankAssociation
 
 FOLDER = Path(__file__).parent / "reference"
 WRITTEN = "<!-- written by docs/reference.py -->"
 
-# The public names, and the classes and functions that they contain, accept or raise.
-PYTHON: dict[str, tuple[Any, ...]] = {
-    "Functions": (
-        *(eigencore.analyze, eigencore.solve, eigencore.attack, eigencore.load, eigencore.save),
-        *(eigencore.bind, eigencore.operator, eigencore.as_operator, find_problem, eigencore.layers),
-        *(eigencore.density, eigencore.trace, eigencore.diagonal, eigencore.norms),
-        *(eigencore.study, infer, infer_study),
-        read_matrix,
-    ),
-    "Results": (
-        *(eigencore.Run, eigencore.EigenResult, eigencore.Certificate, eigencore.Status, results.Step),
-        *(results.Sampling, results.EigenvalueInterval, results.SamplingCost),
-        *(eigencore.AnalysisResult, results.Table, results.Figure, results.Reference),
-        eigencore.AttackResult,
-        *(results.AnalysisFailure, tabular.Tabular),
-    ),
-    "The whole spectrum": (DensityResult, TraceResult, DiagonalResult, NormsResult),
-    "Layers": (LayersResult, LayerBlock, Estimate),
-    "Studies": (
-        eigencore.Member,
-        eigencore.Study,
-        StudyRow,
-        NetworkInference,
-        RankAssociation,
-        StudyInference,
-    ),
-    "Problems and requests": (eigencore.Problem, eigencore.Request),
-    "Operators": (operators.MatrixLike, operators.WeightOperator, operators.FunctionOperator),
-    "Errors": (eigencore.EigencoreError, errors.Culprit, eigencore.Interrupted, RunInterrupted),
-}
-PLUGINS: dict[str, tuple[Any, ...]] = {
-    "Operators and solvers": (
-        *(interfaces.Space, interfaces.LinearOperator, interfaces.MinibatchOperator),
-        *(interfaces.MeanOperator, interfaces.SampleMean),
-        *(interfaces.BlockedOperator, interfaces.NotedOperator),
-        *(interfaces.InexactOperator, interfaces.CachingOperator),
-        *(interfaces.ApproximatedOperator, interfaces.Approximation),
-        interfaces.ShardedSpace,
-        *(interfaces.Solver, interfaces.Snapshot),
-        interfaces.Evidence,
-    ),
-    "Backends": (
-        *(interfaces.Backend, interfaces.Bound, interfaces.Capability, interfaces.Parameter),
-        interfaces.Kind,
-        *(interfaces.Classifier, interfaces.Objective),
-    ),
-    "Objectives": (objectives.CrossEntropy, objectives.LabelOdds, objectives.Margin, objectives.DLR),
-    "Attacks and analyses": (interfaces.Attack, interfaces.Analysis, interfaces.AnalysisContext),
-    "Entries": (
-        *(Entry, ProblemEntry, BackendEntry, KindEntry, SolverEntry, AttackEntry, AnalysisEntry),
-        interfaces.CommandEntry,
-    ),
-    "Options": (options.option,),
-}
 LISTINGS = {
     "Solvers": SolverEntry,
     "Backends": BackendEntry,
@@ -110,6 +49,7 @@ LISTINGS = {
     "Problems": ProblemEntry,
     "Attacks": AttackEntry,
     "Analyses": AnalysisEntry,
+    "Renderers": RendererEntry,
 }
 
 
@@ -119,8 +59,6 @@ def pages() -> dict[str, str]:
     if foreign:
         registry.disable(*foreign)
     return {
-        "python.md": page("Python", python()),
-        "interfaces.md": page("What plugins implement", plugins()),
         "entries.md": page("What is bundled, and its options", entries()),
         "command.md": page("The command", command()),
         "result.schema.json": json.dumps(result_json.schema(), indent=2) + "\n",
@@ -129,39 +67,6 @@ def pages() -> dict[str, str]:
 
 def page(title: str, parts: Iterator[str]) -> str:
     return "\n\n".join(filter(None, [WRITTEN, f"# {title}", *parts])) + "\n"
-
-
-def python() -> Iterator[str]:
-    yield (
-        "These names are imported from `eigencore` and are stable within a minor version. The page also "
-        "describes what they contain, accept or raise: `Step`, `Table` and `Figure` of `eigencore.results`, "
-        "`Tabular` of `eigencore.tabular`, from which results inherit `to_pandas`, "
-        "`find_problem` and `read_matrix` of `eigencore.problems`, `MatrixLike`, `WeightOperator` and "
-        "`FunctionOperator` of `eigencore.operators`, and `RunInterrupted` of `eigencore.pipeline`. [Another "
-        "page](interfaces.md) describes what plugins implement."
-    )
-    for title, things in PYTHON.items():
-        yield f"## {title}"
-        if title == "Errors":
-            yield fenced(inspect.cleandoc(errors.__doc__ or ""))
-        for thing in things:
-            yield from described(thing)
-
-
-def plugins() -> Iterator[str]:
-    yield (
-        "These are names of `eigencore.interfaces`, `eigencore.hookspecs`, `eigencore.objectives` and "
-        "`eigencore.options`. [Write a plugin](../write-a-plugin.md) shows how to use them."
-    )
-    yield prose((interfaces.__doc__ or "").partition("\n")[2])
-    for title, things in PLUGINS.items():
-        yield f"## {title}"
-        for thing in things:
-            yield from described(thing)
-    yield "## Hooks"
-    yield "A plugin marks its implementations with `eigencore.hookimpl`. Each hook returns a list of entries."
-    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("eigen_")}
-    yield "\n".join(f"- `{name}()`: {prose(hook.__doc__ or '')}" for name, hook in hooks.items())
 
 
 def entries() -> Iterator[str]:
@@ -203,12 +108,20 @@ def entry_described(entry: Entry) -> Iterator[str]:
     if isinstance(entry, ProblemEntry):
         prefix, factory = "problem", registry.load(entry)
         specs = options.describe_keywords(factory)
+        text, meanings = documented(factory)
         if specs:
-            yield prose(factory.__doc__ or "")
+            yield text
     else:
         prefix, declared = entry.name, registry.load_options(entry)
-        specs = () if declared is None else options.describe(declared)
-    yield from (option_described(prefix, spec) for spec in specs)
+        specs, meanings = () if declared is None else options.describe(declared), {}
+    yield from (option_described(prefix, spec, meanings.get(spec.name, spec.help)) for spec in specs)
+
+
+def documented(function: Any) -> tuple[str, dict[str, str]]:
+    """The first text of a function's docstring, and what it says of each argument."""
+    text, *others = Docstring(inspect.cleandoc(function.__doc__ or "")).parse("google", warnings=False)
+    found = (one.value for one in others if one.kind is DocstringSectionKind.parameters)
+    return escaped(text.value), {argument.name: argument.description for value in found for argument in value}
 
 
 def facts(entry: Entry) -> Iterator[tuple[str, str]]:
@@ -225,12 +138,12 @@ def facts(entry: Entry) -> Iterator[tuple[str, str]]:
             yield f"`{name}`", ", ".join(sorted(value) if isinstance(value, frozenset) else value)
 
 
-def option_described(prefix: str, spec: options.OptionSpec) -> str:
+def option_described(prefix: str, spec: options.OptionSpec, meaning: str) -> str:
     default = "required" if spec.required else f"default {plain(spec.default)}"
-    lines = [f"**`{prefix}.{spec.name}`**: {escaped(spec.range)}; {default}.", sentence(spec.help)]
+    parts = [f"**`{prefix}.{spec.name}`**: {escaped(spec.range)}; {default}.", sentence(meaning)]
     if spec.when:
-        lines.append(f"When to change it: {escaped(spec.when)}.")
-    return "\\\n".join(filter(None, lines))
+        parts.append(f"When to change it: {escaped(spec.when)}.")
+    return " ".join(filter(None, parts))
 
 
 def sentence(text: str) -> str:
@@ -242,6 +155,10 @@ def plain(value: object) -> str:
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def fenced(text: str) -> str:
+    return f"```text\n{text}\n```"
 
 
 def write() -> int:

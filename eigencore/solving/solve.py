@@ -99,9 +99,8 @@ def solve(
         PluginError: the solver failed.
         Interrupted: Ctrl-C was pressed, even if the answer was complete by then; `.result` holds the result.
 
-        All errors but the first have the result so far as `.partial`, and the part that failed as `.culprit`:
-        "solver", "operator" or "certificate". An exception that `progress` raised has them too, with
-        "callback".
+    All errors but the first have the result so far as `.partial`, and the part that failed as `.culprit`:
+    "solver", "operator" or "certificate". An exception that `progress` raised has them too, with "callback".
 
     Example:
         import numpy as np

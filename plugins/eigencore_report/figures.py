@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RATIO = 0.72  # height by width
 BAR_HEIGHT = 0.17  # inches for each bar
-FRAME_HEIGHT = 0.9  # inches for the title and the axis of a figure of bars
+FRAME_HEIGHT = 1.1  # inches for the title and the axis of a figure of bars
 
 
 def draw(figure: Figure, width: float, *, height: float | None = None, font_size: float = 8.0) -> Canvas:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FEW_CELLS = 8  # a matrix with at most so many columns shows its numbers in its cells
 FEW_LABELS = 30
+SHORT = 4  # characters of a label that needs not be turned
 TITLE_ROOM = 0.42  # inches above the images
 CAPTION_ROOM = 0.17  # inches for a line below them
 LETTER, CAPTION_LETTER = 0.075, 0.055  # inches of a letter in the name of a row, and in a caption
@@ -40,7 +41,7 @@ def draw_matrix(figure: Figure, axes: Axes) -> None:
     if labels and rows <= FEW_LABELS:
         axes.set_yticks(range(rows), labels)
         if rows == columns:
-            axes.set_xticks(range(columns), labels, rotation=90)
+            axes.set_xticks(range(columns), labels, rotation=90 if max(map(len, labels)) > SHORT else 0)
     for side in axes.spines.values():
         side.set_visible(False)
     axes.tick_params(length=0)
@@ -134,7 +135,7 @@ def _names_room(figure: Figure) -> float:
 def _scaled(stack: Any, limits: tuple[float, float] | None) -> tuple[Any, dict[str, Any]]:
     """The images as they are drawn, and how: grey or diverging by their range, colours from 0 to 1."""
     finite = stack[np.isfinite(stack)]
-    low, high = limits or (float(finite.min(initial=0.0)), float(finite.max(initial=0.0)))
+    low, high = limits or ((float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0))
     if not high > low:
         low, high = low - 0.5, high + 0.5
     if stack.ndim == 4:

@@ -178,6 +178,7 @@ def test_options_of_entries_are_merged_with_those_of_the_command_line(folder: Pa
         (["demo:digits"], {"lanczos", "trace"}),
         (["--analyses", "density"], {"lanczos", "problem"}),
         (["--analyses", "density,trace"], {"lanczos", "problem", "trace"}),
+        (["--analyses", "none"], {"lanczos", "problem"}),
         (["--analyses", "none", "--solver", "arpack", "demo:digits"], set()),
     ],
     ids=str,
@@ -186,9 +187,11 @@ def test_options_of_what_the_command_line_replaces_do_not_apply(
     given: list[str], left: set[str], folder: Path
 ):
     (folder / "run.toml").write_text(
-        'problem = "demo:quadratic"\nset.lanczos.basis = 30\nset.problem.n = 60\nset.trace.products = 9'
+        'problem = "demo:quadratic"\nset.lanczos.basis = 30\nset.problem.n = 60\nset.trace.products = 9\n'
+        "set.pgd.steps = 3"
     )
-    assert {*parsed("analyze", "--config", "run.toml", *given)["options"]} == left
+    found = {*parsed("analyze", "--config", "run.toml", *given)["options"]}
+    assert found == left | ({"pgd"} if "none" not in given else set())
 
 
 def test_by_on_the_command_line_replaces_the_groups_of_a_file(folder: Path, run):

@@ -1,4 +1,4 @@
-"""Every example runs as its first lines describe, and what it prints is true."""
+"""Every example runs as its first lines describe; what it prints is true, and so is what the gallery has."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import eigencore
 from eigencore.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DOCS = Path(__file__).parents[2] / "docs"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 TESTED = {
     "any_matrix.py",
@@ -34,6 +35,7 @@ TESTED = {
     "robustness_study.py",
     "training_run.py",
 }
+OUTDATED = "docs/gallery/ shows other words: run `python docs/gallery.py`"
 NUMBER = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
 
 
@@ -47,15 +49,29 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     sys.modules.pop("my_model", None)
 
 
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
-    """printed(name) runs an example and returns the lines that it prints."""
+@pytest.fixture(params=["now", "kept"])
+def printed(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
+    """printed(name) runs an example and returns the lines that it prints, or those that the gallery shows."""
 
     def run(name: str) -> list[str]:
+        if request.param == "kept":
+            return kept(name).splitlines()
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-        return capsys.readouterr().out.splitlines()
+        out = capsys.readouterr().out
+        assert words(kept(name)) == words(out), OUTDATED
+        return out.splitlines()
 
     return run
+
+
+def kept(name: str) -> str:
+    """What docs/gallery.py has kept of what an example prints."""
+    return (DOCS / "gallery" / name).with_suffix(".txt").read_text()
+
+
+def words(text: str) -> list[str]:
+    """A text without its numbers, which depend on the machine, and without the rules of tables."""
+    return re.sub(r"─+|[<+-]?\d[\d.,]*(e[+-]?\d+)?", " ", text).split()
 
 
 def numbers(line: str) -> list[float]:
@@ -85,13 +101,13 @@ def test_a_model_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     make = runpy.run_path(str(EXAMPLES / "my_model.py"))["make"]
     early = make(steps=50)
     torch.save(early.model.state_dict(), "weights.pt")
-    printed = {}
+    results, texts = [], []
     for command in how_to_run("my_model.py"):
-        assert main([*shlex.split(command, comments=True)[1:], "--json"]) == 0
-        printed[command.removeprefix("eigen analyze examples/my_model.py:make").strip()] = json.loads(
-            capsys.readouterr().out
-        )
-    plain, layer, wide, checkpoint = printed.values()
+        assert main([*shlex.split(command, comments=True)[1:], "--out", "run"]) == 0
+        results.append(json.loads(Path("run/result.json").read_text()))
+        texts.append(capsys.readouterr().out)
+    assert words(kept("my_model.py")) == words(texts[0]), OUTDATED
+    plain, layer, wide, checkpoint = results
     assert plain["operator"]["n"] == 30 * 32 + 32 + 32 * 32 + 32 + 32 * 2 + 2
     assert layer["operator"]["n"] == 30 * 32 + 32
     assert len(layer["eigenvalues"]) == 10
