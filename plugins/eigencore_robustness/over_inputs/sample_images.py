@@ -70,8 +70,8 @@ class SampleImages:
         chosen = (
             f"The {self.fooled} samples that were fooled, in the order of their smallest perturbations"
             if few
-            else f"Of {self.fooled} samples that were fooled, the {EACH} with the smallest perturbations "
-            f"(left) and the {EACH} with the largest (right)"
+            else f"The {EACH} samples with the smallest perturbations and the {EACH} with the largest, of "
+            f"{self.fooled} that were fooled"
         )
         missing = int(np.isnan(self.eigenvectors).any(axis=1).sum())
         undetermined = f" {missing} of the eigenvectors {'is' if missing == 1 else 'are'} not determined."

@@ -180,7 +180,10 @@ def test_the_images_are_the_samples_with_the_least_and_the_largest_distances(fou
     logits[np.arange(6), y[rows]] = -np.inf
     for caption, row, reached in zip(figure.labels, rows, logits.argmax(axis=1), strict=True):
         assert caption == f"sample {row}\n{y[row]} → {reached}\nL2 {distance[row]:.3g}"
-    assert "Of 147 samples that were fooled, the 3" in figure.caption
+    assert (
+        "The 3 samples with the smallest perturbations and the 3 with the largest, of 147 that"
+        in figure.caption
+    )
 
 
 def test_the_eigenvectors_are_those_of_dense_hessians(figures, digits):
