@@ -24,7 +24,7 @@ from eigencore.cli.print_run import print_run
 
 ROOT = Path(__file__).parents[1]
 README, PAGE, PICTURE = ROOT / "README.md", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "first-screen.svg"
-WIDTH = 88
+WIDTH = 80
 BEGIN, END = "<!-- first screen -->", "<!-- end of the first screen -->"
 
 

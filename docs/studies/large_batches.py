@@ -216,6 +216,8 @@ def figures(study: eigencore.Study) -> tuple[Figure, ...]:
                 "adversarial training": np.where(robust, c["network.robust_accuracy"], np.nan),
             },
             x_scale="log",
+            caption=f"The accuracy under PGD against {name}, of {int((~robust).sum())} networks with "
+            f"ordinary and {int(robust.sum())} with adversarial training.",
         )
         for column, name in (("network.lambda_clean", "λ₁"), ("network.median_r1", "median r1"))
     )

@@ -272,6 +272,9 @@ def figures(study: eigencore.Study) -> tuple[Figure, ...]:
             "median distance",
             {"x": c["network.median_lambda_input"][every], **distances},
             x_scale="log",
+            caption="The median distance of the samples against the median largest eigenvalue of the loss "
+            f"over the input, of {len(RADII)} networks, for three choices of a factor on the logits of "
+            "each, which changes the eigenvalue and no decision.",
         ),
         Figure(
             "line",
@@ -280,6 +283,8 @@ def figures(study: eigencore.Study) -> tuple[Figure, ...]:
             "Spearman's ρ with the distance, mean of the networks",
             {"x": np.array(FACTORS), **lines},
             x_scale="log",
+            caption="Spearman's correlation of each measure with the distance, across the samples of a "
+            f"network: the mean of {len(RADII)} networks, at each factor on the logits.",
         ),
     )
 

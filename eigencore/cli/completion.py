@@ -101,7 +101,7 @@ def _choices(spec: OptionSpec) -> list[str]:
 def _option_specs(name: str, problem: str) -> list[OptionSpec]:
     """The options of all entries of a name; of "problem", the keywords of the problem's factory."""
     if name == "problem":
-        return [spec for spec in _keywords(problem) if not spec.name.startswith("_")]
+        return _keywords(problem)
     found: list[OptionSpec] = []
     for registered in registry().registered:
         if registered.entry.name == name:
@@ -119,7 +119,7 @@ def _keywords(problem: str) -> list[OptionSpec]:
     if file.endswith(".py"):
         named = functions_in(Path(file).expanduser()).get(function, ())
         return [CHECKPOINT, *(OptionSpec(name, (), (), None) for name in named)]
-    with contextlib.suppress(EigencoreError):
+    with contextlib.suppress(EigencoreError, ValueError):  # ValueError: a function without a signature
         return [CHECKPOINT, *describe_keywords(load(registry().find(ProblemEntry, problem)))]
     return []
 

@@ -298,4 +298,6 @@ def _void(
         if chosen is not None:
             names = {one.entry.name for one in registry().entries(kind)}
             void |= names - {name.partition("@")[0] for name in parts(chosen)}
+            if key == "analyses" and parts(chosen) == ["none"]:  # attacks are run by analyses
+                void |= {one.entry.name for one in registry().entries(AttackEntry)}
     return void

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -167,8 +168,13 @@ def _print_text(failure: _Failure) -> None:
 
 
 def _print_message(failure: _Failure) -> None:
-    print(f"eigen: {failure.message}", file=sys.stderr)
+    text = f"eigen: {failure.message}"
     if failure.hint:
         from eigencore.cli.wording import for_command
 
-        print(f"  {for_command(failure.hint)}", file=sys.stderr)
+        text += f"\n  {for_command(failure.hint)}"
+    if sys.stderr.isatty():
+        from eigencore.cli.page import wrapped
+
+        text = wrapped(text, shutil.get_terminal_size().columns)
+    print(text, file=sys.stderr)

@@ -57,32 +57,17 @@ class Plain:
 class Terminal:
     """Text for a terminal. Long lines are broken between words and continued with an indent."""
 
-    INDENT = 2
-
     def __init__(self, console: Console):
         self._console = console
 
     def line(self, text: str = "", style: str = "") -> None:
         from rich.text import Text
 
-        broken = [part for line in text.split("\n") for part in self._wrapped(line)]
-        self._console.print(Text("\n".join(broken).replace(NO_BREAK, " "), style=style), soft_wrap=True)
-
-    def _wrapped(self, line: str) -> list[str]:
-        indent = len(line) - len(line.lstrip())
-        return textwrap.wrap(
-            re.sub(r"(?<=\d) (?=%)", NO_BREAK, line),
-            self._console.width,
-            subsequent_indent=" " * (indent + self.INDENT),
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [""]
+        self._console.print(Text(wrapped(text, self._console.width), style=style), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         cells, numeric = cells_of(columns, rows)
-        for i, (chosen, widths) in enumerate(
-            fitted(columns, cells, numeric, self._console.width - self.INDENT)
-        ):
+        for i, (chosen, widths) in enumerate(fitted(columns, cells, numeric, self._console.width - INDENT)):
             if i:
                 self.line()
             self._part(
@@ -120,13 +105,33 @@ class Terminal:
             table.add_row(*[Text(text, style=_STYLES.get(text, "")) for text in line])
         # A single word may be wider than the terminal, which then continues it on its next line.
         width = self._console.width
-        self._console.width = max(width, self.INDENT + sum(widths) + GAP * (len(widths) - 1))
-        self._console.print(Padding(table, (0, 0, 0, self.INDENT), expand=False))
+        self._console.width = max(width, INDENT + sum(widths) + GAP * (len(widths) - 1))
+        self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
         self._console.width = width
 
 
+INDENT = 2  # columns before a table, and of continued lines of text
 GAP = 3  # columns of a terminal between two columns of a table
 _STYLES = {"yes": "green", "no": "yellow", "PASS": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text with its lines broken between words, and continued with an indent beyond their own.
+
+    A number and its percent sign stay together, and so do words between which there is NO_BREAK.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _parts(line, width)).replace(NO_BREAK, " ")
+
+
+def _parts(line: str, width: int) -> list[str]:
+    indent = len(line) - len(line.lstrip())
+    return textwrap.wrap(
+        re.sub(r"(?<=\d) (?=%)", NO_BREAK, line),
+        width,
+        subsequent_indent=" " * (indent + INDENT),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
 
 
 def fitted(

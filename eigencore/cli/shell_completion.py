@@ -116,7 +116,10 @@ class _Complete(ShellComplete):
     """What the shells have in common."""
 
     def complete(self) -> str:
-        *before, word = words(os.environ[LINE], os.environ.get(BREAKS, ""))
+        line = os.environ.get(LINE)
+        if line is None:  # the shell has loaded the script of an earlier version
+            return ""
+        *before, word = words(line, os.environ.get(BREAKS, ""))
         items = self.get_completions([one.text for one in before[1:]], word.text)
         # click completes the value of --solver=la alone.
         option = re.match(r"-[^=]*=", word.text)

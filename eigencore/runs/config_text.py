@@ -15,20 +15,9 @@ if TYPE_CHECKING:
     from eigencore.results import Run
 
 _ARGUMENTS = (  # in the order of the file
-    *(
-        "problem",
-        "k",
-        "backend",
-        "solver",
-        "kind",
-        "params",
-        "which",
-        "tol",
-        "complete",
-        "seed",
-        "max_matvecs",
-    ),
-    *("max_seconds", "certify", "samples", "rtol", "device", "dtype", "analyses"),
+    *("problem", "k", "backend", "solver", "kind", "params"),
+    *("which", "tol", "complete", "seed", "max_matvecs", "max_seconds", "certify"),
+    *("samples", "rtol", "device", "dtype", "analyses"),
 )
 _OBJECT = re.compile(r"<[\w.<>]+>")  # how a manifest names a Python object
 _FACTORY = "FILE.py:FUNCTION"
@@ -53,17 +42,17 @@ def config_text(run: Run) -> str:
     import tomli_w
 
     manifest = run.manifest
-    if "arguments" not in manifest:
+    if "problem" not in manifest.get("arguments", {}):
         raise ResultError(
             "this result does not have the arguments that it was made with, so there is no file to repeat it",
             hint="Runs of `eigen analyze --out` and of analyze(out=...) have them; those of `solve` do not.",
         )
-    arguments = {**manifest["arguments"], "backend": manifest["backend"]}
-    analyses = manifest["unasked"] if arguments["analyses"] is None else arguments["analyses"]
-    arguments["analyses"] = analyses or "none"
-    if arguments["complete"] is None:
+    arguments = {**manifest["arguments"], "backend": manifest.get("backend")}
+    analyses = arguments.get("analyses")
+    arguments["analyses"] = (manifest.get("unasked", []) if analyses is None else analyses) or "none"
+    if arguments.get("complete") is None:
         arguments["complete"] = "none"
-    content = {name: arguments[name] for name in _ARGUMENTS if arguments[name] is not None}
+    content = {name: _without_none(arguments[name]) for name in _ARGUMENTS if arguments.get(name) is not None}
     tables = {entry: _without_none(given) for entry, given in manifest["options"].items() if given}
     remarks = _remarks_on(content)
     for entry, table in tables.items():
@@ -72,19 +61,23 @@ def config_text(run: Run) -> str:
         remarks.append("The run analyzed eigenpairs that were given from Python; this file computes them.")
     if _objects_in(content["problem"]):
         content["problem"] = _FACTORY
-    lines = [*_header(manifest), *remarks]
-    return "".join(f"# {line}\n" for line in lines) + tomli_w.dumps({**content, "set": tables})
+    if tables:
+        content["set"] = tables
+    lines = ["Repeats a run: eigen analyze --config FILE", *_made_with(manifest), *remarks]
+    comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return comments + tomli_w.dumps(content)
 
 
-def _header(manifest: Mapping[str, Any]) -> list[str]:
-    versions = ", ".join(
-        f"{name} {version}" for name, version in manifest["versions"].items() if version is not None
+def _made_with(manifest: Mapping[str, Any]) -> list[str]:
+    """The versions, data type, device and number of threads, on which the last bits depend."""
+    versions, dtype, device, threads = (
+        manifest.get(name) for name in ("versions", "dtype", "device", "threads")
     )
-    threads = f"{manifest['threads']} thread{'s' * (manifest['threads'] != 1)}"
-    return [
-        "Repeats a run: eigen analyze --config FILE",
-        f"It was made with {versions}; {manifest['dtype']} on {manifest['device']}, {threads}.",
-    ]
+    if not isinstance(versions, Mapping):
+        return []
+    made = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    what = f"{str(dtype).removeprefix('torch.')} on {device}, {threads} thread{'s' * (threads != 1)}"
+    return [f"It was made with {made}; {what}."]
 
 
 def _without_none(value: Any) -> Any:

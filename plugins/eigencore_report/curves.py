@@ -57,13 +57,13 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
             hatch=HATCHES[index % len(HATCHES)],
             edgecolor="white" if HATCHES[index % len(HATCHES)] else colour,
             linewidth=0.0,
-            label=literal(name),
+            label=_named(name),
         )
         if name in figure.bands:
             low, high = (np.asarray(end, dtype=np.float64) for end in figure.bands[name])
             errors = np.maximum(0.0, np.stack([values - low, high - values]))
             axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.8)
-    axes.set_yticks(positions, [literal(_shortened(label)) for label in figure.labels])
+    axes.set_yticks(positions, [literal(label, LONG_LABEL) for label in figure.labels])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     _set_ticks(figure, axes)
@@ -72,16 +72,31 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
 
 
 def _set_scales(figure: Figure, axes: Axes) -> None:
-    for scale, choose in ((figure.x_scale, axes.set_xscale), (figure.y_scale, axes.set_yscale)):
+    both = (figure.x_scale, axes.set_xscale, _on_x(figure)), (figure.y_scale, axes.set_yscale, _on_y(figure))
+    for scale, choose, numbers in both:
         if scale == "symlog":
             choose("symlog", linthresh=figure.linear, linscale=0.7)
-        elif scale == "log":
+        elif scale == "log" and any((np.isfinite(one) & (one > 0)).any() for one in numbers):
             choose("log", nonpositive="mask")
-        else:
+        else:  # without a positive number there is no logarithmic axis
             choose("linear")
     # Ranks and counts have no halves.
     if figure.kind == "scatter" and np.asarray(figure.series["x"]).dtype.kind in "iu":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _on_x(figure: Figure) -> list[Any]:
+    """The numbers along the horizontal axis."""
+    if figure.kind == "bar":
+        return [np.asarray(values, dtype=np.float64) for values in figure.series.values()]
+    strokes = [at for at, _ in figure.atoms.values()]
+    return [np.asarray(values, dtype=np.float64) for values in (figure.series["x"], *strokes)]
+
+
+def _on_y(figure: Figure) -> list[Any]:
+    drawn = [values for name, values in figure.series.items() if name != "x"]
+    strokes = [heights for _, heights in figure.atoms.values()]
+    return [np.asarray(values, dtype=np.float64) for values in (*drawn, *strokes)]
 
 
 def _set_ticks(figure: Figure, axes: Axes) -> None:
@@ -97,9 +112,8 @@ def _set_ticks(figure: Figure, axes: Axes) -> None:
 
 def _cut_tiny_numbers(figure: Figure, axes: Axes) -> None:
     """Ends the axis where numbers are too small to matter: the tails of a smoothed density never end."""
-    drawn = [np.asarray(values, dtype=np.float64) for name, values in figure.series.items() if name != "x"]
     strokes = [np.asarray(heights, dtype=np.float64) for _, heights in figure.atoms.values()]
-    positive = [part[np.isfinite(part) & (part > 0)] for part in (*drawn, *strokes)]
+    positive = [part[np.isfinite(part) & (part > 0)] for part in _on_y(figure)]
     largest = max((float(part.max()) for part in positive if len(part)), default=1.0)
     stroke = min((float(part[part > 0].min(initial=math.inf)) for part in strokes), default=math.inf)
     smallest = min(largest * 10.0**-DECADES, stroke / 3)
@@ -130,7 +144,7 @@ def _draw_series(figure: Figure, axes: Axes, x: Any, y: Any, name: str, index: i
             color=colour,
             linestyle=LINE_STYLES[index % len(LINE_STYLES)],
             marker=marker if len(x) <= FEW_POINTS else "",
-            label=literal(name),
+            label=_named(name),
         )
         return
     few = len(x) <= 2 * FEW_POINTS
@@ -146,7 +160,7 @@ def _draw_series(figure: Figure, axes: Axes, x: Any, y: Any, name: str, index: i
         markeredgewidth=0.7 if index % 2 else 0.0,
         alpha=1.0 if few else 0.65,
         rasterized=len(x) > MANY_POINTS,
-        label=literal(name),
+        label=_named(name),
     )
 
 
@@ -173,15 +187,18 @@ def _draw_atoms(axes: Axes, at: Any, heights: Any, name: str, index: int) -> Non
         axes.set_ylim(bottom=bottom)
     axes.vlines(at, bottom, heights, color=colour, linewidth=0.9)
     axes.plot(
-        at, heights, linestyle="", marker=MARKERS[index % len(MARKERS)], color=colour, label=literal(name)
+        at, heights, linestyle="", marker=MARKERS[index % len(MARKERS)], color=colour, label=_named(name)
     )
 
 
 def _draw_references(figure: Figure, axes: Axes) -> None:
     limits = axes.get_xlim(), axes.get_ylim()
-    for index, one in enumerate(figure.references):
+    labels = [one.label for one in figure.references if one.label]
+    for one in figure.references:
+        # Lines that the legend names differ from one another; the others are alike.
+        style = LINE_STYLES[(labels.index(one.label) + 1 if one.label else 0) % len(LINE_STYLES)]
         how: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "zorder": 0.5}
-        how |= {"linestyle": LINE_STYLES[(index + 1) % len(LINE_STYLES)], "label": literal(one.label) or None}
+        how |= {"linestyle": style, "label": _named(one.label) or None}
         if one.axis == "x":
             axes.axvline(one.value, **how)
         elif one.axis == "y":
@@ -203,11 +220,12 @@ def _add_legend(figure: Figure, axes: Axes, count: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if not handles or (count == 1 and len(handles) == 1 and labels[0] in (figure.y_label, figure.x_label)):
         return
-    axes.legend(handles, labels, loc="best")
+    if figure.kind == "bar":  # which leave no empty corner
+        axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    else:
+        axes.legend(handles, labels, loc="best")
 
 
-def _shortened(label: str) -> str:
-    if len(label) <= LONG_LABEL:
-        return label
-    half = (LONG_LABEL - 1) // 2
-    return f"{label[:half]}…{label[-half:]}"
+def _named(name: str) -> str:
+    """A name as it stands in a legend, which leaves out those that begin with an underscore."""
+    return f" {literal(name)}" if name.startswith("_") else literal(name)

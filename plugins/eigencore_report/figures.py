@@ -9,14 +9,14 @@ from matplotlib.figure import Figure as Canvas
 from eigencore.figures import check_figure
 from eigencore_report.curves import draw_bars, draw_curves
 from eigencore_report.grids import draw_images, draw_matrix, images_height
-from eigencore_report.style import literal, styled
+from eigencore_report.style import literal, styled, title_lines
 
 if TYPE_CHECKING:
     from eigencore.figures import Figure
 
 RATIO = 0.72  # height by width
 BAR_HEIGHT = 0.17  # inches for each bar
-FRAME_HEIGHT = 0.9  # inches for the title and the axis of a figure of bars
+FRAME_HEIGHT = 1.1  # inches for the title and the axis of a figure of bars
 
 
 def draw(figure: Figure, width: float, *, height: float | None = None, font_size: float = 8.0) -> Canvas:
@@ -39,7 +39,7 @@ def draw(figure: Figure, width: float, *, height: float | None = None, font_size
         canvas = Canvas(figsize=size, layout="constrained")
         axes = canvas.add_subplot()
         axes.set(xlabel=literal(figure.x_label), ylabel=literal(figure.y_label))
-        axes.set_title(literal(figure.title), wrap=True)
+        axes.set_title(title_lines(figure.title, width, font_size))
         if figure.kind == "matrix":
             draw_matrix(figure, axes)
         elif figure.kind == "bar":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore_report.style import DIVERGING, INK, SEQUENTIAL, literal
+from eigencore_report.style import DIVERGING, INK, SEQUENTIAL, literal, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FEW_CELLS = 8  # a matrix with at most so many columns shows its numbers in its cells
 FEW_LABELS = 30
+SHORT = 4  # characters of a label that needs not be turned
+MOST_LETTERS = 24  # of the name of a row
 TITLE_ROOM = 0.42  # inches above the images
 CAPTION_ROOM = 0.17  # inches for a line below them
 LETTER, CAPTION_LETTER = 0.075, 0.055  # inches of a letter in the name of a row, and in a caption
@@ -40,7 +42,7 @@ def draw_matrix(figure: Figure, axes: Axes) -> None:
     if labels and rows <= FEW_LABELS:
         axes.set_yticks(range(rows), labels)
         if rows == columns:
-            axes.set_xticks(range(columns), labels, rotation=90)
+            axes.set_xticks(range(columns), labels, rotation=90 if max(map(len, labels)) > SHORT else 0)
     for side in axes.spines.values():
         side.set_visible(False)
     axes.tick_params(length=0)
@@ -71,14 +73,14 @@ def draw_images(figure: Figure, canvas: Canvas) -> None:
                 for edge in axes.spines.values():
                     edge.set_visible(True)
                 if position == 0:
-                    axes.set_ylabel(literal(name), rotation=0, ha="right", va="center")
+                    axes.set_ylabel(literal(name, MOST_LETTERS), rotation=0, ha="right", va="center")
                 if row == len(scaled) and figure.labels:
                     axes.set_xlabel(literal(figure.labels[index]), fontsize="small")
             if "vmin" in how:
                 _draw_scale(
                     canvas, image, _placed(canvas, left + len(shown) * side, bottom, 0.08, 0.94 * side)
                 )
-    canvas.text(0.02, 1 - 0.16 / height, literal(figure.title), va="top")
+    canvas.text(0.02, 1 - 0.16 / height, title_lines(figure.title, width, 9.0), va="top")
 
 
 def images_height(figure: Figure, width: float) -> float:
@@ -113,7 +115,9 @@ def _columns(figure: Figure, width: float) -> int:
     """How many images fit beside one another, with their captions."""
     longest = max((len(line) for label in figure.labels for line in label.split("\n")), default=0)
     least = max(CAPTION_LETTER * (longest + 1), SMALLEST_SIDE)
-    return max(1, min(_count(figure), int((width - _names_room(figure) - SCALE_ROOM) / least)))
+    fit = max(1, int((width - _names_room(figure) - SCALE_ROOM) / least))
+    bands = -(-_count(figure) // fit)
+    return -(-_count(figure) // bands)  # as many in each band
 
 
 def _side(figure: Figure, width: float) -> float:
@@ -128,13 +132,13 @@ def _band_height(figure: Figure, side: float) -> float:
 
 def _names_room(figure: Figure) -> float:
     """The inches that the names of the rows need."""
-    return 0.15 + LETTER * max(map(len, figure.series))
+    return 0.15 + LETTER * min(MOST_LETTERS, max(map(len, figure.series)))
 
 
 def _scaled(stack: Any, limits: tuple[float, float] | None) -> tuple[Any, dict[str, Any]]:
     """The images as they are drawn, and how: grey or diverging by their range, colours from 0 to 1."""
     finite = stack[np.isfinite(stack)]
-    low, high = limits or (float(finite.min(initial=0.0)), float(finite.max(initial=0.0)))
+    low, high = limits or ((float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0))
     if not high > low:
         low, high = low - 0.5, high + 0.5
     if stack.ndim == 4:

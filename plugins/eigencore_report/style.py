@@ -7,7 +7,10 @@ a figure can be read in grey.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import rc_context
@@ -21,7 +24,8 @@ MUTED = "#6f747c"  # reference lines
 SEQUENTIAL, DIVERGING = "gray", "RdBu_r"
 
 
-def styled(font_size: float, *, keep_text: bool = False) -> AbstractContextManager[None]:
+@contextmanager
+def styled(font_size: float, *, keep_text: bool = False) -> Iterator[None]:
     """The settings of matplotlib, in force within the context, in which a figure is drawn or saved.
 
     Args:
@@ -65,10 +69,29 @@ def styled(font_size: float, *, keep_text: bool = False) -> AbstractContextManag
         "svg.hashsalt": "eigencore",
         "text.usetex": False,
     }
-    return rc_context(settings)
+    with rc_context(settings), warnings.catch_warnings():
+        # Letters that the font does not have are boxes in a file, and right on a page, whose reader has them.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
 
 
-def literal(text: str) -> str:
-    """The text as matplotlib shows it unchanged: a dollar begins no formula, and nothing is unprintable."""
+def literal(text: str, most: int = 60) -> str:
+    """The text as matplotlib shows it unchanged: a dollar begins no formula, and nothing is unprintable.
+
+    Args:
+        most: characters, beyond which the middle of the text is left out.
+    """
+    if len(text) > most:
+        half = (most - 1) // 2
+        text = f"{text[:half]}…{text[-half:]}"
     shown = (one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
     return "".join(shown).replace("$", r"\$")
+
+
+def title_lines(text: str, width: float, font_size: float) -> str:
+    """A title of at most two lines that are no wider than a figure of this width in inches."""
+    each = max(10, int(width * 72 / (0.6 * font_size)))
+    lines = textwrap.wrap(text, each) or [""]
+    return "\n".join(
+        literal(line, each) for line in (lines if len(lines) <= 2 else [lines[0], f"{lines[1][:-1]}…"])
+    )

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore import arrays
-from eigencore.figures import Table
+from eigencore.figures import Figure, Reference, Table
 from eigencore.findings import AnalysisResult
 from eigencore.news import counter
 from eigencore_spectrum.complement import Complement, complement
@@ -45,6 +45,7 @@ PURPOSE = "norms"
 NEGLIGIBLE = 100  # an eigenvalue of this many rounding units of the norm counts as zero
 LARGEST = 2000  # the largest matrix that is formed as a whole
 DAMPING = 0.01  # automatic damping, relative to the spectral norm
+DAMPINGS = np.geomspace(1e-4, 1.0, 9)  # of the figure, relative to the spectral norm
 ROWS = "Frobenius norm", "stable rank", "effective dimension", "log-determinant"
 
 
@@ -215,11 +216,11 @@ def _result(spectrum: Spectrum, known: Complement, options: NormsOptions) -> Ana
     square = spectrum.sum(SQUARE, confidence)
     least = float(np.sum(spectrum.values**2))  # of the known eigenvalues alone
     low, high = max(square.low, least, norm**2), max(square.high, least, norm**2)
-    dimension = spectrum.sum(saturation(damping, zero), confidence)
+    dimension = _effective_dimension(spectrum, damping, zero, confidence)
     rows: list[tuple[str, float, float, float]] = [
         (ROWS[0], math.sqrt(max(square.value, 0.0)), math.sqrt(low), math.sqrt(high)),
         (ROWS[1], *((square.value / norm**2, low / at_most**2, high / norm**2) if norm else 3 * (math.nan,))),
-        (ROWS[2], dimension.value, max(dimension.low, 0.0), min(dimension.high, float(spectrum.n))),
+        (ROWS[2], *dimension),
     ]
     warnings = []
     if spectrum.smallest + damping > zero:
@@ -255,5 +256,38 @@ def _result(spectrum: Spectrum, known: Complement, options: NormsOptions) -> Ana
             "confidence": confidence,
         },
         tables={"norms": Table(("", "estimate", "low", "high"), tuple(rows))},
+        figures=(_figure(spectrum, damping, zero, confidence),) if norm else (),
         warnings=tuple(warnings),
     )
+
+
+def _figure(spectrum: Spectrum, damping: float, zero: float, confidence: float) -> Figure:
+    """The effective dimension against the damping, the one in use among them if it is above 0."""
+    dampings = np.unique(np.append(DAMPINGS * spectrum.norm[0], [damping] if damping > 0 else []))
+    found = [_effective_dimension(spectrum, float(one), zero, confidence) for one in dampings]
+    dimension, low, high = np.array(found).T
+    text = (
+        f"The number of the {spectrum.n:,} dimensions that are effective, the sum of |lambda| / (|lambda| + "
+    )
+    text += "damping), at each damping"
+    text += f", with its {100 * confidence:g} % interval" if spectrum.quadratures else ""
+    return Figure(
+        "line",
+        "Effective dimension against damping",
+        "damping",
+        "effective dimension",
+        {"x": dampings, "effective dimension": dimension},
+        bands={"effective dimension": (low, high)} if spectrum.quadratures else {},
+        references=(Reference("x", damping, "in use"),) if damping > 0 else (),
+        x_scale="log",
+        y_scale="log",
+        caption=f"{text}.",
+    )
+
+
+def _effective_dimension(
+    spectrum: Spectrum, damping: float, zero: float, confidence: float
+) -> tuple[float, float, float]:
+    """The estimate, and the ends of its interval."""
+    found = spectrum.sum(saturation(damping, zero), confidence)
+    return found.value, max(found.low, 0.0), min(found.high, float(spectrum.n))

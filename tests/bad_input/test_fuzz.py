@@ -11,6 +11,7 @@ import io
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from eigencore.options import OptionSpec, check, describe, option, resolve
 from eigencore.problems import find_factory
 from eigencore.registry import load_options, registry
 from eigencore.results import AnalysisResult, Run
-from eigencore.runs import from_json, load, save, to_json
+from eigencore.runs import config_text, from_json, load, save, to_json
 from eigencore.runs.folder import ARRAYS, RESULT, VECTORS
 
 TESTS = 8
@@ -130,6 +131,7 @@ def test_a_result_with_other_values(data: st.DataObject):
     )
     if not refusal:
         print_run(run, Silent())
+        attempt(lambda: tomllib.loads(config_text(run)), ResultError)
         assert json.loads(to_json(run))
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import eigencore
 from eigencore.cli import main
-from eigencore.cli.page import Page, Plain, Terminal, fitted
+from eigencore.cli.page import INDENT, Page, Plain, Terminal, fitted
 from eigencore.cli.print_run import print_run
 from eigencore.results import Run
 
@@ -162,7 +162,7 @@ def test_a_table(columns: list[str], rows: list[tuple[object, ...]], width: int)
     Terminal(Console(file=plain, width=1000)).table(columns, rows)
     text = shown.getvalue()
     widest = max(map(len, words(plain.getvalue())))
-    assert max(len(line.rstrip()) for line in text.splitlines()) <= max(width, widest + Terminal.INDENT)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= max(width, widest + INDENT)
     assert words(text) == words(plain.getvalue())
 
 
@@ -171,3 +171,19 @@ def test_a_table_that_fits_is_not_changed_and_a_wider_one_repeats_its_first_colu
     assert fitted(["name", "x", "y"], cells, numeric, 17) == [([0, 1, 2], [4, 3, 4])]
     assert fitted(["name", "x", "y"], cells, numeric, 16) == [([0, 1], [4, 3]), ([0, 2], [4, 4])]
     assert fitted(["some name", "x", "y"], cells, numeric, 20) == [([0, 1, 2], [7, 3, 4])]
+
+
+def test_a_failure_is_wrapped_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    shown.isatty = lambda: True  # type: ignore[method-assign]
+    arguments = ["attack", "demo:quadratic"]
+    plain = io.StringIO()
+    for stream in (shown, plain):
+        with monkeypatch.context() as patched:
+            patched.setenv("COLUMNS", str(WIDTH))
+            patched.setattr("sys.stderr", stream)
+            assert main(arguments) == 2
+    assert not unfit(shown.getvalue())
+    assert max(map(len, plain.getvalue().splitlines())) > WIDTH
+    removed = "\r\x1b[K"  # the line of progress
+    assert shown.getvalue().replace(removed, "").split() == plain.getvalue().split()

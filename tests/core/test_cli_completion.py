@@ -159,6 +159,11 @@ def test_the_script_for_a_shell(name: str):
     assert f"_EIGEN_COMPLETE={name}_complete" in ran.stdout
 
 
+def test_the_answer_to_the_script_of_an_earlier_version():
+    ran = shell(_EIGEN_COMPLETE="bash_complete", COMP_WORDS="eigen analyze --so", COMP_CWORD="2")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "\n", "")
+
+
 @pytest.mark.parametrize(
     ("line", "answer"),
     [

@@ -65,6 +65,8 @@ VALUES: dict[str, tuple[tuple[Any, list[str]], tuple[Any, list[str]]]] = {
     "float": ((0.25, ["0.25"]), (2, ["2"])),
     "text": (("some text", ["some text"]), ("other", ["other"])),
     "complete": (("none", ["none"]), (0.5, ["0.5"])),
+    "html": (("one.html", ["one.html"]), ("two.htm", ["two.htm"])),
+    "log": (("one.log", ["one.log"]), ("two.log", ["two.log"])),
     "eps": (([0.1, "8/255"], ["0.1,8/255"]), (0.5, ["0.5"])),
     "group": (({"a": ["x*", "y"], "b": "z"}, ["a=x*,y", "b=z"]), (["c=w"], ["c=w"])),
     "multiple": ((["one", "two"], ["one", "two"]), ("three", ["three"])),
@@ -178,17 +180,20 @@ def test_options_of_entries_are_merged_with_those_of_the_command_line(folder: Pa
         (["demo:digits"], {"lanczos", "trace"}),
         (["--analyses", "density"], {"lanczos", "problem"}),
         (["--analyses", "density,trace"], {"lanczos", "problem", "trace"}),
+        (["--analyses", "none"], {"lanczos", "problem"}),
         (["--analyses", "none", "--solver", "arpack", "demo:digits"], set()),
     ],
-    ids=str,
+    ids=lambda one: " ".join(sorted(one)) if isinstance(one, set) else " ".join(one),
 )
 def test_options_of_what_the_command_line_replaces_do_not_apply(
     given: list[str], left: set[str], folder: Path
 ):
     (folder / "run.toml").write_text(
-        'problem = "demo:quadratic"\nset.lanczos.basis = 30\nset.problem.n = 60\nset.trace.products = 9'
+        'problem = "demo:quadratic"\nset.lanczos.basis = 30\nset.problem.n = 60\nset.trace.products = 9\n'
+        "set.pgd.steps = 3"
     )
-    assert {*parsed("analyze", "--config", "run.toml", *given)["options"]} == left
+    found = {*parsed("analyze", "--config", "run.toml", *given)["options"]}
+    assert found == left | ({"pgd"} if "none" not in given else set())
 
 
 def test_by_on_the_command_line_replaces_the_groups_of_a_file(folder: Path, run):

@@ -212,7 +212,7 @@ def test_an_attack_at_several_radii_is_one_report() -> None:
     assert figure.series["x"].tolist() == [0, 0.1, 0.2]
     assert figure.series["pgd"].tolist() == [0.75, *(one.accuracy for one in reversed(RADII))]
     assert "4 samples" in figure.caption
-    part = report.parts["pgd"]
+    part = report.parts["attack"]
     assert part.tables["accuracy by radius"].rows == ((0.1, 50.0, 1, 15), (0.2, 25.0, 2, 15))
     assert "50 % at 0.1, 25 % at 0.2" in part.verdict
 
@@ -224,7 +224,7 @@ def test_radius_zero_is_not_added_twice() -> None:
 
 def test_a_single_result_of_an_attack_is_reported_as_it_is() -> None:
     one = attacked(None, [True, True, True, True])
-    assert attack_report([one]).parts["pgd"].verdict == eigencore.report(one).parts["pgd"].verdict
+    assert attack_report([one]).parts["attack"].verdict == eigencore.report(one).parts["attack"].verdict
 
 
 @pytest.mark.parametrize(

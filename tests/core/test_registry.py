@@ -32,7 +32,9 @@ from eigencore.registry import PluginRecord, disable, load, load_options, loadin
 from eigencore.registry import catalogue as registry_module
 from eigencore.registry.wording import entry_kind, type_of
 
-BUNDLED = {"arpack", "attacks", "demo", "krylov", "numpy", "power", "robustness", "spectrum", "torch"}
+BUNDLED = {
+    *("arpack", "attacks", "demo", "krylov", "numpy", "power", "report", "robustness", "spectrum", "torch")
+}
 
 HEADER = """
 from eigencore.hookspecs import hookimpl

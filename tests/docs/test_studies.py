@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import eigencore
+from eigencore.figures import check_figure
 
 FOLDER = Path(__file__).parents[2] / "docs" / "studies"
 SCRIPTS = ["large_batches", "placebo"]
@@ -76,6 +77,8 @@ def test_the_figures_are_data_of_equal_lengths(script: Any, study: eigencore.Stu
     figures = script.figures(study)
     assert figures
     for figure in figures:
+        check_figure(figure)
+        assert figure.caption.endswith(".")
         lengths = {len(series) for series in figure.series.values()}
         assert len(lengths) == 1
         assert np.all(np.isfinite(figure.series["x"]))

@@ -60,18 +60,18 @@ class SampleImages:
         stacks = {
             "input": (self.inputs, self.limits),
             "perturbation": (delta, _symmetrical(delta)),
-            "perturbed input": (self.moved, self.limits),
-            "top eigenvector": (self.eigenvectors, _symmetrical(self.eigenvectors)),
+            "perturbed": (self.moved, self.limits),
+            "eigenvector": (self.eigenvectors, _symmetrical(self.eigenvectors)),
         }
         shown = {name: stack for name, stack in stacks.items() if stack[1][0] < stack[1][1]}
         # Inputs are grey; a symmetrical range would be shown in colours about zero.
-        symmetrical = ("input", "perturbed input") if self.limits[0] == -self.limits[1] else ()
+        symmetrical = ("input", "perturbed") if self.limits[0] == -self.limits[1] else ()
         few = len(self.rows) == self.fooled
         chosen = (
             f"The {self.fooled} samples that were fooled, in the order of their smallest perturbations"
             if few
-            else f"Of {self.fooled} samples that were fooled, the {EACH} with the smallest perturbations "
-            f"(left) and the {EACH} with the largest (right)"
+            else f"The {EACH} samples with the smallest perturbations and the {EACH} with the largest, of "
+            f"{self.fooled} that were fooled"
         )
         missing = int(np.isnan(self.eigenvectors).any(axis=1).sum())
         undetermined = f" {missing} of the eigenvectors {'is' if missing == 1 else 'are'} not determined."
@@ -103,7 +103,7 @@ def samples_to_show(distance: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.
         shape: the shape of an input.
     """
     order = np.argsort(distance, kind="stable")
-    order = order[np.isfinite(distance[order])]
+    order = order[_moved(distance)[order]]
     if _channels(shape) is None:
         return order[:0]
     return order if len(order) <= 2 * EACH else np.concatenate([order[:EACH], order[-EACH:]])
@@ -149,9 +149,14 @@ def sample_images(
         reached.astype(np.int64),
         distance[shown],
         norm,
-        int(np.isfinite(distance).sum()),
+        int(_moved(distance).sum()),
         (float(np.min(low)), float(np.max(high))),
     )
+
+
+def _moved(distance: Floats) -> npt.NDArray[np.bool_]:
+    """Which samples have a perturbation."""
+    return np.isfinite(distance) & (distance > 0)
 
 
 def _channels(shape: tuple[int, ...]) -> int | None:

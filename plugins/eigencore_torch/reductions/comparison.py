@@ -112,7 +112,7 @@ class Verdict:
     size: float
 
 
-class Comparison:
+class LossComparison:
     """Compares losses and their gradients over the trainable weights of a model."""
 
     def __init__(self, loss: BatchLoss):

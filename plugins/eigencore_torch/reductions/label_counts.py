@@ -20,7 +20,7 @@ from torch import Tensor
 from eigencore.errors import ProblemError
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import sample_count, take_samples
-from eigencore_torch.reductions.comparison import ComparedSamples, Comparison
+from eigencore_torch.reductions.comparison import ComparedSamples, LossComparison
 
 LABELS, IGNORED = "labels", -100
 _SAMPLES = 8
@@ -52,7 +52,7 @@ class LabelCount:
         return f"batches weighted by the number of {counted}, as gradients confirm"
 
 
-def label_count(comparison: Comparison, samples: ComparedSamples) -> LabelCount | None:
+def label_count(comparison: LossComparison, samples: ComparedSamples) -> LabelCount | None:
     """The number of labels that the loss is a mean over; None if it is not such a mean, or not known to be.
 
     Args:

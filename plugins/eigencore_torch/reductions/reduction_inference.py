@@ -19,7 +19,7 @@ from eigencore_torch.checks.failure_hints import single_sample_hint
 from eigencore_torch.checks.problem_checks import check_finite, no_batch
 from eigencore_torch.data.batch_tensors import Batch, tensors_of
 from eigencore_torch.data.batches import describe, sample_count, sample_count_beside_objects, sample_shape
-from eigencore_torch.reductions.comparison import ComparedSamples, Comparison, Verdict
+from eigencore_torch.reductions.comparison import ComparedSamples, LossComparison, Verdict
 from eigencore_torch.reductions.label_counts import label_count
 from eigencore_torch.reductions.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
 
@@ -71,7 +71,7 @@ class ReductionInference:
         self._loss, self._declared, self._most_samples = loss, declared, most_samples
         self.rule: Rule | None = None if declared is None else declared.rule
         self._counted: Reduction | None = None
-        self._comparison = Comparison(loss)
+        self._comparison = LossComparison(loss)
         self._single: tuple[ComparedSamples, _Weight] | None = None
         self._not_finite: list[ComparedSamples] = []
         self._weights: dict[int, list[_Weight]] = {}

@@ -12,6 +12,7 @@ import eigencore
 from eigencore.figures import check_figure
 from eigencore.objectives import CrossEntropy
 from eigencore.results import AttackResult
+from eigencore_robustness import infer_study
 from eigencore_robustness.figures import (
     MOST_SAMPLES,
     accuracy_figure,
@@ -170,7 +171,7 @@ def test_the_images_are_the_samples_with_the_least_and_the_largest_distances(fou
     classifier = digits.classifier("float64")
     x, y = classifier.samples(150)
     assert np.array_equal(figure.series["input"], x[rows].reshape(-1, 8, 8).astype(np.float32))
-    moved = figure.series["perturbed input"].reshape(6, 64).astype(np.float64)
+    moved = figure.series["perturbed"].reshape(6, 64).astype(np.float64)
     lengths = np.linalg.norm(moved - x[rows], axis=1)
     np.testing.assert_allclose(lengths, distance[rows], rtol=1e-4)
     scaled = figure.series["perturbation"].reshape(6, 64)
@@ -179,7 +180,10 @@ def test_the_images_are_the_samples_with_the_least_and_the_largest_distances(fou
     logits[np.arange(6), y[rows]] = -np.inf
     for caption, row, reached in zip(figure.labels, rows, logits.argmax(axis=1), strict=True):
         assert caption == f"sample {row}\n{y[row]} → {reached}\nL2 {distance[row]:.3g}"
-    assert "Of 147 samples that were fooled, the 3" in figure.caption
+    assert (
+        "The 3 samples with the smallest perturbations and the 3 with the largest, of 147 that"
+        in figure.caption
+    )
 
 
 def test_the_eigenvectors_are_those_of_dense_hessians(figures, digits):
@@ -190,7 +194,7 @@ def test_the_eigenvectors_are_those_of_dense_hessians(figures, digits):
     product = classifier.input_products(CrossEntropy(), x, y)
     H = np.stack([product(np.tile(e, (6, 1))) for e in np.eye(64)], axis=2)
     first = np.linalg.eigh(H)[1][:, :, -1]
-    vectors = figure.series["top eigenvector"].reshape(6, 64)
+    vectors = figure.series["eigenvector"].reshape(6, 64)
     known = np.isfinite(vectors).all(axis=1)
     assert known.sum() >= 4
     assert (np.abs(np.sum(first * vectors, axis=1))[known] > 0.998).all()
@@ -200,8 +204,8 @@ def test_the_eigenvectors_are_those_of_dense_hessians(figures, digits):
 
 def test_the_ranges_show_inputs_as_grey_and_directions_about_zero(figures):
     ranges = figures[IMAGES].ranges
-    assert ranges["input"] == ranges["perturbed input"] == (0.0, 1.0)
-    for name in ("perturbation", "top eigenvector"):
+    assert ranges["input"] == ranges["perturbed"] == (0.0, 1.0)
+    for name in ("perturbation", "eigenvector"):
         low, high = ranges[name]
         assert low == -high
         assert high == pytest.approx(np.nanmax(np.abs(figures[IMAGES].series[name])))
@@ -236,7 +240,7 @@ def test_images_are_the_same_after_they_were_saved_and_loaded(digits_run, tmp_pa
 )
 def test_shapes_of_images(shape, drawn):
     d = int(np.prod(shape))
-    shown = samples_to_show(np.array([2.0, 1.0, np.inf]), shape)
+    shown = samples_to_show(np.array([2.0, 1.0, np.inf, 0.0]), shape)
     assert shown.tolist() == ([] if drawn is None else [1, 0])
     if drawn is None:
         return
@@ -258,7 +262,7 @@ def test_shapes_of_images(shape, drawn):
     figure = images.figure()
     check_figure(figure)
     # No eigenvector is determined, so that there is nothing to draw of them.
-    assert list(figure.series) == ["input", "perturbation", "perturbed input"]
+    assert list(figure.series) == ["input", "perturbation", "perturbed"]
     assert figure.series["input"].shape == (2, *drawn)
     assert "2 of the eigenvectors are not determined" in figure.caption
     pixels = rows.reshape(2, *shape)
@@ -273,3 +277,49 @@ def test_of_equal_distances_the_first_sample_is_shown_first():
     distance = np.array([3.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0])
     assert samples_to_show(distance, (8, 8)).tolist() == [1, 2, 3, 7, 8, 0]
     assert samples_to_show(distance[:5], (8, 8)).tolist() == [1, 2, 3, 4, 0]
+
+
+# -- one network, and studies ------------------------------------------------------------------------------
+
+
+def test_the_bars_of_one_network_and_of_its_ranks_are_their_numbers(digits_problem):
+    options = {"network": {"images": 30}, "ranks": {"images": 30}}
+    run = eigencore.analyze(digits_problem, k=1, analyses="network,ranks", options=options)
+    network, ranks = (run.analyses[name] for name in ("network", "ranks"))
+    accuracies, eigenvalues = network.figures
+    numbers = network.numbers
+    assert accuracies.series["accuracy"].tolist() == [numbers["clean_accuracy"], numbers["robust_accuracy"]]
+    low, high = accuracies.bands["accuracy"]
+    assert (low[1], high[1]) == (numbers["robust_accuracy_low"], numbers["robust_accuracy_high"])
+    assert np.isnan([low[0], high[0]]).all()
+    assert next(iter(eigenvalues.series.values())).tolist() == [
+        numbers["lambda_clean"],
+        numbers["lambda_robust"],
+    ]
+    (bars,) = ranks.figures
+    for series, prefix in (
+        ("alone", "rho"),
+        ("given loss, margin", "given_loss_margin"),
+        ("given loss, margin, r1", "given_r1"),
+    ):
+        for label, value in zip(bars.labels, bars.series[series], strict=True):
+            expected = ranks.numbers.get(f"{prefix}_{label}")
+            assert np.isnan(value) if expected is None else value == expected
+
+
+def test_the_inference_on_a_study_is_a_part_of_a_report():
+    rng = np.random.default_rng(0)
+    margin, other = rng.standard_normal((2, 24))
+    columns = {"margin": margin, "other": other, "accuracy": margin + 0.3 * rng.standard_normal(24)}
+    found = infer_study(columns, metrics=["margin", "other"], outcomes=["accuracy"], controls=[])
+    part = found.findings
+    (figure,) = part.figures
+    check_figure(figure)
+    assert figure.labels == ("margin", "other")
+    rho = {one.metric: one.rho for one in found.found.associations}
+    assert figure.series["accuracy"].tolist() == [rho["margin"], rho["other"]]
+    assert [one.value for one in figure.references] == [-found.found.detectable, found.found.detectable]
+    assert part.verdict == found.verdict
+    assert "across 24 networks" in figure.caption
+    none = infer_study(columns, metrics=[], outcomes=["accuracy"]).findings
+    assert (none.figures, none.verdict[:13]) == ((), "No inference:")

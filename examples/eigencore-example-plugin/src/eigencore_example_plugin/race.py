@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 import eigencore
+from eigencore.cli.config_file import config_option
 
 
 @click.command()
@@ -18,6 +19,7 @@ import eigencore
     metavar="T",
     help="Relative tolerance, as in eigen analyze.",
 )
+@config_option
 def race(problem: str, solvers: tuple[str, ...], k: int, tol: float) -> None:
     """Print the number of products that each of SOLVERS needs for the top eigenpairs of PROBLEM.
 
