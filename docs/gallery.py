@@ -2,9 +2,9 @@
 
     python docs/gallery.py [NAME ...]
 
-runs the examples, or those of these names, and writes what they print to docs/gallery/. An example whose
-packages are not installed is left as it is. docs/site_hooks.py makes the pages of the site from these files,
-and tests/docs/test_examples.py fails if an example prints something else.
+runs the examples, or those of these names, and writes what they print, and a picture of what they return, to
+docs/gallery/. An example whose packages are not installed is left as it is. docs/site_hooks.py makes the
+pages of the site from these files, and tests/docs/test_examples.py fails if an example prints something else.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,38 @@ from docstrings import escaped
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "gallery"
 WIDTH = 88
+# The examples in the order of the page, with the title of the figure that is drawn of each.
+PICTURES = {
+    "my_model": "Predicted and true smallest perturbation",
+    "from_python": "Convergence",
+    "any_matrix": "Eigenvalues",
+    "training_run": "Sharpness",
+    "robustness_study": "Predicted and true smallest perturbation",
+    "gpt2_tiny": "Convergence",
+    "lora_tiny": "Eigenvalues",
+    "own_solver": "Convergence",
+}
+# Runs an example, or a command that saves its run, and draws a figure of the result.
+RUN = """
+import runpy, sys
+sys.path.insert(0, "examples")
+runpy.run_path(sys.argv[1])["main"]().plot(sys.argv[2], only=sys.argv[3])
+"""
+SHOW = """
+import sys
+import eigencore
+eigencore.load(sys.argv[1]).plot(sys.argv[2], only=sys.argv[3])
+"""
 COMMANDS = re.compile(r"^( {4}.*\n?)+", re.MULTILINE)
 INDEX = """# Examples
 
 Each example is one file that asks one question. The pages show the file and what it printed; tests run every
 example, and check that the numbers are true.
 
+<div class="grid cards" markdown>
+
+{cards}
+</div>
 """
 
 
@@ -62,6 +89,11 @@ class Example:
         """The file with what the command printed."""
         return FOLDER / f"{self.path.stem}.txt"
 
+    @property
+    def picture(self) -> Path:
+        """The file with the figure of `PICTURES`."""
+        return self.output.with_suffix(".svg")
+
     def page(self) -> str:
         """Its page, as Markdown."""
         about = self.docstring.removeprefix(self.question)
@@ -72,34 +104,54 @@ class Example:
             text += fenced("sh", "\n".join(lines)) + escaped(piece)
         shown = fenced("text", f"$ {self.command}\n{self.output.read_text()}")
         source = re.sub(r'\A""".*?"""\n\n', "", self.text, flags=re.DOTALL)
-        parts = [f"# {self.question}", text, "## Output", shown, "## Source", fenced("python", source)]
+        picture = f"![{PICTURES[self.path.stem]}](../docs/gallery/{self.picture.name})"
+        parts = [
+            f"# {self.question}",
+            text,
+            "## Output",
+            shown,
+            picture,
+            "## Source",
+            fenced("python", source),
+        ]
         return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
     def run(self) -> str | None:
-        """Runs the command and returns what it prints; None if a package is missing."""
+        """Runs the command, draws a picture, and returns what is printed; None if a package is missing."""
+        drawn = [str(self.picture), PICTURES[self.path.stem]]
         words = shlex.split(self.command)
-        program = [sys.executable, *(["-m", "eigencore"] if words[0] == "eigen" else [])]
-        ran = subprocess.run(
-            [*program, *words[1:]],
-            cwd=ROOT,
-            env={**os.environ, "COLUMNS": str(WIDTH)},
-            capture_output=True,
-            text=True,
-        )
-        if ran.returncode and "ModuleNotFoundError: No module named" in ran.stderr:
-            print(f"{self.path.name}: left as it is, {ran.stderr.strip().splitlines()[-1]}")
-            return None
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
+        if words[0] == "python":
+            return python("-c", RUN, str(self.path), *drawn)
+        with tempfile.TemporaryDirectory() as folder:
+            printed = python("-m", "eigencore", *words[1:], "--out", folder)
+            python("-c", SHOW, folder, *drawn)
+        return printed
 
 
-EXAMPLES = {path.stem: Example(path) for path in sorted((ROOT / "examples").glob("*.py"))}
+def python(*arguments: str) -> str | None:
+    """What Python prints with these arguments; None if a package is missing."""
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    ran = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    if ran.returncode and "ModuleNotFoundError: No module named" in ran.stderr:
+        print(f"left as it is: {ran.stderr.strip().splitlines()[-1]}")
+        return None
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+EXAMPLES = {name: Example(ROOT / "examples" / f"{name}.py") for name in PICTURES}
 
 
 def index() -> str:
     """The page that lists the examples; its links are paths in the repository."""
-    items = [f"- [{example.question}](examples/{example.path.name})\n" for example in EXAMPLES.values()]
-    return INDEX + "".join(items)
+    cards = [
+        f"- [{example.question}](examples/{example.path.name})\n\n"
+        f"    ![{PICTURES[name]}](docs/gallery/{example.picture.name})\n"
+        for name, example in EXAMPLES.items()
+    ]
+    return INDEX.format(cards="\n".join(cards))
 
 
 def fenced(language: str, text: str) -> str:

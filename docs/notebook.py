@@ -57,7 +57,7 @@ def cell(block: Block) -> str | None:
     code = block.code.rstrip("\n")
     match block.language:
         case "python":
-            file = re.match(r"# (\w+\.py)\n", code)
+            file = re.match(r"# (\w+\.\w+)\n", code)
             return f"%%writefile {file[1]}\n{code}" if file else code
         case "sh" if not {command for command, _ in commands(code)} & NOT_RUN:
             fails = any(exit_code for _, exit_code in commands(code))

@@ -16,7 +16,7 @@ from sklearn.neighbors import kneighbors_graph
 import eigencore
 
 
-def main() -> None:
+def main() -> eigencore.EigenResult:
     """Solves for a sparse matrix and for a function, and prints the eigenvalues."""
     images = load_digits().data  # (1797, 64), handwritten digits of 8 by 8 pixels
 
@@ -42,6 +42,7 @@ def main() -> None:
     axes = eigencore.solve(eigencore.as_operator(covariance, n=64), k=5, which="LA", tol=1e-6)
     share = axes.values / centred.var(axis=0, ddof=1).sum()
     print("share of the variance along the principal axes:", share.round(4))
+    return ends
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from my_model import make
 import eigencore
 
 
-def main() -> None:
+def main() -> eigencore.EigenResult:
     """Analyzes a model, and computes with its operator and eigenvectors."""
     problem = make(width=16)
 
@@ -49,6 +49,8 @@ def main() -> None:
     for which in ("LA", "SA"):
         values = eigencore.solve(layer, k=2, which=which, certify="full").values
         print(f"layer 2, {which}: {values.round(4)}")
+
+    return found  # found.plot("figures.pdf") draws it
 
 
 if __name__ == "__main__":

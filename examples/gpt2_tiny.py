@@ -66,7 +66,7 @@ def trained(network: torch.nn.Module, data: list[dict[str, torch.Tensor]], steps
         optimizer.step()
 
 
-def main() -> None:
+def main() -> eigencore.EigenResult:
     network, data = model(), sequences()
     trained(network, data)
     problem = eigencore.Problem(network, data, loss="model")
@@ -75,6 +75,7 @@ def main() -> None:
         result = eigencore.solve(bound.operator(), k=3)
         print(f"{derivative}: {result.values.round(3)} {result.status}, floor {result.certificate.floor:.0e}")
     print(bound.description)
+    return result
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def adapted(steps: int = 60) -> tuple[torch.nn.Module, list[dict[str, torch.Tens
     return network, data
 
 
-def main() -> None:
+def main() -> eigencore.EigenResult:
     network, data = adapted()
     for name in ("LoRA", "all"):
         hessian = eigencore.operator(network, data, "model", backend="torch")
@@ -43,6 +43,7 @@ def main() -> None:
         print(f"{name}: {hessian.shape[0]} weights, {result.values.round(3)} {result.status}")
         if name == "LoRA":
             network = network.merge_and_unload().requires_grad_(True)
+    return result
 
 
 if __name__ == "__main__":

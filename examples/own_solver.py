@@ -51,7 +51,7 @@ def subspace_iteration(
         V = AV
 
 
-def main() -> None:
+def main() -> eigencore.EigenResult:
     """Compares the solver with `lanczos`, and runs the conformance checks on it."""
     A = np.cov(load_digits().data.T)  # the covariance of the 64 pixels of handwritten digits
 
@@ -82,6 +82,7 @@ def main() -> None:
     check_solver(subspace_iteration, **arguments)  # raises an error that details every failed check
     names = [check.name for check in solver_checks(subspace_iteration, **arguments)]
     print(f"{len(names)} checks: {', '.join(names[:3])}, ...")
+    return own
 
 
 if __name__ == "__main__":

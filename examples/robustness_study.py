@@ -15,7 +15,7 @@ from eigencore_demo.digits import make
 IMAGES = 150  # the first test images; small effects become detectable with 200 or more
 
 
-def main() -> None:
+def main() -> eigencore.Run:
     """Attacks the network, runs the robustness analysis, and prints what it finds."""
     problem = make()
     bound = eigencore.bind(problem)
@@ -57,6 +57,7 @@ def main() -> None:
         .round(3)
         .to_string(index=False)
     )
+    return run  # run.plot("figures.pdf") draws it
 
 
 if __name__ == "__main__":

@@ -11,16 +11,18 @@ checkpoint.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
 import eigencore
+from eigencore.results import Figure, Reference
 
 RATE, STEPS, CHECKPOINTS = 0.5, 50, 12
 
 
-def main() -> None:
+def main() -> eigencore.AnalysisResult:
     """Trains a network, solves at every checkpoint, and prints the eigenvalues and numbers of products."""
     x, y = digits()
     torch.manual_seed(0)
@@ -29,6 +31,7 @@ def main() -> None:
 
     previous = None  # the eigenvector of the previous checkpoint
     products = {"cold": 0.0, "warm": 0.0}
+    sharpness: list[float] = []
     print("step    loss   lambda_1   2/lr   products cold, warm")
     for checkpoint in range(CHECKPOINTS):
         # An operator belongs to the weights at its creation, and raises an error once they have changed,
@@ -39,6 +42,7 @@ def main() -> None:
         # the largest eigenvalue.
         warm = cold if previous is None else eigencore.solve(A, k=1, start=previous, complete=None)
         previous = warm.vectors
+        sharpness.append(warm.values[0])
         if checkpoint > 0:  # the first checkpoint has no previous eigenvector
             products["cold"] += cold.matvecs
             products["warm"] += warm.matvecs
@@ -54,6 +58,12 @@ def main() -> None:
 
     saved = 1 - products["warm"] / products["cold"]
     print(f"{products['cold']:.0f} products cold, {products['warm']:.0f} warm: {saved:.0%} saved")
+
+    # A figure is data, which `plot` draws; `edge` is the threshold of gradient descent.
+    edge = Reference("y", 2 / RATE, "2 / learning rate")
+    series = {"x": np.arange(CHECKPOINTS) * STEPS, "largest eigenvalue": np.array(sharpness)}
+    figure = Figure("line", "Sharpness", "step", "largest eigenvalue", series, references=(edge,))
+    return eigencore.AnalysisResult("The largest eigenvalue rises to 2 / learning rate.", figures=(figure,))
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:

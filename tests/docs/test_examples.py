@@ -9,6 +9,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.syspath_prepend(DOCS)
     yield
     sys.modules.pop("my_model", None)
 
@@ -56,8 +58,10 @@ def printed(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) 
     def run(name: str) -> list[str]:
         if request.param == "kept":
             return kept(name).splitlines()
-        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        made = runpy.run_path(str(EXAMPLES / name))["main"]()
         out = capsys.readouterr().out
+        titles = [figure.title for figure in eigencore.report(made).figures]
+        assert titles.count(import_module("gallery").PICTURES[name.removesuffix(".py")]) == 1
         assert words(kept(name)) == words(out), OUTDATED
         return out.splitlines()
 
@@ -84,8 +88,11 @@ def how_to_run(name: str) -> list[str]:
     return [line.strip() for line in docstring.splitlines() if line.startswith("    ")]
 
 
-def test_every_example_is_tested_here() -> None:
+def test_every_example_is_tested_here_and_shown_with_a_picture() -> None:
     assert set(NAMES) == TESTED
+    stems = {name.removesuffix(".py") for name in NAMES}
+    files = {path.name for path in (DOCS / "gallery").iterdir()}
+    assert files == {f"{stem}.{suffix}" for stem in stems for suffix in ("svg", "txt")}
 
 
 @pytest.mark.parametrize("name", NAMES)
