@@ -29,7 +29,7 @@ REFERENCE = ("reference/python.html", "reference/interfaces.html")
 # What somebody wants to do, as it is typed into the search, and the page that says how.
 JOBS = {
     "eigenvalues of my own model": "how-to/your-own-model.html",
-    "eigenvalues of a matrix in a file": "how-to/operators.html",
+    "matrix file": "how-to/operators.html",
     "only some parameters": "how-to/your-own-model.html",
     "hugging face language model": "how-to/language-models.html",
     "eigenvalues of each layer": "how-to/layers.html",

@@ -39,16 +39,17 @@ class SiteSearch:
 
     def words(self, text: str) -> list[str]:
         """The words of a text or of HTML, in lower case."""
-        return [word for word in self.separator.split(re.sub("<[^>]+>", " ", text).lower()) if word]
+        return [word.lower() for word in self.separator.split(re.sub("<[^>]+>", " ", text)) if word]
 
     def pages(self, query: str) -> list[str]:
         """The pages that match a query, the best first."""
-        terms = [word for word in self.words(query) if stop_word_filter(word)]
+        terms = self.words(query)  # a word that is not indexed, such as "an", may begin another one
         scores: dict[str, float] = {}
         for hit in self.index.search(" ".join(f"{term}*" for term in terms)):
             page, _, section = hit["ref"].partition("#")
             matched = hit["match_data"].metadata
-            share = sum(any(word.startswith(term) for word in matched) for term in terms) / len(terms)
+            found = {term for term in terms if any(word.startswith(term) for word in matched)}
+            share = len(found) / len(found | {term for term in terms if stop_word_filter(term)})
             score = hit["score"] * (1 + ((not section) + share) ** 2)
             scores[page] = max(score, scores.get(page, 0.0))
         return sorted(scores, key=lambda page: -scores[page])
