@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from eigencore.figures import Figure
 
+DOTTED = (0, (1, 1.5))
 FEW_POINTS = 25  # lines through at most so many points show them as markers
 MANY_POINTS = 1500  # scatter plots of more points are an image within a vector figure
 LONG_LABEL = 26  # characters of a label of a bar, beyond which its middle is left out
@@ -196,7 +197,7 @@ def _draw_references(figure: Figure, axes: Axes) -> None:
     labels = [one.label for one in figure.references if one.label]
     for one in figure.references:
         # Lines that the legend names differ from one another; the others are alike.
-        style = LINE_STYLES[(labels.index(one.label) + 1 if one.label else 0) % len(LINE_STYLES)]
+        style = LINE_STYLES[(labels.index(one.label) + 1) % len(LINE_STYLES)] if one.label else DOTTED
         how: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "zorder": 0.5}
         how |= {"linestyle": style, "label": _named(one.label) or None}
         if one.axis == "x":

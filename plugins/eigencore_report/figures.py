@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from eigencore.figures import Figure
 
 RATIO = 0.72  # height by width
-BAR_HEIGHT = 0.17  # inches for each bar
-FRAME_HEIGHT = 1.1  # inches for the title and the axis of a figure of bars
+BAR_HEIGHT = 0.19  # inches for each bar
+FRAME_HEIGHT = 1.3  # inches for the title and the axis of a figure of bars
 
 
 def draw(figure: Figure, width: float, *, height: float | None = None, font_size: float = 8.0) -> Canvas:
@@ -37,9 +37,10 @@ def draw(figure: Figure, width: float, *, height: float | None = None, font_size
             draw_images(figure, canvas)
             return canvas
         canvas = Canvas(figsize=size, layout="constrained")
+        title = title_lines(figure.title, width, font_size)
+        canvas.suptitle(title, x=0.01, horizontalalignment="left", fontsize=font_size)
         axes = canvas.add_subplot()
         axes.set(xlabel=literal(figure.x_label), ylabel=literal(figure.y_label))
-        axes.set_title(title_lines(figure.title, width, font_size))
         if figure.kind == "matrix":
             draw_matrix(figure, axes)
         elif figure.kind == "bar":

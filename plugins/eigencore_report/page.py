@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eigencore.figures import Figure, Table
     from eigencore.findings import AnalysisResult, Report
 
-WIDTH, FONT_SIZE = 4.8, 9.0  # inches, and points, of the figures on the page
+WIDTH, WIDE, FONT_SIZE = 4.8, 7.2, 9.0  # inches, and points, of the figures on the page
 MOST_ROWS = 1000  # of a table
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # and halves of characters
 OWN_ANCHORS = ("verdict", "how-it-was-made", "how-to-cite")
@@ -52,6 +52,7 @@ class Drawing:
     svg: Markup
     title: str
     caption: str
+    wide: bool
     numbers: tuple[Cells, ...]
 
 
@@ -120,11 +121,14 @@ def _part(anchor: str, name: str, result: AnalysisResult) -> Part:
 
 
 def _drawing(prefix: str, figure: Figure) -> Drawing:
+    wide = figure.kind == "images"
     # Text is kept as text, which a reader can search and select.
     with styled(FONT_SIZE, keep_text=True):
-        svg = inline_svg(draw(figure, WIDTH, font_size=FONT_SIZE), prefix, figure.title, figure.caption)
+        svg = inline_svg(
+            draw(figure, WIDE if wide else WIDTH, font_size=FONT_SIZE), prefix, figure.title, figure.caption
+        )
     numbers = tuple(_cells(title, table) for title, table in tables_of(figure).items())
-    return Drawing(Markup(svg), figure.title, figure.caption, numbers)
+    return Drawing(Markup(svg), figure.title, figure.caption, wide, numbers)
 
 
 def _cells(title: str, table: Table) -> Cells:

@@ -175,7 +175,7 @@ def test_the_tables_hold_the_numbers() -> None:
 def test_text_is_shown_as_it_is() -> None:
     assert literal("$x^2$") == r"\$x^2\$"
     assert literal("a\x00b\nc") == "a\N{REPLACEMENT CHARACTER}b\nc"
-    title = draw(FIGURES["odd text"], WIDTH).axes[0].get_title(loc="left")
+    title = draw(FIGURES["odd text"], WIDTH).get_suptitle()
     assert "x^2 and <b>&amp;" in title
 
 

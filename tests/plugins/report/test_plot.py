@@ -23,7 +23,7 @@ def eigen() -> EigenResult:
 def test_it_returns_a_figure_for_each_of_the_report(eigen: EigenResult) -> None:
     figures = eigen.plot(width=3.3)
     assert [type(figure) for figure in figures] == [Canvas, Canvas]
-    assert [figure.axes[0].get_title(loc="left") for figure in figures] == ["Eigenvalues", "Convergence"]
+    assert [figure.get_suptitle() for figure in figures] == ["Eigenvalues", "Convergence"]
     assert all(figure.get_size_inches()[0] == 3.3 for figure in figures)
     assert np.array_equal(figures[0].axes[0].get_lines()[-3].get_ydata(), eigen.values) or any(
         np.array_equal(line.get_ydata(), eigen.values) for line in figures[0].axes[0].get_lines()
