@@ -11,7 +11,14 @@ from eigencore.cli.completion import folders
 from eigencore.cli.failures import json_flag, verbose, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, write_csv, write_csv_file
 from eigencore.cli.page import page
-from eigencore.cli.report_file import html_option, plot_option, plot_options, write_html, write_plot
+from eigencore.cli.report_file import (
+    check_plot,
+    html_option,
+    plot_option,
+    plot_options,
+    write_html,
+    write_plot,
+)
 
 FIRST = 12  # rows of the table that the screen shows without --verbose
 
@@ -40,6 +47,7 @@ def compare(
     from eigencore.runs import plain
 
     check_csv(csv, as_json)
+    check_plot(plot, plot_settings)
     found = compare_runs(dirs)
     if as_json:
         columns = {name: plain(column) for name, column in found.columns.items()}

@@ -65,6 +65,12 @@ plot_options = click.option(
 )
 
 
+def check_plot(file: str | None, settings: Mapping[str, str]) -> None:
+    """Raises UsageError if options of the figures are given and no file for them."""
+    if settings and file is None:
+        raise UsageError("--set is given without --plot FILE, for which it sets options")
+
+
 def write_plot(result: Any, file: str | None, settings: Mapping[str, str]) -> None:
     """Writes the figures of a result, if there is a file for them.
 
@@ -78,8 +84,6 @@ def write_plot(result: Any, file: str | None, settings: Mapping[str, str]) -> No
         several = len(figures) > 1 and not file.lower().endswith(".pdf")
         where = f"{len(figures)} files beside {file}, numbered from 1" if several else file
         click.echo(f"the figures are in {where}", err=True)
-    elif settings:
-        raise UsageError("--set is given without --plot FILE, for which it sets options")
 
 
 def write_html(result: Any, file: str | None) -> None:

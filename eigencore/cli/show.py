@@ -7,7 +7,14 @@ import click
 from eigencore.cli.completion import run_folders
 from eigencore.cli.failures import json_flag, verbose_flag
 from eigencore.cli.output import check_csv, csv_option, print_result
-from eigencore.cli.report_file import html_option, plot_option, plot_options, write_html, write_plot
+from eigencore.cli.report_file import (
+    check_plot,
+    html_option,
+    plot_option,
+    plot_options,
+    write_html,
+    write_plot,
+)
 from eigencore.errors import UsageError
 
 
@@ -37,6 +44,7 @@ def show(
     from eigencore.runs import config_text, load
 
     check_csv(csv, as_json)
+    check_plot(plot, plot_settings)
     if config and (as_json or csv is not None):
         raise UsageError(f"--config and {'--json' if as_json else '--csv'} can't be given together")
     run = load(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -57,7 +57,10 @@ class Comparison(Tabular, Reported):
     @property
     def differences(self) -> dict[str, tuple[str, ...]]:
         """The arguments, options and versions that differ, each with its value in every run."""
-        settings = [_settings(run) for run in self.runs.values()]
+        entries = [set(run.manifest.get("options", {})) for run in self.runs.values()]
+        # The options of an entry that only some of the runs used follow from the choice of that entry.
+        shared = set.intersection(*entries)
+        settings = [_settings(run, shared) for run in self.runs.values()]
         names = dict.fromkeys(name for one in settings for name in one)
         found = {name: tuple(one.get(name, "-") for one in settings) for name in names}
         return {name: values for name, values in found.items() if len(set(values)) > 1}
@@ -183,7 +186,7 @@ def _cells(name: str, run: Run) -> dict[str, Any]:
         found |= {f"lambda_{i}": float(value) for i, value in enumerate(eigen.values, start=1)}
         found["pairs converged"] = int(eigen.converged.sum())
         found["certificate bound"] = eigen.certificate.bound
-        found["complete"] = None if eigen.complete is None else float(eigen.complete)
+        found["complete"] = "" if eigen.complete is None else as_text(eigen.complete)
         found |= {"products": eigen.matvecs, "seconds": eigen.seconds}
     for analysis, result in run.analyses.items():
         found |= {f"{analysis}.{number}": value for number, value in result.numbers.items()}
@@ -201,14 +204,16 @@ def _cell(value: Any) -> str:
     return as_text(None if isinstance(value, float) and math.isnan(value) else value)
 
 
-def _settings(run: Run) -> dict[str, str]:
+def _settings(run: Run, entries: Container[str]) -> dict[str, str]:
+    """The arguments, versions and options of these entries, as text by name."""
     manifest, eigen = run.manifest, run.pairs
     arguments = {**manifest.get("arguments", {})}
     if not arguments and eigen is not None:
         arguments = {name: getattr(eigen, name) for name in ("solver", "k", "which", "tol", "seed")}
     found = {name: as_text(value) for name, value in arguments.items() if name not in (*_IGNORED, "options")}
     for entry, options in manifest.get("options", {}).items():
-        found |= {f"{entry}.{name}": as_text(value) for name, value in (options or {}).items()}
+        if entry in entries:
+            found |= {f"{entry}.{name}": as_text(value) for name, value in (options or {}).items()}
     found |= {name: as_text(manifest[name]) for name in ("device", "dtype", "digest") if manifest.get(name)}
     found |= {f"version of {name}": as_text(one) for name, one in manifest.get("versions", {}).items()}
     return found

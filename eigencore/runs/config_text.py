@@ -26,9 +26,9 @@ _FACTORY = "FILE.py:FUNCTION"
 def config_text(run: Run) -> str:
     """The TOML file with which `eigen analyze --config FILE` repeats a run.
 
-    With the same versions, device and number of threads, which comments of the file state, the eigenvalues
+    On a CPU, with the same versions and number of threads, which comments of the file state, the eigenvalues
     are the same to the last bit. A comment names what was given from Python and has no name on the command
-    line; a model stands there as FILE.py:FUNCTION, which has to be replaced.
+    line; in place of a model, the file has FILE.py:FUNCTION, which has to be replaced.
 
     Raises:
         ResultError: the run does not have the arguments that it was made with.

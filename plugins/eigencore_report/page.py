@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDTH, FONT_SIZE = 4.8, 9.0  # inches, and points, of the figures on the page
 MOST_ROWS = 1000  # of a table
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # and halves of characters
 OWN_ANCHORS = ("verdict", "how-it-was-made", "how-to-cite")
 
 
@@ -79,7 +80,11 @@ def html(report: Report, file: Path | None, options: Any) -> str:
         parts.append(_part(anchor, name, result))
     files = resources.files(__package__)
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_controls,
     )
     template = environment.from_string((files / "page.html.jinja").read_text(encoding="utf-8"))
     text = template.render(
@@ -91,6 +96,13 @@ def html(report: Report, file: Path | None, options: Any) -> str:
     if file is not None:
         file.write_text(text, encoding="utf-8")
     return text
+
+
+def _without_controls(value: Any) -> Any:
+    """Text without the characters that HTML does not allow."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
 def _part(anchor: str, name: str, result: AnalysisResult) -> Part:

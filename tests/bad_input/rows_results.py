@@ -232,6 +232,65 @@ ROWS = [
     ),
     edited("no certificate", "certificate", edit=lambda document: document.update(certificate=None)),
     edited("a missing column", "'a/x'", edit=lambda document: document.update(analyses={"a": ANALYSIS})),
+    *(
+        Row(given, UsageError, words, python, command, prepare=a_run)
+        for given, words, python, command in (
+            (
+                "one run to compare",
+                ("1 run;",),
+                lambda: eigencore.compare(["run"]),
+                ("compare", "run"),
+            ),
+            (
+                "a run that is compared with itself",
+                ("two runs are named run",),
+                lambda: eigencore.compare(["run", "run"]),
+                ("compare", "run", "run"),
+            ),
+            (
+                "figures in a format that is not drawn",
+                ("a.jpg ends in .jpg", ".pdf, .svg, .png"),
+                lambda: eigencore.load("run").plot("a.jpg"),
+                ("show", "run", "--plot", "a.jpg"),
+            ),
+            (
+                "a page in no folder",
+                ("there is no folder nowhere",),
+                lambda: eigencore.load("run").to_html("nowhere/a.html"),
+                ("show", "run", "--html", "nowhere/a.html"),
+            ),
+            (
+                "a page in place of a folder",
+                ("is a folder",),
+                lambda: eigencore.load("run").to_html("run"),
+                ("show", "run", "--html", "run"),
+            ),
+            (
+                "a report of an object of another type",
+                ("no report of an object of type int",),
+                lambda: eigencore.report(3),
+                None,
+            ),
+            (
+                "options of figures without figures",
+                ("--set is given without --plot FILE",),
+                None,
+                ("show", "run", "--set", "plot.width=3"),
+            ),
+            (
+                "an option that is not one of figures",
+                ("expected plot.OPTION=VALUE",),
+                None,
+                ("show", "run", "--plot", "a.pdf", "--set", "pgd.steps=3"),
+            ),
+        )
+    ),
+    Row(
+        "a folder without a run to compare",
+        ResultError,
+        ("no folder nowhere",),
+        command=("compare", "nowhere", "b"),
+    ),
     Row("from_json without JSON", ResultError, ("not JSON",), lambda: from_json("{", np.zeros((1, 1)), {})),
     Row(
         "from_json with a later schema",

@@ -26,11 +26,20 @@ PACKAGES = ["eigencore", *sorted(point.value for point in BUNDLED)]
 # An example that needs a package of an optional extra is skipped if the package is not installed.
 OPTIONAL = {
     *("torch", "torchvision", "jax", "sklearn", "mlxtend", "pandas", "matplotlib", "array_api_strict"),
-    *("cloudpickle", "joblib", "threadpoolctl"),
+    *("cloudpickle", "jinja2", "joblib", "threadpoolctl"),
 }
 
 FUNCTIONS = [name for name in eigencore.__all__ if inspect.isfunction(getattr(eigencore, name))]
-RESULTS = ["AnalysisResult", "AttackResult", "Certificate", "EigenResult", "Run", "Study"]
+RESULTS = [
+    "AnalysisResult",
+    "AttackResult",
+    "Certificate",
+    "Comparison",
+    "EigenResult",
+    "Report",
+    "Run",
+    "Study",
+]
 CALLED = {
     **{name: getattr(eigencore, name) for name in FUNCTIONS},
     **{name: getattr(eigencore, name) for name in ("Member", "Problem", "Request", "Snapshot", *RESULTS)},

@@ -261,6 +261,8 @@ def returning(value: str, hook: str = "eigen_solvers", *, mark: str = "@hookimpl
 
 A_PROBLEM = "ProblemEntry(name='twin', summary='s', load='a:b')"
 
+A_RENDERER = "name='one', summary='s', load='a:b'"
+
 BROKEN = {
     "import error": ("import not_there_at_all", ["ModuleNotFoundError", "not_there_at_all"]),
     "syntax error": ("def (", ["SyntaxError"]),
@@ -302,6 +304,10 @@ BROKEN = {
     "computes an unknown end": (
         returning("[solver('one', which=('LM', 'XX'))]"),
         ["the which of one has 'XX'", "BE"],
+    ),
+    "writes files without a suffix": (
+        returning(f"[RendererEntry({A_RENDERER}, suffixes=('.tex',))]", "eigen_renderers"),
+        ["the suffixes of one are ('.tex',)", "without the dot"],
     ),
     "needs an unknown capability": (
         returning("[solver('one', needs=frozenset({'gradients'}))]"),

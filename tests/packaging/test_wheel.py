@@ -80,7 +80,7 @@ def test_the_command_says_what_there_is_and_what_extras_would_bring(bare) -> Non
         assert f"\n  {name} " in told
     assert "broken" not in told
     assert 'to use torch: pip install "eigencore[torch]" (installs torch)' in told
-    everything = "cloudpickle, joblib, mlxtend, scikit-learn, threadpoolctl, torch"
+    everything = "cloudpickle, jinja2, joblib, matplotlib, mlxtend, scikit-learn, threadpoolctl, torch"
     assert f'pip install "eigencore[all]" (installs {everything})' in told
     found = json.loads(bare.run("eigen", "plugins", "--json").stdout)["plugins"]
     missing = {entry["name"]: entry["missing"] for plugin in found for entry in plugin["entries"]}
@@ -112,6 +112,7 @@ def test_it_finds_eigenvalues_without_pytorch(bare) -> None:
         (("analyze", "demo:digits-numpy"), "demo:digits-numpy needs sklearn", "eigencore[demo]"),
         (("backends", "torch"), "the backend torch needs torch", "eigencore[torch]"),
         (("study", "demo:quadratic", "--analyses", "none"), "a study needs cloudpickle", "eigencore[study]"),
+        (("analyze", "demo:quadratic", "--html", "a.html"), "html needs jinja2", "eigencore[report]"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
