@@ -7,12 +7,21 @@ reads well; characters that Markdown would interpret are escaped here, and examp
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 from griffe import Attribute, Class, ExprName, Extension, Function, GriffeLoader, Module, Object
 
 HEADING = re.compile(r"^ *(Args|Attributes|Returns|Raises|Example):\n", re.MULTILINE)
+REFERENCE = Path(__file__).parent / "reference"
+NAMES = [
+    name for page in REFERENCE.glob("*.md") for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+]
+# What docstrings call the names of the reference: classes by their own names, functions by their full ones.
+LINKS = {name: name for name in NAMES}
+LINKS |= {name.rpartition(".")[2]: name for name in NAMES if name.rpartition(".")[2][0].isupper()}
+LINKS |= {f"interfaces.{short}": name for short, name in LINKS.items() if short[0].isupper()}
 # An item of a section: its name, which is shown as code, and its text.
 ITEM = re.compile(r"^( {4}(?:\S[^:\n]*: )?)((?:.|\n {5})*)$", re.MULTILINE)
 
@@ -22,7 +31,7 @@ class PlainDocstrings(Extension):
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = as_markdown(obj.docstring.value)
+            obj.docstring.value = linked(as_markdown(obj.docstring.value))
 
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **_: Any) -> None:
         """After the extension for dataclasses, which makes parameters of fields."""
@@ -66,6 +75,16 @@ def as_markdown(docstring: str) -> str:
             parts.append(f"{title}:\n{ITEM.sub(lambda item: item[1] + escaped(item[2]), inside)}")
         parts.append(escaped(after))
     return "".join(parts)
+
+
+def linked(text: str) -> str:
+    """Markdown whose names of the reference, as code, lead to their descriptions."""
+    return re.sub(
+        r"(```.*?```)|(?<!`)`([\w.]+)`(?!`)",
+        lambda code: f"[`{code[2]}`][{LINKS[code[2]]}]" if code[2] in LINKS else code[0],
+        text,
+        flags=re.DOTALL,
+    )
 
 
 def paragraph(text: str) -> str:

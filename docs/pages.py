@@ -282,10 +282,11 @@ class Reader:
 def assert_shows(shown: str, printed: str, where: str) -> None:
     """Fails unless `shown` is what was printed.
 
-    "..." stands for any omitted text. Line breaks, rules and runs of spaces are not compared, and numbers are
-    compared by `alike`.
+    "..." stands for any omitted text. Line breaks, rules, runs of spaces and the padding of arrays are not
+    compared, and numbers are compared by `alike`.
     """
     shown, printed = (" ".join(re.sub("─+", "", text).split()) for text in (shown, printed))
+    shown, printed = (re.sub(r"(?<=\[) | (?=\])", "", text) for text in (shown, printed))
     parts = re.split(f"({NUMBER})", shown)
     parts[0::2] = [re.escape(part).replace(re.escape("..."), ".*?") for part in parts[0::2]]
     numbers = parts[1::2]

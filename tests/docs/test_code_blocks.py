@@ -45,6 +45,9 @@ def test_the_blocks_of_a_page_run(name: str, page: ModuleType) -> None:
 def test_words_and_numbers_are_compared() -> None:
     shown = "a 12.34 and 20 in 0.1 s\n...\nv1.2.3 end"
     PAGES.assert_shows(shown, "a  12.341 and 21 in 7.9 s\n more\n words\nv4.5.6 end", "here")
+    PAGES.assert_shows(
+        "[1.251 0.25]", "[ 1.2512  0.25  ]", "here"
+    )  # how NumPy pads depends on the last digits
     for right, wrong in (("12.34", "12.44"), ("20", "24"), ("a ", "b "), ("end", "")):
         with pytest.raises(AssertionError):
             PAGES.assert_shows(shown, shown.replace(right, wrong, 1), "here")

@@ -245,7 +245,9 @@ def test_every_public_name_is_in_the_reference(pages: dict[str, Content]) -> Non
 
 
 def test_the_reference_shows_defaults_and_examples(site: Path) -> None:
-    page = re.sub("<[^>]+>", "", (site / REFERENCE[0]).read_text())
+    html = (site / REFERENCE[0]).read_text()
+    assert re.search(r'href="#eigencore\.load"><code>eigencore\.load</code>', html)  # a name in a docstring
+    page = re.sub("<[^>]+>", "", html)
     assert re.search(r"analyze\(\s+problem: Any,.*?k: int = 5,", page, re.DOTALL)
     assert not re.search(r"= [A-Z][A-Z_]+,", page)
     assert page.count("Example:") > 25
