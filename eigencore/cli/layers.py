@@ -33,7 +33,10 @@ from eigencore.cli.problem_options import (
 )
 from eigencore.cli.progress import progress
 from eigencore.cli.report_file import html_option, write_html
+from eigencore.cli.sparks import bars, can_draw
 from eigencore.errors import UsageError
+
+FIRST = ("eigenvalue", "eigenvalue 1")  # the column that is drawn as bars, too
 
 
 def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
@@ -127,7 +130,11 @@ def layers(
         write_csv(result, sys.stdout)
     else:
         on = page()
-        columns = {name: map(_shown, column.tolist()) for name, column in result.columns.items()}
+        columns: dict[str, list[object]] = {}
+        for name, column in result.columns.items():
+            columns[name] = [*map(_shown, column.tolist())]
+            if name in FIRST and can_draw():
+                columns[""] = [*bars(column.tolist())]
         on.table(list(columns), zip(*columns.values(), strict=True))
         on.line()
         on.line(result.verdict)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eigencore.cli.page import NO_BREAK, Page, page
+from eigencore.cli.sparks import can_draw, curve
 from eigencore.cli.wording import for_command
 from eigencore.number_text import as_text
 from eigencore.results import Status
@@ -13,6 +14,7 @@ from eigencore.runs.eigen_text import certificate_lines, cost, eigenvalue_table,
 from eigencore.runs.sampling_text import sampling_lines
 
 if TYPE_CHECKING:
+    from eigencore.figures import Figure
     from eigencore.results import AnalysisResult, EigenResult, Run
 
 LONGEST_KEPT = 40  # characters of a number with its name that stay on one line
@@ -42,7 +44,10 @@ def print_run(run: Run, on: Page | None = None, *, everything: bool = False) -> 
             on.line(f"note: {note}", "dim")
     for name, result in run.analyses.items():
         on.line()
-        print_analysis(name, result, on, everything)
+        # An analysis on its own has room for a curve.
+        print_analysis(
+            name, result, on, everything, curve_too=len(run.analyses) == 1 and result.shown is None
+        )
     skipped, unasked = run.manifest.get("skipped", {}), run.manifest.get("unasked", [])
     if skipped or unasked:
         on.line()
@@ -63,8 +68,15 @@ def print_pairs(eigen: EigenResult, exact: Sequence[float] | None = None, on: Pa
     on.line()
 
 
-def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool = False) -> None:
-    """Prints the result of an analysis: its verdict, then tables, numbers and warnings."""
+def print_analysis(
+    name: str, result: AnalysisResult, on: Page, everything: bool = False, curve_too: bool = False
+) -> None:
+    """Prints the result of an analysis: its verdict, then tables, numbers and warnings.
+
+    Args:
+        everything: whether all tables and remarks are printed, and a curve.
+        curve_too: whether the first figure of many points is printed as a curve.
+    """
     on.line(" · ".join(filter(None, (name, result.title))), "bold")
     on.line()
     on.line(" ".join((result.verdict, *(result.remarks if everything else ()))))
@@ -76,6 +88,8 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
     if result.numbers:
         on.line()
         on.line(f"  {_listed(result.numbers)}")
+    if everything or curve_too:
+        _print_curve(result, on)
     if result.matvecs or result.warnings:
         on.line()
     if result.matvecs:
@@ -86,6 +100,25 @@ def print_analysis(name: str, result: AnalysisResult, on: Page, everything: bool
     if hidden:
         tables = f"{hidden} further table{'s' * (hidden > 1)}"
         on.line(f"--verbose shows {tables}{' and remarks' * bool(result.remarks)}", "dim")
+
+
+def _print_curve(result: AnalysisResult, on: Page) -> None:
+    """Prints the first figure of many points as a curve of characters, with the ends of its axis."""
+    drawn = [(figure, line) for figure in result.figures if (line := curve(figure)) is not None]
+    if not drawn or not can_draw():
+        return
+    figure, line = drawn[0]
+    x = figure.series["x"]
+    left, right = as_text(float(f"{x[0]:.3g}")), as_text(float(f"{x[-1]:.3g}"))
+    scales = [f"{axis} on a {scale} axis" for axis, scale in _scales(figure) if scale != "linear"]
+    on.line()
+    on.line(f"  {', '.join((figure.title, *scales))}")
+    on.line(f"  {line.rstrip()}")
+    on.line(f"  {left}{right.rjust(len(line) - len(left))}", "dim")
+
+
+def _scales(figure: Figure) -> tuple[tuple[str, str], ...]:
+    return ((figure.y_label, figure.y_scale), (figure.x_label, figure.x_scale))
 
 
 def _listed(numbers: Mapping[str, object]) -> str:

@@ -107,7 +107,9 @@ def _without_controls(value: Any) -> Any:
 
 
 def _part(anchor: str, name: str, result: AnalysisResult) -> Part:
-    shown = tuple(result.tables) if result.shown is None else result.shown
+    # What the screen shows, and whether checks passed, on which the verdict depends.
+    checks = {title for title, table in result.tables.items() if "outcome" in table.columns}
+    shown = {*(result.tables if result.shown is None else result.shown), *checks}
     tables = {title: _cells(title, table) for title, table in result.tables.items()}
     return Part(
         anchor,
