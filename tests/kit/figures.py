@@ -109,12 +109,12 @@ def everything(text: str) -> Report:
         },
         columns={"a": np.zeros(2)},
         figures=tuple(
-            replace(one, title=text, caption=text, x_label=text, y_label=text) for one in FIGURES.values()
+            replace(FIGURES[name], title=text, caption=text, x_label=text, y_label=text)
+            for name in ("bars", "images", "odd text")
         ),
         warnings=(text,),
         remarks=(text,),
         shown=(text,),
     )
-    return Report(
-        text, (text,), {text: part, "verdict": part}, {text: text, "lines": f"{text}\n{text}"}, (text,)
-    )
+    parts = {text: part, "verdict": replace(part, figures=())}
+    return Report(text, (text,), parts, {text: text, "lines": f"{text}\n{text}"}, (text,))

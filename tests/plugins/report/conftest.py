@@ -1,4 +1,4 @@
-"""Figures of every kind, a whole run, and a browser for the tests of figures and pages."""
+"""Real results of every kind, and a browser, for the tests of figures and pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+
+import eigencore
+from eigencore.attacks import attack_report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -29,3 +33,40 @@ def browser() -> Iterator[Any]:
         chromium = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+def members() -> Iterator[eigencore.Member]:
+    """Networks whose numbers are made up, so that the figures of a study have something to show."""
+    for n in range(10, 18):
+        yield eigencore.Member(f"network {n}", np.diag(np.arange(1.0, n) ** 1.5), {"size": n})
+
+
+@pytest.fixture(scope="session")
+def results() -> dict[str, Any]:
+    """A full run with the robustness analysis, and what each other function and analysis returns, by name.
+
+    In float64, so that they are the same on every machine but for the last digits.
+    """
+    pytest.importorskip("sklearn")
+    digits: dict[str, Any] = {"dtype": "float64"}
+    attacked = {
+        name: eigencore.attack(eigencore.bind("demo:digits-numpy", **digits), name, images=40, **options)
+        for name, options in {"pgd": {"eps": [0.05, 0.1, 0.2]}, "fmn": {"steps": 20}}.items()
+    }
+    runs = {
+        solver: eigencore.analyze("demo:quadratic", k=4, solver=solver, analyses="none")
+        for solver in ("lanczos", "lobpcg")
+    }
+    small = {"robustness": {"images": 40, "eps": "0.1,0.5"}}
+    return {
+        "run": eigencore.analyze("demo:digits-numpy", k=3, options=small, **digits),
+        "density": eigencore.density("demo:digits-numpy", **digits),
+        "diagonal": eigencore.diagonal("demo:quadratic"),
+        "trace": eigencore.trace("demo:quadratic"),
+        "norms": eigencore.norms("demo:quadratic"),
+        "layers": eigencore.layers("demo:digits-numpy", k=2, **digits),
+        "study": eigencore.study(list(members()), analyses="trace", k=2, jobs=1),
+        "attack": attack_report(attacked["pgd"]),
+        "distances": attacked["fmn"],
+        "comparison": eigencore.compare(runs),
+    }
