@@ -11,7 +11,7 @@ from eigencore.analyses.layer_figures import couplings_figure, eigenvalues_figur
 from eigencore.display import Reported, Tabular
 from eigencore.figures import Table
 from eigencore.findings import AnalysisResult, Report
-from eigencore.runs.reports import eigenvalues
+from eigencore.runs.eigen_findings import eigenvalues
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult, Run
 
 VALUE_DIGITS, RESIDUAL_DIGITS = 6, 2
+CONTRADICTION = "fresh products contradict the solver's estimated residuals"
 
 
 def header(run: Run) -> tuple[str, str]:
@@ -38,11 +39,16 @@ def header(run: Run) -> tuple[str, str]:
     return " · ".join(problem), " · ".join(setting)
 
 
+def of_a_sample(eigen: EigenResult) -> bool:
+    """Whether the eigenvalues are those of a sample of the data."""
+    return eigen.sampling is not None and eigen.sampling.method != "full"
+
+
 def eigenvalue_table(eigen: EigenResult, exact: Sequence[float] | None = None) -> Table:
     """The table of eigenvalues, with the exact ones if they are known; without a row if there is none."""
     k = len(eigen.values)
     values = aligned([*eigen.values.tolist(), *(exact or ())[:k]], VALUE_DIGITS)
-    sampled = eigen.sampling is not None and eigen.sampling.method != "full"
+    sampled = of_a_sample(eigen)
     columns = {
         "#": range(1, k + 1),
         "of the sample" if sampled else "eigenvalue": values[:k],
@@ -73,10 +79,10 @@ def cost(eigen: EigenResult) -> str:
 def certificate_lines(eigen: EigenResult) -> list[str]:
     """Lines that say what the certificate of a result proves, and what it does not prove."""
     certificate, k, lines = eigen.certificate, len(eigen.values), []
-    sampled = eigen.sampling is not None and eigen.sampling.method != "full"
+    sampled = of_a_sample(eigen)
     of_sample = " of the sample" if sampled else ""
     if certificate.contradicted:
-        lines.append("fresh products contradict the solver's estimated residuals")
+        lines.append(CONTRADICTION)
     if certificate.bound is None:
         lines.append("no certificate")
     else:

@@ -222,3 +222,24 @@ def test_help_and_a_bare_run_import_no_drawing_library() -> None:
         "assert not {'matplotlib', 'jinja2', 'playwright', 'mkdocs'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_eigenvalues_of_a_sample_are_named_so_and_stand_beside_those_of_all_data() -> None:
+    pytest.importorskip("sklearn")
+    run = eigencore.analyze("demo:digits-numpy", k=2, samples=400, analyses="none")
+    assert run.eigen.sampling is not None
+    part = eigencore.report(run).parts["eigenvalues"]
+    assert part.verdict.startswith("The eigenvalues of the sample are")
+    figure = part.figures[0]
+    assert np.array_equal(figure.series["eigenvalue of the sample"], run.eigen.values)
+    assert np.array_equal(figure.series["eigenvalue of all data"], run.eigen.columns["estimate"])
+    low, high = figure.bands["eigenvalue of all data"]
+    assert np.array_equal(low, run.eigen.columns["low"], equal_nan=True)
+    assert np.array_equal(high, run.eigen.columns["high"], equal_nan=True)
+
+
+def test_a_contradicted_certificate_is_a_warning() -> None:
+    result = eigencore.solve(np.diag([3.0, 2.0, 1.0]), k=2)
+    doubted = replace(result, certificate=replace(result.certificate, contradicted=True))
+    assert any("contradict" in one for one in eigencore.report(doubted).parts["eigenvalues"].warnings)
+    assert not eigencore.report(result).parts["eigenvalues"].warnings
