@@ -157,6 +157,12 @@ class LayersResult(Tabular, Reported):
             text += f" A larger eigenvalue may have been missed in: {', '.join(incomplete)}."
         return text
 
+    @property
+    def table(self) -> Table:
+        """The columns to four digits, as they are printed."""
+        cells = [[_digits(cell) for cell in column.tolist()] for column in self.columns.values()]
+        return Table(tuple(self.columns), tuple(zip(*cells, strict=True)))
+
     def report(self) -> Report:
         """The report of the blocks, and of the eigenpairs of the whole operator.
 
@@ -176,10 +182,9 @@ class LayersResult(Tabular, Reported):
             traces_figure(names, traces) if len(traces) == len(names) else None,
             None if self.couplings is None else couplings_figure(names, self.couplings),
         )
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         found = AnalysisResult(
             verdict=self.verdict,
-            tables={"blocks": Table(tuple(columns), tuple(rows))},
+            tables={"blocks": self.table},
             columns=columns,
             figures=tuple(figure for figure in figures if figure is not None),
         )
@@ -197,6 +202,10 @@ class LayersResult(Tabular, Reported):
         for row, block in zip(found, self.blocks, strict=True):
             row[: len(block.eigen.converged)] = block.eigen.converged
         return found
+
+
+def _digits(cell: object) -> object:
+    return f"{cell:.4g}" if isinstance(cell, float) else cell
 
 
 def _eigenpairs(eigen: EigenResult) -> dict[str, Any]:

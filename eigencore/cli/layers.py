@@ -36,7 +36,7 @@ from eigencore.cli.report_file import html_option, write_html
 from eigencore.cli.sparks import bars, can_draw
 from eigencore.errors import UsageError
 
-FIRST = ("eigenvalue", "eigenvalue 1")  # the column that is drawn as bars, too
+FIRST = "eigenvalue"  # the column that is drawn as bars, too
 
 
 def _groups(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
@@ -130,12 +130,13 @@ def layers(
         write_csv(result, sys.stdout)
     else:
         on = page()
-        columns: dict[str, list[object]] = {}
-        for name, column in result.columns.items():
-            columns[name] = [*map(_shown, column.tolist())]
-            if name in FIRST and can_draw():
-                columns[""] = [*bars(column.tolist())]
-        on.table(list(columns), zip(*columns.values(), strict=True))
+        names, rows = list(result.table.columns), [list(row) for row in result.table.rows]
+        if can_draw():
+            beside = names.index(FIRST if FIRST in names else f"{FIRST} 1") + 1
+            names.insert(beside, "")
+            for row, bar in zip(rows, bars(result.values[:, 0].tolist()), strict=True):
+                row.insert(beside, bar)
+        on.table(names, rows)
         on.line()
         on.line(result.verdict)
     write_csv_file(result, csv)
@@ -143,7 +144,3 @@ def layers(
         write_html(replace(result.report(), title=f"Layers of {problem}"), html)
     whole = result.whole is None or result.whole.converged.all()
     return 0 if whole and not result.unconverged else NOT_CONVERGED
-
-
-def _shown(cell: object) -> object:
-    return f"{cell:.4g}" if isinstance(cell, float) else cell

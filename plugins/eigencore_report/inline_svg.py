@@ -28,9 +28,11 @@ def inline_svg(canvas: Canvas, prefix: str, title: str, text: str) -> str:
     file = io.StringIO()
     canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(file.getvalue())
-    for part in list(root):
-        if part.tag == f"{{{SVG}}}metadata":
-            root.remove(part)
+    for parent in list(root.iter()):
+        for part in list(parent):
+            # A style sheet within a page would hold for all of it.
+            if part.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(part)
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{SVG}}}")
         for name, value in list(element.attrib.items()):
@@ -41,6 +43,7 @@ def inline_svg(canvas: Canvas, prefix: str, title: str, text: str) -> str:
     for name in ("height", "version"):
         root.attrib.pop(name, None)
     root.set("style", f"width: 100%; max-width: {width}; height: auto")
+    root.set("stroke-linejoin", "round")  # what the style sheet of matplotlib says
     root.set("xmlns", SVG)
     if title:
         root.set("role", "img")
