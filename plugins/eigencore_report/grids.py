@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore_report.style import DIVERGING, INK, SEQUENTIAL, literal, title_lines
+from eigencore_report.style import DARK, DIVERGING, SEQUENTIAL, literal, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def draw_matrix(figure: Figure, axes: Axes) -> None:
     rows, columns = matrix.shape
     if max(rows, columns) <= FEW_CELLS:
         for (row, column), value in np.ndenumerate(matrix):
-            shade = "white" if abs(value) > 0.6 * largest else INK
+            shade = "white" if abs(value) > 0.6 * largest else DARK
             axes.text(column, row, f"{value:.2g}", ha="center", va="center", color=shade, fontsize="x-small")
     labels = [literal(label) for label in figure.labels]
     if labels and rows <= FEW_LABELS:

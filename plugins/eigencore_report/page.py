@@ -68,6 +68,16 @@ class Part:
     numbers: Mapping[str, str]
     drawings: tuple[Drawing, ...]
 
+    @property
+    def heading(self) -> str:
+        """The name with a capital letter."""
+        return f"{self.name[:1].upper()}{self.name[1:]}"
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is more to show than the verdict and the warnings, which stand at the top."""
+        return any((self.first, self.further, self.numbers, self.drawings, self.result.remarks))
+
 
 def html(report: Report, file: Path | None, options: Any) -> str:
     """The page as text. It holds all that it shows; whatever comes from the result is escaped.

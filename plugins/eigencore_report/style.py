@@ -20,6 +20,7 @@ LINE_STYLES = ("-", (0, (5, 1.5)), "-.", (0, (1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 INK = "#1b1d21"  # text and axes; on a page it follows the colour of the text there
+DARK = "#1c1e22"  # on a light colour of the figure, whatever the colour of the page
 MUTED = "#6f747c"  # reference lines
 SEQUENTIAL, DIVERGING = "gray", "RdBu_r"
 
