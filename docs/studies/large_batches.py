@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from page_tables import cell, p_value, rho, table, write
+from page_tables import cell, draw, p_value, pictured, rho, table, write
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -175,6 +175,7 @@ def parts(study: eigencore.Study) -> dict[str, str]:
     )
     found = infer_study(c)
     return {
+        "pictures": pictured(PAGE, figures(study)),
         "spans": table(["", "ordinary training", "adversarial training"], spans),
         "batches": table(
             ["batch size", *(f"{name}, rate {rate:g}" for _, name in shown for rate in RATES)], by_batch
@@ -224,9 +225,10 @@ def figures(study: eigencore.Study) -> tuple[Figure, ...]:
 
 
 def main() -> None:
-    """Runs what is missing of the study, and writes its tables into the page."""
+    """Runs what is missing of the study, and writes its tables and pictures into the page."""
     study = eigencore.study(networks, out=ROWS, progress=print, **SETTINGS)
     write(PAGE, parts(study))
+    draw(PAGE, figures(study))
 
 
 if __name__ == "__main__":

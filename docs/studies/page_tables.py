@@ -1,4 +1,4 @@
-"""Tables of the pages of studies: drawn from the rows of a study, and written between marks."""
+"""Tables and pictures of the pages of studies: drawn from the rows of a study, and written between marks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import eigencore
+from eigencore.figures import Figure
+from eigencore.findings import AnalysisResult, Report
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -50,3 +54,24 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
 def write(page: Path, parts: Mapping[str, str]) -> None:
     """Writes the parts into the page."""
     page.write_text(filled(page.read_text(), parts))
+
+
+def pictured(page: Path, figures: Sequence[Figure]) -> str:
+    """The pictures of the page as Markdown, each with its caption as its text alternative and below it."""
+    files = [picture(page, number).name for number in range(1, len(figures) + 1)]
+    return "\n\n".join(
+        f"![{figure.caption}]({file})\n\n{figure.caption}"
+        for file, figure in zip(files, figures, strict=True)
+    )
+
+
+def picture(page: Path, number: int) -> Path:
+    """The file of a picture of the page."""
+    return page.with_name(f"{page.stem}-{number}.svg")
+
+
+def draw(page: Path, figures: Sequence[Figure]) -> None:
+    """Draws the pictures of the page."""
+    report = Report(page.stem, (), {"study": AnalysisResult(verdict="", figures=tuple(figures))})
+    for number, figure in enumerate(figures, start=1):
+        eigencore.render(report, "plot", picture(page, number), width=4.6, only=figure.title)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from page_tables import cell, p_value, rho, table, write
+from page_tables import cell, draw, p_value, pictured, rho, table, write
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -151,7 +151,12 @@ CHOSEN = (0.3, 1.0, 3.0)  # where λ over the input falls as the factor grows
 def parts(study: eigencore.Study) -> dict[str, str]:
     """The tables of the page, by their marks."""
     c = study.columns
-    return {"across": across(c), "within": within(c), "softplus": softplus(c)}
+    return {
+        "across": across(c),
+        "within": within(c),
+        "softplus": softplus(c),
+        "pictures": pictured(PAGE, figures(study)),
+    }
 
 
 def across(c: Mapping[str, Any]) -> str:
@@ -290,9 +295,10 @@ def figures(study: eigencore.Study) -> tuple[Figure, ...]:
 
 
 def main() -> None:
-    """Runs what is missing of the study, and writes its tables into the page."""
+    """Runs what is missing of the study, and writes its tables and pictures into the page."""
     study = eigencore.study(networks, out=ROWS, progress=print, **SETTINGS)
     write(PAGE, parts(study))
+    draw(PAGE, figures(study))
 
 
 if __name__ == "__main__":

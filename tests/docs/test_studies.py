@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -84,6 +85,17 @@ def test_the_figures_are_data_of_equal_lengths(script: Any, study: eigencore.Stu
         assert np.all(np.isfinite(figure.series["x"]))
         others = [series for name, series in figure.series.items() if name != "x"]
         assert np.isfinite(np.stack(others)).any(axis=0).all()
+
+
+def test_the_pictures_show_a_point_for_each_network(script: Any, study: eigencore.Study) -> None:
+    """They are vector graphics that hold the titles of the figures, as outlines of letters in this order."""
+    tables = sys.modules["page_tables"]
+    for number, figure in enumerate(script.figures(study), start=1):
+        text = tables.picture(script.PAGE, number).read_text()  # type: ignore[attr-defined]
+        points = sum(int(np.isfinite(one).sum()) for name, one in figure.series.items() if name != "x")
+        markers = len(re.findall(r"<use ", text))
+        assert markers > points, figure.title  # and the letters of the labels
+        assert f"<!-- {figure.title[:20]}" in text
 
 
 def test_the_file_holds_no_nan(script: Any) -> None:
