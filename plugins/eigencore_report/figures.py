@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from eigencore.figures import check_figure
 from eigencore_report.curves import draw_bars, draw_curves
 from eigencore_report.grids import draw_images, draw_matrix, images_height
-from eigencore_report.style import literal, styled, title_lines
+from eigencore_report.style import styled, wrapped
 
 if TYPE_CHECKING:
     from eigencore.figures import Figure
@@ -37,10 +37,11 @@ def draw(figure: Figure, width: float, *, height: float | None = None, font_size
             draw_images(figure, canvas)
             return canvas
         canvas = Canvas(figsize=size, layout="constrained")
-        title = title_lines(figure.title, width, font_size)
+        title = wrapped(figure.title, width, font_size)
         canvas.suptitle(title, x=0.01, horizontalalignment="left", fontsize=font_size)
         axes = canvas.add_subplot()
-        axes.set(xlabel=literal(figure.x_label), ylabel=literal(figure.y_label))
+        axes.set_xlabel(wrapped(figure.x_label, 0.85 * width, font_size))
+        axes.set_ylabel(wrapped(figure.y_label, 0.8 * size[1], font_size))
         if figure.kind == "matrix":
             draw_matrix(figure, axes)
         elif figure.kind == "bar":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore_report.style import DARK, DIVERGING, SEQUENTIAL, literal, title_lines
+from eigencore_report.style import DARK, DIVERGING, SEQUENTIAL, literal, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +80,7 @@ def draw_images(figure: Figure, canvas: Canvas) -> None:
                 _draw_scale(
                     canvas, image, _placed(canvas, left + len(shown) * side, bottom, 0.08, 0.94 * side)
                 )
-    canvas.text(0.02, 1 - 0.16 / height, title_lines(figure.title, width, 9.0), va="top")
+    canvas.text(0.02, 1 - 0.16 / height, wrapped(figure.title, width, 9.0), va="top")
 
 
 def images_height(figure: Figure, width: float) -> float:

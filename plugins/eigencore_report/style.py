@@ -89,10 +89,10 @@ def literal(text: str, most: int = 60) -> str:
     return "".join(shown).replace("$", r"\$")
 
 
-def title_lines(text: str, width: float, font_size: float) -> str:
-    """A title of at most two lines that are no wider than a figure of this width in inches."""
-    each = max(10, int(width * 72 / (0.6 * font_size)))
+def wrapped(text: str, length: float, font_size: float) -> str:
+    """A title or label of at most two lines, none of which is longer than this length in inches."""
+    each = max(10, int(length * 72 / (0.6 * font_size)))
     lines = textwrap.wrap(text, each) or [""]
-    return "\n".join(
-        literal(line, each) for line in (lines if len(lines) <= 2 else [lines[0], f"{lines[1][:-1]}…"])
-    )
+    if len(lines) > 2:
+        lines = [lines[0], f"{lines[1][: each - 1]}…"]
+    return "\n".join(literal(line, each) for line in lines)
