@@ -30,6 +30,7 @@ def save(figure: Figure, place: Path) -> None:
         draw(figure, WIDTH).savefig(place, dpi=DPI, facecolor="white")
 
 
+@pytest.mark.usefixtures("same_text")
 @pytest.mark.parametrize("name", FIGURES)
 def test_it_looks_as_its_baseline(name: str, tmp_path: Path) -> None:
     """`python tests/plugins/report/test_figures.py` draws the baselines; look at them before you commit."""

@@ -31,6 +31,7 @@ def save(figure: Figure, place: Path) -> None:
         draw(figure, WIDTH).savefig(place, dpi=DPI, facecolor="white")
 
 
+@pytest.mark.usefixtures("same_text")
 def test_they_look_as_their_baselines(results: dict[str, Any], tmp_path: Path) -> None:
     """New baselines are what this test has drawn, in the folder that its error names; look at them."""
     figures = dict(named(results))
