@@ -72,7 +72,7 @@ def styled(font_size: float, *, keep_text: bool = False) -> Iterator[None]:
     }
     with rc_context(settings), warnings.catch_warnings():
         # Letters that the font does not have are boxes in a file, and right on a page, whose reader has them.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from|.* does not support", UserWarning)
         yield
 
 

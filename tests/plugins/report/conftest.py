@@ -16,7 +16,7 @@ from eigencore.attacks import attack_report
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-# The version of matplotlib that drew the baselines, which constraints.txt pins; others place text differently.
+# What drew the baselines, as constraints.txt pins it; other versions of matplotlib place text differently.
 BASELINES_BY = "3.11"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
