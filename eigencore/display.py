@@ -124,7 +124,9 @@ def _table(table: Table) -> str:
     for row in cells[:NOTEBOOK_ROWS]:
         lines += ["<tr>", *_row("td", row, numeric), "</tr>"]
     more = len(cells) - NOTEBOOK_ROWS
-    return "".join([*lines, "</tbody></table>", f"<p>and {more} further rows</p>" if more > 0 else ""])
+    return "".join(
+        [*lines, "</tbody></table>", f"<p>and {more} further row{'s' * (more > 1)}</p>" if more > 0 else ""]
+    )
 
 
 def _row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> list[str]:

@@ -22,7 +22,7 @@ from eigencore.analyses.layer_result import LayerBlock, LayersResult
 from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Interrupted, UsageError
 from eigencore.news import counter, reported_to
-from eigencore.problems import as_problem, backend_of, bind, find_problem, is_bound
+from eigencore.problems import as_problem, backend_of, bind_with, find_problem, is_bound
 from eigencore.results import EigenResult
 from eigencore.solving import interruption
 from eigencore.solving.lockstep import in_lockstep
@@ -185,7 +185,7 @@ def _bound(
         raise UsageError("options of problem can't be set: the problem is not given by name")
     entry = backend_of(found, backend)
     own = {} if entry is None else options.pop(entry.name, {})
-    return bind(found, backend=backend, device=device, dtype=dtype, **own)
+    return bind_with(found, own, backend=backend, device=device, dtype=dtype)
 
 
 def _groups(bound: Bound, params: Params, by: By) -> dict[str, list[Parameter]]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from eigencore.cli.failures import FLAGS, INTERRUPTED, USER_ERRORS, report, report_unwritten
+from eigencore.cli.report_file import ARGUMENTS
 from eigencore.cli.shell import flush_streams, prepare_streams, reader_has_left, sigterm_as_interrupt
 from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
@@ -61,6 +62,7 @@ def _run(given: list[str]) -> int:
     try:
         with eigen.make_context("eigen", list(given)) as context:
             context.meta[FLAGS] = arguments  # a command adds the flags that its file has
+            context.meta[ARGUMENTS] = tuple(given)
             code = eigen.invoke(context)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:

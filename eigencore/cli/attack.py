@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from eigencore.cli.page import Page
     from eigencore.results import AttackResult
 
-QUANTILES = {"smallest": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "largest": 1.0}
-
 
 def _radii(ctx: click.Context, parameter: click.Parameter, given: Any) -> list[float] | None:
     """The numbers in "A,B" or in a list, each of which may be a fraction."""
@@ -125,16 +123,18 @@ def attack(
             bound = _bound(problem, name, backend, device, dtype, options)
         found = compute(bound, name, eps=eps, progress=draw, **arguments, **options.get(name, {}))
     results = found if isinstance(found, tuple) else (found,)
-    if as_json:
-        data = [result.as_data() for result in results]
-        print(json.dumps({"problem": problem, "attack": name, "results": data}))
-    elif csv == "-":
-        write_csv(_Samples(results), sys.stdout)
-    else:
-        _print(page(), problem, results)
-    write_csv_file(_Samples(results), csv)
-    if html is not None:
-        write_html(replace(attack_report(results), title=f"Attack {name} on {problem}"), html)
+    try:
+        if as_json:
+            data = [result.as_data() for result in results]
+            print(json.dumps({"problem": problem, "attack": name, "results": data}))
+        elif csv == "-":
+            write_csv(_Samples(results), sys.stdout)
+        else:
+            _print(page(), problem, results)
+    finally:  # also if the reader of our output has left
+        write_csv_file(_Samples(results), csv)
+        if html is not None:
+            write_html(replace(attack_report(results), title=f"Attack {name} on {problem}"), html)
     return 0
 
 
@@ -160,7 +160,7 @@ def _bound(
     options: Mapping[str, Mapping[str, Any]],
 ) -> Any:
     """The problem on its backend."""
-    from eigencore.problems import backend_of, bind, find_problem
+    from eigencore.problems import backend_of, bind_with, find_problem
 
     found = find_problem(problem, options.get("problem", {}))
     entry = backend_of(found, backend)
@@ -172,7 +172,7 @@ def _bound(
                 hint=f"This command uses: {', '.join(sorted(used))}.",
             )
     own = {} if entry is None else options.get(entry.name, {})
-    return bind(found, backend=backend, device=device, dtype=dtype, **own)
+    return bind_with(found, own, backend=backend, device=device, dtype=dtype)
 
 
 class _Samples:
@@ -195,7 +195,7 @@ class _Samples:
 
 
 def _print(on: Page, problem: str, results: Sequence[AttackResult]) -> None:
-    import numpy as np
+    from eigencore.runs import distance_table
 
     first = results[0]
     total, correct = len(first.labels), int(first.correct.sum())
@@ -210,12 +210,10 @@ def _print(on: Page, problem: str, results: Sequence[AttackResult]) -> None:
             ],
         )
         return
-    distances = np.sort(first.distance[first.correct])
-    fooled = distances[np.isfinite(distances)]
+    fooled = first.distance[first.success & first.correct]
     if len(fooled):
-        # Of samples in the middle, not between them: a distance may be infinite.
-        picked = {text: float(distances[round(q * (correct - 1))]) for text, q in QUANTILES.items()}
-        on.table(["distance", *picked], [("of the correct ones", *picked.values())])
+        table = distance_table(first)
+        on.table(table.columns, table.rows)
     on.line(f"{len(fooled):,} of {correct:,} samples fooled, with {_passes(first)} passes per sample")
     on.line("the distances are upper bounds of those to the nearest misclassified inputs")
 

@@ -49,24 +49,26 @@ def compare(
     check_csv(csv, as_json)
     check_plot(plot, plot_settings)
     found = compare_runs(dirs)
-    if as_json:
-        columns = {name: plain(column) for name, column in found.columns.items()}
-        print(json.dumps({"verdict": found.verdict, "differences": found.differences, "runs": columns}))
-    elif csv == "-":
-        write_csv(found, sys.stdout)
-    else:
-        on, part = page(), found.report().parts["comparison"]
-        on.line(found.verdict)
-        for warning in part.warnings:
-            on.line(f"warning: {warning}", "yellow")
-        for title, table in part.tables.items():
-            rows = table.rows if verbose() else table.rows[:FIRST]
-            on.line()
-            on.line(f"  {title}")
-            on.table(table.columns, rows)
-            if len(rows) < len(table.rows):
-                on.line(f"--verbose shows {len(table.rows) - len(rows)} further rows", "dim")
-    write_csv_file(found, csv)
-    write_html(found, html)
-    write_plot(found, plot, plot_settings)
+    try:
+        if as_json:
+            columns = {name: plain(column) for name, column in found.columns.items()}
+            print(json.dumps({"verdict": found.verdict, "differences": found.differences, "runs": columns}))
+        elif csv == "-":
+            write_csv(found, sys.stdout)
+        else:
+            on, part = page(), found.report().parts["comparison"]
+            on.line(found.verdict)
+            for warning in part.warnings:
+                on.line(f"warning: {warning}", "yellow")
+            for title, table in part.tables.items():
+                rows = table.rows if verbose() else table.rows[:FIRST]
+                on.line()
+                on.line(f"  {title}")
+                on.table(table.columns, rows)
+                if len(rows) < len(table.rows):
+                    on.line(f"--verbose shows {len(table.rows) - len(rows)} further rows", "dim")
+    finally:  # also if the reader of our output has left
+        write_csv_file(found, csv)
+        write_html(found, html)
+        write_plot(found, plot, plot_settings)
     return 0

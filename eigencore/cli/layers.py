@@ -124,23 +124,25 @@ def layers(
     # What a model or a data loader prints must not mix with our output.
     with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
         result = compute(problem, by=groups or by, progress=draw, **arguments)
-    if as_json:
-        print(json.dumps({"problem": problem, "kind": arguments["kind"], **result.as_data()}))
-    elif csv == "-":
-        write_csv(result, sys.stdout)
-    else:
-        on = page()
-        names, rows = list(result.table.columns), [list(row) for row in result.table.rows]
-        if can_draw():
-            beside = names.index(FIRST if FIRST in names else f"{FIRST} 1") + 1
-            names.insert(beside, "")
-            for row, bar in zip(rows, bars(result.values[:, 0].tolist()), strict=True):
-                row.insert(beside, bar)
-        on.table(names, rows)
-        on.line()
-        on.line(result.verdict)
-    write_csv_file(result, csv)
-    if html is not None:
-        write_html(replace(result.report(), title=f"Layers of {problem}"), html)
+    try:
+        if as_json:
+            print(json.dumps({"problem": problem, "kind": arguments["kind"], **result.as_data()}))
+        elif csv == "-":
+            write_csv(result, sys.stdout)
+        else:
+            on = page()
+            names, rows = list(result.table.columns), [list(row) for row in result.table.rows]
+            if can_draw():
+                beside = names.index(FIRST if FIRST in names else f"{FIRST} 1") + 1
+                names.insert(beside, "")
+                for row, bar in zip(rows, bars(result.values[:, 0].tolist()), strict=True):
+                    row.insert(beside, bar)
+            on.table(names, rows)
+            on.line()
+            on.line(result.verdict)
+    finally:  # also if the reader of our output has left
+        write_csv_file(result, csv)
+        if html is not None:
+            write_html(replace(result.report(), title=f"Layers of {problem}"), html)
     whole = result.whole is None or result.whole.converged.all()
     return 0 if whole and not result.unconverged else NOT_CONVERGED

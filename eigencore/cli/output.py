@@ -50,18 +50,21 @@ def print_result(run: Run, as_json: bool, csv_place: str | None) -> None:
     Raises:
         ResultError: the file can't be written.
     """
-    if as_json:
-        from eigencore.runs import to_json
+    try:
+        if as_json:
+            from eigencore.runs import to_json
 
-        sys.stdout.write(to_json(run))
-    elif csv_place == "-":
-        write_csv(_table_of(run), sys.stdout)
-    else:
-        from eigencore.cli.print_run import print_run
+            sys.stdout.write(to_json(run))
+        elif csv_place == "-":
+            write_csv(_table_of(run), sys.stdout)
+        else:
+            from eigencore.cli.print_run import print_run
 
-        print_run(run, everything=verbose())
-    if csv_place is not None:
-        write_csv_file(_table_of(run), csv_place)
+            print_run(run, everything=verbose())
+        sys.stdout.flush()
+    finally:  # also if the reader of our output has left, as `head` does
+        if csv_place is not None:
+            write_csv_file(_table_of(run), csv_place)
 
 
 def _table_of(run: Run) -> HasColumns:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import platform
+import shlex
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import click
 
 from eigencore.cli.completion import files
 from eigencore.errors import UsageError
+
+ARGUMENTS = "eigencore.arguments"  # key of `Context.meta`: the command line as it was given
+
+
+def versions() -> str:
+    """The versions of Python, of eigencore and of the array libraries, as far as they are loaded."""
+    loaded = [name for name in ("eigencore", "numpy", "torch") if name in sys.modules]
+    found = [f"python {platform.python_version()}", *(f"{name} {metadata.version(name)}" for name in loaded)]
+    return ", ".join(found)
 
 
 def _prepared(name: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
@@ -93,7 +107,11 @@ def write_html(result: Any, file: str | None) -> None:
         EigencoreError: as for `eigencore.render`.
     """
     if file is not None:
-        from eigencore.runs import render
+        from eigencore.runs import render, report
 
-        render(result, "html", file)
+        made = report(result)
+        if not made.details:  # of a result that keeps no arguments
+            command = shlex.join(["eigen", *click.get_current_context().meta[ARGUMENTS]])
+            made = replace(made, details={"command": command, "versions": versions()})
+        render(made, "html", file)
         click.echo(f"the report is in {file}", err=True)

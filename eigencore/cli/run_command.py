@@ -32,7 +32,7 @@ def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, htm
         run, code = interrupted.run, INTERRUPTED
     try:
         print_result(run, as_json, csv)
-    finally:  # also if the reader of our output has left, as `head` does
+    finally:
         write_html(run, html)
     if verbose():
         for failure in run.failed.values():

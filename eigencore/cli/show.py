@@ -48,10 +48,12 @@ def show(
     if config and (as_json or csv is not None):
         raise UsageError(f"--config and {'--json' if as_json else '--csv'} can't be given together")
     run = load(folder)
-    if config:
-        click.echo(config_text(run), nl=False)
-    else:
-        print_result(run, as_json, csv)
-    write_html(run, html)
-    write_plot(run, plot, plot_settings)
+    try:
+        if config:
+            click.echo(config_text(run), nl=False)
+        else:
+            print_result(run, as_json, csv)
+    finally:
+        write_html(run, html)
+        write_plot(run, plot, plot_settings)
     return 0

@@ -20,8 +20,9 @@ MANY = 16  # points from which on a curve says more than its numbers
 
 def can_draw() -> bool:
     """Whether stdout has the characters."""
+    encoding = getattr(sys.stdout, "encoding", None)
     try:
-        (LEVELS + EIGHTHS).encode(getattr(sys.stdout, "encoding", None) or "ascii")
+        (LEVELS + EIGHTHS).encode(encoding or "utf-8")  # text in memory has no encoding, and any character
     except (UnicodeEncodeError, LookupError):
         return False
     return True

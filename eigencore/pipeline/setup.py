@@ -14,7 +14,7 @@ from eigencore.interfaces import AnalysisContext, Bound, LinearOperator, Params,
 from eigencore.problems import (
     as_problem,
     backend_of,
-    bind,
+    bind_with,
     check_keywords,
     find_factory,
     find_kind,
@@ -143,7 +143,7 @@ def prepare(
     backend_options = {} if backend_entry is None else options.get(backend_entry.name, {})
 
     def bind_alike(one: Problem) -> Bound:
-        return bind(one, backend=backend, device=device, dtype=dtype, **backend_options)
+        return bind_with(one, backend_options, backend=backend, device=device, dtype=dtype)
 
     bound: Bound = problem if found is None else bind_alike(found)
     name = (None if found is None else found.name) or "this problem"

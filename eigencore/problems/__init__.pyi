@@ -1,6 +1,7 @@
 from .binding import OperatorBound as OperatorBound
 from .binding import backend_of as backend_of
 from .binding import bind as bind
+from .binding import bind_with as bind_with
 from .binding import bound_of as bound_of
 from .binding import find_kind as find_kind
 from .binding import hint_why_no_classifier as hint_why_no_classifier

@@ -63,6 +63,28 @@ def bind(
     return bound
 
 
+def bind_with(
+    problem: Problem,
+    options: Mapping[str, Any],
+    *,
+    backend: str | None,
+    device: str | None,
+    dtype: str | None,
+) -> Bound:
+    """`bind` with the options of the backend as a mapping, whose keys a user wrote.
+
+    Raises:
+        UsageError: as for `bind`, and if an option has the name of an argument.
+    """
+    for name in ("backend", "device", "dtype"):
+        if name in options:
+            raise UsageError(
+                f"{name} is not an option of the backend, but an argument",
+                hint=f"Give {name}={options[name]}.",
+            )
+    return bind(problem, backend=backend, device=device, dtype=dtype, **options)
+
+
 def bound_of(problem: Any) -> Bound:
     """A bound problem unchanged; a Problem, the name of one, or a tuple (model, data, loss), bound here.
 

@@ -1,3 +1,4 @@
+from .attack_findings import distance_table as distance_table
 from .comparison import compare as compare
 from .config_text import config_text as config_text
 from .folder import check_folder as check_folder

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from eigencore.figures import Figure, Reference
+from eigencore.figures import Figure, Reference, Table
 from eigencore.results import AnalysisResult, AttackResult
+
+QUANTILES = {"smallest": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "largest": 1.0}
 
 
 def attacked(result: AttackResult) -> AnalysisResult:
@@ -23,17 +25,26 @@ def attacked(result: AttackResult) -> AnalysisResult:
         "forward passes": result.forward,
         "backward passes": result.backward,
     }
-    if len(found):
-        numbers["median distance"] = float(np.median(found))
     return AnalysisResult(
         verdict=f"{result.attack} fooled {len(found)} of {samples - wrong} correctly classified samples"
         f"{radius}; the accuracy under attack is {100 * result.accuracy:.3g} %.",
         title=f"{result.attack}, {result.norm}, seed {result.seed}",
         numbers=numbers,
+        tables={"distances": distance_table(result)} if len(found) else {},
         columns=result.columns,
         figures=() if len(found) < 2 else (_distances_figure(result, np.sort(found)),),
         seconds=result.seconds,
     )
+
+
+def distance_table(result: AttackResult) -> Table:
+    """Quantiles of the distances of the correctly classified samples; infinite where none was found.
+
+    They are those of samples in the middle, and not between two of them, because a distance may be infinite.
+    """
+    distances = np.sort(result.distance[result.correct])
+    picked = {name: float(distances[round(q * (len(distances) - 1))]) for name, q in QUANTILES.items()}
+    return Table(("distance", *picked), (("of the correct ones", *picked.values()),))
 
 
 def _distances_figure(result: AttackResult, found: Any) -> Figure:

@@ -17,6 +17,7 @@ from eigencore.figures import Table
 from eigencore.findings import AnalysisResult, Report
 from eigencore.number_text import as_text
 from eigencore.results import Run
+from eigencore.runs.agreement import agreement, of_one_operator
 from eigencore.runs.folder import load
 from eigencore.runs.overlay import overlaid
 from eigencore.runs.reports import report
@@ -26,7 +27,7 @@ Runs: TypeAlias = "Mapping[str, Run] | Iterable[Run | str | os.PathLike[str]]"
 _IGNORED = {"out", "progress"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Tabular, Reported):
     """Several runs side by side.
 
@@ -43,6 +44,9 @@ class Comparison(Tabular, Reported):
     """
 
     runs: Mapping[str, Run]
+
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(self.runs)}\n{self.verdict}"
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -66,48 +70,20 @@ class Comparison(Tabular, Reported):
         return {name: values for name, values in found.items() if len(set(values)) > 1}
 
     @property
-    def same_operator(self) -> bool:
-        """Whether all runs are of one problem, kind of operator and selection of parameters.
+    def same_operator(self) -> bool | None:
+        """Whether all runs are of one operator; None if that is not known.
 
-        The problem is identified by the digest of its weights and data where the runs have one, and otherwise
-        by its name.
+        The kind with its options, the parameters and the size are compared, and what the problem is: by the
+        digest of its weights and data, which a saved run has, otherwise by its registered name and keywords.
         """
-        return len({_operator(run) for run in self.runs.values()}) == 1
+        return of_one_operator(self.runs)
 
     @property
     def verdict(self) -> str:
         """What differs between the runs, and whether their eigenvalues agree within their certificates."""
         differing = [name for name in self.differences if not name.startswith("version of ")]
         listed = f"differ in {', '.join(differing)}" if differing else "have the same arguments and options"
-        return " ".join(filter(None, (f"{len(self.runs)} runs {listed}.", self._agreement())))
-
-    def _agreement(self) -> str:
-        eigens = {name: run.pairs for name, run in self.runs.items() if run.pairs is not None}
-        if len(eigens) < 2:
-            return ""
-        if not self.same_operator:
-            return "Their operators differ, so their eigenvalues need not agree."
-        first, *others = eigens.items()
-        largest, apart = 0.0, []
-        for name, eigen in others:
-            if eigen.which != first[1].which:
-                return "They are of different ends of the spectrum."
-            count = min(len(eigen.values), len(first[1].values))
-            difference = np.abs(eigen.values[:count] - first[1].values[:count])
-            scale = np.abs(first[1].values[:count])
-            largest = max(largest, float((difference / np.where(scale > 0, scale, 1.0)).max(initial=0.0)))
-            bounds = (eigen.certificate.bound, first[1].certificate.bound)
-            if None not in bounds and float(difference.max(initial=0.0)) > sum(filter(None, bounds)):
-                apart.append(name)
-        text = f"They are of one operator; their eigenvalues differ by at most {largest:.2g} of their size"
-        if apart:
-            names = ", ".join((first[0], *apart))
-            return (
-                f"{text}, which is more than the certificates of {names} account for: one of them missed an "
-                "eigenvalue, or the operators differ."
-            )
-        certified = all(eigen.certificate.bound is not None for eigen in eigens.values())
-        return f"{text}{', within their certificates' if certified else ''}."
+        return " ".join(filter(None, (f"{len(self.runs)} runs {listed}.", agreement(self.runs))))
 
     def report(self) -> Report:
         """The report of the comparison: tables with a column for each run, and overlaid figures."""
@@ -118,12 +94,15 @@ class Comparison(Tabular, Reported):
         if self.differences:
             differing = tuple((name, *values) for name, values in self.differences.items())
             tables["what differs"] = Table(("", *names), differing)
+        figures, left_out = overlaid({name: report(run).figures for name, run in self.runs.items()})
+        notes = (f"Not overlaid, because they would have too many series: {', '.join(left_out)}.",)
         unfinished = [name for name, run in self.runs.items() if not run.manifest.get("finished", True)]
         found = AnalysisResult(
             verdict=self.verdict,
             tables=tables,
             columns=self.columns,
-            figures=overlaid({name: report(run).figures for name, run in self.runs.items()}),
+            figures=figures,
+            remarks=notes if left_out else (),
             warnings=tuple(
                 f"{name} is not finished: some pairs or analyses are missing" for name in unfinished
             ),
@@ -210,6 +189,9 @@ def _settings(run: Run, entries: Container[str]) -> dict[str, str]:
     arguments = {**manifest.get("arguments", {})}
     if not arguments and eigen is not None:
         arguments = {name: getattr(eigen, name) for name in ("solver", "k", "which", "tol", "seed")}
+    if "analyses" in arguments:  # what was used, where nothing was given
+        used = manifest.get("unasked") if arguments["analyses"] is None else arguments["analyses"]
+        arguments |= {"analyses": ", ".join(used or ()) or "none", "backend": manifest.get("backend")}
     found = {name: as_text(value) for name, value in arguments.items() if name not in (*_IGNORED, "options")}
     for entry, options in manifest.get("options", {}).items():
         if entry in entries:
@@ -217,11 +199,3 @@ def _settings(run: Run, entries: Container[str]) -> dict[str, str]:
     found |= {name: as_text(manifest[name]) for name in ("device", "dtype", "digest") if manifest.get(name)}
     found |= {f"version of {name}": as_text(one) for name, one in manifest.get("versions", {}).items()}
     return found
-
-
-def _operator(run: Run) -> tuple[str, ...]:
-    manifest = run.manifest
-    operator = manifest.get("operator") or {}
-    of = manifest.get("digest") or manifest.get("problem") or ""
-    n = operator.get("n") if run.pairs is None else run.pairs.n
-    return tuple(map(str, (of, operator.get("kind"), operator.get("params"), n)))

@@ -47,13 +47,13 @@ def _verdict(eigen: EigenResult) -> str:
     values, complete = eigen.values, eigen.complete
     if not len(values):
         return "There are no eigenvalues."
-    first, last = float(values[0]), float(values[-1])
     of_sample = " of the sample" if of_a_sample(eigen) else ""
-    found = (
-        f"The eigenvalue{of_sample} is {first:.6g}"
-        if len(values) == 1
-        else f"The eigenvalues{of_sample} are {first:.6g} to {last:.6g}"
-    )
+    if len(values) == 1:
+        found = f"The eigenvalue{of_sample} is {values[0]:.6g}"
+    elif (np.diff(values) <= 0).all() or (np.diff(values) >= 0).all():
+        found = f"The eigenvalues{of_sample} are {values[0]:.6g} to {values[-1]:.6g}"
+    else:  # of both signs, in the order of their magnitudes
+        found = f"The eigenvalues{of_sample} lie between {values.min():.6g} and {values.max():.6g}"
     ended = f"{found}; {eigen.advice}" if eigen.status is Status.CONVERGED else found
     missed = {True: "none was missed", False: "one may have been missed"}
     if complete is None:
@@ -108,7 +108,7 @@ def _values_figure(eigen: EigenResult) -> Figure | None:
 def _history_figure(eigen: EigenResult) -> Figure | None:
     """The largest ratio of an estimated residual to its threshold, over the products."""
     steps = [step for step in eigen.history if step.worst is not None and step.worst > 0]
-    if len(steps) < 2:
+    if len({step.worst for step in steps}) < 2:  # some solvers report no residuals on the way
         return None
     return Figure(
         "line",

@@ -33,7 +33,8 @@ def header(run: Run) -> tuple[str, str]:
     given = (arguments.get("options") or {}).get(eigen.solver, {})
     # Text options select the solver's method, so they are shown unless they are "auto"; others only if set.
     chosen = {name for name, value in eigen.options.items() if isinstance(value, str) and value != "auto"}
-    shown = [name for name in eigen.options if name in given or name in chosen]
+    asked = {name for name in given if eigen.options.get(name) is not None}
+    shown = [name for name in eigen.options if name in asked or name in chosen]
     options = [f"{name} {as_text(eigen.options[name])}" for name in shown]
     setting += [", ".join([eigen.solver, *options]), f"seed {eigen.seed}"]
     return " · ".join(problem), " · ".join(setting)

@@ -14,10 +14,14 @@ OVERLAID = ("line", "scatter", "bar")  # kinds of figures whose series can share
 MOST_SERIES = 6  # of an overlaid figure, as many as a reader can tell apart
 
 
-def overlaid(figures: Mapping[str, Sequence[Figure]]) -> tuple[Figure, ...]:
+def overlaid(figures: Mapping[str, Sequence[Figure]]) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """Figures of one title, kind and axes of several runs as one figure, whose series are named by the run.
 
-    A figure that only one run has is left out, as are those that would have too many series to be read.
+    A figure that only one run has is left out. Atoms are left out if there would be too many series with
+    them.
+
+    Returns:
+        The figures, and the titles of those that would have too many series to be read.
     """
     groups: dict[tuple[str, ...], dict[str, Figure]] = {}
     for name, own in figures.items():
@@ -25,12 +29,18 @@ def overlaid(figures: Mapping[str, Sequence[Figure]]) -> tuple[Figure, ...]:
             if figure.kind in OVERLAID:
                 key = (figure.title, figure.kind, figure.x_label, figure.y_label)
                 groups.setdefault(key, {}).setdefault(name, figure)
-    found = []
-    for members in groups.values():
+    found, left_out = [], []
+    for (title, *_), members in groups.items():
         series = sum(len([one for one in figure.series if one != "x"]) for figure in members.values())
-        if len(members) > 1 and series + sum(len(one.atoms) for one in members.values()) <= MOST_SERIES:
+        if len(members) < 2:
+            continue
+        if series > MOST_SERIES:
+            left_out.append(title)
+        elif series + sum(len(one.atoms) for one in members.values()) > MOST_SERIES:
+            found.append(_together({name: replace(one, atoms={}) for name, one in members.items()}))
+        else:
             found.append(_together(members))
-    return tuple(found)
+    return tuple(found), tuple(left_out)
 
 
 def _together(members: Mapping[str, Figure]) -> Figure:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from eigencore_report.style import COLOURS, HATCHES, INK, LINE_STYLES, MARKERS, MUTED, literal
+from eigencore_report.style import COLOURS, HATCHES, INK, LINE_STYLES, MARKERS, MUTED, distinct, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
 DOTTED = (0, (1, 1.5))
 FEW_POINTS = 25  # lines through at most so many points show them as markers
 MANY_POINTS = 1500  # scatter plots of more points are an image within a vector figure
+LONG_NAME = 40  # characters of a name in a legend
 LONG_LABEL = 26  # characters of a label of a bar, beyond which its middle is left out
 BAR_SPACE = 0.8  # of the distance between two bars
-DECADES = 7  # of a logarithmic axis below the largest number, unless strokes are lower
+DECADES = 7  # of a logarithmic axis below the largest number
 MOST_TICKS = 3  # on each side of a "symlog" axis
 
 
@@ -34,10 +37,21 @@ def draw_curves(figure: Figure, axes: Axes) -> None:
         _draw_band(figure, axes, x, name, index)
         _draw_series(figure, axes, x, y, name, index)
     _set_ticks(figure, axes)
-    for index, (name, (at, heights)) in enumerate(figure.atoms.items(), start=len(names)):
-        _draw_atoms(axes, np.asarray(at), np.asarray(heights), name, index)
+    beside = [axes]
+    if figure.atoms:
+        # The weight of an eigenvalue and a density have different units, and an axis each.
+        right = axes.twinx()
+        right.spines["right"].set_visible(True)
+        right.set_ylabel("weight of an eigenvalue")
+        for index, (name, (at, heights)) in enumerate(figure.atoms.items(), start=len(names)):
+            _draw_atoms(right, np.asarray(at), np.asarray(heights), name, index)
+        tops = [float(np.nanmax(heights, initial=0.0)) for _, heights in figure.atoms.values()]
+        right.set_ylim(0.0, 1.5 * max(tops) or 1.0)
+        right.yaxis.set_major_locator(MaxNLocator(3))
+        right.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+        beside.append(right)
     _draw_references(figure, axes)
-    _add_legend(figure, axes, len(names) + len(figure.atoms))
+    _add_legend(figure, beside, len(names) + len(figure.atoms))
 
 
 def draw_bars(figure: Figure, axes: Axes) -> None:
@@ -64,12 +78,12 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
             low, high = (np.asarray(end, dtype=np.float64) for end in figure.bands[name])
             errors = np.maximum(0.0, np.stack([values - low, high - values]))
             axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.8)
-    axes.set_yticks(positions, [literal(label, LONG_LABEL) for label in figure.labels])
+    axes.set_yticks(positions, distinct(figure.labels, LONG_LABEL))
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     _set_ticks(figure, axes)
     _draw_references(figure, axes)
-    _add_legend(figure, axes, count)
+    _add_legend(figure, [axes], count)
 
 
 def _set_scales(figure: Figure, axes: Axes) -> None:
@@ -81,9 +95,12 @@ def _set_scales(figure: Figure, axes: Axes) -> None:
             choose("log", nonpositive="mask")
         else:  # without a positive number there is no logarithmic axis
             choose("linear")
+    x = np.asarray(figure.series.get("x", np.empty(0)))
     # Ranks and counts have no halves.
-    if figure.kind == "scatter" and np.asarray(figure.series["x"]).dtype.kind in "iu":
+    if figure.x_scale == "linear" and x.size and x.dtype.kind in "iu":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(x) == 1:
+            axes.set_xlim(x[0] - 1, x[0] + 1)
 
 
 def _on_x(figure: Figure) -> list[Any]:
@@ -95,9 +112,7 @@ def _on_x(figure: Figure) -> list[Any]:
 
 
 def _on_y(figure: Figure) -> list[Any]:
-    drawn = [values for name, values in figure.series.items() if name != "x"]
-    strokes = [heights for _, heights in figure.atoms.values()]
-    return [np.asarray(values, dtype=np.float64) for values in (*drawn, *strokes)]
+    return [np.asarray(values, dtype=np.float64) for name, values in figure.series.items() if name != "x"]
 
 
 def _set_ticks(figure: Figure, axes: Axes) -> None:
@@ -113,11 +128,9 @@ def _set_ticks(figure: Figure, axes: Axes) -> None:
 
 def _cut_tiny_numbers(figure: Figure, axes: Axes) -> None:
     """Ends the axis where numbers are too small to matter: the tails of a smoothed density never end."""
-    strokes = [np.asarray(heights, dtype=np.float64) for _, heights in figure.atoms.values()]
     positive = [part[np.isfinite(part) & (part > 0)] for part in _on_y(figure)]
     largest = max((float(part.max()) for part in positive if len(part)), default=1.0)
-    stroke = min((float(part[part > 0].min(initial=math.inf)) for part in strokes), default=math.inf)
-    smallest = min(largest * 10.0**-DECADES, stroke / 3)
+    smallest = largest * 10.0**-DECADES
     if axes.get_ylim()[0] < smallest:
         axes.set_ylim(smallest, 3 * largest)
 
@@ -179,17 +192,10 @@ def _draw_band(figure: Figure, axes: Axes, x: Any, name: str, index: int) -> Non
 
 
 def _draw_atoms(axes: Axes, at: Any, heights: Any, name: str, index: int) -> None:
-    colour = COLOURS[index % len(COLOURS)]
-    bottom = 0.0
-    if axes.get_yscale() == "log":
-        positive = heights > 0
-        at, heights = at[positive], heights[positive]
-        bottom = min(axes.get_ylim()[0], float(heights.min(initial=math.inf)) / 3)
-        axes.set_ylim(bottom=bottom)
-    axes.vlines(at, bottom, heights, color=colour, linewidth=0.9)
-    axes.plot(
-        at, heights, linestyle="", marker=MARKERS[index % len(MARKERS)], color=colour, label=_named(name)
-    )
+    """Draws strokes from the bottom of the axis, and a mark at their heights."""
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    axes.vlines(at, 0.0, heights, color=colour, linewidth=0.9)
+    axes.plot(at, heights, linestyle="", marker=marker, color=colour, label=_named(name))
 
 
 def _draw_references(figure: Figure, axes: Axes) -> None:
@@ -216,17 +222,24 @@ def _draw_diagonal(axes: Axes, slope: float, limits: Any, how: dict[str, Any]) -
     axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def _add_legend(figure: Figure, axes: Axes, count: int) -> None:
+def _add_legend(figure: Figure, beside: Sequence[Axes], count: int) -> None:
     """A legend, unless the only thing that it would name is the label of an axis."""
-    handles, labels = axes.get_legend_handles_labels()
+    found = [one for axes in beside for one in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles, labels = [handle for handle, _ in found], [label for _, label in found]
     if not handles or (count == 1 and len(handles) == 1 and labels[0] in (figure.y_label, figure.x_label)):
         return
-    if figure.kind == "bar":  # which leave no empty corner
-        axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
-    else:
-        axes.legend(handles, labels, loc="best")
+    if figure.kind != "bar" and not figure.atoms:
+        beside[0].legend(handles, labels, loc="best")
+        return
+    canvas = beside[0].get_figure(root=True)  # bars and strokes leave no empty corner
+    assert canvas is not None
+    size = float(rcParams["legend.fontsize"])
+    each = (max(map(len, labels)) * 0.6 * size + 5 * size) / 72  # inches of a name with its patch
+    columns = max(1, min(len(labels), int(float(canvas.get_figwidth()) / each)))
+    canvas.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def _named(name: str) -> str:
     """A name as it stands in a legend, which leaves out those that begin with an underscore."""
-    return f" {literal(name)}" if name.startswith("_") else literal(name)
+    shown = literal(name, LONG_NAME)
+    return f" {shown}" if name.startswith("_") else shown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencore_report.style import DARK, DIVERGING, SEQUENTIAL, literal, wrapped
+from eigencore_report.style import DARK, DIVERGING, SEQUENTIAL, distinct, literal, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def draw_matrix(figure: Figure, axes: Axes) -> None:
         for (row, column), value in np.ndenumerate(matrix):
             shade = "white" if abs(value) > 0.6 * largest else DARK
             axes.text(column, row, f"{value:.2g}", ha="center", va="center", color=shade, fontsize="x-small")
-    labels = [literal(label) for label in figure.labels]
+    labels = distinct(figure.labels, MOST_LETTERS)
     if labels and rows <= FEW_LABELS:
         axes.set_yticks(range(rows), labels)
         if rows == columns:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,6 +73,8 @@ def styled(font_size: float, *, keep_text: bool = False) -> Iterator[None]:
     with rc_context(settings), warnings.catch_warnings():
         # Letters that the font does not have are boxes in a file, and right on a page, whose reader has them.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from|.* does not support", UserWarning)
+        # A figure too small for its text is drawn without making room for it.
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         yield
 
 
@@ -82,11 +84,14 @@ def literal(text: str, most: int = 60) -> str:
     Args:
         most: characters, beyond which the middle of the text is left out.
     """
-    if len(text) > most:
-        half = (most - 1) // 2
-        text = f"{text[:half]}…{text[-half:]}"
+    text = _elided(text, most)
     shown = (one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
     return "".join(shown).replace("$", r"\$")
+
+
+def _elided(text: str, most: int) -> str:
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def wrapped(text: str, length: float, font_size: float) -> str:
@@ -96,3 +101,13 @@ def wrapped(text: str, length: float, font_size: float) -> str:
     if len(lines) > 2:
         lines = [lines[0], f"{lines[1][: each - 1]}…"]
     return "\n".join(literal(line, each) for line in lines)
+
+
+def distinct(names: Sequence[str], most: int) -> list[str]:
+    """Names of parameters that still differ when they are shortened: without the modules that all share."""
+    parts = [name.split(".") for name in names]
+    while len(parts) > 1 and all(len(one) > 1 for one in parts) and len({one[0] for one in parts}) == 1:
+        parts = [one[1:] for one in parts]
+    short = [_elided(".".join(one), most) for one in parts]
+    numbered = [f"{i}: {name}" if short.count(name) > 1 else name for i, name in enumerate(short, start=1)]
+    return [literal(name, most + 6) for name in numbered]

@@ -95,7 +95,8 @@ class _Frame:
         everything = np.concatenate([nodes, known.values])
         self.norm = float(np.max(np.abs(everything), initial=0.0))
         floor = precision_floor(arrays.eps(known.operator), self.norm)
-        self.near, self.far = max(options.near_zero * self.norm, floor), options.outlying * self.norm
+        scale = self.norm or 1.0  # of an operator that is zero, every eigenvalue is near zero
+        self.near, self.far = max(options.near_zero * scale, floor), options.outlying * scale
         self.axis = Axis.fitting(nodes, weights, known.values, self.near, options.axis)
         self.width = (
             options.width if options.width != "auto" else self.axis.spacing([rule.rule() for rule in rules])

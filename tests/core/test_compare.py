@@ -54,7 +54,7 @@ def test_eigenvalues_beyond_the_certificates_are_reported(runs: dict[str, Run]) 
     run = runs["arpack"]
     wrong = replace(run, pairs=replace(run.eigen, values=run.eigen.values + np.array([0.0, 0.5, 0.0])))
     verdict = eigencore.compare({"right": runs["lanczos"], "wrong": wrong}).verdict
-    assert "more than the certificates of right, wrong account for" in verdict
+    assert "more than the certificates of right and wrong account for" in verdict
 
 
 def test_other_operators_are_not_compared(runs: dict[str, Run]) -> None:
@@ -67,6 +67,78 @@ def test_other_operators_are_not_compared(runs: dict[str, Run]) -> None:
 
 def test_other_ends_of_the_spectrum_are_not_compared(runs: dict[str, Run]) -> None:
     assert "different ends" in eigencore.compare({"a": runs["lanczos"], "b": analyzed(which="SA")}).verdict
+
+
+def test_options_of_the_kind_make_another_operator() -> None:
+    pytest.importorskip("sklearn")
+
+    def digits(**options: object) -> Run:
+        return eigencore.analyze("demo:digits-numpy", k=2, analyses="none", options=options)  # type: ignore[arg-type]
+
+    found = eigencore.compare({"a": digits(), "b": digits(hessian={"damping": 0.1})})
+    assert found.same_operator is False
+    assert "Their operators differ" in found.verdict
+
+
+def test_a_model_given_from_python_may_have_changed() -> None:
+    def of(matrix: np.ndarray) -> Run:
+        return eigencore.analyze(eigencore.Problem(operator=matrix, name="mine"), k=2, analyses="none")
+
+    before, after = of(np.diag([3.0, 2.0, 1.0])), of(np.diag([30.0, 20.0, 10.0]))
+    found = eigencore.compare({"before": before, "after": after})
+    assert found.same_operator is None
+    assert "not known" in found.verdict
+    assert "missed" not in found.verdict
+
+
+def test_a_sample_differs_by_sampling() -> None:
+    pytest.importorskip("sklearn")
+    whole = eigencore.analyze("demo:digits-numpy", k=2, analyses="none")
+    sampled = eigencore.analyze("demo:digits-numpy", k=2, analyses="none", samples=200)
+    assert "differ by sampling" in eigencore.compare({"whole": whole, "sampled": sampled}).verdict
+
+
+def of_matrix(values: list[float], folder: Path, **arguments: object) -> Run:
+    problem = eigencore.Problem(operator=np.diag(values), name="matrix")
+    run = eigencore.analyze(problem, analyses="none", out=folder, **arguments)  # type: ignore[arg-type]
+    return eigencore.load(folder) if run.folder is None else run
+
+
+def test_the_order_of_eigenvalues_of_equal_magnitude_does_not_matter(tmp_path: Path) -> None:
+    run = of_matrix([5.0, -5.0, 4.0, -4.0, 1.0], tmp_path / "a", k=4)
+    order = np.array([1, 0, 3, 2])
+    other = replace(run, pairs=replace(run.eigen, values=run.eigen.values[order]))
+    assert "missed" not in eigencore.compare({"a": run, "b": other}).verdict
+
+
+def test_fewer_eigenvalues_of_both_ends_are_not_compared(tmp_path: Path) -> None:
+    values = [30.0, 29.0, 1.0, -19.0, -20.0]
+    four = of_matrix(values, tmp_path / "four", k=4, which="BE")
+    two = of_matrix(values, tmp_path / "two", k=2, which="BE")
+    assert "not compared" in eigencore.compare({"four": four, "two": two}).verdict
+
+
+def test_every_pair_of_runs_is_compared(runs: dict[str, Run]) -> None:
+    run = runs["lanczos"]
+    loose = replace(run, pairs=replace(run.eigen, certificate=replace(run.eigen.certificate, bound=10.0)))
+    wrong = replace(run, pairs=replace(run.eigen, values=run.eigen.values + np.array([0.0, 0.5, 0.0])))
+    verdict = eigencore.compare({"loose": loose, "right": run, "wrong": wrong}).verdict
+    assert "certificates of right and wrong account" in verdict
+
+
+def test_a_run_and_its_repetition_from_a_file_do_not_differ(tmp_path: Path) -> None:
+    from eigencore.runs import config_text
+
+    assert main(["analyze", "demo:quadratic", "-k", "2", "--out", str(tmp_path / "a")]) == 0
+    (tmp_path / "run.toml").write_text(config_text(eigencore.load(tmp_path / "a")))
+    assert main(["analyze", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "b")]) == 0
+    assert eigencore.compare([tmp_path / "a", tmp_path / "b"]).differences == {}
+
+
+def test_figures_with_too_many_series_are_named() -> None:
+    run = analyzed()
+    report = eigencore.report(eigencore.compare({f"run {i}": run for i in range(7)}))
+    assert "Eigenvalues, Convergence" in report.parts["comparison"].remarks[0]
 
 
 def test_folders_are_loaded_and_name_the_runs(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -102,7 +174,7 @@ def test_overlaid_figures_hold_the_numbers_of_each_run() -> None:
         x = np.linspace(0, 1, count)
         return Figure("line", "t", "x", "y", {"x": x, "y": x + shift}, bands={"y": (x, x + 2 * shift)})
 
-    (figure,) = overlaid({"a": [line(0.0, 4)], "b": [line(1.0, 3)]})
+    ((figure,), _) = overlaid({"a": [line(0.0, 4)], "b": [line(1.0, 3)]})
     check_figure(figure)
     assert figure.series["x"].shape == (7,)
     assert np.array_equal(figure.series["a"][:4], line(0.0, 4).series["y"])
@@ -115,7 +187,9 @@ def test_bars_are_put_together_by_their_labels() -> None:
     def bars(labels: tuple[str, ...], *values: float) -> Figure:
         return Figure("bar", "t", "value", "layer", {"value": np.array(values)}, labels=labels)
 
-    (figure,) = overlaid({"a": [bars(("one", "two"), 1.0, 2.0)], "b": [bars(("two", "three"), 3.0, 4.0)]})
+    ((figure,), _) = overlaid(
+        {"a": [bars(("one", "two"), 1.0, 2.0)], "b": [bars(("two", "three"), 3.0, 4.0)]}
+    )
     check_figure(figure)
     assert figure.labels == ("one", "two", "three")
     assert np.array_equal(figure.series["a"], [1.0, 2.0, np.nan], equal_nan=True)
@@ -124,7 +198,7 @@ def test_bars_are_put_together_by_their_labels() -> None:
 
 def test_figures_of_one_run_alone_are_left_out() -> None:
     one = Figure("line", "only here", "x", "y", {"x": np.zeros(2), "y": np.zeros(2)})
-    assert overlaid({"a": [one], "b": []}) == ()
+    assert overlaid({"a": [one], "b": []}) == ((), ())
 
 
 def test_the_command_prints_it_as_text_csv_and_json(

@@ -370,3 +370,9 @@ def test_model_data_and_loss_are_positional():
 def test_an_operator_has_its_own_precision_only():
     for dtype in ("float32", "float64"):
         assert bind(Problem(operator=np.eye(2, dtype=dtype))).precisions == (dtype,)
+
+
+@pytest.mark.parametrize("name", ["backend", "device", "dtype"])
+def test_an_argument_given_as_an_option_of_the_backend_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is not an option of the backend, but an argument"):
+        eigencore.analyze("demo:digits-numpy", k=1, options={"numpy": {name: "float64"}})

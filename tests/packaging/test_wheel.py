@@ -112,7 +112,11 @@ def test_it_finds_eigenvalues_without_pytorch(bare) -> None:
         (("analyze", "demo:digits-numpy"), "demo:digits-numpy needs sklearn", "eigencore[demo]"),
         (("backends", "torch"), "the backend torch needs torch", "eigencore[torch]"),
         (("study", "demo:quadratic", "--analyses", "none"), "a study needs cloudpickle", "eigencore[study]"),
-        (("analyze", "demo:quadratic", "--html", "a.html"), "html needs jinja2", "eigencore[report]"),
+        (
+            ("analyze", "demo:quadratic", "--html", "a.html"),
+            "the renderer html needs jinja2",
+            "eigencore[report]",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

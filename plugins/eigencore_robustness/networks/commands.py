@@ -81,16 +81,18 @@ def study(
     found = infer_study(
         done.columns, metrics=metrics, outcomes=outcomes, controls=controls, seed=arguments["seed"]
     )
-    if as_json:
-        print_study_json(done, found)
-    elif csv == "-":
-        write_csv(done, sys.stdout)
-    else:
-        _print(found)
-    write_csv_file(done, csv)
-    if html is not None:
-        report = done.report()
-        write_html(replace(report, parts={**report.parts, "associations": found.findings}), html)
+    try:
+        if as_json:
+            print_study_json(done, found)
+        elif csv == "-":
+            write_csv(done, sys.stdout)
+        else:
+            _print(found)
+    finally:  # also if the reader of our output has left
+        write_csv_file(done, csv)
+        if html is not None:
+            report = done.report()
+            write_html(replace(report, parts={**report.parts, "associations": found.findings}), html)
     return code
 
 

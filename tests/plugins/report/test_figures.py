@@ -50,8 +50,8 @@ def test_another_figure_does_not_look_as_the_baseline(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["lines", "scatter", "ranks", "density", "odd text"])
 def test_lines_and_points_are_the_numbers(name: str) -> None:
     figure = FIGURES[name]
-    axes = draw(figure, WIDTH).axes[0]
-    lines = axes.get_lines()
+    every = draw(figure, WIDTH).axes
+    lines = [line for axes in every for line in axes.get_lines()]
     for label in (one for one in figure.series if one != "x"):
         same = [
             line
@@ -63,7 +63,7 @@ def test_lines_and_points_are_the_numbers(name: str) -> None:
     for at, heights in figure.atoms.values():
         tops = [line for line in lines if np.array_equal(line.get_xdata(), at)]
         assert np.array_equal(tops[0].get_ydata(), heights)
-        strokes = [np.asarray(part) for one in axes.collections for part in one.get_segments()]
+        strokes = [np.asarray(part) for one in every[-1].collections for part in one.get_segments()]
         assert sorted(stroke[1, 1] for stroke in strokes) == sorted(heights)
     for reference in figure.references:
         want = [reference.value] * 2

@@ -259,3 +259,8 @@ def test_a_log_axis_is_chosen_where_a_linear_one_would_show_nothing():
     axis = Axis("symlog", 0.1)
     x = np.array([-5.0, 0.0, 0.01, 3.0])
     np.testing.assert_allclose(axis.back(axis.to(x)), x)
+
+
+def test_the_eigenvalues_of_a_zero_operator_are_near_zero():
+    found = eigencore.density(np.zeros((20, 20)))
+    assert dict(row[:2] for row in found.tables["shares"].rows)["near zero"] == 1.0
