@@ -79,7 +79,7 @@ def draw_bars(figure: Figure, axes: Axes) -> None:
             errors = np.maximum(0.0, np.stack([values - low, high - values]))
             axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8, capsize=1.8)
     axes.set_yticks(positions, distinct(figure.labels, LONG_LABEL))
-    axes.invert_yaxis()
+    axes.set_ylim(len(positions) - 0.4, -0.6)  # the first bar at the top
     axes.tick_params(axis="y", length=0)
     _set_ticks(figure, axes)
     _draw_references(figure, axes)
@@ -92,7 +92,8 @@ def _set_scales(figure: Figure, axes: Axes) -> None:
         if scale == "symlog":
             choose("symlog", linthresh=figure.linear, linscale=0.7)
         elif scale == "log" and any((np.isfinite(one) & (one > 0)).any() for one in numbers):
-            choose("log", nonpositive="mask")
+            # A bar begins at zero, beyond the left end of its axis; a point or a line there is left out.
+            choose("log", nonpositive="clip" if figure.kind == "bar" else "mask")
         else:  # without a positive number there is no logarithmic axis
             choose("linear")
     x = np.asarray(figure.series.get("x", np.empty(0)))

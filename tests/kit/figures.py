@@ -69,6 +69,15 @@ FIGURES = {
         references=(Reference("x", 3.2, "whole"),),
         labels=("conv1.weight", "a.very.long.name.of.a.parameter.of.a.transformer.weight", "head"),
     ),
+    "bars on a logarithmic axis": Figure(
+        "bar",
+        "Eigenvalues by network",
+        "eigenvalue",
+        "network",
+        {"first": np.array([300.0, 1.0, 0.02, 0.0])},
+        labels=("a", "b", "c", "zero"),
+        x_scale="log",
+    ),
     "matrix": Figure(
         "matrix",
         "Couplings",

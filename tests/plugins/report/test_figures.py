@@ -97,6 +97,18 @@ def test_bars_are_the_numbers_in_the_order_of_the_labels() -> None:
     assert axes.yaxis_inverted()
 
 
+def test_bars_are_visible_on_a_logarithmic_axis() -> None:
+    """A bar from zero has no left end on such an axis; it is drawn from the edge."""
+    canvas = draw(FIGURES["bars on a logarithmic axis"], WIDTH)
+    axes = canvas.axes[0]
+    canvas.savefig(io.BytesIO())
+    pixels = [bar.get_window_extent() for bar in axes.patches]
+    inside = axes.get_window_extent()
+    shown = [min(one.x1, inside.x1) - max(one.x0, inside.x0) for one in pixels]
+    assert np.isfinite(shown).all()
+    assert shown[0] > shown[1] > shown[2] > 5 > shown[3]
+
+
 def test_images_are_the_numbers_in_their_ranges() -> None:
     figure = FIGURES["images"]
     shown = [image for axes in draw(figure, 7.0).axes for image in axes.get_images()]
