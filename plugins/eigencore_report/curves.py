@@ -42,7 +42,7 @@ def draw_curves(figure: Figure, axes: Axes) -> None:
         # The weight of an eigenvalue and a density have different units, and an axis each.
         right = axes.twinx()
         right.spines["right"].set_visible(True)
-        right.set_ylabel("weight of an eigenvalue")
+        right.set_ylabel("weight")
         for index, (name, (at, heights)) in enumerate(figure.atoms.items(), start=len(names)):
             _draw_atoms(right, np.asarray(at), np.asarray(heights), name, index)
         tops = [float(np.nanmax(heights, initial=0.0)) for _, heights in figure.atoms.values()]
@@ -232,11 +232,10 @@ def _add_legend(figure: Figure, beside: Sequence[Axes], count: int) -> None:
     if figure.kind != "bar" and not figure.atoms:
         beside[0].legend(handles, labels, loc="best")
         return
-    canvas = beside[0].get_figure(root=True)  # bars and strokes leave no empty corner
-    assert canvas is not None
+    canvas: Any = beside[0].figure  # bars and strokes leave no empty corner
     size = float(rcParams["legend.fontsize"])
     each = (max(map(len, labels)) * 0.6 * size + 5 * size) / 72  # inches of a name with its patch
-    columns = max(1, min(len(labels), int(float(canvas.get_figwidth()) / each)))
+    columns = max(1, min(len(labels), int(canvas.get_figwidth() / each)))
     canvas.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
