@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -61,12 +62,12 @@ def test_what_the_library_logs_is_logged_only_meanwhile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("analyze", "mine.py:make"),
-        ("trace", "mine.py:make"),
-        ("density", "mine.py:make"),
-        ("layers", "mine.py:make"),
-        ("attack", "mine.py:make", "--eps", "0.1"),
-        ("study", "mine.py:make"),
+        ("analyze", "unlucky.py:make"),
+        ("trace", "unlucky.py:make"),
+        ("density", "unlucky.py:make"),
+        ("layers", "unlucky.py:make"),
+        ("attack", "unlucky.py:make", "--eps", "0.1"),
+        ("study", "unlucky.py:make"),
     ],
     ids=lambda command: command[0],
 )
@@ -79,7 +80,7 @@ def test_a_file_that_cannot_be_written_is_an_error_before_any_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
-    Path("mine.py").write_text("from pathlib import Path\n\ndef make():\n    Path('worked').touch()\n")
+    Path("unlucky.py").write_text("from pathlib import Path\n\ndef make():\n    Path('worked').touch()\n")
     assert main([*command, "--log", place]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"eigen: --log {place} can't be written: ")
@@ -89,10 +90,13 @@ def test_a_file_that_cannot_be_written_is_an_error_before_any_work(
 
 def test_a_failure_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text("def make():\n    raise ValueError('no data\\nhere')\n")
-    assert main(["analyze", "mine.py:make", "--log", "run.log"]) == 1
+    monkeypatch.delitem(sys.modules, "unlucky", raising=False)  # and after it, what this test imports
+    Path("unlucky.py").write_text("def make():\n    raise ValueError('no data\\nhere')\n")
+    assert main(["analyze", "unlucky.py:make", "--log", "run.log"]) == 1
     text = Path("run.log").read_text()
-    assert "eigen analyze ends with ProblemError: mine.py:make failed: ValueError: no data\n    here" in text
+    assert (
+        "eigen analyze ends with ProblemError: unlucky.py:make failed: ValueError: no data\n    here" in text
+    )
 
 
 def test_attacks_layers_and_studies_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def test_an_axis_is_logarithmic_where_numbers_are_positive_and_wide(numbers: Any
 
 @pytest.fixture(scope="module")
 def layers() -> LayersResult:
+    pytest.importorskip("sklearn")
     return eigencore.layers("demo:digits-numpy", k=2)
 
 

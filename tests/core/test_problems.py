@@ -374,5 +374,6 @@ def test_an_operator_has_its_own_precision_only():
 
 @pytest.mark.parametrize("name", ["backend", "device", "dtype"])
 def test_an_argument_given_as_an_option_of_the_backend_is_named(name: str) -> None:
+    pytest.importorskip("sklearn")
     with pytest.raises(UsageError, match=f"{name} is not an option of the backend, but an argument"):
         eigencore.analyze("demo:digits-numpy", k=1, options={"numpy": {name: "float64"}})
