@@ -9,8 +9,14 @@ from typing import Any
 
 import click
 
-from eigencore.cli.failures import FLAGS, INTERRUPTED, USER_ERRORS, report, report_unwritten
-from eigencore.cli.report_file import ARGUMENTS
+from eigencore.cli.failures import (
+    ARGUMENTS,
+    FLAGS,
+    INTERRUPTED,
+    USER_ERRORS,
+    report,
+    report_unwritten,
+)
 from eigencore.cli.shell import flush_streams, prepare_streams, reader_has_left, sigterm_as_interrupt
 from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError

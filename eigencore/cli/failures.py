@@ -32,6 +32,7 @@ verbose_flag = click.option(
 )
 # Errors whose messages are written for users; any other exception is a bug in eigencore or a plugin.
 USER_ERRORS = (EigencoreError, click.ClickException, click.exceptions.Exit, click.Abort)
+ARGUMENTS = f"{__name__}.arguments"  # key of `Context.meta`: the command line as it was given
 FLAGS = f"{__name__}.flags"  # key of `Context.meta`: the list of arguments that `report` searches
 FEW_ENTRIES = 3  # as many lines are written out that set an option
 

@@ -130,8 +130,8 @@ def layers(
         elif csv == "-":
             write_csv(result, sys.stdout)
         else:
-            on = page()
-            names, rows = list(result.table.columns), [list(row) for row in result.table.rows]
+            on, table = page(), result.table
+            names, rows = list(table.columns), [list(row) for row in table.rows]
             if can_draw():
                 beside = names.index(FIRST if FIRST in names else f"{FIRST} 1") + 1
                 names.insert(beside, "")

@@ -13,9 +13,8 @@ from typing import Any
 import click
 
 from eigencore.cli.completion import files
+from eigencore.cli.failures import ARGUMENTS
 from eigencore.errors import UsageError
-
-ARGUMENTS = "eigencore.arguments"  # key of `Context.meta`: the command line as it was given
 
 
 def versions() -> str:
