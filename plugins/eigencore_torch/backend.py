@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 from torch import nn
 
@@ -19,10 +21,11 @@ from eigencore_torch.evaluation.precision import Products
 from eigencore_torch.inspection import declared_reduction
 from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
 from eigencore_torch.models.number_types import computing_type
-from eigencore_torch.models.placement import device_of, place
+from eigencore_torch.models.placement import PlacedLoss, device_of, place
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.own_loss import loss_function
+from eigencore_torch.processes.joining import joined
 
 
 def bind(
@@ -39,7 +42,8 @@ def bind(
 
     Raises:
         ProblemError: the model, data, loss or checkpoint is unusable.
-        UsageError: the device, data type or checkpoint does not exist, or options contradict one another.
+        UsageError: the device, data type or checkpoint does not exist, or options contradict one another, or
+            differ between the processes that compute together.
 
     Example:
         import torch
@@ -52,6 +56,14 @@ def bind(
         hessian = bind(problem, TorchOptions(), dtype="float64").operator()
         product = hessian.matvec(torch.ones(15, dtype=torch.float64))
     """
+    processes = joined(options.processes)
+    arguments = {**asdict(options), "device": device, "dtype": dtype, "reduction": problem.reduction}
+    with processes.together("binding the problem", **arguments):
+        return TorchBound(problem, _checked(problem, options, device, dtype), options, processes)
+
+
+def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype: str | None) -> PlacedLoss:
+    """The loss of the problem where it is computed, once it and the options have been checked."""
     model, loss = problem.model, problem.loss
     if not isinstance(model, nn.Module):
         exported = isinstance(model, torch.export.ExportedProgram)
@@ -115,7 +127,7 @@ def bind(
     _check_route(options.route, device_of(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()
-    return TorchBound(problem, placed, options)
+    return placed
 
 
 def _check_products(products: Products, dtype: torch.dtype) -> None:

@@ -9,6 +9,7 @@ from eigencore.options import option
 from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.precision import Precision, Products
+from eigencore_torch.processes.division import Joining
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,13 @@ class TorchOptions:
         help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
         "as in training mode; everything else is in evaluation mode",
         when="set batch for the curvature of the training loss, as in studies of sharpness during training",
+    )
+    processes: Joining = option(
+        "auto",
+        help="processes of an initialised group of torch.distributed: auto, which divides the data if they "
+        "are the same in all of them, and otherwise takes them to be shares; whole; share; or none, for a "
+        "process that computes alone",
+        when="set share or whole to be sure of it, and none if only this process calls eigencore",
     )
     kernels: Kernels = option(
         "auto",
