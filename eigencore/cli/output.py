@@ -22,8 +22,8 @@ csv_option = click.option(
     "--csv",
     metavar="FILE",
     shell_complete=files,
-    help="Write the table of eigenvalues, or without any that of the analysis or the attack, to this file as "
-    "CSV, with all digits; -: print it in place of the text.",
+    help="Write the table of eigenvalues, or without any that of the analysis or the attack, or the rows of "
+    "several checkpoints, to this file as CSV, with all digits; -: print it in place of the text.",
 )
 
 
