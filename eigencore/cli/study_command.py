@@ -15,6 +15,7 @@ from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
 from eigencore.cli.lists import ListType, names_in
 from eigencore.cli.log_file import log_option
+from eigencore.cli.output import named_once
 from eigencore.cli.problem_options import (
     backend_option,
     device_option,
@@ -66,6 +67,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--out",
         metavar="FILE",
+        callback=named_once,
         shell_complete=files,
         help="File for the rows, of JSON lines; the rows of this study that it holds are not computed again.",
     ),
@@ -106,6 +108,7 @@ def study_options(command: C) -> C:
 rows_csv_option = click.option(
     "--csv",
     metavar="FILE",
+    callback=named_once,
     shell_complete=files,
     help="Write all columns of the rows to this file as CSV, with all digits; -: print them in place of the "
     "text.",
