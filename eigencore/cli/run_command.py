@@ -13,6 +13,7 @@ import click
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED, verbose
 from eigencore.cli.output import check_csv, print_result
 from eigencore.cli.report_file import write_html
+from eigencore.processes import is_first
 
 
 def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, html: str | None) -> int:
@@ -22,7 +23,7 @@ def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, htm
 
     check_csv(csv, as_json)
     code = None
-    out = arguments["out"]
+    out = arguments["out"] if is_first() else None  # what is said about the folder
     replaces = out and os.path.exists(os.path.join(out, "result.json"))
     try:
         # What a model or a data loader prints must not mix with our output.
@@ -34,7 +35,7 @@ def run_and_print(arguments: dict[str, Any], as_json: bool, csv: str | None, htm
         print_result(run, as_json, csv)
     finally:
         write_html(run, html)
-    if verbose():
+    if verbose() and is_first():
         for failure in run.failed.values():
             click.echo(failure.traceback, err=True, nl=False)
     if out and run.folder != Path(out):

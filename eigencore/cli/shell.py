@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from eigencore.processes import is_first
+
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[list[int]]:
@@ -36,6 +38,16 @@ def sigterm_as_interrupt() -> Iterator[list[int]]:
     finally:
         signal.signal(signal.SIGTERM, previous)
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def only_first_prints() -> Iterator[None]:
+    """Discards what this process prints on stdout if it is not the first one of a command."""
+    if is_first():
+        yield
+        return
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        yield
 
 
 def reader_has_left() -> bool:

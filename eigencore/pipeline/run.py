@@ -16,7 +16,7 @@ from eigencore.news import report, reported_to
 from eigencore.operators import release
 from eigencore.pipeline.samples import give_samples
 from eigencore.pipeline.setup import Options, Setup, prepare
-from eigencore.processes import processes_of
+from eigencore.processes import is_first, processes_of
 from eigencore.request import Request
 from eigencore.results import EigenResult, Run, Status
 from eigencore.runs import (
@@ -151,7 +151,7 @@ def analyze(
         eigen = replace(eigen, vectors=vectors)
         solved = _refuse_foreign_eigenpairs(eigen, operator)
     processes = processes_of(operator)
-    first = processes.rank == 0  # the process that writes the folder
+    first = is_first(operator)  # the process that writes the folder
     if folder is not None and first:
         make_folder(folder)
     given = None
