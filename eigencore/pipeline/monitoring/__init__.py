@@ -4,7 +4,7 @@
 - `quantities`: what a look computes, by name.
 - `tracked_pairs`: the top eigenpairs from one look to the next, each solve from the vectors of the last one.
 - `critical_step`: the smallest step along an update at which the loss exceeds the present one.
-- `pace`: at which steps looks take place, and what they cost.
+- `look_schedule`: at which steps looks take place, and what they cost.
 - `look_rows`: what one look found, as a row of a table and as a line of a file.
 - `monitor_findings`: the rows as findings, with figures.
 """

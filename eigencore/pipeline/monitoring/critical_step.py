@@ -12,12 +12,13 @@ the root, and two more enclose it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eigencore.errors import ProblemError
 from eigencore.training import UpdateLine
 
-RESOLUTION = 0.05  # the critical step is enclosed within so much of it
+RESOLUTION = 0.1  # the critical step is enclosed within so much of it
 MOST_PASSES = 24
 GROWTH = 8.0  # of the step, at most, while the loss still falls
 
@@ -67,7 +68,7 @@ def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION
         raise ProblemError(f"the loss is {line.loss:g} and its slope along the update {line.slope:g}")
     if line.slope >= 0:
         return CriticalStep(0.0, 0.0, 0.0, 0)
-    search = _Search(line, resolution)
+    search = _Enclosure(line, resolution)
     while not search.is_enclosed:
         if search.passes >= MOST_PASSES:
             raise search.failure()
@@ -75,17 +76,17 @@ def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION
         guess = search.next_guess()
     if -line.slope * search.high * resolution < line.rounding:
         raise ProblemError("the loss changes along the update by no more than its rounding errors")
-    return CriticalStep(search.root, search.low, search.high, search.passes)
+    root = search.low if search.root is None else search.root
+    return CriticalStep(root, search.low, search.high, search.passes)
 
 
-class _Search:
+class _Enclosure:
     """The enclosure of the root of phi: phi(low) <= 0 < phi(high)."""
 
     def __init__(self, line: UpdateLine, resolution: float):
         self._line, self._resolution = line, resolution
         self.low, self.high, self.passes = 0.0, math.inf, 0
-        self._before = (0.0, line.slope)  # the lower end before the present one
-        self._at_low, self._at_high = line.slope, math.nan
+        self._phi = {0.0: line.slope}  # by step, where it is finite
 
     @property
     def is_enclosed(self) -> bool:
@@ -94,49 +95,64 @@ class _Search:
     def probe(self, step: float) -> None:
         self.passes += 1
         phi = (self._line.at(step) - self._line.loss) / step
+        if math.isfinite(phi):
+            self._phi[step] = phi
         if phi <= 0:
-            self._before = self.low, self._at_low
-            self.low, self._at_low = step, phi
-        else:  # also if the loss is not finite
-            self.high, self._at_high = step, phi
+            self.low = step
+        else:  # also if the loss is not a number
+            self.high = step
 
     @property
-    def root(self) -> float:
-        """Where the line through phi at both ends is zero; the lower end if phi is infinite at the upper."""
-        if not math.isfinite(self._at_high):
-            return self.low
-        return self.low + (self.high - self.low) * self._at_low / (self._at_low - self._at_high)
+    def root(self) -> float | None:
+        """Where phi is zero, by interpolation between the ends; None if that is not possible."""
+        ends = [step for step in (self.low, self.high) if step in self._phi]
+        others = sorted(self._phi.keys() - ends, key=lambda step: abs(step - self.low))
+        for points in (sorted([*ends, *others[:1]]), sorted(ends)):
+            found = _root([(step, self._phi[step]) for step in points], self.low, self.high)
+            if found is not None:
+                return found
+        return None
 
     def next_guess(self) -> float:
+        """Just below the root, or else just above it, so that both ends come close to it."""
+        root, margin = self.root, 0.45 * self._resolution
         if math.isinf(self.high):
-            return self._beyond()
-        root = self.root
-        stuck = self.passes > 5 and self.passes % 2 == 0  # phi is far from linear: bisect in between
-        if stuck or not self.low < root < self.high:
+            return GROWTH * self.low if root is None else min(root * (1 + margin), GROWTH * self.low)
+        far = self.passes > 5 and self.passes % 2 == 0  # phi is far from a parabola: bisect in between
+        if far or root is None:
             return math.sqrt(self.low * self.high) if self.low else self.high / GROWTH
-        # Just below the root, or else just above it, so that both ends come close.
-        margin = 0.45 * self._resolution
-        below, above = root * (1 - margin), root * (1 + margin)
         if self.low < root * (1 - 1.1 * margin):
-            return max(below, self.low + 0.1 * (root - self.low))
-        return min(above, self.high - 0.1 * (self.high - root))
-
-    def _beyond(self) -> float:
-        """A step above the lower end, just above the root if phi rises towards it."""
-        (x, phi), guess = self._before, GROWTH * self.low
-        rise = (self._at_low - phi) / (self.low - x) if self.low > x else 0.0
-        if rise > 0:
-            root = self.low - self._at_low / rise
-            guess = min(guess, root * (1 + 0.45 * self._resolution))
-        return max(guess, self.low * (1 + 0.9 * self._resolution))
+            return max(root * (1 - margin), self.low + 0.1 * (root - self.low))
+        return min(root * (1 + margin), self.high - 0.1 * (self.high - root))
 
     def failure(self) -> ProblemError:
         if math.isinf(self.high):
             return ProblemError(
-                f"the loss does not exceed the present one along the update, up to {self.low:.2g} times the "
-                "step for a learning rate of 1"
+                "the loss does not exceed the present one along the update, up to a learning rate of "
+                f"{self.low:.2g}"
             )
         return ProblemError(
             f"the critical step is between {self.low:.3g} and {self.high:.3g}; {self.passes} forward passes "
             "did not enclose it further"
         )
+
+
+def _root(points: Sequence[tuple[float, float]], low: float, high: float) -> float | None:
+    """The root in (low, high) of the line through two points, or the parabola through three; None if none."""
+    if len(points) < 2:
+        return None
+    (x, f), (y, g), *rest = points
+    slope = (g - f) / (y - x)
+    if not rest:
+        roots = [x - f / slope] if slope else []
+    else:
+        z, h = rest[0]
+        bend = ((h - g) / (z - y) - slope) / (z - x)
+        # f + slope (t - x) + bend (t - x) (t - y), as a polynomial of t - x
+        linear = slope - bend * (y - x)
+        inside = linear**2 - 4 * bend * f
+        if inside < 0:
+            return None
+        q = -(linear + math.copysign(math.sqrt(inside), linear)) / 2
+        roots = [x + part for part in ([f / q] if q else []) + ([q / bend] if bend else [])]
+    return min((root for root in roots if low <= root < high), default=None)

@@ -17,8 +17,8 @@ from eigencore.findings import Report
 from eigencore.interfaces import Problem
 from eigencore.operators import release
 from eigencore.pipeline.monitoring.look_rows import LookRow, columns_of
+from eigencore.pipeline.monitoring.look_schedule import LookSchedule
 from eigencore.pipeline.monitoring.monitor_findings import monitor_findings
-from eigencore.pipeline.monitoring.pace import Pace
 from eigencore.pipeline.monitoring.quantities import Look, Memory, find_quantities
 from eigencore.problems import as_problem, backend_of, bind_with
 from eigencore.registry import load, registry, resolve_options
@@ -106,7 +106,7 @@ class Monitor(Tabular, Reported):
         given = dict(options or {})
         self.rows: list[LookRow] = []
         self._quantities = find_quantities(names, given)
-        self._pace, self._memory = Pace(every, share), Memory()
+        self._schedule, self._memory = LookSchedule(every, share), Memory()
         self._threshold, self._seed, self._out = threshold, seed, _writable(out)
         self._writer, self._step, self._warned = tensorboard, 0, False
         entry = backend_of(problem, backend)
@@ -131,22 +131,22 @@ class Monitor(Tabular, Reported):
             The row of the look, or None if there was none.
         """
         self._step = self._step + 1 if step is None else step
-        if not self._pace.has_started:
-            self._pace.started(self._training.clock())
-        if not self._pace.is_due(self._step):
+        if not self._schedule.has_started:
+            self._schedule.started(self._training.clock())
+        if not self._schedule.is_due(self._step):
             return None
         began = self._training.clock()
-        if not self._pace.may_look(began):
+        if not self._schedule.may_look(began):
             return None
         row = self._look(optimizer, batch, began)
         self.rows.append(row)
         self._publish(row)
-        self._pace.looked(began, self._training.clock())
+        self._schedule.looked(began, self._training.clock())
         return row
 
     def _look(self, optimizer: Any, batch: Any, began: float) -> LookRow:
         numbers: dict[str, float] = {}
-        complete = COMPLETE if self._pace.looks % COMPLETE_EVERY == 0 else None
+        complete = COMPLETE if self._schedule.looks % COMPLETE_EVERY == 0 else None
         try:
             moment = self._training.at(optimizer)
         except Exception as error:
@@ -195,7 +195,7 @@ class Monitor(Tabular, Reported):
     @property
     def cost(self) -> str:
         """The time of the looks, and their share of the time of the training."""
-        return self._pace.summary
+        return self._schedule.summary
 
     def report(self) -> Report:
         """The report of all looks, with figures over the steps.

@@ -11,17 +11,19 @@ from eigencore.figures import Figure, Table, fitting_scale
 from eigencore.findings import AnalysisResult
 from eigencore.pipeline.monitoring.look_rows import LookRow
 
-# A figure for each of these: what it shows, and the line above which steps are not stable.
+# A figure for each of these: what it shows, how the names of its quantities begin, and the line above which
+# steps are not stable.
 SHARPNESS = (
-    ("Largest eigenvalues", "lambda_", "threshold"),
-    ("Preconditioned sharpness", "preconditioned_", "preconditioned_threshold"),
-    ("Critical sharpness", "critical_sharpness", "critical_threshold"),
+    ("Sharpness", ("lambda_", "batch_sharpness"), "threshold"),
+    ("Preconditioned sharpness", ("preconditioned_",), "preconditioned_threshold"),
+    ("Critical sharpness", ("critical_sharpness",), "critical_threshold"),
 )
 ALIGNMENT = {"alignment": "with the first eigenvector", "gradient_share": "share in the top space"}
 LABELS = {
     "lambda_max": "largest eigenvalue",
     "critical_sharpness": "2 / critical step",
     "preconditioned_sharpness": "largest eigenvalue",
+    "batch_sharpness": "minibatches along their gradients",
 }
 THRESHOLD = "stability threshold"
 ASIDE = ("step", "certificate", "complete", "matvecs", "seconds", "failed", "learning_rate", "loss")
@@ -81,7 +83,7 @@ def _comparison(columns: Mapping[str, Any]) -> str:
 
 def _table(columns: Mapping[str, Any]) -> Table:
     """The step, the quantities themselves, and what proves them."""
-    own = [name for name in columns if name not in ASIDE and not name.endswith(DETAILS)]
+    own = [name for name in columns if name not in ASIDE and _is_quantity(name)]
     own = [name for name in own if not name.startswith(("lambda_", "preconditioned_")) or name in LABELS]
     shown = [name for name in ("threshold", "preconditioned_threshold") if name in columns][:1]
     names = [*shown, *own][:SHOWN_COLUMNS]
@@ -94,6 +96,11 @@ def _table(columns: Mapping[str, Any]) -> Table:
     )
 
 
+def _is_quantity(name: str) -> bool:
+    """Whether a column is a quantity itself, and not what belongs to one, such as its residual."""
+    return "." not in name and not name.endswith(DETAILS)
+
+
 def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else float(f"{value:.4g}")
 
@@ -102,7 +109,7 @@ def _figures(columns: Mapping[str, Any]) -> tuple[Figure, ...]:
     drawn: list[Figure | None] = []
     used: set[str] = set()
     for title, start, threshold in SHARPNESS:
-        names = [name for name in columns if name.startswith(start) and not name.endswith(DETAILS)]
+        names = [name for name in columns if name.startswith(start) and _is_quantity(name)]
         used |= {*names, threshold}
         series = {LABELS.get(name, name.replace("_", " ")): columns[name] for name in names}
         drawn.append(_figure(title, "curvature", series, columns, columns.get(threshold)))
@@ -112,7 +119,7 @@ def _figures(columns: Mapping[str, Any]) -> tuple[Figure, ...]:
     drawn += [
         _figure(name, name, {name: columns[name]}, columns, None)
         for name in columns
-        if name in others and not name.endswith(DETAILS) and "." not in name
+        if name in others and _is_quantity(name)
     ]
     return tuple(figure for figure in drawn if figure is not None)
 

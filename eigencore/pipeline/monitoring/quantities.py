@@ -26,7 +26,7 @@ from eigencore import arrays
 from eigencore.analyses import Planned, run_analyses
 from eigencore.attacks.attack import attack
 from eigencore.entries import AnalysisEntry
-from eigencore.errors import UnknownNameError
+from eigencore.errors import ProblemError, UnknownNameError
 from eigencore.interfaces import AnalysisContext
 from eigencore.pipeline.monitoring.critical_step import CriticalStep, critical_step
 from eigencore.pipeline.monitoring.tracked_pairs import TrackedPairs
@@ -148,9 +148,11 @@ def alignment(look: Look) -> Numbers:
     vectors, operator = look.pairs.vectors, look.hessian
     gradient = look.moment.bound.gradient()
     length = arrays.norm(gradient, operator)
-    along = arrays.to_host(arrays.total(vectors.T @ gradient, operator)) / length if length else None
-    if along is None or not len(along):
-        return {}
+    if not (math.isfinite(length) and length > 0):
+        raise ProblemError(f"the norm of the gradient is {length:g}")
+    along = arrays.to_host(arrays.total(vectors.T @ gradient, operator)) / length
+    if not len(along):
+        raise ProblemError("no eigenvector was found")
     return {"alignment": float(abs(along[0])), "gradient_share": min(1.0, float(np.sum(along**2)))}
 
 

@@ -44,9 +44,9 @@ def next_update(optimizer: torch.optim.Optimizer, gradients: Mapping[Tensor, Ten
     for group, own in zip(optimizer.param_groups, copied.param_groups, strict=True):
         own["lr"] = float(group["lr"]) / largest if largest else 1.0
         for p, q in zip(group["params"], own["params"], strict=True):
-            q.data, q.grad = p.detach().double(), None
+            q.data, q.grad = p.detach().to(torch.float64, copy=True), None
             if p in gradients:
-                q.grad = gradients[p].to(p.device, torch.float64)
+                q.grad = gradients[p].to(p.device, torch.float64, copy=True)
             before[p] = q.detach().clone(), q
             state = copied.state.get(q, {})
             for name, x in state.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Pace:
+class LookSchedule:
     """The steps at which a monitor looks.
 
     A look is due at every multiple of `every`. With a share, it takes place only if the looks until then,
@@ -21,13 +21,13 @@ class Pace:
         looks: the number of looks.
 
     Example:
-        from eigencore.pipeline.monitoring.pace import Pace
+        from eigencore.pipeline.monitoring.look_schedule import LookSchedule
 
-        pace = Pace(every=10, share=0.1)
-        pace.started(0.0)
-        print(pace.is_due(10), pace.may_look(5.0))
-        pace.looked(5.0, 6.0)
-        print(pace.may_look(10.0), pace.may_look(30.0))  # 10 and 30 s: 9 and 29 s of training
+        schedule = LookSchedule(every=10, share=0.1)
+        schedule.started(0.0)
+        print(schedule.is_due(10), schedule.may_look(5.0))
+        schedule.looked(5.0, 6.0)
+        print(schedule.may_look(10.0), schedule.may_look(30.0))  # 10 and 30 s: 9 and 29 s of training
     """
 
     every: int
