@@ -162,6 +162,21 @@ class TorchBound:
         low.risk = self.risk.under(setting)
         return low
 
+    def renewed(self, optimizer: Any) -> TorchBound:
+        """The same problem at the weights that its model has now, and with this optimizer; not checked again.
+
+        Operators that were made before raise an error if the weights have changed.
+        """
+        self._placed.refresh()
+        renewed = copy.copy(self)
+        for name in ("_low", "_classification"):  # what was derived from the weights before
+            vars(renewed).pop(name, None)
+        renewed.problem = replace(self.problem, optimizer=optimizer)
+        renewed._weights = WeightFingerprint(self._loss.named_modules)
+        if "risk" in vars(self):
+            renewed.risk = self.risk.at(renewed._weights)
+        return renewed
+
     def select(self, params: Params = None) -> Layout:
         """The selected parameters, and their positions in the vectors of an operator."""
         return select(self._loss.model, params)
