@@ -263,11 +263,15 @@ class Risk:
 
     def gradient(self, layout: Layout, sample: Minibatch | None = None) -> Tensor:
         """The gradient (n,) of the loss over all data, or over a minibatch; inside a session."""
-<<<<<<< HEAD
-        total_weight = 0.0
+        return self.value_and_gradient(layout, sample)[1]
+
+    def value_and_gradient(self, layout: Layout, sample: Minibatch | None = None) -> tuple[Tensor, Tensor]:
+        """The loss () over all data, or over a minibatch, in float64, and its gradient (n,); in a session."""
+        totals = torch.zeros(
+            2, dtype=torch.float64, device=layout.device
+        )  # the weighted loss, and the weight
 
         def own() -> Tensor:
-            nonlocal total_weight
             gradient = torch.zeros(layout.n, dtype=layout.dtype, device=layout.device)
             if sample is None:
                 weighted = ((1.0, term) for term in self.terms())
@@ -276,41 +280,20 @@ class Risk:
                 fetched = self.terms_of(factors.keys())
                 weighted = ((factors[index], term) for index in fetched for term in fetched[index])
             for factor, term in weighted:
-                total_weight += term.weight
                 loss = self.loss(term.batch, term.index)
+                totals[0] += factor * term.weight * loss.detach().to(totals.device)
+                totals[1] += term.weight
                 if loss.requires_grad:
                     pieces = torch.autograd.grad(loss, layout.parameters, allow_unused=True)
                     layout.add(gradient, pieces, factor * term.weight)
             return gradient
 
         gradient: Tensor = self.processes.sum(own, "the gradient")
-        whole = self.total(total_weight) if sample is None else sum(self.batch_weights)
-        return gradient / self.divisor(whole)
+        value, weight = self.processes.sum(lambda: totals, "the loss")
+        divisor = self.divisor(float(weight) if sample is None else sum(self.batch_weights))
+        return value / divisor, gradient / divisor
 
     def total(self, weight: float) -> float:
         """The sum over the processes of the total weight of the batches of each."""
         own = torch.tensor([weight], dtype=torch.float64)
         return float(self.processes.sum(lambda: own, "the total weight"))
-=======
-        return self.value_and_gradient(layout, sample)[1]
-
-    def value_and_gradient(self, layout: Layout, sample: Minibatch | None = None) -> tuple[Tensor, Tensor]:
-        """The loss () over all data, or over a minibatch, in float64, and its gradient (n,); in a session."""
-        gradient = torch.zeros(layout.n, dtype=layout.dtype, device=layout.device)
-        value = torch.zeros((), dtype=torch.float64, device=layout.device)
-        total_weight = 0.0
-        if sample is None:
-            weighted = ((1.0, term) for term in self.terms())
-        else:
-            fetched = self.terms_of(sample.factors.keys())
-            weighted = ((sample.factors[index], term) for index in fetched for term in fetched[index])
-        for factor, term in weighted:
-            total_weight += term.weight
-            loss = self.loss(term.batch, term.index)
-            value += factor * term.weight * loss.detach().to(value.device)
-            if loss.requires_grad:
-                pieces = torch.autograd.grad(loss, layout.parameters, allow_unused=True)
-                layout.add(gradient, pieces, factor * term.weight)
-        divisor = self.divisor(total_weight if sample is None else sum(self.batch_weights))
-        return value / divisor, gradient / divisor
->>>>>>> wt-mon
