@@ -38,6 +38,7 @@ def _connect(process: LaunchedProcess) -> None:
     # A process that has ended is noticed at once; one that is slow must not be taken for one that has.
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(days=7))
     process.closing.callback(dist.destroy_process_group)
+    process.closing.callback(group_processes.cache_clear)  # before that, in the reverse order
 
 
 def check_same_model(weights: WeightFingerprint, processes: Processes) -> None:
