@@ -41,8 +41,8 @@ from eigencore_torch.models.params import Layout, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.processes.divided_classifier import DividedClassifier
-from eigencore_torch.processes.division import divided, survey_together
-from eigencore_torch.processes.joining import check_same_model
+from eigencore_torch.processes.division import DividedData
+from eigencore_torch.processes.joining import beside, check_same_model
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
@@ -79,7 +79,13 @@ class TorchBound:
         # Inputs and samples have exact derivatives always.
         self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
-        self._all_batches = Batches(problem.data, self._device, placed.dtype, join=options.join)
+        self._data = DividedData(
+            Batches(problem.data, self._device, placed.dtype, join=options.join),
+            processes,
+            options.processes,
+            cut=declared_reduction(problem) is None and options.batch_norm == "running",
+            setting=self._setting,
+        )
         self._weights = WeightFingerprint(placed.loss.named_modules)
         check_same_model(self._weights, processes)
 
@@ -89,22 +95,6 @@ class TorchBound:
         always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
         outcome = self._classification
         return always | outcome.capabilities if isinstance(outcome, Classification) else always
-
-    @cached_property
-    def _batches(self) -> Batches:
-        """The batches of this process, of the data that all processes have together."""
-        given = self._options
-        cut = declared_reduction(self.problem) is None and given.batch_norm == "running" and not given.join
-        return divided(self._all_batches, self.processes, given.processes, cut=cut, setting=self._setting)
-
-    @cached_property
-    def _holders(self) -> Processes:
-        """The processes that the samples of the classifier are spread over; ALONE if each has all of them."""
-        if self.processes.count == 1 or self.problem.validation is None:
-            return self.processes if self._batches.part is None else ALONE
-        samples = self._samples(self._loss.model)
-        _, whole = survey_together(samples, self.processes, self._options.processes, self._setting)
-        return ALONE if whole else self.processes
 
     precisions = tuple(DTYPES)
 
@@ -218,7 +208,7 @@ class TorchBound:
     @property
     def memory(self) -> MemoryLimit:
         """The limits on the memory of an operator and of what is computed with it."""
-        limit = memory_limit(self._options.memory, self._device)
+        limit = memory_limit(self._options.memory, self._device, beside(self.processes, self._device))
         if self.derivative == "difference":  # there are no graphs to keep, only batches
             return replace(limit, graphs=0)
         if self._options.products != "full":  # there are two operators, each of which keeps graphs
@@ -252,7 +242,7 @@ class TorchBound:
         )
         if self.processes.count == 1:
             return classifier
-        return DividedClassifier(classifier, self.processes, self._holders)
+        return DividedClassifier(classifier, self.processes, self._data.holders(self._samples(model)))
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -387,20 +377,20 @@ class TorchBound:
         Raises:
             ProblemError: a check failed.
         """
-        data, unchanged = self._batches.data, self._weights.check_unchanged
+        data, unchanged = self._data.own.data, self._weights.check_unchanged
         with (
             self.processes.together("the checks of the problem"),
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
-            explain_mode(self._loss, self._batches, self._setting),
+            explain_mode(self._loss, self._data.own, self._setting),
         ):
-            check_chunks(self._loss, self._batches)
+            check_chunks(self._loss, self._data.own)
             found = inspect_problem(
-                self.problem, self._placed, self._batches, self._options, self._setting, self.processes
+                self.problem, self._placed, self._data.own, self._options, self._setting, self.processes
             )
         self._mode = found.mode
         return Risk(
             self._loss,
-            self._batches,
+            self._data.own,
             found.reduction,
             self._weights,
             self._setting,

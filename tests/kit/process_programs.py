@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,7 +191,7 @@ def solved(rank: int, count: int, sizes: tuple[int, ...]) -> dict[str, np.ndarra
     for name, options in (("pgd", {"eps": 0.2}), ("ddn", {})):
         attacked = eigencore.attack(bound, name, **options)
         found[name] = attacked.inputs.numpy()
-        found[f"success of {name}"] = attacked.success
+        found[f"success of {name}"] = attacked.success.astype(np.float64)
     layers = eigencore.layers(bound, 2)
     found["layers"] = np.concatenate([block.eigen.values for block in layers.blocks])
     sampled = eigencore.solve(bound, 2, samples=12)
@@ -325,3 +327,29 @@ def stopped(rank: int) -> tuple[Any, ...]:
     except KeyboardInterrupt as error:
         ended, spent = type(error).__name__, error.result.matvecs  # type: ignore[attr-defined]
     return str(result.status.value), (result.matvecs, spent), ended
+
+
+def language_model(rank: int, cuts: list[int]) -> dict[str, np.ndarray]:
+    """A tiny GPT-2 with padded batches, whose losses are means over tokens, wrapped as for training."""
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "gpt2_tiny.py"), run_name="example")
+    model, data = example["model"]().double(), example["sequences"]()
+    if torch.distributed.is_initialized():
+        model = nn.parallel.DistributedDataParallel(model)
+        data = data[cuts[rank] : cuts[rank + 1]]
+    bound = eigencore.bind(Problem(model, data, "model"))
+    hessian = bound.operator()
+    v = torch.from_numpy(np.random.default_rng(0).standard_normal(hessian.shape[0]))
+    return {"hessian": hessian.matvec(v).numpy(), "loss": np.array([bound.loss()])}
+
+
+def class_weights(rank: int, shares: list[Any]) -> dict[str, np.ndarray]:
+    """A mean with class weights, which are measured, and a sum; a process may have a single batch."""
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64))
+    found = {}
+    for name, one in (("weighted", loss), ("sum", nn.CrossEntropyLoss(reduction="sum"))):
+        bound = eigencore.bind(problem_of(shares[rank], one))
+        hessian = bound.operator()
+        v = torch.from_numpy(np.random.default_rng(0).standard_normal(hessian.shape[0]))
+        found[name] = hessian.matvec(v).numpy()
+        found[f"{name} loss"] = np.array([bound.loss()])
+    return found

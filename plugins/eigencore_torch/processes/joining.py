@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import torch
@@ -28,6 +29,14 @@ def joined(joining: Joining) -> Processes:
         return ALONE
     world = dist.group.WORLD
     return ALONE if world is None or dist.get_world_size() == 1 else group_processes(world)
+
+
+def beside(processes: Processes, device: torch.device) -> int:
+    """How many processes share the memory of a device: on processors, all those of a machine."""
+    if device.type != "cpu" or processes.count == 1:
+        return 1
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(here) if here.isdecimal() and int(here) else processes.count
 
 
 def _connect(process: LaunchedProcess) -> None:

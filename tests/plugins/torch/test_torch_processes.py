@@ -53,6 +53,23 @@ def test_data_that_four_processes_have_are_divided_and_batches_cut(alone):
         assert_equal(alone, found)
 
 
+def test_weights_that_are_measured_have_the_same_unit_in_all_processes():
+    """With a single batch each, nothing within a process shows whether the loss is a mean or a sum."""
+    data = programs.batches(SIZES)
+    one = programs.class_weights(0, [data])
+    for shares in ([data[:2], data[2:]], [data[:1], data[1:]]):
+        for found in values(programs.class_weights, 2, shares):
+            assert_equal(one, found, 1e-9)
+
+
+@pytest.mark.slow
+def test_a_language_model_in_a_wrapper_of_training():
+    pytest.importorskip("transformers")
+    one = programs.language_model(0, [])
+    for found in values(programs.language_model, 2, [0, 1, 3], seconds=150):
+        assert_equal(one, found)
+
+
 def test_a_sum_that_forgets_the_weights_of_the_shares_would_be_found(alone):
     data = programs.batches(SIZES)
     found = values(programs.with_mean_of_means, 2, [data[:2], data[2:]])[0]
