@@ -47,9 +47,6 @@ from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
 
-# The kinds that multiply by the Hessian, exactly or by differences of the gradient.
-HESSIAN_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
-
 
 class TorchBound:
     """A problem bound to PyTorch, at the weights that its model or checkpoint had at the time of binding.
@@ -202,18 +199,7 @@ class TorchBound:
 
     def require_hessian(self, kind: str) -> None:
         """Raises CapabilityError for another kind if an option is set that is for the Hessian only."""
-        given = self._options
-        for name, value, default in (
-            ("derivative", given.derivative, "exact"),
-            ("route", given.route, "graph"),
-            ("vocabulary_chunk", given.vocabulary_chunk, None),
-        ):
-            if value != default:
-                known = ", ".join(sorted(HESSIAN_KINDS))
-                raise CapabilityError(
-                    f"torch.{name}={value} multiplies by the Hessian only, not by the matrix of {kind}",
-                    hint=f"Leave torch.{name} at {default or 'none'}, or choose from {known}.",
-                )
+        require_hessian(self._options, kind)
 
     @property
     def memory(self) -> MemoryLimit:
