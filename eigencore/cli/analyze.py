@@ -33,6 +33,7 @@ from eigencore.cli.problem_options import (
     which_option,
 )
 from eigencore.cli.report_file import html_option
+from eigencore.cli.resume import resume_option, save_every_option
 from eigencore.cli.run_command import run_and_print
 from eigencore.entries import DEFAULT_K, AnalysisEntry
 
@@ -73,6 +74,8 @@ from eigencore.entries import DEFAULT_K, AnalysisEntry
 @set_option
 @config_option
 @out_option
+@resume_option
+@save_every_option
 @csv_option
 @html_option
 @log_option
@@ -86,6 +89,6 @@ def analyze(as_json: bool, csv: str | None, html: str | None, **arguments: Any) 
     a tuple (model, data, loss), or a matrix.
 
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge, or a limit ended an analysis; 4 a
-    plugin failed; 130 interrupted.
+    plugin failed; 130 interrupted, 143 by SIGTERM.
     """
     return run_and_print(arguments, as_json, csv, html)
