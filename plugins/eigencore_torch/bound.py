@@ -34,6 +34,7 @@ from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.hessian_options import HESSIAN_KINDS, require_hessian
 from eigencore_torch.inspection import declared_reduction, inspect_problem
 from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
