@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NEAR = 0.9  # of the threshold: an eigenvalue above it is followed, and so is the next one
 FULL = 3  # so many pairs are certified by a product each, which takes no more than a sketch
 MOST_PRODUCTS = 200
-TOL = 3e-2  # of the residual; the error of an eigenvalue is of the order of its square
+TOL = 1e-2  # of the residual; an eigenvalue that is overtaken shows in it, late if the tolerance is larger
 
 
 @dataclass

@@ -374,8 +374,8 @@ def test_the_threshold_follows_the_learning_rate_and_the_figure_shows_it():
         schedule.step()
     assert np.allclose(monitor.columns["threshold"], 3 / np.array([0.02, 0.02, 0.01, 0.01]))
     figures = {figure.title: figure for figure in monitor.report().figures}
-    assert set(figures) == {"Sharpness", "Critical sharpness", "Alignment of the gradient"}
-    drawn = figures["Sharpness"].series
+    assert set(figures) == {"Largest eigenvalues", "Critical sharpness", "Alignment of the gradient"}
+    drawn = figures["Largest eigenvalues"].series
     assert np.array_equal(drawn["stability threshold"], monitor.columns["threshold"])
     assert np.allclose(drawn["largest eigenvalue"], 10, rtol=1e-3)
     assert len(monitor.to_pandas()) == 4
