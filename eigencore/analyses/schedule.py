@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eigencore.entries import AnalysisEntry, Capability
 from eigencore.errors import Culprit, EigencoreError, PluginError, described
@@ -30,6 +29,13 @@ if TYPE_CHECKING:
 Selected = dict[str, AnalysisEntry]
 NO_RESULT = "no result"  # the verdict for an analysis that ended before its first result
 log = logging.getLogger(__name__)
+
+
+class KeptResults(Protocol):
+    """Where the results of analyses are kept while a run works, as in its journal."""
+
+    def finished(self, name: str, /) -> AnalysisResult | None: ...
+    def keep(self, name: str, result: AnalysisResult, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -106,16 +112,24 @@ def plan(
     )
 
 
-def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: Budget) -> Findings:
+def run_analyses(
+    planned: Iterable[Planned], context: AnalysisContext, budget: Budget, journal: KeptResults | None = None
+) -> Findings:
     """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning.
 
     Args:
         context: what each of them gets, but with an operator whose products are counted and checked.
         budget: what remains of the run's limits, which their products are charged to.
+        journal: keeps the results of those that finish; those that it has do not run again.
     """
     findings, progress = Findings(), ProgressCallback(context.progress)
     for analysis in planned:
-        began, last, ended = time.monotonic(), None, ""
+        kept = None if journal is None else journal.finished(analysis.name)
+        if kept is not None:
+            findings.results[analysis.name] = kept
+            budget.spent += kept.matvecs
+            continue
+        began, last, ended = budget.clock(), None, ""
         operator = _counted(context, budget)
         own = replace(
             context,
@@ -127,7 +141,7 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
         try:
             with operator.processes.together(f"the analysis {analysis.name}"):
                 for result in _results(analysis, own):
-                    last = replace(result, matvecs=operator.matvecs, seconds=time.monotonic() - began)
+                    last = replace(result, matvecs=operator.matvecs, seconds=budget.clock() - began)
         except BaseException as error:
             reason = error.error if isinstance(error, Halt) and error.error is not None else error
             if progress.error is not None:
@@ -147,6 +161,8 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
             last = _with_warning(last, ended)
         if last is not None:
             findings.results[analysis.name] = last
+            if journal is not None and not ended:
+                journal.keep(analysis.name, last)
         if findings.stopped or findings.raised is not None:
             break
     return findings

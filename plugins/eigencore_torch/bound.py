@@ -34,6 +34,7 @@ from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.hessian_options import HESSIAN_KINDS, require_hessian
 from eigencore_torch.inspection import declared_reduction, inspect_problem
 from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
@@ -46,9 +47,6 @@ from eigencore_torch.processes.joining import beside, check_same_model
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
-
-# The kinds that multiply by the Hessian, exactly or by differences of the gradient.
-HESSIAN_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
 
 
 class TorchBound:
@@ -192,18 +190,7 @@ class TorchBound:
 
     def require_hessian(self, kind: str) -> None:
         """Raises CapabilityError for another kind if an option is set that is for the Hessian only."""
-        given = self._options
-        for name, value, default in (
-            ("derivative", given.derivative, "exact"),
-            ("route", given.route, "graph"),
-            ("vocabulary_chunk", given.vocabulary_chunk, None),
-        ):
-            if value != default:
-                known = ", ".join(sorted(HESSIAN_KINDS))
-                raise CapabilityError(
-                    f"torch.{name}={value} multiplies by the Hessian only, not by the matrix of {kind}",
-                    hint=f"Leave torch.{name} at {default or 'none'}, or choose from {known}.",
-                )
+        require_hessian(self._options, kind)
 
     @property
     def memory(self) -> MemoryLimit:

@@ -20,13 +20,14 @@ from eigencore.pipeline.monitoring.look_rows import LookRow, columns_of
 from eigencore.pipeline.monitoring.look_schedule import LookSchedule
 from eigencore.pipeline.monitoring.monitor_findings import monitor_findings
 from eigencore.pipeline.monitoring.quantities import Look, Memory, find_quantities
+from eigencore.pipeline.monitoring.tracked_pairs import TrackedPairs
 from eigencore.problems import as_problem, backend_of, bind_with
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
     from eigencore.training import Training, TrainingBackend
 
-DEFAULT_QUANTITIES = ("lambda_max", "critical_sharpness", "alignment")
+DEFAULT_QUANTITIES = ("lambda_max", "critical_sharpness")
 COMPLETE, COMPLETE_EVERY = 0.99, 10
 
 
@@ -48,6 +49,8 @@ class Monitor(Tabular, Reported):
         share: the largest ratio of the time of the looks to that of the training; looks that would exceed it
             are left out. None: every look takes place.
         threshold: a number in place of the optimizer's threshold for `lambda_max`, such as 2 / learning rate.
+        pairs: the largest number of eigenvalues that are followed: one, and another one for each above
+            90 % of the threshold.
         seed: the seed of all random numbers of the looks, which do not disturb those of the training.
         backend, device, dtype: as for `bind`. With another device or data type, looks work on a copy.
         options: options of the backend and of analyses, by name, such as {"torch": {"batch_norm": "batch"}}.
@@ -88,6 +91,7 @@ class Monitor(Tabular, Reported):
         quantities: Iterable[str] = DEFAULT_QUANTITIES,
         share: float | None = None,
         threshold: float | None = None,
+        pairs: int = 3,
         seed: int = 0,
         backend: str | None = None,
         device: str | None = None,
@@ -97,7 +101,7 @@ class Monitor(Tabular, Reported):
         tensorboard: Any = None,
     ):
         problem = _problem(model, loss, data)
-        _refuse_bad_numbers(every, share, threshold)
+        _refuse_bad_numbers(every, pairs, share, threshold)
         names = [quantities] if isinstance(quantities, str) else list(quantities)
         if not names:
             raise UsageError(
@@ -106,7 +110,8 @@ class Monitor(Tabular, Reported):
         given = dict(options or {})
         self.rows: list[LookRow] = []
         self._quantities = find_quantities(names, given)
-        self._schedule, self._memory = LookSchedule(every, share), Memory()
+        self._schedule = LookSchedule(every, share)
+        self._memory = Memory(TrackedPairs(pairs), TrackedPairs(pairs))
         self._threshold, self._seed, self._out = threshold, seed, _writable(out)
         self._writer, self._step, self._warned = tensorboard, 0, False
         entry = backend_of(problem, backend)
@@ -242,9 +247,10 @@ def _problem(model: Any, loss: Any, data: Any) -> Problem:
     return problem
 
 
-def _refuse_bad_numbers(every: Any, share: float | None, threshold: float | None) -> None:
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise UsageError(f"every is {every!r}; expected a whole number of at least 1")
+def _refuse_bad_numbers(every: Any, pairs: Any, share: float | None, threshold: float | None) -> None:
+    for name, given in (("every", every), ("pairs", pairs)):
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise UsageError(f"{name} is {given!r}; expected a whole number of at least 1")
     if share is not None and not (isinstance(share, Real) and share > 0):
         raise UsageError(f"share is {share!r}; expected a number above 0, such as 0.05 for 5 %, or None")
     if threshold is not None and not (isinstance(threshold, Real) and threshold > 0):

@@ -14,7 +14,7 @@ from eigencore.pipeline.monitoring.look_rows import LookRow
 # A figure for each of these: what it shows, how the names of its quantities begin, and the line above which
 # steps are not stable.
 SHARPNESS = (
-    ("Sharpness", ("lambda_", "batch_sharpness"), "threshold"),
+    ("Largest eigenvalues", ("lambda_", "batch_sharpness"), "threshold"),
     ("Preconditioned sharpness", ("preconditioned_",), "preconditioned_threshold"),
     ("Critical sharpness", ("critical_sharpness",), "critical_threshold"),
 )

@@ -55,8 +55,8 @@ class Memory:
         critical_step: the critical step that was found last, or None.
     """
 
-    pairs: TrackedPairs = field(default_factory=TrackedPairs)
-    preconditioned: TrackedPairs = field(default_factory=TrackedPairs)
+    pairs: TrackedPairs
+    preconditioned: TrackedPairs
     critical_step: float | None = None
 
 

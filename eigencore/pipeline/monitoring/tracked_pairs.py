@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult
 
 NEAR = 0.9  # of the threshold: an eigenvalue above it is followed, and so is the next one
-MOST_MORE = 5  # pairs beyond the first
 FULL = 3  # so many pairs are certified by a product each, which takes no more than a sketch
 MOST_PRODUCTS = 200
-TOL = 3e-2  # of the residual; the error of an eigenvalue is of the order of its square
+TOL = 1e-2  # of the residual; an eigenvalue that is overtaken shows in it, late if the tolerance is larger
 
 
 @dataclass
@@ -25,8 +24,13 @@ class TrackedPairs:
 
     One pair is followed for every eigenvalue above 90 % of the threshold, and one more: several eigenvalues
     reach it one after the other (Cohen et al. 2021, section 3.1).
+
+    Attributes:
+        most: the largest number of pairs.
+        found: those of the last solve, or None.
     """
 
+    most: int
     found: EigenResult | None = None
     _wanted: int = 1
 
@@ -59,7 +63,7 @@ class TrackedPairs:
             self.found = found
         if threshold is not None:
             near = sum(value >= NEAR * threshold for value in found.values[found.converged])
-            self._wanted = 1 + min(near, MOST_MORE)
+            self._wanted = min(1 + near, self.most)
         return found
 
     def _start(self, operator: LinearOperator, seed: int) -> Any:

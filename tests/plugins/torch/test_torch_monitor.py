@@ -59,7 +59,8 @@ def test_gradient_descent_on_digits_settles_at_two_over_the_learning_rate():
     loss = lambda outputs, targets: (outputs - targets).square().sum(1).mean() / 2  # noqa: E731
     rate = 0.5
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    monitor = eigencore.Monitor(model, loss, [(x, y)], every=25)
+    quantities = ["lambda_max", "critical_sharpness", "alignment"]
+    monitor = eigencore.Monitor(model, loss, [(x, y)], every=25, quantities=quantities)
     for _ in range(900):
         optimizer.zero_grad()
         loss(model(x), y).backward()
@@ -259,7 +260,8 @@ def test_training_is_the_same_to_the_last_bit_with_and_without_a_monitor():
     def with_loader(model, loss, data):
         loader = DataLoader(torch.utils.data.Subset(data, range(24)), batch_size=8)
         quantities = [*ALL, "trace", "batch_sharpness"]
-        return eigencore.Monitor(model, loss, loader, every=3, quantities=quantities)
+        options = {"trace": {"products": 20}, "batch_sharpness": {"draws": 2}}
+        return eigencore.Monitor(model, loss, loader, every=3, quantities=quantities, options=options)
 
     watched = trained(with_loader)
     assert all_equal(alone[:4], watched[:4])
@@ -308,7 +310,10 @@ def test_a_copy_in_another_data_type_follows_the_training():
 def test_a_look_that_fails_never_stops_the_training(tmp_path):
     model, data, _ = quadratic()
     optimizer = torch.optim.SGD([model.w], lr=0.01)
-    monitor = eigencore.Monitor(model, mean, data, every=1, out=tmp_path / "rows.jsonl")
+    quantities = ["lambda_max", "critical_sharpness", "alignment"]
+    monitor = eigencore.Monitor(
+        model, mean, data, every=1, quantities=quantities, out=tmp_path / "rows.jsonl"
+    )
     monitor.step(optimizer)
     with torch.no_grad():
         model.w[0] = math.nan
@@ -359,7 +364,8 @@ def test_the_threshold_follows_the_learning_rate_and_the_figure_shows_it():
     model, data, _ = quadratic()
     optimizer = torch.optim.SGD([model.w], lr=0.02, momentum=0.5)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-    monitor = eigencore.Monitor(model, mean, data, every=1)
+    quantities = ["lambda_max", "critical_sharpness", "alignment"]
+    monitor = eigencore.Monitor(model, mean, data, every=1, quantities=quantities)
     for _ in range(4):
         optimizer.zero_grad()
         mean(model(data[0][0]), data[0][1]).backward()
@@ -368,8 +374,8 @@ def test_the_threshold_follows_the_learning_rate_and_the_figure_shows_it():
         schedule.step()
     assert np.allclose(monitor.columns["threshold"], 3 / np.array([0.02, 0.02, 0.01, 0.01]))
     figures = {figure.title: figure for figure in monitor.report().figures}
-    assert set(figures) == {"Sharpness", "Critical sharpness", "Alignment of the gradient"}
-    drawn = figures["Sharpness"].series
+    assert set(figures) == {"Largest eigenvalues", "Critical sharpness", "Alignment of the gradient"}
+    drawn = figures["Largest eigenvalues"].series
     assert np.array_equal(drawn["stability threshold"], monitor.columns["threshold"])
     assert np.allclose(drawn["largest eigenvalue"], 10, rtol=1e-3)
     assert len(monitor.to_pandas()) == 4
@@ -398,6 +404,7 @@ def test_what_the_monitor_cannot_do_is_refused_before_the_training(tmp_path):
         ({"quantities": []}, UsageError, "quantities is empty"),
         ({"every": 0}, UsageError, "every is 0"),
         ({"every": True}, UsageError, "every is True"),
+        ({"pairs": 0}, UsageError, "pairs is 0"),
         ({"share": 0}, UsageError, "share is 0"),
         ({"threshold": -1}, UsageError, "threshold is -1"),
         ({"options": {"trace": {}}}, UsageError, "options are given for trace, which this monitor"),
