@@ -108,7 +108,15 @@ class TorchBound:
         differences = "Hessian products by differences" if self.derivative == "difference" else ""
         products = self._options.products
         low = f"the solver's products in {products}" if products != "full" else ""
-        parts = (place, self._placed.note, self._mode, differences, low, self._reduction_note)
+        parts = (
+            place,
+            self._placed.note,
+            self._mode,
+            differences,
+            low,
+            self._reduction_note,
+            self._data.note,
+        )
         return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
@@ -126,21 +134,22 @@ class TorchBound:
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
-        if kind.partition("@")[0] not in HESSIAN_KINDS:
-            self.require_hessian(kind)
-        operator = operator_of_kind(self, "torch", kind, params, self.select, options)
-        products = self._options.products
-        if products == "full":
+        with self.processes.together("an operator", kind=kind, **options):
+            if kind.partition("@")[0] not in HESSIAN_KINDS:
+                self.require_hessian(kind)
+            operator = operator_of_kind(self, "torch", kind, params, self.select, options)
+            products = self._options.products
+            if products == "full":
+                return operator
+            if not isinstance(operator, ApproximatedOperator):
+                raise CapabilityError(
+                    f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
+                    "matrices over the batches",
+                    hint="Leave torch.products at full.",
+                )
+            low = operator_of_kind(self._low, "torch", kind, params, self.select, options)
+            operator.approximation = Approximation(low, f"products in {products}", "set torch.products=full")
             return operator
-        if not isinstance(operator, ApproximatedOperator):
-            raise CapabilityError(
-                f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
-                "matrices over the batches",
-                hint="Leave torch.products at full.",
-            )
-        low = operator_of_kind(self._low, "torch", kind, params, self.select, options)
-        operator.approximation = Approximation(low, f"products in {products}", "set torch.products=full")
-        return operator
 
     @cached_property
     def _low(self) -> TorchBound:
@@ -219,17 +228,18 @@ class TorchBound:
                 not a vector over them.
             ProblemError: the weights changed, the model can't be copied, or the bounds do not fit the inputs.
         """
-        classification = self._require_classification()
-        model = self._model_in(dtype, always_copy=direction is not None)
-        if direction is not None:
-            shift_weights(select(model, params), direction)
-        weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
-        classifier = TorchClassifier(
-            model, classification, self._samples(model), self.problem.bounds, weights, self._exact
-        )
-        if self.processes.count == 1:
-            return classifier
-        return DividedClassifier(classifier, self.processes, self._data.holders(self._samples(model)))
+        with self.processes.together("a classifier", dtype=dtype):
+            classification = self._require_classification()
+            model = self._model_in(dtype, always_copy=direction is not None)
+            if direction is not None:
+                shift_weights(select(model, params), direction)
+            weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
+            classifier = TorchClassifier(
+                model, classification, self._samples(model), self.problem.bounds, weights, self._exact
+            )
+            if self.processes.count == 1:
+                return classifier
+            return DividedClassifier(classifier, self.processes, self._data.holders(self._samples(model)))
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).

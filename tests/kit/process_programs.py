@@ -6,6 +6,7 @@ import runpy
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ FAULTS: dict[str, tuple[str, bool]] = {
     "other seeds": ("seed differs between the processes: 0 in process 0, 1 in process 1", True),
     "failing loss": ("process 1 failed", False),
     "bad label": ("process 1 failed", False),
+    "no optimizer": ("process 1 failed: the kind preconditioned needs the optimizer", False),
     "other vector": ("the processes compute a product from different numbers", True),
     "another product": ("the processes no longer run the same program", True),
     "interrupted": ("KeyboardInterrupt: process 1 was interrupted", False),
@@ -231,6 +233,7 @@ FAULTS: dict[str, tuple[str, bool]] = {
 OWN = {
     "failing loss": "a broken pipe in the cellar",
     "bad label": "label",
+    "no optimizer": "the kind preconditioned needs the optimizer",
     "interrupted": "KeyboardInterrupt",
 }
 
@@ -277,6 +280,10 @@ def faults(rank: int) -> dict[str, Any]:
     x, y = own[0]
     labels = torch.full_like(y, 7) if wrong else y
     found["bad label"] = answer_of(lambda: eigencore.bind(problem_of([(x, labels)])).operator())
+    problem = problem_of(own)
+    if wrong:
+        problem = replace(problem, optimizer=None)
+    found["no optimizer"] = answer_of(lambda: eigencore.bind(problem).operator("preconditioned"))
     found["other vector"] = answer_of(lambda: hessian.matvec(v + wrong))
     found["another product"] = answer_of(lambda: bound.gradient() if wrong else hessian.matvec(v))
 
@@ -352,4 +359,8 @@ def class_weights(rank: int, shares: list[Any]) -> dict[str, np.ndarray]:
         v = torch.from_numpy(np.random.default_rng(0).standard_normal(hessian.shape[0]))
         found[name] = hessian.matvec(v).numpy()
         found[f"{name} loss"] = np.array([bound.loss()])
+    for name, validation in (("whole", batches((4, 19))), ("shared", shares[rank])):
+        problem = problem_of(shares[rank], validation=validation)
+        x, y = eigencore.bind(problem).classifier().samples()
+        found[f"{name} validation"] = np.column_stack([x.numpy(), y.numpy()])
     return found

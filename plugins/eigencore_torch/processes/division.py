@@ -64,6 +64,15 @@ class DividedData:
             return self._given
         return self._given.of_part(part_of_process(survey.counts, self._processes, cut=self._cut))
 
+    @property
+    def note(self) -> str:
+        """How the data are divided, for descriptions; empty until that is known, or for one process."""
+        own: Batches | None = self.__dict__.get("own")  # not computed for a description
+        if own is None or self._processes.count == 1:
+            return ""
+        how = "each with its own data" if own.part is None else "the data divided between them"
+        return f"{self._processes.count} processes, {how}"
+
     def holders(self, samples: Batches) -> Processes:
         """The processes that samples of a classifier are spread over; ALONE if each process has all of them.
 
