@@ -1,6 +1,6 @@
 """Claims: what a monitor adds to the training of a small CNN, and that it changes no bit of it.
 
-    python benchmarks/monitor.py [--batch 128] [--rounds 5]
+    python benchmarks/monitor.py [--batch 128] [--rounds 5] [--only default]
 
 - Critical sharpness alone, every 20 steps, costs below 12 % of the training.
 - The default quantities on 512 samples, every 200 steps, cost below 10 %.
@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="a part of the title of a case, such as default")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images, labels = mnist_data()
@@ -47,7 +48,8 @@ def main() -> None:
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     x, y = x[order], y[order]
     for title, keywords in CASES.items():
-        compare(title, keywords, x, y, arguments.batch, arguments.rounds)
+        if arguments.only in title:
+            compare(title, keywords, x, y, arguments.batch, arguments.rounds)
 
 
 def compare(title: str, keywords: dict[str, Any], x: Tensor, y: Tensor, batch: int, rounds: int) -> None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from eigencore.display import Reported, Tabular
 from eigencore.entries import MonitorEntry
 from eigencore.errors import EigencoreError, UnknownNameError, UsageError, described
+from eigencore.figures import Table
 from eigencore.findings import Report
 from eigencore.interfaces import Problem
 from eigencore.operators import release
 from eigencore.pipeline.monitoring.look_rows import LookRow, columns_of
 from eigencore.pipeline.monitoring.look_schedule import LookSchedule
-from eigencore.pipeline.monitoring.monitor_findings import monitor_findings
+from eigencore.pipeline.monitoring.monitor_findings import look_table, monitor_findings
 from eigencore.pipeline.monitoring.quantities import Look, Memory, find_quantities
 from eigencore.pipeline.monitoring.tracked_pairs import TrackedPairs
 from eigencore.problems import as_problem, backend_of, bind_with
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from eigencore.training import Training, TrainingBackend
 
 DEFAULT_QUANTITIES = ("lambda_max", "critical_sharpness")
-COMPLETE, COMPLETE_EVERY = 0.99, 10
+COMPLETE_EVERY = 10  # looks
 
 
 class Monitor(Tabular, Reported):
@@ -151,7 +152,7 @@ class Monitor(Tabular, Reported):
 
     def _look(self, optimizer: Any, batch: Any, began: float) -> LookRow:
         numbers: dict[str, float] = {}
-        complete = COMPLETE if self._schedule.looks % COMPLETE_EVERY == 0 else None
+        complete = self._schedule.looks % COMPLETE_EVERY == 0
         try:
             moment = self._training.at(optimizer)
         except Exception as error:
@@ -196,6 +197,11 @@ class Monitor(Tabular, Reported):
         A number that a look did not compute is NaN.
         """
         return columns_of(self.rows)
+
+    @property
+    def table(self) -> Table:
+        """The step, the quantities and what proves them, of each look, to four digits."""
+        return look_table(self.columns)
 
     @property
     def cost(self) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult
 
 NEAR = 0.9  # of the threshold: an eigenvalue above it is followed, and so is the next one
+COMPLETE = 0.99  # the probability at which a complete solve has missed nothing
 FULL = 3  # so many pairs are certified by a product each, which takes no more than a sketch
 MOST_PRODUCTS = 200
 TOL = 1e-2  # of the residual; an eigenvalue that is overtaken shows in it, late if the tolerance is larger
@@ -35,16 +36,16 @@ class TrackedPairs:
     _wanted: int = 1
 
     def follow(
-        self, operator: LinearOperator, threshold: float | None, *, complete: float | None, seed: int
+        self, operator: LinearOperator, threshold: float | None, *, complete: bool, seed: int
     ) -> EigenResult:
         """The eigenpairs of the operator as it is now.
 
         Args:
-            complete: as for `solve`; None: an eigenvalue that overtook the others since the last complete
-                solve may be missed.
+            complete: whether to show that no larger eigenvalue was missed, as in the first solve; otherwise
+                one that overtook the others since the last complete solve may be missed.
 
         Raises:
-            EigencoreError: as for `solve`; the next solve starts from random vectors.
+            EigencoreError: as for `solve`; the next solve starts from random vectors, and is complete.
         """
         start, self.found = self._start(operator, seed), None
         k = min(self._wanted, operator.shape[0])
@@ -53,7 +54,7 @@ class TrackedPairs:
             k,
             which="LA",
             tol=TOL,
-            complete=complete,
+            complete=COMPLETE if complete or start is None else None,
             seed=seed,
             start=start,
             max_matvecs=MOST_PRODUCTS,

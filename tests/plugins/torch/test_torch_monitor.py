@@ -328,6 +328,7 @@ def test_a_look_that_fails_never_stops_the_training(tmp_path):
     with torch.no_grad():
         model.w[0] = 1.0
     assert not monitor.step(optimizer).failed
+    assert [row.complete for row in monitor.rows] == [True, None, None, None]
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[3]["lambda_max"] == pytest.approx(10, rel=1e-3)
@@ -347,6 +348,8 @@ def test_memory_that_runs_out_is_a_row_that_says_so(monkeypatch):
     with pytest.warns(UserWarning, match="out of memory"):
         row = monitor.step(torch.optim.SGD([model.w], lr=0.1))
     assert list(row.failed) == ["look"]
+    monkeypatch.undo()
+    assert monitor.step(torch.optim.SGD([model.w], lr=0.1)).complete  # as nothing was found before
 
 
 def test_an_optimizer_of_another_kind_has_no_threshold_and_can_have_no_preconditioner():
@@ -379,6 +382,8 @@ def test_the_threshold_follows_the_learning_rate_and_the_figure_shows_it():
     assert np.array_equal(drawn["stability threshold"], monitor.columns["threshold"])
     assert np.allclose(drawn["largest eigenvalue"], 10, rtol=1e-3)
     assert len(monitor.to_pandas()) == 4
+    assert monitor.table.columns[:3] == ("step", "threshold", "lambda_max")
+    assert [row[:2] for row in monitor.table.rows] == [(1, 150.0), (2, 150.0), (3, 300.0), (4, 300.0)]
     assert "times the threshold" in monitor._repr_html_()
 
 
