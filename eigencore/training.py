@@ -93,7 +93,6 @@ class TrainingBackend(Protocol):
     def __call__(self, bind: Callable[[], Any], /) -> Training:
         """The training of the problem that is bound.
 
-        Args:
-            bind: binds the problem to the backend, at the weights that its model has at the call. It may be
-                called again, as when the model has moved to another device.
+        `bind` binds the problem to the backend, at the weights that its model has at the call. It may be
+        called again, as when the model has moved to another device.
         """
