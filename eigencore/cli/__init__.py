@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
 from eigencore.processes import launched_command
 from eigencore.registry import PluginRecord, Registered, Registry, disable, load, registry
-from eigencore.solving.interrupt import sigterm_as_interrupt
+from eigencore.solving.interrupt import interruption, sigterm_as_interrupt
 
 _FILES = {
     "analyze": ("analyze", "compute certified top eigenpairs of a problem and analyze them"),
@@ -54,7 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         eigen.main(given, prog_name="eigen")
     prepare_streams()
-    with sigterm_as_interrupt() as terminated, launched_command(), only_first_prints():
+    code = INTERRUPTED
+    with (
+        sigterm_as_interrupt() as terminated,
+        contextlib.suppress(KeyboardInterrupt),  # at the very end, where there is nothing left to stop
+        launched_command(),
+        only_first_prints(),
+    ):
         code = _run(given)
     error = flush_streams()
     if isinstance(error, BrokenPipeError):
@@ -78,7 +85,9 @@ def _run(given: list[str]) -> int:
     except BrokenPipeError as error:  # may be a pipe other than our output
         return BROKEN_PIPE if reader_has_left() else report(error, arguments)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        return report(error, arguments)
+        # A launcher ends all processes as soon as one of them fails, while this one may report its failure.
+        with interruption():
+            return report(error, arguments)
 
 
 class _Commands(click.Group):

@@ -46,8 +46,17 @@ def _connect(process: LaunchedProcess) -> None:
         torch.cuda.set_device(process.local_rank)
     # A process that has ended is noticed at once; one that is slow must not be taken for one that has.
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(days=7))
-    process.closing.callback(dist.destroy_process_group)
-    process.closing.callback(group_processes.cache_clear)  # before that, in the reverse order
+    process.closing.callback(_disconnect)
+
+
+def _disconnect() -> None:
+    """Ends the process group, to which nothing may refer any more: a later end aborts the interpreter's."""
+    world = dist.group.WORLD
+    if world is not None:
+        group_processes(world).close()
+        group_processes.cache_clear()
+        del world
+        dist.destroy_process_group()
 
 
 def check_same_model(weights: WeightFingerprint, processes: Processes) -> None:

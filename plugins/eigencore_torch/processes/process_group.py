@@ -47,9 +47,14 @@ class GroupProcesses:
     """
 
     def __init__(self, group: dist.ProcessGroup, host_group: dist.ProcessGroup | None = None):
-        self._group, self._host_group = group, host_group or group
+        self._group: dist.ProcessGroup | None = group
+        self._host_group: dist.ProcessGroup | None = host_group or group
         self.rank, self.count = dist.get_rank(group), dist.get_world_size(group)
         self._lost: EigencoreError | None = None  # the error once another process has ended
+
+    def close(self) -> None:
+        """Lets go of the group, which ends; nothing can be exchanged any more."""
+        self._group = self._host_group = None
 
     def sum(self, make: Callable[[], Tensor], /, what: str, *given: Tensor) -> Tensor:
         """The sum over the processes of what `make` returns in each: the same bits in each."""
@@ -194,7 +199,7 @@ class GroupProcesses:
         self._exchange(lambda: dist.all_gather_object(found, own, group=self._host_group))
         return found
 
-    def _group_of(self, x: Tensor) -> dist.ProcessGroup:
+    def _group_of(self, x: Tensor) -> dist.ProcessGroup | None:
         return self._host_group if x.device.type == "cpu" else self._group
 
     def _exchange(self, exchange: Callable[[], object]) -> None:

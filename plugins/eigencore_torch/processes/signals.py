@@ -13,8 +13,9 @@ from types import FrameType
 def delayed_signals() -> Iterator[None]:
     """Delays what Ctrl-C and SIGTERM do until the end of the context.
 
-    A process that left an exchange halfway would leave the others waiting. Outside the main thread, where
-    Python handles no signals, this context does nothing.
+    A process that left an exchange halfway would leave the others waiting. If the exchange fails, they are
+    dropped: its error says more, as when a launcher ends all processes because one of them has died. Outside
+    the main thread, where Python handles no signals, this context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -26,6 +27,9 @@ def delayed_signals() -> Iterator[None]:
         signal.signal(number, lambda number, frame: received.append((number, frame)))
     try:
         yield
+    except BaseException:
+        received.clear()
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -31,6 +31,26 @@ def make(rows=41):
     return eigencore.Problem(model, [(x, y)], torch.nn.CrossEntropyLoss(), bounds=(0, 1))
 """
 
+DYING = """
+
+import os, signal
+
+calls = 0
+
+def dying():
+    def loss(z, y):
+        global calls
+        calls += 1
+        if calls > 15 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.nn.functional.cross_entropy(z, y)
+
+    problem = make()
+    ((x, y),) = problem.data
+    data = [(x[:20], y[:20]), (x[20:], y[20:])]
+    return eigencore.Problem(problem.model, data, loss, reduction="mean")
+"""
+
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, np.ndarray]:
@@ -158,6 +178,15 @@ def test_the_command_reports_a_failure_once_with_its_exit_code(tmp_path):
     assert done.stderr.count("eigen: k is 3000") == 1
     assert done.stdout == ""
     assert "exitcode: 2" in done.stderr or "exitcode  : 2" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_reports_a_killed_process(tmp_path):
+    (tmp_path / "small.py").write_text(PROBLEM + DYING)
+    done = run_command(tmp_path, "analyze", "small.py:dying", "--set", "torch.memory=none")
+    assert done.returncode != 0
+    assert done.stderr.count("eigen: another process has ended") == 1, done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
 
 
 def test_parts_of_data_are_equal_and_in_order():
