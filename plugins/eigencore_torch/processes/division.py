@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from eigencore.errors import ProblemError
 from eigencore.news import report
 from eigencore.processes import ALONE, Processes
-from eigencore_torch.data.batches import Batches, sample_count_beside_objects
+from eigencore_torch.data.batches import Batches, sample_count
 from eigencore_torch.data.data_part import part_of_process
 from eigencore_torch.data.fingerprints import batch_fingerprint
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
@@ -30,7 +30,7 @@ def survey(batches: Batches) -> DataSurvey:
     digest, counts = sha256(), list[int | None]()
     for batch in batches:
         digest.update(repr(batch_fingerprint(batch)).encode())
-        counts.append(sample_count_beside_objects(batch))
+        counts.append(sample_count(batch))
     return DataSurvey(digest.hexdigest(), counts)
 
 
