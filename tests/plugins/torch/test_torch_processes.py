@@ -96,6 +96,7 @@ def test_a_sum_that_forgets_the_weights_of_the_shares_would_be_found(alone):
     assert programs.differences({"hessian": alone["hessian"]}, found)["hessian"] > 1e-3
 
 
+@pytest.mark.slow
 def test_solves_and_analyses_equal_those_of_one_process():
     one = programs.solved(0, 1, SIZES)
     for found in values(programs.solved, 2, 2, SIZES, seconds=150):
