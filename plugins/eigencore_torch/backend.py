@@ -19,7 +19,9 @@ from eigencore_torch.evaluation.precision import Products
 from eigencore_torch.inspection import declared_reduction
 from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
 from eigencore_torch.models.number_types import computing_type
+from eigencore_torch.checks.shard_checks import check_shard_options
 from eigencore_torch.models.placement import device_of, place
+from eigencore_torch.models.shards import is_sharded
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.own_loss import loss_function
@@ -111,6 +113,8 @@ def bind(
     given = BatchLoss(model, function, call, vocabulary_chunk=options.vocabulary_chunk)
     placed = place(given, device, dtype, problem.checkpoint)
     check_weights(placed.loss.model)
+    if is_sharded(placed.loss.model):
+        check_shard_options(options)
     _check_products(options.products, computing_type(placed.loss.model))
     _check_route(options.route, device_of(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))

@@ -24,6 +24,7 @@ from eigencore.interfaces import (
 )
 from eigencore.problems.sharing import draw_minibatch, operator_of_kind
 from eigencore_torch.checks.chunks import check_chunks
+from eigencore_torch.checks.shard_checks import check_same_everywhere
 from eigencore_torch.classifiers.classification import Classification, find_classification
 from eigencore_torch.classifiers.classifier import TorchClassifier
 from eigencore_torch.data.batches import Batches, describe, type_name
@@ -37,6 +38,7 @@ from eigencore_torch.inspection import inspect_problem
 from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import Layout, select
+from eigencore_torch.models.shards import is_sharded, whole
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.risk import Risk
@@ -68,7 +70,13 @@ class TorchBound:
     def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
         self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
-        self._setting = Setting(self._device, options.precision, options.batch_norm, options.derivative)
+        self._setting = Setting(
+            self._device,
+            options.precision,
+            options.batch_norm,
+            options.derivative,
+            sharded=is_sharded(placed.loss.model),
+        )
         # Inputs and samples have exact derivatives always.
         self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
@@ -93,10 +101,11 @@ class TorchBound:
         version = ".".join(torch.__version__.split(".")[:2])
         rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
         place = f"torch {version} {self._device} {dtype}{rounding}"
+        shards = "weights and vectors in shards" if self._setting.sharded else ""
         differences = "Hessian products by differences" if self.derivative == "difference" else ""
         products = self._options.products
         low = f"the solver's products in {products}" if products != "full" else ""
-        parts = (place, self._placed.note, self._mode, differences, low, self._reduction_note)
+        parts = (place, shards, self._placed.note, self._mode, differences, low, self._reduction_note)
         return ", ".join(filter(None, parts))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
@@ -116,6 +125,11 @@ class TorchBound:
         """
         if kind.partition("@")[0] not in HESSIAN_KINDS:
             self.require_hessian(kind)
+        if self._setting.sharded and kind.partition("@")[0] != "hessian":
+            raise CapabilityError(
+                f"the kind {kind} is not available for weights that are cut into shards (DTensor)",
+                hint="Choose the kind hessian, or give a model whose weights are not cut.",
+            )
         operator = operator_of_kind(self, "torch", kind, params, self.select, options)
         products = self._options.products
         if products == "full":
@@ -180,6 +194,8 @@ class TorchBound:
     def memory(self) -> MemoryLimit:
         """The limits on the memory of an operator and of what is computed with it."""
         limit = memory_limit(self._options.memory, self._device)
+        if (shards := self.select().shards) is not None:  # the same in all processes
+            limit = replace(limit, graphs=shards.least(limit.graphs), total=shards.least(limit.total))
         if self.derivative == "difference":  # there are no graphs to keep, only batches
             return replace(limit, graphs=0)
         if self._options.products != "full":  # there are two operators, each of which keeps graphs
@@ -294,7 +310,7 @@ class TorchBound:
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected parameter with its slice of a direction (n,) and the norm of its weights."""
         layout = select(self._loss.model, params)
-        norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
+        norms = [float(torch.linalg.vector_norm(whole(p.detach()).double())) for p in layout.parameters]
         return tuple(map(Parameter, layout.names, layout.slices, norms))
 
     def _model_in(self, dtype: str | None, always_copy: bool = False) -> nn.Module:
@@ -311,6 +327,11 @@ class TorchBound:
     @cached_property
     def _classification(self) -> Classification | EigencoreError:
         """The kind of classification that the problem is, or the error that says why it is not one."""
+        if self._setting.sharded:
+            return CapabilityError(
+                "a classifier is not available for weights that are cut into shards (DTensor)",
+                hint="Leave out what needs a classifier: --analyses none.",
+            )
         if self._options.batch_norm == "batch":
             return CapabilityError(
                 "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
@@ -346,6 +367,8 @@ class TorchBound:
             explain_mode(self._loss, self._batches, self._setting),
         ):
             check_chunks(self._loss, self._batches)
+            if self._setting.sharded:
+                check_same_everywhere(self._loss, self._batches)
             found = inspect_problem(self.problem, self._placed, self._batches, self._options, self._setting)
         self._mode = found.mode
         return Risk(

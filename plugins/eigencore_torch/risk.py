@@ -187,7 +187,7 @@ class Risk:
 
     def gradient(self, layout: Layout, sample: Minibatch | None = None) -> Tensor:
         """The gradient (n,) of the loss over all data, or over a minibatch; inside a session."""
-        gradient = torch.zeros(layout.n, dtype=layout.dtype, device=layout.device)
+        gradient = torch.zeros(layout.rows, dtype=layout.dtype, device=layout.device)
         total_weight = 0.0
         if sample is None:
             weighted = ((1.0, term) for term in self.terms())

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from eigencore_torch.evaluation.double_backward import Derivative, twice_differentiable, uncompiled
 from eigencore_torch.evaluation.module_state import restored_modules
 from eigencore_torch.evaluation.precision import Precision, Products, autocast, precise_products
+from eigencore_torch.models.shards import shards_allowed
 
 # PyTorch's switches, its random state and the modes of modules belong to the process, not to a thread.
 _LOCK = RLock()
@@ -32,6 +33,7 @@ class Setting:
             of each "batch", as in training mode.
         derivative: "difference" if only first derivatives are taken, so that any kernel may be used.
         products: the 16-bit type that the operands of products are rounded to, or "full".
+        sharded: whether parameters are cut into shards over several processes.
     """
 
     device: torch.device
@@ -39,6 +41,7 @@ class Setting:
     batch_norm: Literal["running", "batch"] = "running"
     derivative: Derivative = "exact"
     products: Products = "full"
+    sharded: bool = False
 
     def rounding(self, dtype: torch.dtype) -> str:
         """What the precision does to products of a data type, for descriptions."""
@@ -94,8 +97,12 @@ def preserve_state(
         stack.enter_context(_evaluation_mode(submodules, except_for=on_batch))
         stack.enter_context(precise_products(device, setting.precision))
         stack.enter_context(uncompiled())
+        if setting.sharded:
+            stack.enter_context(shards_allowed())
         if setting.derivative == "exact":
-            stack.enter_context(twice_differentiable(submodules, device, over_weights=over_weights))
+            # PyTorch cuts its own convolutions only.
+            ours = over_weights and not setting.sharded
+            stack.enter_context(twice_differentiable(submodules, device, over_weights=ours))
         yield
 
 
