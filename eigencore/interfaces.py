@@ -20,6 +20,7 @@ from eigencore.entries import ProblemEntry as ProblemEntry
 from eigencore.entries import RendererEntry as RendererEntry
 from eigencore.entries import SolverEntry as SolverEntry
 from eigencore.findings import Renderer as Renderer
+from eigencore.processes import Processes as Processes
 from eigencore.space import ApproximatedOperator as ApproximatedOperator
 from eigencore.space import Approximation as Approximation
 from eigencore.space import Array as Array
@@ -311,10 +312,9 @@ class Bound(Protocol):
 
 
 class Kind(Protocol):
-    """Makes an operator of one kind from a problem that is bound to the backend of its KindEntry.
+    """Makes an operator of one kind from a problem bound to the backend of its KindEntry.
 
-    `bound` is of the backend's own class, and so is `layout`: the selected parameters, or None.
-    """
+    `bound` and `layout`, the selected parameters or None, are of the backend's own classes."""
 
     def __call__(self, bound: Any, layout: Any, options: Any, /) -> LinearOperator: ...
 

@@ -22,6 +22,7 @@ from eigencore.interfaces import (
     NotedOperator,
 )
 from eigencore.operators.matrix_like import MatrixLike
+from eigencore.processes import processes_of
 from eigencore.space import Array, Space
 
 Operator = TypeVar("Operator", bound=LinearOperator)
@@ -39,7 +40,8 @@ class FunctionOperator(MatrixLike):
         notes: returns facts about the products, as in `interfaces.NotedOperator`.
         release: frees what `matvec` and `matmat` keep between products, as `CachingOperator.release` does;
             None: they keep nothing.
-        space: a space of shards that the vectors belong to (see `ShardedSpace`), or any other space.
+        space: the space that the vectors belong to, if they are shards (see `ShardedSpace`), or an operator
+            that `matvec` multiplies by, whose products several processes compute (see `Processes`).
 
     Example:
         import array_api_compat.numpy as xp
@@ -65,6 +67,7 @@ class FunctionOperator(MatrixLike):
         self._matvec, self._matmat, self._notes, self._release = matvec, matmat, notes, release
         self.shape = (n, n)
         self.xp, self.dtype, self.device = xp, dtype, device
+        self.processes = processes_of(space)
         if arrays.is_sharded(space):
             self.sum, self.shard = space.sum, space.shard
 

@@ -17,6 +17,7 @@ from eigencore.interfaces import (
 from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator, is_inexact, notes_of
 from eigencore.operators.matrix_like import MatrixLike
+from eigencore.processes import processes_of
 from eigencore.space import Array
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class CountingOperator(MatrixLike):
         self._A, self._before, self._after, self._failed = A, before, after, failed
         self._after_sample = after_sample or after
         self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
+        self.processes = processes_of(A)
         if arrays.is_sharded(A):
             self.sum, self.shard = A.sum, A.shard
         self.matvecs = 0.0
@@ -186,6 +188,7 @@ class _CountedSample(MatrixLike):
     def __init__(self, whole: CountingMeanOperator, mean: SampleMean, shares: Sequence[float]):
         self._whole, self._mean, self._shares, self.shift = whole, mean, shares, mean.shift
         self.shape, self.xp, self.dtype, self.device = mean.shape, mean.xp, mean.dtype, mean.device
+        self.processes = processes_of(mean)
         if arrays.is_sharded(mean):
             self.sum, self.shard = mean.sum, mean.shard
 

@@ -42,7 +42,7 @@ TOP = {
     "objectives",
 }
 LAYERS = [
-    {"errors", "space"} | TOP,
+    {"errors", "space", "processes"} | TOP,
     {"operators", "registry"},
     {"problems", "runs", "solving"},
     {"analyses", "attacks"},
@@ -188,9 +188,9 @@ def test_no_other_module_of_a_plugin_uses_what_stands_in_for_another_library():
 
 
 def test_the_package_reads_as_a_table_of_contents():
-    """At most 17 modules and 10 sub-packages, modules of at most 400 lines, no two classes of one name."""
+    """at most 18 modules and 10 sub-packages, modules of at most 400 lines, no two classes of one name."""
     here = [path for path in CORE.iterdir() if path.name != "__pycache__"]
-    assert len([path for path in here if path.suffix == ".py"]) <= 17
+    assert len([path for path in here if path.suffix == ".py"]) <= 18
     assert len([path for path in here if path.is_dir()]) <= 10
     classes: dict[str, Path] = {}
     for root in (CORE, *PLUGINS.values()):
