@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from eigencore_torch.evaluation.double_backward import Derivative, twice_differentiable, uncompiled
 from eigencore_torch.evaluation.module_state import restored_modules
 from eigencore_torch.evaluation.precision import Precision, Products, autocast, precise_products
-from eigencore_torch.models.shards import shards_allowed
+from eigencore_torch.models.shards import mixed_operations
 
 # PyTorch's switches, its random state and the modes of modules belong to the process, not to a thread.
 _LOCK = RLock()
@@ -98,7 +98,7 @@ def preserve_state(
         stack.enter_context(precise_products(device, setting.precision))
         stack.enter_context(uncompiled())
         if setting.sharded:
-            stack.enter_context(shards_allowed())
+            stack.enter_context(mixed_operations())
         if setting.derivative == "exact":
             # PyTorch cuts its own convolutions only.
             ours = over_weights and not setting.sharded

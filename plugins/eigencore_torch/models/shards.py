@@ -11,8 +11,8 @@ come back in other pieces than its parameter, or as terms of a sum over the proc
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -41,15 +41,22 @@ def is_sharded(model: nn.Module) -> bool:
     return any(is_dtensor(p) for p in model.parameters())
 
 
-def shards_allowed() -> AbstractContextManager[None]:
+@contextmanager
+def mixed_operations() -> Iterator[None]:
     """A context in which operations may mix DTensors and tensors that every process has whole.
 
     A network makes such tensors itself, as for the positions of a text.
     """
-    from torch.distributed.tensor.experimental import implicit_replication
+    from torch.distributed.tensor import DTensor
 
-    context: AbstractContextManager[None] = implicit_replication()
-    return context
+    # PyTorch's context `implicit_replication` can't be nested: the inner one turns the outer one off.
+    dispatcher: Any = DTensor._op_dispatcher
+    before = dispatcher._allow_implicit_replication
+    dispatcher._allow_implicit_replication = True
+    try:
+        yield
+    finally:
+        dispatcher._allow_implicit_replication = before
 
 
 def whole(x: Tensor) -> Tensor:
