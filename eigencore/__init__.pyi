@@ -22,6 +22,7 @@ from .pipeline.spectral import density as density
 from .pipeline.spectral import diagonal as diagonal
 from .pipeline.spectral import norms as norms
 from .pipeline.spectral import trace as trace
+from .pipeline.studies.checkpoints import checkpoints as checkpoints
 from .pipeline.studies.members import Member as Member
 from .pipeline.studies.study import Study as Study
 from .pipeline.studies.study import study as study

@@ -23,8 +23,9 @@ from eigencore.entries import DEFAULT_KIND, DEFAULT_SOLVER
 from eigencore.errors import Interrupted, UsageError
 from eigencore.news import counter, reported_to
 from eigencore.problems import as_problem, backend_of, bind_with, find_problem, is_bound
+from eigencore.processes import processes_of
 from eigencore.results import EigenResult
-from eigencore.solving import interruption
+from eigencore.solving import Interruption, interruption
 from eigencore.solving.lockstep import in_lockstep
 from eigencore.solving.solve import solve
 
@@ -101,12 +102,13 @@ def layers(
     for unused in given:
         raise UsageError(f"options are given for {unused}, which is not used here")
     groups = _groups(bound, params, by)
+    processes, stop = processes_of(operator), Interruption()
     with interruption() as flag:
         passes = BlockProducts(operator, [[one.where for one in group] for group in groups.values()])
 
         def top(block: LinearOperator, listener: Progress | None = None) -> EigenResult:
             def watch(step: Step) -> None:
-                if flag.pressed:
+                if stop.pressed:
                     raise KeyboardInterrupt
                 if listener is not None:
                     listener(step)
@@ -131,13 +133,14 @@ def layers(
         done = counter(progress, f"layers: eigenpairs of {len(groups)} blocks", None, "passes")
 
         def multiplied(wanted: Mapping[int, Array]) -> Mapping[int, Array]:
+            stop.pressed = processes.any(flag.pressed)
             products = passes.products(wanted)
             done(passes.count, f"{len(groups) - len(wanted)} blocks finished")
             return products
 
         found = in_lockstep([top] * len(groups), passes.sizes, operator, multiplied)
         estimates: Sequence[tuple[Estimate | None, Estimate | None]] = [(None, None)] * len(groups)
-        if probes and not flag.pressed:
+        if probes and not processes.any(flag.pressed):
             say(f"layers: traces and norms from {probes} random vectors")
             estimates = trace_and_norm(passes.products, passes.sizes, operator, found, probes, seed)
         blocks = tuple(
@@ -155,12 +158,12 @@ def layers(
             )
         )
         result = LayersResult(blocks, None, None, passes.count)
-        if whole and not flag.pressed:
+        if whole and not processes.any(flag.pressed):
             say("layers: eigenpairs of the whole operator, and the couplings")
             eigen = top(operator, progress)
             couplings = _couplings(operator, eigen, passes.blocks) if eigen.converged[:1].all() else None
             result = LayersResult(blocks, eigen, couplings, passes.count)
-    if flag.pressed:
+    if processes.any(flag.pressed):
         raise Interrupted(result)
     return result
 

@@ -125,8 +125,9 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
             solve=_solving(context.solve, analysis.name, progress),
         )
         try:
-            for result in _results(analysis, own):
-                last = replace(result, matvecs=operator.matvecs, seconds=time.monotonic() - began)
+            with operator.processes.together(f"the analysis {analysis.name}"):
+                for result in _results(analysis, own):
+                    last = replace(result, matvecs=operator.matvecs, seconds=time.monotonic() - began)
         except BaseException as error:
             reason = error.error if isinstance(error, Halt) and error.error is not None else error
             if progress.error is not None:

@@ -34,11 +34,13 @@ from eigencore.cli.problem_options import (
 )
 from eigencore.cli.report_file import html_option
 from eigencore.cli.run_command import run_and_print
+from eigencore.cli.sweep import checkpoints_argument, refuse_sweep_options, run_sweep, sweep_options
 from eigencore.entries import DEFAULT_K, AnalysisEntry
 
 
 @click.command()
 @problem_argument
+@checkpoints_argument
 @backend_option
 @solver_option
 @click.option(
@@ -71,6 +73,7 @@ from eigencore.entries import DEFAULT_K, AnalysisEntry
     help="Analyses to run, or none.  [default: those that run by default, if the problem allows them]",
 )
 @set_option
+@sweep_options
 @config_option
 @out_option
 @csv_option
@@ -78,14 +81,30 @@ from eigencore.entries import DEFAULT_K, AnalysisEntry
 @log_option
 @json_flag
 @verbose_flag
-def analyze(as_json: bool, csv: str | None, html: str | None, **arguments: Any) -> int:
+def analyze(
+    checkpoints: tuple[str, ...],
+    jobs: int | str,
+    retry: bool,
+    as_json: bool,
+    csv: str | None,
+    html: str | None,
+    **arguments: Any,
+) -> int:
     """Compute the top eigenpairs of PROBLEM with a certificate, and run the analyses.
 
     PROBLEM is a name (see `eigen problems`; by default demo:digits), path/file.py:FACTORY, module:FACTORY, or
     a symmetric matrix in a file .npy, .npz or .mtx. FACTORY is a function that returns an eigencore.Problem,
     a tuple (model, data, loss), or a matrix.
 
+    CHECKPOINTS are files of weights. Each becomes a row of a table, computed as the problem at its weights,
+    by as many processes as --jobs says; the same command continues where a sweep was stopped, from the rows
+    in --out DIR, which also has a folder for the run of each one.
+
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge, or a limit ended an analysis; 4 a
     plugin failed; 130 interrupted.
     """
+    if checkpoints:
+        problem, own = arguments.pop("problem"), {"jobs": jobs, "retry": retry}
+        return run_sweep(problem, checkpoints, {**arguments, **own}, as_json=as_json, csv=csv, html=html)
+    refuse_sweep_options(jobs, retry)
     return run_and_print(arguments, as_json, csv, html)

@@ -11,13 +11,14 @@ from datetime import datetime
 import click
 
 from eigencore.cli.completion import files
+from eigencore.cli.output import named_once
 from eigencore.errors import UsageError, described
 
 _KEY = "eigencore.log"
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, place: str | None) -> None:
-    ctx.meta[_KEY] = place
+    ctx.meta[_KEY] = named_once(ctx, parameter, place)
 
 
 log_option = click.option(

@@ -18,12 +18,26 @@ if TYPE_CHECKING:
     from eigencore.display import HasColumns
     from eigencore.results import Run
 
+_FILES = "eigencore.files"  # of `Context.meta`: the option that names each file
+
+
+def named_once(ctx: click.Context, parameter: click.Parameter, place: str | None) -> str | None:
+    """A callback for options that name a file to write: raises UsageError if two name the same one."""
+    if place not in (None, "", "-"):
+        known, path = ctx.meta.setdefault(_FILES, {}), os.path.realpath(place)
+        other = known.setdefault(path, parameter.opts[0])
+        if other != parameter.opts[0]:
+            raise UsageError(f"{other} and {parameter.opts[0]} name the same file, {place}")
+    return place
+
+
 csv_option = click.option(
     "--csv",
     metavar="FILE",
+    callback=named_once,
     shell_complete=files,
-    help="Write the table of eigenvalues, or without any that of the analysis or the attack, to this file as "
-    "CSV, with all digits; -: print it in place of the text.",
+    help="Write the table of eigenvalues, or without any that of the analysis or the attack, or the rows of "
+    "several checkpoints, to this file as CSV, with all digits; -: print it in place of the text.",
 )
 
 

@@ -14,6 +14,7 @@ import click
 
 from eigencore.cli.completion import files
 from eigencore.cli.failures import ARGUMENTS
+from eigencore.cli.output import named_once
 from eigencore.errors import UsageError
 
 
@@ -32,7 +33,7 @@ def _prepared(name: str) -> Callable[[click.Context, click.Parameter, str | None
             from eigencore.runs import prepare_rendering
 
             prepare_rendering(name, file)
-        return file
+        return named_once(ctx, parameter, file)
 
     return prepare
 

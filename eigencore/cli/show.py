@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from eigencore.cli.completion import run_folders
@@ -15,6 +17,7 @@ from eigencore.cli.report_file import (
     write_html,
     write_plot,
 )
+from eigencore.cli.sweep import is_sweep, show_sweep
 from eigencore.errors import UsageError
 
 
@@ -40,13 +43,25 @@ def show(
     as_json: bool,
     csv: str | None,
 ) -> int:
-    """Print the run that `eigen analyze --out DIR` saved, and write a page or figures of it."""
+    """Print the run, or the rows of several checkpoints, that `eigen analyze --out DIR` saved.
+
+    With --html and --plot, it also writes a page or figures of them.
+    """
+    from eigencore.pipeline.studies import Study
+    from eigencore.pipeline.studies.run_folders import SWEEP_ROWS
     from eigencore.runs import config_text, load
 
     check_csv(csv, as_json)
     check_plot(plot, plot_settings)
     if config and (as_json or csv is not None):
         raise UsageError(f"--config and {'--json' if as_json else '--csv'} can't be given together")
+    if is_sweep(folder):
+        if config:
+            raise UsageError(f"{folder} holds the rows of several checkpoints, which --config can't repeat")
+        rows = Study.read(os.path.join(folder, SWEEP_ROWS))
+        show_sweep(rows, as_json=as_json, csv=csv, html=html)
+        write_plot(rows, plot, plot_settings)
+        return 0
     run = load(folder)
     try:
         if config:

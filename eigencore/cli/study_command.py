@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +15,7 @@ from eigencore.cli.config_file import config_option
 from eigencore.cli.failures import INTERRUPTED, NOT_CONVERGED
 from eigencore.cli.lists import ListType, names_in
 from eigencore.cli.log_file import log_option
-from eigencore.cli.output import check_csv
+from eigencore.cli.output import named_once
 from eigencore.cli.problem_options import (
     backend_option,
     device_option,
@@ -39,22 +39,39 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Callable[..., Any])
 
 
+def _jobs(ctx: click.Context, parameter: click.Parameter, value: Any) -> int | str:
+    """A number of processes, or the address of a cluster as text; `study` refuses what is neither."""
+    try:
+        return int(value)
+    except ValueError:
+        return str(value)
+
+
+def jobs_option(default: int) -> Callable[[C], C]:
+    """A click decorator: the option --jobs."""
+    return click.option(
+        "--jobs",
+        type=click.UNPROCESSED,
+        callback=_jobs,
+        default=default,
+        show_default=True,
+        metavar="N|dask://HOST:PORT",
+        help="Number of worker processes, -1: one for each core; or the address of a Dask cluster.",
+    )
+
+
+retry_option = click.option("--retry", is_flag=True, help="Compute rows again in which something failed.")
+
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.argument("members", nargs=-1, required=True, shell_complete=problem_names),
     click.option(
         "--out",
         metavar="FILE",
+        callback=named_once,
         shell_complete=files,
         help="File for the rows, of JSON lines; the rows of this study that it holds are not computed again.",
     ),
-    click.option(
-        "--jobs",
-        type=int,
-        default=-1,
-        show_default=True,
-        metavar="N",
-        help="Number of worker processes; -1: one for each core.",
-    ),
+    jobs_option(-1),
     click.option(
         "--threads",
         type=int,
@@ -63,7 +80,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="N",
         help="Number of threads of each worker; results depend on it by rounding.",
     ),
-    click.option("--retry", is_flag=True, help="Compute rows again in which something failed."),
+    retry_option,
     click.option(
         "--analyses",
         type=ListType(),
@@ -91,26 +108,22 @@ def study_options(command: C) -> C:
 rows_csv_option = click.option(
     "--csv",
     metavar="FILE",
+    callback=named_once,
     shell_complete=files,
     help="Write all columns of the rows to this file as CSV, with all digits; -: print them in place of the "
     "text.",
 )
 
 
-def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tuple[Study, int]:
-    """Runs `eigencore.study` with the values of `study_options`. Returns the study and the exit code."""
+def run_study(members: Any, arguments: Mapping[str, Any]) -> tuple[Study, int]:
+    """Runs `eigencore.study` with these members and arguments. Returns the study and the exit code."""
     from eigencore.cli.progress import progress
     from eigencore.pipeline.studies.study import study
-
-    arguments = dict(arguments)
-    check_csv(csv, as_json)
-    members = arguments.pop("members")
-    arguments["members"] = members[0] if len(members) == 1 else members
 
     try:
         # What a function of the user prints must not mix with our output.
         with contextlib.redirect_stdout(sys.stderr), progress(arguments["k"]) as draw:
-            done = study(**arguments, progress=draw)
+            done = study(members, **arguments, progress=draw)
     except EigencoreError as error:
         error.partial = None  # the rows that are done, which are in the file if there is one
         raise
@@ -125,12 +138,16 @@ def run_study(arguments: dict[str, Any], as_json: bool, csv: str | None) -> tupl
     return done, NOT_CONVERGED if unconverged else 0
 
 
-def print_rows(done: Study, on: Page) -> None:
-    """Prints how many rows there are, a few columns of them, and what failed."""
+def print_rows(done: Study, on: Page, called: str = "network") -> None:
+    """Prints how many rows there are, a few columns of them, and what failed.
+
+    Args:
+        called: what each row is.
+    """
     from eigencore.pipeline.studies.study_report import failure, shown_rows
 
     place = f" · {done.file}" if done.file else ""
-    on.line(f"{len(done.rows)} network{'s' * (len(done.rows) != 1)}{place}", "bold")
+    on.line(f"{len(done.rows)} {called}{'s' * (len(done.rows) != 1)}{place}", "bold")
     table = shown_rows(done.rows, done.columns)
     if table.rows:
         on.line()
@@ -139,9 +156,13 @@ def print_rows(done: Study, on: Page) -> None:
         on.line(f"failed: {row.name}: {failure(row)}", "yellow")
 
 
-def print_study_json(done: Study, inference: Any) -> None:
-    """Prints the settings, the rows and an inference on them as one JSON object."""
+def print_study_json(done: Study, **more: Any) -> None:
+    """Prints the settings, the rows, and what else is named, as one JSON object."""
     from eigencore.runs import plain
 
     rows = [row.as_data() for row in done.rows]
-    print(json.dumps({"settings": done.settings, "rows": rows, "inference": plain(inference)}))
+    print(
+        json.dumps(
+            {"settings": done.settings, "rows": rows, **{name: plain(one) for name, one in more.items()}}
+        )
+    )

@@ -16,6 +16,7 @@ from eigencore.news import report, reported_to
 from eigencore.operators import release
 from eigencore.pipeline.samples import give_samples
 from eigencore.pipeline.setup import Options, Setup, prepare
+from eigencore.processes import processes_of
 from eigencore.request import Request
 from eigencore.results import EigenResult, Run, Status
 from eigencore.runs import (
@@ -149,13 +150,16 @@ def analyze(
         vectors = operator.xp.asarray(eigen.vectors, dtype=operator.dtype, device=operator.device)
         eigen = replace(eigen, vectors=vectors)
         solved = _refuse_foreign_eigenpairs(eigen, operator)
-    if folder is not None:
+    processes = processes_of(operator)
+    first = processes.rank == 0  # the process that writes the folder
+    if folder is not None and first:
         make_folder(folder)
     given = None
     if folder is not None and setup.problem is not None:
         with reported_to(progress):
             report("computing the digest of the problem, which is saved with the run")
-        given = digest(setup.problem)
+        owned = setup.problem
+        given = processes.collect(lambda: digest(owned) if first else None, "the digest")[0]
     findings = Findings()
     if request is not None:
         try:
@@ -181,7 +185,7 @@ def analyze(
         solved = eigen.matvecs
     if findings.raised is None:
         # Ctrl-C is raised in an analysis at once, and not only between products as in a solver.
-        budget = Budget(max_matvecs, max_seconds, 0, Interruption(), began, solved)
+        budget = Budget(max_matvecs, max_seconds, 0, Interruption(), began, solved, processes=processes)
         try:
             release(operator)
             with reported_to(progress):
@@ -208,7 +212,9 @@ def analyze(
             }
             run = Run(eigen, findings.results, manifest, findings.failed)
             if folder is not None:
-                run = replace(run, folder=save(run, folder))
+                place = folder
+                saved = processes.collect(lambda: save(run, place) if first else place, "the saved run")
+                run = replace(run, folder=saved[0])
     except BaseException as error:
         attach(error, partial=eigen)
         raise error from (error.__cause__ or findings.raised)

@@ -161,7 +161,8 @@ def _without_factory(file: Path) -> UsageError:
         return UsageError(
             f"{file} is a file of weights, which is not a problem: its model, data and loss are unknown",
             hint="Write a function that returns an eigencore.Problem with the model, and name it and the "
-            f"weights: eigen analyze FILE.py:FUNCTION --set problem.checkpoint={file}",
+            f"weights: eigen analyze FILE.py:FUNCTION --set problem.checkpoint={file}; the names of several "
+            "files follow that of the function: eigen analyze FILE.py:FUNCTION *.pt",
         )
     functions = list(functions_in(file))
     which = f"{file}:{functions[0]}" if len(functions) == 1 else f"{file}:FACTORY"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from statistics import median
 
+from eigencore.processes import ALONE, Processes
 from eigencore.solving.interrupt import Interruption
 
 TIMED = 9  # the number of latest products whose median time is the time of a product
@@ -49,6 +50,7 @@ class Budget:
         per_reserved: the time of each of them, if it is known and not that of the solver's products.
         began: the time at which the solve began, on the monotonic clock.
         spent: the products so far, in full-data units.
+        processes: those that stop together, as the clock of the first one and Ctrl-C in any of them decide.
     """
 
     max_matvecs: float | None
@@ -58,6 +60,7 @@ class Budget:
     began: float = field(default_factory=lambda: time.monotonic())
     spent: float = 0.0
     per_reserved: float = 0.0
+    processes: Processes = ALONE
     _product: tuple[float, float] | None = None  # the cost of the product being made, and when it began
     _timed: int = 0
     _times: dict[bool, deque[float]] = field(
@@ -93,13 +96,13 @@ class Budget:
 
     def refusal(self, columns: float = 1.0) -> Ending | None:
         """Why the solver may not make `columns` more products, or None if it may."""
-        if self.flag.pressed:
+        if self.processes.any(self.flag.pressed):
             return Ending.INTERRUPTED
         if self.max_matvecs is not None and self.spent + columns > self.max_matvecs - self.reserved + 1e-9:
             return Ending.PRODUCTS
         if self.max_seconds is not None:
             ahead = columns * self.seconds_per_product + self.seconds_reserved
-            if self.seconds + ahead > self.max_seconds:
+            if self.processes.from_first(self.seconds + ahead) > self.max_seconds:
                 return Ending.TIME
         return None
 
@@ -127,14 +130,15 @@ class Budget:
 
     def before_certificate(self, columns: float) -> None:
         """Charges products of the certificate, which only Ctrl-C stops."""
-        if self.flag.pressed:
+        if self.processes.any(self.flag.pressed):
             raise Halt(Ending.INTERRUPTED)
         self.spent += columns
 
     def allows(self, columns: float) -> bool:
         """Whether the limits allow so many more products like the solver's, if no more are reserved."""
         ahead = columns * self.seconds_per_product
-        in_time = self.max_seconds is None or self.seconds + ahead <= self.max_seconds
+        end = 0.0 if self.max_seconds is None else self.processes.from_first(self.seconds + ahead)
+        in_time = self.max_seconds is None or end <= self.max_seconds
         return in_time and columns <= self.left()
 
     def left(self) -> float:

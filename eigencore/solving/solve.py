@@ -17,6 +17,7 @@ from eigencore.interfaces import Approximation, LinearOperator, MinibatchOperato
 from eigencore.operators import as_operator, release
 from eigencore.operators.conversion import approximation_of
 from eigencore.problems import bound_of, is_bound
+from eigencore.processes import processes_of
 from eigencore.registry import load, registry, require, resolve_options
 from eigencore.request import Request
 from eigencore.results import EigenResult, Step
@@ -90,7 +91,8 @@ def solve(
         the minibatch's share of the data.
 
     Raises:
-        UsageError: an argument is invalid, or the memory of the solve exceeds the limit of the operator, as
+        UsageError: an argument is invalid, or differs between the processes that compute the products of the
+            operator together; or the memory of the solve exceeds the limit of the operator, as
             `torch.memory`; raised before any product.
         ProblemError: a problem can't be bound.
         CapabilityError: `samples` or `rtol` is given for an operator that is not a mean over samples.
@@ -110,50 +112,57 @@ def solve(
         print(result.values, result.certificate.bound)
     """
     operator = _operator_of(op)
-    if samples is not None or rtol is not None:
-        request = Request(k, which, tol, seed)
-        request.check_size(operator.shape[0])
-        _select(solver, options, request, operator)
+    processes = processes_of(operator)
+    named = solver if isinstance(solver, str) else getattr(solver, "__name__", type(solver).__name__)
+    same = {"k": k, "solver": named, "which": which, "tol": tol, "complete": complete, "seed": seed}
+    same |= {"max_matvecs": max_matvecs, "max_seconds": max_seconds, "certify": certify}
+    with processes.together("solve", **same, samples=samples, rtol=rtol, **options):
+        if samples is not None or rtol is not None:
+            request = Request(k, which, tol, seed)
+            request.check_size(operator.shape[0])
+            _select(solver, options, request, operator)
+            refuse_bad_limits(max_matvecs, max_seconds, certify)
+            _refuse_bad_probability(complete)
+            if state is not None:
+                raise UsageError(
+                    "a state can't be resumed from with samples or rtol", hint="Leave state out."
+                )
+            settings: dict[str, Any] = {"solver": solver, "which": which, "tol": tol, "complete": complete}
+            settings |= {"seed": seed, "start": start, "certify": certify, **options}
+            return sampled_solve(
+                operator,
+                request,
+                samples=samples,
+                rtol=rtol,
+                limits=Limits(max_matvecs, max_seconds),
+                progress=progress,
+                inner=partial(solve, **settings),
+            )
+        request = Request(k, which, tol, seed, _as_start(start, operator))
+        request.check_size(operator.shape[0], arrays.local_rows(operator))
+        approximation = approximation_of(operator)
+        multiplied = operator if approximation is None else _of_same_space(approximation, operator)
+        selected = _select(solver, options, request, multiplied)
         refuse_bad_limits(max_matvecs, max_seconds, certify)
         _refuse_bad_probability(complete)
-        if state is not None:
-            raise UsageError("a state can't be resumed from with samples or rtol", hint="Leave state out.")
-        settings: dict[str, Any] = {"solver": solver, "which": which, "tol": tol, "complete": complete}
-        settings |= {"seed": seed, "start": start, "certify": certify, **options}
-        return sampled_solve(
-            operator,
-            request,
-            samples=samples,
-            rtol=rtol,
-            limits=Limits(max_matvecs, max_seconds),
-            progress=progress,
-            inner=partial(solve, **settings),
-        )
-    request = Request(k, which, tol, seed, _as_start(start, operator))
-    request.check_size(operator.shape[0], arrays.local_rows(operator))
-    approximation = approximation_of(operator)
-    multiplied = operator if approximation is None else _of_same_space(approximation, operator)
-    selected = _select(solver, options, request, multiplied)
-    refuse_bad_limits(max_matvecs, max_seconds, certify)
-    _refuse_bad_probability(complete)
-    resumed = _as_state(state, selected.name, operator, approximation)
-    release(operator, needed=solve_bytes(operator, selected, request, certify))
-    vector, bound = start_vector(request, operator, mixed=complete is not None)
-    bound = bound if approximation is None else 0.0  # the recurrence is that of the approximation
-    request = replace(request, start=vector)
-    with interruption() as flag:
-        # Approximate pairs are refined by k products, which are at the same time a full certificate.
-        reserved = products_needed(certify if approximation is None else "full", k)
-        budget = Budget(max_matvecs, max_seconds, reserved, flag)
-        job = Job(operator, request, selected, budget, certify, progress, complete, bound, approximation)
-        result = job.run(resumed)
-    log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
-    if job.error is not None:
-        attach(job.error, partial=result)
-        raise job.error
-    if flag.pressed:
-        raise Interrupted(result)
-    return result
+        resumed = _as_state(state, selected.name, operator, approximation)
+        release(operator, needed=solve_bytes(operator, selected, request, certify))
+        vector, bound = start_vector(request, operator, mixed=complete is not None)
+        bound = bound if approximation is None else 0.0  # the recurrence is that of the approximation
+        request = replace(request, start=vector)
+        with interruption() as flag:
+            # Approximate pairs are refined by k products, which are at the same time a full certificate.
+            reserved = products_needed(certify if approximation is None else "full", k)
+            budget = Budget(max_matvecs, max_seconds, reserved, flag, processes=processes)
+            job = Job(operator, request, selected, budget, certify, progress, complete, bound, approximation)
+            result = job.run(resumed)
+        log.info("%s: %s (%g products, %.1f s)", result.solver, result.advice, result.matvecs, result.seconds)
+        if job.error is not None:
+            attach(job.error, partial=result)
+            raise job.error
+        if processes.any(flag.pressed):
+            raise Interrupted(result)
+        return result
 
 
 def _operator_of(op: Any) -> LinearOperator:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import torch
 from torch import nn
 
 from eigencore.errors import OptionError, ProblemError
 from eigencore.interfaces import Problem
 from eigencore.problems.sharing import check_bounds, check_call
+from eigencore.processes import ALONE
 from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.bound import TorchBound
 from eigencore_torch.checks.problem_checks import check_layers, check_weights
+from eigencore_torch.checks.shard_checks import check_shard_options
 from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.double_backward import Route
 from eigencore_torch.evaluation.kernels import check_kernels
@@ -18,13 +22,14 @@ from eigencore_torch.evaluation.modes import check_batch_norm
 from eigencore_torch.evaluation.precision import Products
 from eigencore_torch.inspection import declared_reduction
 from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
+from eigencore_torch.models.fully_sharded import without_fsdp
 from eigencore_torch.models.number_types import computing_type
-from eigencore_torch.checks.shard_checks import check_shard_options
-from eigencore_torch.models.placement import device_of, place
+from eigencore_torch.models.placement import PlacedLoss, device_of, place
 from eigencore_torch.models.shards import is_sharded
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.own_loss import loss_function
+from eigencore_torch.processes.joining import joined
 
 
 def bind(
@@ -41,7 +46,8 @@ def bind(
 
     Raises:
         ProblemError: the model, data, loss or checkpoint is unusable.
-        UsageError: the device, data type or checkpoint does not exist, or options contradict one another.
+        UsageError: the device, data type or checkpoint does not exist, or options contradict one another, or
+            differ between the processes that compute together.
 
     Example:
         import torch
@@ -54,6 +60,17 @@ def bind(
         hessian = bind(problem, TorchOptions(), dtype="float64").operator()
         product = hessian.matvec(torch.ones(15, dtype=torch.float64))
     """
+    processes = joined(options.processes)
+    arguments = {**asdict(options), "device": device, "dtype": dtype, "reduction": problem.reduction}
+    with processes.together("binding the problem", **arguments):
+        placed = _checked(problem, options, device, dtype)
+        # Processes with shards of the weights compute each batch together, by operations on DTensors.
+        sharing = ALONE if is_sharded(placed.loss.model) else processes
+        return TorchBound(problem, placed, options, sharing)
+
+
+def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype: str | None) -> PlacedLoss:
+    """The loss of the problem where it is computed, once it and the options have been checked."""
     model, loss = problem.model, problem.loss
     if not isinstance(model, nn.Module):
         exported = isinstance(model, torch.export.ExportedProgram)
@@ -111,7 +128,11 @@ def bind(
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
     given = BatchLoss(model, function, call, vocabulary_chunk=options.vocabulary_chunk)
-    placed = place(given, device, dtype, problem.checkpoint)
+    gathered = without_fsdp(given, options.weights)
+    placed = place(gathered, device, dtype, problem.checkpoint)
+    if gathered is not given:
+        of = "whole" if options.weights == "whole" else "the shards of"
+        placed = replace(placed, note=", ".join(filter(None, [f"{of} weights of fully_shard", placed.note])))
     check_weights(placed.loss.model)
     if is_sharded(placed.loss.model):
         check_shard_options(options)
@@ -119,7 +140,7 @@ def bind(
     _check_route(options.route, device_of(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))
     retain_freed_memory()
-    return TorchBound(problem, placed, options)
+    return placed
 
 
 def _check_products(products: Products, dtype: torch.dtype) -> None:

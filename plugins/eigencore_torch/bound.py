@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from eigencore.interfaces import (
     Problem,
 )
 from eigencore.problems.sharing import draw_minibatch, operator_of_kind
+from eigencore.processes import ALONE, Processes, own_part
 from eigencore_torch.checks.chunks import check_chunks
 from eigencore_torch.checks.shard_checks import check_same_everywhere
 from eigencore_torch.classifiers.classification import Classification, find_classification
@@ -34,13 +35,16 @@ from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
-from eigencore_torch.inspection import inspect_problem
+from eigencore_torch.inspection import declared_reduction, inspect_problem
 from eigencore_torch.memory_limit import MemoryLimit, memory_limit
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.params import Layout, select
-from eigencore_torch.models.shards import is_sharded, whole
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place
+from eigencore_torch.models.shards import is_sharded, whole
 from eigencore_torch.options import TorchOptions
+from eigencore_torch.processes.divided_classifier import DividedClassifier
+from eigencore_torch.processes.division import divided, survey_together
+from eigencore_torch.processes.joining import check_same_model
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
@@ -67,7 +71,10 @@ class TorchBound:
         loss = bound.loss(0.1 * direction, params="weight")
     """
 
-    def __init__(self, problem: Problem, placed: PlacedLoss, options: TorchOptions):
+    def __init__(
+        self, problem: Problem, placed: PlacedLoss, options: TorchOptions, processes: Processes = ALONE
+    ):
+        self.processes = processes
         self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
         self._setting = Setting(
@@ -80,8 +87,9 @@ class TorchBound:
         # Inputs and samples have exact derivatives always.
         self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
-        self._batches = Batches(problem.data, self._device, placed.dtype, join=options.join)
+        self._all_batches = Batches(problem.data, self._device, placed.dtype, join=options.join)
         self._weights = WeightFingerprint(placed.loss.named_modules)
+        check_same_model(self._weights, processes)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -89,6 +97,22 @@ class TorchBound:
         always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
         outcome = self._classification
         return always | outcome.capabilities if isinstance(outcome, Classification) else always
+
+    @cached_property
+    def _batches(self) -> Batches:
+        """The batches of this process, of the data that all processes have together."""
+        given = self._options
+        cut = declared_reduction(self.problem) is None and given.batch_norm == "running" and not given.join
+        return divided(self._all_batches, self.processes, given.processes, cut=cut, setting=self._setting)
+
+    @cached_property
+    def _holders(self) -> Processes:
+        """The processes that the samples of the classifier are spread over; ALONE if each has all of them."""
+        if self.processes.count == 1 or self.problem.validation is None:
+            return self.processes if self._batches.part is None else ALONE
+        samples = self._samples(self._loss.model)
+        _, whole = survey_together(samples, self.processes, self._options.processes, self._setting)
+        return ALONE if whole else self.processes
 
     precisions = tuple(DTYPES)
 
@@ -204,7 +228,7 @@ class TorchBound:
 
     def classifier(
         self, dtype: str | None = None, *, direction: Tensor | None = None, params: Params = None
-    ) -> TorchClassifier:
+    ) -> TorchClassifier | DividedClassifier:
         """The network as a classifier, with samples from the validation data, or else from the data.
 
         Args:
@@ -224,9 +248,12 @@ class TorchBound:
         if direction is not None:
             shift_weights(select(model, params), direction)
         weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
-        return TorchClassifier(
+        classifier = TorchClassifier(
             model, classification, self._samples(model), self.problem.bounds, weights, self._exact
         )
+        if self.processes.count == 1:
+            return classifier
+        return DividedClassifier(classifier, self.processes, self._holders)
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -243,7 +270,7 @@ class TorchBound:
             shift = shifted_weights(select(self._loss.model, params), direction)
         risk = self.risk
         with risk.session(), shift:
-            return risk.value()
+            return risk.value(*([] if direction is None else [direction]))
 
     def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Tensor:
         """The gradient (n,) of the loss over all data, or over the batches that a minibatch draws.
@@ -296,16 +323,20 @@ class TorchBound:
             preserve_state([model, *self._loss.modules[1:]], self._exact, None),
             explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
-            return sample_curvature(
+            own = own_part(len(inputs), self.processes)
+            curvature = partial(
+                sample_curvature,
                 model,
                 select(model, params),
                 objective,
                 direction,
-                inputs,
-                y.to(self._device),
+                inputs[own],
+                y.to(self._device)[own],
                 logits=classification.logits,
                 samples_per_pass=self._options.microbatch or SAMPLES_PER_PASS,
             )
+            curvatures: Tensor = self.processes.gather(curvature, "the curvature of samples", direction, x, y)
+            return curvatures
 
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected parameter with its slice of a direction (n,) and the norm of its weights."""
@@ -337,8 +368,9 @@ class TorchBound:
                 "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
                 hint="Set torch.batch_norm=running, or leave out what needs a classifier: --analyses none.",
             )
+        together = self.processes.together("reading the samples")
         try:
-            with explain_errors("reading the samples failed"):
+            with together, explain_errors("reading the samples failed"):
                 samples = self._samples(self._loss.model)
                 with preserve_state(self._loss.modules, self._setting, samples.data):
                     return find_classification(self._loss, samples)
@@ -363,13 +395,16 @@ class TorchBound:
         """
         data, unchanged = self._batches.data, self._weights.check_unchanged
         with (
+            self.processes.together("the checks of the problem"),
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
             explain_mode(self._loss, self._batches, self._setting),
         ):
             check_chunks(self._loss, self._batches)
             if self._setting.sharded:
                 check_same_everywhere(self._loss, self._batches)
-            found = inspect_problem(self.problem, self._placed, self._batches, self._options, self._setting)
+            found = inspect_problem(
+                self.problem, self._placed, self._batches, self._options, self._setting, self.processes
+            )
         self._mode = found.mode
         return Risk(
             self._loss,
@@ -379,4 +414,5 @@ class TorchBound:
             self._setting,
             self._options.microbatch,
             found.forward,
+            self.processes,
         )

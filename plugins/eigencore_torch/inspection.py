@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from eigencore.errors import UsageError
 from eigencore.interfaces import Problem
 from eigencore.news import report
 from eigencore.problems.sharing import check_reduction
+from eigencore.processes import ALONE, Processes
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
 from eigencore_torch.data.batch_tensors import Batch
@@ -38,18 +40,26 @@ class Inspection:
 
 
 def inspect_problem(
-    problem: Problem, placed: PlacedLoss, batches: Batches, options: TorchOptions, setting: Setting
+    problem: Problem,
+    placed: PlacedLoss,
+    batches: Batches,
+    options: TorchOptions,
+    setting: Setting,
+    processes: Processes = ALONE,
 ) -> Inspection:
     """Checks a problem if the option `check` is on, and infers its reduction if it declares none.
 
-    Must be called inside a session.
+    Must be called inside a session. Each process checks its own batches, and measures their weights in units
+    of those of the first batch of the first process.
 
     Raises:
         ProblemError: a check failed, or the reduction can't be determined.
     """
     loss, microbatch = placed.loss, options.microbatch
     declared = declared_reduction(problem)
-    inference = ReductionInference(loss, declared, microbatch)
+    inference = ReductionInference(loss, declared, microbatch, alone=processes.count == 1)
+    if declared is None and processes.count > 1:
+        _observe_first_process(inference, batches, microbatch, processes)
     if not options.check:
         if declared is None:
             _observe_few_batches(inference, batches, microbatch)
@@ -97,6 +107,23 @@ def declared_reduction(problem: Problem) -> Reduction | None:
     if problem.reduction == "infer":
         return None
     return Reduction("mean" if problem.reduction == "mean" else "sum")
+
+
+def _observe_first_process(
+    inference: ReductionInference, batches: Batches, microbatch: int | None, processes: Processes
+) -> None:
+    """Observes the first batch of the first process in all others, before their own."""
+
+    def first() -> Batch | None:
+        if processes.rank:
+            return None
+        on_host = Batches(batches.data, torch.device("cpu"), batches.dtype, join=None, part=batches.part)
+        batch = next(iter(on_host), None)
+        return None if batch is None else split_batch(batch, 0, microbatch)[0]
+
+    reference = processes.collect(first, "the first batch of the first process")[0]
+    if processes.rank and reference is not None:
+        inference.observe(next(iter(Batches([reference], batches.device, batches.dtype))), -1)
 
 
 def _observe_few_batches(inference: ReductionInference, batches: Batches, microbatch: int | None) -> None:

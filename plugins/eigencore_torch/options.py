@@ -9,6 +9,8 @@ from eigencore.options import option
 from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.precision import Precision, Products
+from eigencore_torch.models.fully_sharded import Weights
+from eigencore_torch.processes.division import Joining
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,20 @@ class TorchOptions:
         help="statistics that BatchNorm normalises with: running, or batch, which are those of each batch, "
         "as in training mode; everything else is in evaluation mode",
         when="set batch for the curvature of the training loss, as in studies of sharpness during training",
+    )
+    processes: Joining = option(
+        "auto",
+        help="processes of an initialised group of torch.distributed: auto, which divides the data if they "
+        "are the same in all of them, and otherwise takes them to be shares; whole; share; or none, for a "
+        "process that computes alone",
+        when="set share or whole to be sure of it, and none if only this process calls eigencore",
+    )
+    weights: Weights = option(
+        "whole",
+        help="weights of a model that fully_shard (FSDP2) has cut: whole, in a copy in every process, with "
+        "the data divided between the processes; or shards, which stay cut, as other models of DTensors do",
+        when="set shards if the weights and some gradients of the whole model do not fit into the memory of "
+        "one process; the batches are then DTensors, and not every operation can be differentiated twice",
     )
     kernels: Kernels = option(
         "auto",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import Minibatch
+from eigencore.processes import ALONE, Processes
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, sample_count, split_batch, take_samples
@@ -52,6 +53,9 @@ class Risk:
         setting: how the loss is evaluated.
         microbatch: the largest number of samples in a term; larger batches are split into several terms.
         forward: the memory of a forward pass over the first batch, if it is known.
+        processes: those that compute the risk together; the batches are those of this process.
+        numbers: the number of each batch among those of all processes, where two processes may have parts of
+            the same batch; None: batches are numbered one process after another.
     """
 
     def __init__(
@@ -63,7 +67,10 @@ class Risk:
         setting: Setting,
         microbatch: int | None = None,
         forward: ForwardSize | None = None,
+        processes: Processes = ALONE,
+        numbers: Sequence[int] | None = None,
     ):
+        self.processes, self._given_numbers = processes, numbers
         self.loss, self._batches, self.reduction, self.forward = loss, batches, reduction, forward
         self._weights, self._setting, self._microbatch = weights, setting, microbatch
 
@@ -78,14 +85,25 @@ class Risk:
         data, unchanged = self._batches.data, self._weights.check_unchanged
         return preserve_state(self.loss.modules, self._setting, data, check=unchanged)
 
-    def of_samples(self, loss: BatchLoss, batches: Sequence[Batch], join: int | None = None) -> Risk:
+    def of_samples(
+        self,
+        loss: BatchLoss,
+        batches: Sequence[Batch],
+        join: int | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Risk:
         """The mean of another loss over the samples of other batches, under the same conditions.
 
         Args:
+            batches: those of this process.
             join: as for `Batches`.
+            numbers: as for the risk.
         """
         data = Batches(batches, self._setting.device, self._batches.dtype, join=join)
-        return Risk(loss, data, Reduction("mean"), self._weights, self._setting, self._microbatch)
+        reduction, setting = Reduction("mean"), self._setting
+        return Risk(
+            loss, data, reduction, self._weights, setting, self._microbatch, None, self.processes, numbers
+        )
 
     @property
     def mixes_samples(self) -> bool:
@@ -143,10 +161,44 @@ class Risk:
         # The loss is a difference of logits of order ten, so a part of its rounding error is absolute.
         return abs(whole - parts) <= math.sqrt(eps) * max(abs(whole), abs(parts)) + 64 * eps * weight
 
-    @cached_property
+    @property
     def batch_weights(self) -> tuple[float, ...]:
-        """w_b of each batch, from one pass over the data without the model."""
-        return tuple(self.reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches))
+        """w_b of each batch of all processes, from one pass over the data without the model."""
+        return self._numbered_weights[1]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The number of each batch of this process among those of all processes."""
+        return self._numbered_weights[0]
+
+    def skipped(self, index: int) -> int:
+        """The samples at the beginning of a batch that belong to the process before this one."""
+        part = self._batches.part
+        return part.start if part is not None and index == 0 else 0
+
+    @cached_property
+    def _numbered_weights(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        part, given = self._batches.part, self._given_numbers
+
+        def own() -> tuple[Sequence[int] | None, list[float]]:
+            weights = [self.reduction.batch_weight(batch, index) for index, batch in enumerate(self._batches)]
+            return (range(part.first, part.last + 1) if part and not self._batches.joins else given), weights
+
+        found = self.processes.collect(own, "the weights of the batches")
+        numbered, after = [], 0
+        for numbers, weights in found:
+            numbered.append(tuple(range(after, after + len(weights)) if numbers is None else numbers))
+            after += len(weights)
+        total = [0.0] * (1 + max((number for numbers in numbered for number in numbers), default=-1))
+        for numbers, (_, weights) in zip(numbered, found, strict=True):
+            for number, weight in zip(numbers, weights, strict=True):
+                total[number] += weight
+        return numbered[self.processes.rank], tuple(total)
+
+    def own_factors(self, sample: Minibatch) -> dict[int, float]:
+        """The factors of the drawn batches of this process, by their numbers in this process."""
+        factors = sample.factors
+        return {index: factors[number] for index, number in enumerate(self.numbers) if number in factors}
 
     def _split(self, batch: Batch, index: int, most: int | None, start: int = 0) -> Iterator[Term]:
         parts = split_batch(batch, index, most)
@@ -177,27 +229,49 @@ class Risk:
             raise ProblemError("data is empty, or every batch has weight zero")
         return self.reduction.divisor(total_weight)
 
-    def value(self) -> float:
-        """The loss over all data at the current weights; must be called inside a session."""
-        value = total_weight = 0.0
-        for term in self.terms():
-            value += term.weight * float(self.loss(term.batch, term.index).detach())
-            total_weight += term.weight
-        return value / self.divisor(total_weight)
+    def value(self, *given: Tensor) -> float:
+        """The loss over all data at the current weights; must be called inside a session.
+
+        Args:
+            given: what the weights depend on, which must be the same in all processes.
+        """
+
+        def own() -> Tensor:
+            value = total_weight = 0.0
+            for term in self.terms():
+                value += term.weight * float(self.loss(term.batch, term.index).detach())
+                total_weight += term.weight
+            return torch.tensor([value, total_weight], dtype=torch.float64)
+
+        value, total_weight = self.processes.sum(own, "the loss over all data", *given).tolist()
+        return float(value) / self.divisor(total_weight)
 
     def gradient(self, layout: Layout, sample: Minibatch | None = None) -> Tensor:
         """The gradient (n,) of the loss over all data, or over a minibatch; inside a session."""
-        gradient = torch.zeros(layout.rows, dtype=layout.dtype, device=layout.device)
         total_weight = 0.0
-        if sample is None:
-            weighted = ((1.0, term) for term in self.terms())
-        else:
-            fetched = self.terms_of(sample.factors.keys())
-            weighted = ((sample.factors[index], term) for index in fetched for term in fetched[index])
-        for factor, term in weighted:
-            total_weight += term.weight
-            loss = self.loss(term.batch, term.index)
-            if loss.requires_grad:
-                pieces = torch.autograd.grad(loss, layout.parameters, allow_unused=True)
-                layout.add(gradient, pieces, factor * term.weight)
-        return gradient / self.divisor(total_weight if sample is None else sum(self.batch_weights))
+
+        def own() -> Tensor:
+            nonlocal total_weight
+            gradient = torch.zeros(layout.rows, dtype=layout.dtype, device=layout.device)
+            if sample is None:
+                weighted = ((1.0, term) for term in self.terms())
+            else:
+                factors = self.own_factors(sample)
+                fetched = self.terms_of(factors.keys())
+                weighted = ((factors[index], term) for index in fetched for term in fetched[index])
+            for factor, term in weighted:
+                total_weight += term.weight
+                loss = self.loss(term.batch, term.index)
+                if loss.requires_grad:
+                    pieces = torch.autograd.grad(loss, layout.parameters, allow_unused=True)
+                    layout.add(gradient, pieces, factor * term.weight)
+            return gradient
+
+        gradient: Tensor = self.processes.sum(own, "the gradient")
+        whole = self.total(total_weight) if sample is None else sum(self.batch_weights)
+        return gradient / self.divisor(whole)
+
+    def total(self, weight: float) -> float:
+        """The sum over the processes of the total weight of the batches of each."""
+        own = torch.tensor([weight], dtype=torch.float64)
+        return float(self.processes.sum(lambda: own, "the total weight"))

@@ -26,6 +26,8 @@ from eigencore_torch.kinds.likelihoods import Likelihood, likelihood_of
 from eigencore_torch.risk import Risk
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from eigencore.space import Floats
 
 HINT = (
@@ -97,15 +99,38 @@ def sample_losses(risk: Risk) -> SampleLosses:
     return SampleLosses(risk.loss, mean, likelihood)
 
 
-def scores(risk: Risk, losses: SampleLosses) -> tuple[Floats, int]:
-    """The trace of the Hessian of each sample's loss over the outputs (N,); ones if the loss is not known.
+@dataclass(frozen=True)
+class SampleScores:
+    """The scores of the samples of all processes.
 
-    Returns:
-        The scores, and the number of samples in the largest batch.
+    Attributes:
+        scores: the trace of the Hessian of each sample's loss over the outputs (N,); ones if it is unknown.
+        largest: the number of samples in the largest batch.
+        before: the number of samples in the processes before this one.
+    """
+
+    scores: Floats
+    largest: int
+    before: int
+
+
+def scores(risk: Risk, losses: SampleLosses) -> SampleScores:
+    """How much each sample may contribute.
 
     Raises:
         CapabilityError: the samples of a batch can't be told apart, or its loss is not their mean or sum.
     """
+    several = risk.processes.collect(lambda: _own_scores(risk, losses), "the scores of samples")
+    rank = risk.processes.rank
+    return SampleScores(
+        np.concatenate([np.concatenate(one) for one in several]),
+        max(len(batch) for one in several for batch in one),
+        sum(len(batch) for one in several[:rank] for batch in one),
+    )
+
+
+def _own_scores(risk: Risk, losses: SampleLosses) -> list[Floats]:
+    """The scores of the samples of this process, batch after batch."""
     found: list[Floats] = []
     for index, batch in enumerate(risk.batches()):
         count = sample_count(batch)
@@ -121,7 +146,7 @@ def scores(risk: Risk, losses: SampleLosses) -> tuple[Floats, int]:
         raise _refused(0)
     if not found:
         raise ProblemError("data is empty: it yields no batch")
-    return np.concatenate(found), max(map(len, found))
+    return found
 
 
 def _scores_of_batch(losses: SampleLosses, batch: Batch, index: int, count: int) -> Floats:
@@ -147,38 +172,65 @@ def _refused(index: int) -> CapabilityError:
     )
 
 
-def draw_batches(risk: Risk, groups: Sequence[Sequence[int]], weights: Floats) -> list[tuple[Batch, Tensor]]:
-    """One batch for each group of samples, with the weights of its samples.
+@dataclass(frozen=True)
+class DrawnGroups:
+    """The drawn samples of this process, one batch for each group that has any.
+
+    Attributes:
+        batches: the samples of each, with their weights.
+        numbers: the number of each group.
+        draws: which of all draws these are, in their order.
+    """
+
+    batches: list[tuple[Batch, Tensor]]
+    numbers: list[int]
+    draws: list[int]
+
+
+def draw_batches(risk: Risk, groups: Sequence[Sequence[int]], weights: Floats, before: int) -> DrawnGroups:
+    """The samples that were drawn, of which each process takes as many, whoever has them.
 
     Args:
         groups: the numbers of the samples over all batches, in the order of the data.
         weights: the weight of each, in the order of the groups.
+        before: the number of samples in the processes before this one.
 
     Raises:
         CapabilityError: samples from different batches have different shapes or types.
     """
     wanted = np.concatenate([np.asarray(group, dtype=np.int64) for group in groups])
-    order, samples = np.argsort(wanted, kind="stable"), dict[int, Batch]()
-    start = place = 0
-    for batch in risk.batches():
-        count = sample_count(batch) or 0
-        while place < len(order) and wanted[order[place]] < start + count:
-            row = int(wanted[order[place]]) - start
-            samples[start + row] = take_samples(batch, slice(row, row + 1))
-            place += 1
-        start += count
-    parts = iter(np.split(weights, np.cumsum([len(group) for group in groups])[:-1]))
-    drawn = []
-    for group in groups:
-        singles = [samples[int(s)] for s in group]
+    samples: dict[int, Batch] = {}
+    for one in risk.processes.collect(lambda: _own_samples(risk, wanted, before), "the drawn samples"):
+        samples |= one
+    rank, count = risk.processes.rank, risk.processes.count
+    drawn, draw = DrawnGroups([], [], []), 0
+    for number, group in enumerate(groups):
+        own = [place for place in range(draw, draw + len(group)) if place % count == rank]
+        draw += len(group)
+        if not own:
+            continue
+        singles = [samples[int(wanted[place])] for place in own]
         joined = singles[0] if len(singles) == 1 else join_batches(*singles)
         if joined is None:
             raise CapabilityError(
                 "samples of different batches differ in shape or type, so they can't be drawn into one batch",
                 hint="Pad all batches to the same length, or leave samples and rtol out.",
             )
-        drawn.append((joined, torch.from_numpy(np.array(next(parts)))))
+        drawn.batches.append((joined, torch.from_numpy(np.array(weights[own]))))
+        drawn.numbers.append(number)
+        drawn.draws.extend(own)
     return drawn
+
+
+def _own_samples(risk: Risk, wanted: npt.NDArray[np.int64], before: int) -> dict[int, Batch]:
+    """The drawn samples that this process has, each as a batch, by their numbers."""
+    samples, chosen, start = dict[int, Batch](), np.unique(wanted), before
+    for batch in risk.batches():
+        count = sample_count(batch) or 0
+        for number in chosen[(chosen >= start) & (chosen < start + count)].tolist():
+            samples[number] = take_samples(batch, slice(number - start, number - start + 1))
+        start += count
+    return samples
 
 
 def _without_reduction(function: Any) -> Callable[[Tensor, Any], Tensor]:

@@ -20,8 +20,8 @@ THIRD_DERIVATIVE_HINT = (
     "simpler operations: a sample's curvature takes the third derivative of every operation in the model."
 )
 SHARDS_HINT = (
-    "PyTorch can't compute the second derivative of an operation from shards (DTensor) that are cut like this. "
-    "Cut the batches: distribute_tensor(x, mesh, [Shard(0)]) for each tensor x. Or set "
+    "PyTorch can't compute the second derivative of an operation on DTensors that are cut like this. Cut "
+    "parameters and batches in their first dimension, as distribute_tensor(x, mesh, [Shard(0)]) does; or set "
     "torch.derivative=difference, for products by differences of the gradient."
 )
 CHECKPOINT_HINT = "Call checkpoint(..., use_reentrant=False)."

@@ -71,10 +71,12 @@ def sample_curvature(
         UsageError: the direction is not a flat vector of the layout.
     """
     along = dict(zip(layout.parameters, _pieces(layout, direction), strict=True))
-    curvatures = []
+    curvatures = [x.new_zeros(0)]
     for inputs, labels in zip(
         torch.split(x, samples_per_pass), torch.split(y, samples_per_pass), strict=True
     ):
+        if not len(inputs):  # `split` gives one empty part of no samples
+            break
         z, first, second = _logits_along(model, along, inputs, logits)
         terms = second * objective.grad(z, labels) + first * objective.hvp(z, labels, first)
         curvatures.append(terms.sum(dim=1))

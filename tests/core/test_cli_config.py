@@ -132,7 +132,8 @@ PARAMETERS = [
 def test_an_option_means_the_same_in_a_file(name: str, parameter: click.Parameter, folder: Path):
     if key(parameter) == "html":
         pytest.importorskip("matplotlib")
-    others = ["x.py:f"] if name == "study" and key(parameter) != "members" else []
+    before = (name == "study" and key(parameter) != "members") or key(parameter) == "checkpoints"
+    others = ["x.py:f"] if before else []
     file = ["--config", "run.toml"]
     if getattr(parameter, "is_flag", False):
         for value in (True, False):

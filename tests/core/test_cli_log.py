@@ -133,3 +133,23 @@ def test_a_full_disk_does_not_end_a_run(
         pytest.skip("there is no /dev/full")
     assert main([*QUADRATIC, "--log", "/dev/full"]) == 0
     assert capsys.readouterr().err == "the log /dev/full is incomplete: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--log", "a.txt", "--csv", "a.txt"), "name the same file, a.txt"),
+        (("--csv", "./a.txt", "--log", "a.txt"), "--csv and --log name the same file"),
+    ],
+)
+def test_two_options_never_write_to_one_file(
+    given: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*QUADRATIC, *given]) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ import eigencore
 
 NAMES = {
     *("analyze", "as_operator", "attack", "bind", "hookimpl", "layers", "load", "operator", "save", "solve"),
-    *("compare", "density", "diagonal", "norms", "render", "report", "study", "trace"),
+    *("checkpoints", "compare", "density", "diagonal", "norms", "render", "report", "study", "trace"),
     *("AnalysisResult", "AttackResult", "Certificate", "Comparison", "EigenResult", "Report", "Run"),
     *("Status", "Study"),
     *("LinearOperator", "Member", "Problem", "Request", "Snapshot", "WorkDone"),

@@ -383,11 +383,11 @@ def test_a_member_that_is_refused(arguments: tuple[Any, ...], words: str) -> Non
 @pytest.mark.parametrize(
     ("more", "kind", "words"),
     [
-        ({"jobs": 0}, UsageError, "jobs is 0; expected a whole number of at least 1, or -1"),
+        ({"jobs": 0}, UsageError, "jobs is 0; expected a whole number of at least 1, -1"),
         ({"jobs": -2}, UsageError, "jobs is -2"),
         ({"jobs": True}, UsageError, "jobs is True"),
         ({"threads": 0}, UsageError, "threads is 0"),
-        ({"threads": "1"}, UsageError, "threads is '1'; expected a whole number of at least 1$"),
+        ({"threads": "1"}, UsageError, "threads is '1'; expected a whole number of at least 1, or None$"),
         ({"k": -1}, UsageError, "k is -1"),
         ({"k": 0, "analyses": "none"}, UsageError, "k is 0 and there is no analysis"),
         ({"analyses": "trac"}, UnknownNameError, "unknown analysis: 'trac'"),

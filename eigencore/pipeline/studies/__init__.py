@@ -1,7 +1,10 @@
 """Studies: many networks, each analysed in a worker process, as rows of one table.
 
 - `members`: the class `Member`, a network of a study, and the members that a factory yields.
+- `checkpoints`: files of weights as members.
+- `engines`: the processes or the cluster that compute rows.
 - `rows`: the class `StudyRow`: what is kept of one member.
+- `run_folders`: where the runs are saved.
 - `workers`: computes rows in worker processes through joblib.
 - `threads`: the number of threads that a row is computed with.
 - `study_file`: the rows in a file of JSON lines, which a killed study continues from.

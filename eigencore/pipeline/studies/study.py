@@ -22,8 +22,10 @@ from eigencore.findings import Report
 from eigencore.news import Progress, counter
 from eigencore.pipeline.run import analyze
 from eigencore.pipeline.setup import Options, names_of
+from eigencore.pipeline.studies.engines import check_jobs
 from eigencore.pipeline.studies.members import Member, find_members
 from eigencore.pipeline.studies.rows import StudyRow
+from eigencore.pipeline.studies.run_folders import run_folders
 from eigencore.pipeline.studies.study_file import StudyFile, parse, read
 from eigencore.pipeline.studies.study_report import failure, study_findings
 from eigencore.pipeline.studies.workers import rows as computed_rows
@@ -122,11 +124,12 @@ def study(
     members: str | Member | Callable[..., Iterable[Member]] | Iterable[Member | str],
     *,
     out: str | os.PathLike[str] | None = None,
-    analyses: str | Iterable[str] = DEFAULT_ANALYSES,
+    runs: str | os.PathLike[str] | None = None,
+    analyses: str | Iterable[str] | None = DEFAULT_ANALYSES,
     k: int = 1,
     seed: int = 0,
-    jobs: int = -1,
-    threads: int = 1,
+    jobs: int | str = -1,
+    threads: int | None = 1,
     retry: bool = False,
     options: Options | None = None,
     progress: Progress | None = None,
@@ -142,13 +145,17 @@ def study(
         members: a function that yields a Member for each network, or its name, "path/file.py:function" or
             "module:function"; the members themselves; or names of registered problems.
         out: a file for the rows, of JSON lines; None: they are only returned, and can't be continued.
+        runs: a folder in which the run of each network is saved, too, as `analyze(out=...)` saves it, in a
+            folder of its name; None: only the rows are kept.
         analyses: the analyses of each network, as for `analyze`; "none" or an empty list: only eigenvalues.
-            By default `network`, which has the numbers that networks are compared by, and `trace`.
+            By default `network`, which has the numbers that networks are compared by, and `trace`. None:
+            those that run by default.
         k, seed: as for `analyze`, for every network.
-        jobs: the number of worker processes; -1: one for each core. A backend that
-            `joblib.parallel_config` selects, such as "dask" or "ray", is used in place of processes. With 1,
-            everything is computed in this process.
-        threads: the number of threads of a worker.
+        jobs: the number of worker processes; -1: one for each core. With 1, everything is computed in this
+            process. "dask://HOST:PORT" is the address of a Dask cluster, whose workers have the same packages
+            installed; rows of a worker that dies are computed again by another one. A backend that
+            `joblib.parallel_config` selects, such as "ray", is used in place of processes.
+        threads: the number of threads of a worker; None: as many as the process has.
         retry: whether rows in which something failed are computed again; otherwise they are kept.
         options: options by the name of their entry, as for `analyze`; those under "problem" are keywords of
             the function that yields the members.
@@ -176,12 +183,14 @@ def study(
 
         print(eigencore.study(networks, analyses="none", k=1, jobs=1).columns["lambda_1"])
     """
-    names, given = names_of(analyses), dict(options or {})
+    names, given = None if analyses is None else list(names_of(analyses)), dict(options or {})
     own = given.pop("problem", {})
-    arguments = {"k": k, "seed": seed, "analyses": list(names), "options": given, **keywords}
-    resolved = _refuse_invalid(arguments, jobs, threads)
+    arguments = {"k": k, "seed": seed, "analyses": names, "options": given, **keywords}
+    check_jobs(jobs)
+    resolved = _refuse_invalid(arguments, threads)
     found = find_members(members, own)
     _refuse_shared_columns(found, k)
+    folders = {} if runs is None else run_folders(found, Path(runs))
     settings = _settings({**arguments, "options": {**given, **resolved}}, threads)
     file = None if out is None else StudyFile(Path(out), settings)
     done: dict[str, StudyRow] = {}
@@ -190,7 +199,8 @@ def study(
             file.refuse_other_members(found)
             done = {name: row for name, row in file.rows.items() if row.complete or not retry}
         missing = [member for member in found if member.name not in done]
-        _compute(missing, arguments, jobs, threads, done, file, progress)
+        computed = computed_rows(missing, arguments, jobs, threads, folders) if missing else ()
+        _collect(computed, len(missing), done, file, progress)
         if file is not None:
             file.finish(found)
     except KeyboardInterrupt:
@@ -204,22 +214,18 @@ def study(
     return _study(found, done, settings, file)
 
 
-def _compute(
-    members: list[Member],
-    arguments: Mapping[str, Any],
-    jobs: int,
-    threads: int,
+def _collect(
+    found: Iterable[tuple[StudyRow, str]],
+    count: int,
     done: dict[str, StudyRow],
     file: StudyFile | None,
     progress: Progress | None,
 ) -> None:
-    """Computes the rows of these members, and puts each into `done` and the file at once."""
-    if not members:
-        return
-    if done and progress is not None:
-        progress(f"{len(done)} of {len(done) + len(members)} rows are done already")
-    finished = counter(progress, "study", len(members), "rows")
-    for computed, (row, details) in enumerate(computed_rows(members, arguments, jobs, threads), start=1):
+    """Puts each of so many rows into `done` and the file as soon as it is there."""
+    if done and count and progress is not None:
+        progress(f"{len(done)} of {len(done) + count} rows are done already")
+    finished = counter(progress, "study", count, "rows")
+    for computed, (row, details) in enumerate(found, start=1):
         with interruption() as stopped:  # Ctrl-C must not leave half a line
             done[row.name] = row
             if file is not None:
@@ -242,24 +248,22 @@ def _study(
     return Study(rows, settings, None if file is None else file.path)
 
 
-def _refuse_invalid(arguments: Mapping[str, Any], jobs: int, threads: int) -> dict[str, Any]:
+def _refuse_invalid(arguments: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
     """Raises an error for what would fail in every row; returns the resolved options of the analyses."""
     for name in arguments.keys() - DEFAULTS.keys():
         raise UsageError(
             f"study has no argument {name!r}", hint=f"It has those of analyze: {', '.join(sorted(DEFAULTS))}."
         )
-    for name, value, also in (("jobs", jobs, -1), ("threads", threads, None)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or (value < 1 and value != also):
-            expected = "a whole number of at least 1" + (", or -1: one for each core" if also else "")
-            raise UsageError(f"{name} is {value!r}; expected {expected}")
+    whole = isinstance(threads, int) and not isinstance(threads, bool)
+    if threads is not None and not (whole and threads >= 1):
+        raise UsageError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
     names, options = arguments["analyses"], arguments["options"]
     if arguments["k"] != 0:
         Request(arguments["k"], arguments.get("which", "LM"), arguments.get("tol", 1e-3), arguments["seed"])
-    elif not names:
+    elif names == []:
         raise UsageError("k is 0 and there is no analysis to run; expected at least 1, or an analysis")
     resolved = {}
-    for name in names:
+    for name in names or ():
         entry = registry().find(AnalysisEntry, name)
         load(entry)
         resolved[entry.name] = resolve_options(entry, options.get(entry.name, {}))
@@ -280,7 +284,7 @@ def _refuse_shared_columns(members: Iterable[Member], k: int) -> None:
                 )
 
 
-def _settings(arguments: Mapping[str, Any], threads: int) -> dict[str, Any]:
+def _settings(arguments: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
     """What rows must have in common to be comparable, as JSON holds it."""
     versions = {name: metadata.version(name) for name in ("eigencore", "numpy", "scipy")}
     python = ".".join(platform.python_version_tuple()[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from eigencore.figures import Figure, Reference, Table, fitting_scale
 from eigencore.findings import AnalysisResult
+from eigencore.pipeline.studies.checkpoints import DIGEST, NUMBER
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,6 +37,7 @@ FIGURES = (
 PREDICTS = ("network.median_r1", "network.median_distance")  # in the same unit
 MOST_GROUPS = 8  # that colours tell apart
 MOST_BARS = 30
+_EIGENVALUE = re.compile(r"lambda_\d+")
 
 
 def study_findings(rows: Sequence[StudyRow], columns: Mapping[str, Any]) -> AnalysisResult:
@@ -86,6 +89,9 @@ def _count(networks: int) -> str:
 
 
 def _figures(columns: Mapping[str, Any]) -> tuple[Figure, ...]:
+    along = _along_numbers(columns)
+    if along is not None:
+        return (along,)
     pairs = [pair for pair in FIGURES if all(name in columns for name in pair)]
     found = [_scatter(columns, *pair) for pair in pairs]
     figures = tuple(figure for figure in found if figure is not None)
@@ -148,6 +154,41 @@ def _groups(
         if 1 < len(set(of)) <= MOST_GROUPS:
             return {str(name): of == name for name in dict.fromkeys(of)}
     return {otherwise: np.ones(int(known.sum()), dtype=bool)}
+
+
+def _along_numbers(columns: Mapping[str, Any]) -> Figure | None:
+    """The eigenvalues against the numbers of checkpoints; None unless they are checkpoints with numbers.
+
+    Of the checkpoints of several folders, it is the first eigenvalue, with a series of points for each one,
+    because lines would be interrupted where two folders have other numbers.
+    """
+    numbers, values = columns.get(NUMBER), columns.get("lambda_1")
+    if numbers is None or values is None or DIGEST not in columns or not np.isfinite(values).any():
+        return None
+    order = np.argsort(numbers, kind="stable")
+    x = numbers[order]
+    known = np.isfinite(x)
+    if len(np.unique(x[known])) < 2:
+        return None
+    groups = _groups(columns, np.isfinite(numbers), "lambda_1")
+    if len(groups) > 1:
+        series = {name: np.where(own[order], values[order], np.nan) for name, own in groups.items()}
+    else:
+        names = [name for name in columns if _EIGENVALUE.fullmatch(name) and np.isfinite(columns[name]).any()]
+        series = {name: columns[name][order] for name in names}
+    every = np.concatenate(list(series.values()))
+    what = "The first eigenvalue" if len(groups) > 1 or len(series) == 1 else f"{len(series)} eigenvalues"
+    missing = int(np.isnan(values).sum())
+    text = f"{what} of {len(x)} checkpoints, by the number in the name of each"
+    return Figure(
+        "scatter" if len(groups) > 1 else "line",
+        "Eigenvalues along the checkpoints",
+        "checkpoint",
+        "eigenvalue",
+        {"x": x, **series},
+        y_scale=fitting_scale(every),
+        caption=f"{text}; {missing} without a converged one." if missing else f"{text}.",
+    )
 
 
 def _eigenvalues(columns: Mapping[str, Any]) -> Figure | None:

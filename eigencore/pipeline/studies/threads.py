@@ -11,8 +11,14 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECL
 
 
 @contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """Numerical libraries use so many threads inside; sums are then always evaluated in the same order."""
+def limited(threads: int | None) -> Iterator[None]:
+    """Numerical libraries use so many threads inside; sums are then always evaluated in the same order.
+
+    With None, nothing is changed.
+    """
+    if threads is None:
+        yield
+        return
     from threadpoolctl import threadpool_limits
 
     before = {name: os.environ.get(name) for name in VARIABLES}

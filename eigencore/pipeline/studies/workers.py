@@ -1,7 +1,7 @@
 """Computes the rows of a study in worker processes, through joblib.
 
-A member reaches its worker as bytes that cloudpickle wrote. joblib's own backend starts the processes;
-`joblib.parallel_config(backend="dask")` and the like choose another one.
+A member reaches its worker as bytes that cloudpickle wrote. joblib's own backend starts the processes, unless
+the study is given the address of a cluster, or `joblib.parallel_config` chooses another backend.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 from eigencore.errors import EigencoreError
 from eigencore.interfaces import Problem
 from eigencore.pipeline.run import analyze
+from eigencore.pipeline.studies.engines import engine
 from eigencore.pipeline.studies.members import Member
 from eigencore.pipeline.studies.rows import StudyRow, failed_row, row_of
 from eigencore.pipeline.studies.threads import limited
@@ -27,24 +29,34 @@ from eigencore.problems.sharing import requires_extras
 
 @dataclass(frozen=True)
 class RowTask:
-    """What a worker gets: a member without its problem, the problem as bytes, and how to analyse it."""
+    """What a worker gets: a member without its problem, the problem as bytes, and how to analyse it.
+
+    Attributes:
+        folder: a folder to save the run in, or None.
+    """
 
     member: Member
     problem: bytes | Exception
     arguments: Mapping[str, Any]
-    threads: int
+    threads: int | None
     path: Sequence[str]
+    folder: Path | None = None
 
 
 def rows(
-    members: Iterable[Member], arguments: Mapping[str, Any], jobs: int, threads: int
+    members: Iterable[Member],
+    arguments: Mapping[str, Any],
+    jobs: int | str,
+    threads: int | None,
+    folders: Mapping[str, Path],
 ) -> Iterator[tuple[StudyRow, str]]:
     """The row of each member as soon as it is done, and the traceback of an error.
 
     Args:
         arguments: those of `analyze`.
-        jobs: the number of worker processes, as for joblib; with 1, rows are computed in this process.
-        threads: the number of threads of each.
+        jobs: as for `study`; with 1, rows are computed in this process.
+        threads: the number of threads of each; None: as many as the process has.
+        folders: the folders that runs are saved in, by the name of the member.
 
     Raises:
         PluginError: a package is missing that studies need.
@@ -54,16 +66,22 @@ def rows(
     tasks = (
         joblib.delayed(compute_row)(
             RowTask(
-                replace(member, problem=None), _pickled(member.problem), arguments, threads, tuple(sys.path)
+                replace(member, problem=None),
+                _pickled(member.problem),
+                arguments,
+                threads,
+                tuple(sys.path),
+                folders.get(member.name),
             )
         )
         for member in members
     )
     # A task at a time: a row that is done is written, and a worker never waits for a share of its own.
-    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
     try:
-        with contextlib.closing(parallel(tasks)) as found:
-            yield from found
+        with engine(joblib, jobs) as processes:
+            parallel = joblib.Parallel(n_jobs=processes, batch_size=1, return_as="generator_unordered")
+            with contextlib.closing(parallel(tasks)) as found:
+                yield from found
     except EigencoreError:
         raise
     except Exception as error:
@@ -84,7 +102,7 @@ def compute_row(task: RowTask) -> tuple[StudyRow, str]:
     # What a training loop prints must not mix with the output of the study.
     with limited(task.threads), contextlib.redirect_stdout(sys.stderr):
         try:
-            run = analyze(_problem(task), **task.arguments)
+            run = analyze(_problem(task), **task.arguments, out=task.folder)
         except (Exception, SystemExit) as error:
             row = failed_row(member, task.arguments["seed"], error, _since(began))
             return row, "".join(traceback.format_exception(error))

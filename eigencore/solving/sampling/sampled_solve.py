@@ -18,6 +18,7 @@ from eigencore.errors import CapabilityError, Interrupted, attach
 from eigencore.interfaces import LinearOperator, MeanOperator
 from eigencore.operators.counting import SCORES
 from eigencore.operators.draws import PILOT, Draw, draw
+from eigencore.processes import processes_of
 from eigencore.request import Request
 from eigencore.results import EigenResult, EigenvalueInterval, Sampling, SamplingCost, Status, Step
 from eigencore.solving.sampling.arguments import refuse_bad_sampling, refuse_other_ends
@@ -225,7 +226,8 @@ class _Solving:
     def _seconds_left(self) -> float | None:
         if self.limits.max_seconds is None:
             return None
-        return max(self.limits.max_seconds - self._seconds, MIN_SECONDS)
+        seconds = processes_of(self.operator).from_first(self._seconds)
+        return max(self.limits.max_seconds - seconds, MIN_SECONDS)
 
     def _products_left(self, share: float) -> float | None:
         """The products that are left, each of which takes this share of the data."""

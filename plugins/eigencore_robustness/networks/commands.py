@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from eigencore.cli.failures import json_flag, verbose_flag
-from eigencore.cli.output import write_csv, write_csv_file
+from eigencore.cli.output import check_csv, write_csv, write_csv_file
 from eigencore.cli.page import page
 from eigencore.cli.report_file import html_option, write_html
 from eigencore.cli.study_command import (
@@ -73,7 +73,9 @@ def study(
     """
     from eigencore_robustness.networks.network_inference import infer_study
 
-    done, code = run_study(arguments, as_json, csv)
+    check_csv(csv, as_json)
+    members = arguments.pop("members")
+    done, code = run_study(members[0] if len(members) == 1 else members, arguments)
     if not done.rows:
         return code
     if not as_json and csv != "-":
@@ -83,7 +85,7 @@ def study(
     )
     try:
         if as_json:
-            print_study_json(done, found)
+            print_study_json(done, inference=found)
         elif csv == "-":
             write_csv(done, sys.stdout)
         else:

@@ -1,11 +1,10 @@
-"""What several processes with shards of the weights must have in common, and what is not available for them."""
+"""What processes with shards of the weights must have in common, and what is not available for them."""
 
 from __future__ import annotations
 
 from typing import Any
 from zlib import crc32
 
-import torch.distributed as dist
 from torch import Tensor
 
 from eigencore.errors import CapabilityError, ProblemError
@@ -47,14 +46,12 @@ def check_same_everywhere(loss: BatchLoss, batches: Batches) -> None:
     shards = differentiable(loss.model).shards
     if shards is None:
         return
-    digests = [_digest(batch) for batch in batches]
-    weights = {
-        name: _digest(x)
-        for name, x in (*loss.model.named_parameters(), *loss.model.named_buffers())
-        if not is_dtensor(x)
-    }
-    found: list[Any] = [None] * dist.get_world_size(shards.group)
-    dist.all_gather_object(found, (digests, weights), group=shards.group)
+
+    def own() -> tuple[list[int], dict[str, int]]:
+        tensors = (*loss.model.named_parameters(), *loss.model.named_buffers())
+        return [_digest(batch) for batch in batches], {name: _digest(x) for name, x in tensors}
+
+    found = shards.processes.collect(own, "the digests of data and weights")
     for rank, (theirs, others) in enumerate(found):
         for index, (first, second) in enumerate(zip(found[0][0], theirs, strict=False)):
             if first != second:
@@ -67,16 +64,14 @@ def check_same_everywhere(loss: BatchLoss, batches: Batches) -> None:
         for name, first in found[0][1].items():
             if others.get(name) != first:
                 raise ProblemError(
-                    f"{name}, which every process has whole, differs between processes 0 and {rank}",
-                    hint="Load the same weights in every process, or set the same seed before the model is made.",
+                    f"{name} differs between processes 0 and {rank}",
+                    hint="Load the same weights in every process.",
                 )
 
 
 def _digest(batch: Any) -> int:
     """A number that depends on all tensors, but of a DTensor only on how it is cut."""
-    parts = []
-    for x in tensors_of(batch):
-        parts.append(_placement(x) if is_dtensor(x) else batch_fingerprint([x]))
+    parts = [_placement(x) if is_dtensor(x) else batch_fingerprint([x]) for x in tensors_of(batch)]
     return crc32(repr(parts).encode())
 
 

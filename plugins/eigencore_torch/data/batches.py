@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, IterableDataset
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import check_reiterable
 from eigencore_torch.data.batch_tensors import Batch, first_dimensions, map_tensors, moved, tensors_of
+from eigencore_torch.data.data_part import DataPart
 from eigencore_torch.data.transfers import Begun, Send, Transfer, one_ahead, transfer_to
 from eigencore_torch.user_errors import explain_errors
 
@@ -32,6 +33,7 @@ class Batches:
             the same precision; None leaves their type unchanged.
         name: the name of the data in messages.
         join: batches of fewer samples are joined with those after them; None: they are left as they are.
+        part: the samples that are iterated over; None: all. Batches are numbered from the first one of these.
 
     Raises:
         ProblemError: `data` can't be iterated, can be iterated only once, or yields samples instead of
@@ -45,13 +47,23 @@ class Batches:
         dtype: torch.dtype | None,
         name: str = "data",
         join: int | None = None,
+        part: DataPart | None = None,
     ):
         _require_reiterable(data, name)
         self.data, self.device, self.dtype, self.name = data, device, dtype, name
-        self._join = join
+        self._join, self.part = join, part
+
+    @property
+    def joins(self) -> bool:
+        """Whether batches are joined."""
+        return self._join is not None
+
+    def of_part(self, part: DataPart) -> Batches:
+        """The same batches, of which only a part is iterated over."""
+        return Batches(self.data, self.device, self.dtype, self.name, self._join, part)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = (batch for _, batch in self._moved(enumerate(self._iterate())))
+        batches = (batch for _, batch in self._moved(self._of_part()))
         return batches if self._join is None else _joined(batches, self._join)
 
     def fetch(self, wanted: Collection[int]) -> dict[int, Batch]:
@@ -63,22 +75,36 @@ class Batches:
         Raises:
             ProblemError: the data have fewer batches.
         """
-        numbered: Iterator[tuple[int, Batch]]
         upto = max(wanted, default=-1) + 1
         if self._join is not None:
             found = {index: batch for index, batch in enumerate(islice(self, upto)) if index in wanted}
         else:
-            if isinstance(self.data, Sequence):
-                numbered = ((index, self._read(index)) for index in sorted(wanted) if index < len(self.data))
-            else:
-                numbered = enumerate(islice(self._iterate(), upto))
-            found = dict(self._moved((index, batch) for index, batch in numbered if index in wanted))
+            first = 0 if self.part is None else self.part.first
+            numbered = self._of_part({first + index for index in wanted})
+            found = {index - first: batch for index, batch in self._moved(numbered)}
         if missing := set(wanted) - found.keys():
             raise ProblemError(
                 f"the data changed: batch {min(missing)} no longer exists",
                 hint=SAME_DATA_HINT,
             )
         return found
+
+    def _of_part(self, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Batch]]:
+        """The batches of the part with their numbers in the data, as they are given.
+
+        Args:
+            wanted: the numbers of the batches; None: all of the part.
+        """
+        part = self.part
+        if wanted is None and part is None:
+            yield from enumerate(self._iterate())
+            return
+        chosen = range(part.first, part.last + 1) if wanted is None and part is not None else wanted or ()
+        if isinstance(self.data, Sequence):
+            yield from ((index, self._read(index)) for index in sorted(chosen) if index < len(self.data))
+            return
+        numbered = enumerate(islice(self._iterate(), max(chosen, default=-1) + 1))
+        yield from ((index, batch) for index, batch in numbered if index in chosen)
 
     def _iterate(self) -> Iterator[Batch]:
         with self._explained(0):
@@ -120,7 +146,9 @@ class Batches:
             f"batch {index} of {self.name}, {describe(batch)}, can't be converted to {place}",
             hint="Convert the data before you give them, or give their tensors in a dictionary.",
         ):
-            return moved(batch, self.device, self.dtype, send)
+            batch = moved(batch, self.device, self.dtype, send)
+        where = None if self.part is None else self.part.of_batch(index)
+        return batch if where is None else take_samples(batch, where)
 
 
 def _require_reiterable(data: Any, name: str) -> None:

@@ -56,6 +56,16 @@ class WeightFingerprint:
         self._signatures = self._current_signatures()
         self._joint_signatures = self._current_joint_signatures()
 
+    @property
+    def of_tensors(self) -> dict[str, tuple[object, ...]]:
+        """The data type, the shape and the signatures of each weight and buffer, to compare with others."""
+        found: dict[str, tuple[object, ...]] = {
+            name: (str(x.dtype), tuple(x.shape)) for name, x in self._tensors.items()
+        }
+        for (name, _), number in self._signatures.items():
+            found[name] = (*found[name], number)
+        return found
+
     def check_unchanged(self) -> None:
         """Raises ProblemError if a weight or buffer has changed, naming it."""
         self.check_versions()

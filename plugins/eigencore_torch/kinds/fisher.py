@@ -71,11 +71,17 @@ def fisher(bound: TorchBound, layout: Layout, options: FisherOptions) -> RiskOpe
             "matrix for a cross-entropy.",
         )
     known: Likelihood = likelihood
+    # They number the batches of all processes, which compute this together.
+    numbers = bound.risk.numbers if options.labels is not None else ()
 
     def matrix(loss: OutputLoss) -> OutputMatrix:
         z = single_output(loss, "fisher").detach()
         weights = known.weights(z, loss.targets)
-        noise = _noise(loss, z, weights.shape, options)
+        index = loss.term.index
+        noise: Sequence[Tensor] = ()
+        if options.labels is not None:
+            start = loss.term.start + bound.risk.skipped(index)
+            noise = _noise(options, options.labels, numbers[index], start, weights.shape, z)
         weights = _expanded(weights, z)
         if options.labels is None:
             return lambda u: [weights * known.covariance(z, u[0])]
@@ -106,13 +112,18 @@ def _expanded(weights: Tensor, z: Tensor) -> Tensor:
     return weights if weights.ndim == z.ndim else weights.unsqueeze(1)
 
 
-def _noise(loss: OutputLoss, z: Tensor, shape: Sequence[int], options: FisherOptions) -> Sequence[Tensor]:
-    """Uniform numbers in (0, 1) in the shape of the labels, which do not depend on how the batch is split."""
-    if options.labels is None:
-        return ()
-    start = loss.term.start
-    rng = arrays.generator(options.seed, "fisher labels", loss.term.index)
-    drawn = rng.random((start + shape[0], options.labels, *shape[1:]))[start:]
+def _noise(
+    options: FisherOptions, labels: int, number: int, start: int, shape: Sequence[int], z: Tensor
+) -> Sequence[Tensor]:
+    """Uniform numbers in (0, 1) in the shape of the labels, which do not depend on how the batch is split.
+
+    Args:
+        number: the number of the batch.
+        start: the place of the first sample in it.
+        z: the outputs, whose data type and device the numbers have.
+    """
+    rng = arrays.generator(options.seed, "fisher labels", number)
+    drawn = rng.random((start + shape[0], labels, *shape[1:]))[start:]
     # In lower precision, they may have been rounded to 0 or 1, where the normal distribution has infinities.
     eps = torch.finfo(z.dtype).eps
     return torch.from_numpy(drawn).to(z.device, z.dtype).clamp(eps, 1 - eps).unbind(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import array_api_compat.torch as xp
@@ -19,9 +20,10 @@ from eigencore.errors import ProblemError, UsageError
 from eigencore.operators import MatrixLike
 from eigencore.options import option
 from eigencore_torch.allocations import allocation
-from eigencore_torch.data.batches import describe, take_samples
+from eigencore_torch.data.batches import describe, sample_count, take_samples
 from eigencore_torch.kinds.empirical_fisher import weights_of_samples
 from eigencore_torch.kinds.output_graph import evaluate
+from eigencore_torch.models.placement import device_of
 from eigencore_torch.risk import Risk, Term
 from eigencore_torch.user_errors import explain_errors, second_derivative_hint
 
@@ -98,20 +100,28 @@ class InputHessian(MatrixLike):
 
     def __init__(self, bound: TorchBound, samples: int | None):
         self._bound, self._samples = bound, samples
-        with bound.risk.session():
-            first, shapes = None, []
+        self.processes = processes = bound.risk.processes
+        if processes.count > 1 and samples is not None:
+            counts = processes.collect(self._own_samples, "the numbers of samples")
+            self._samples = max(0, samples - sum(counts[: processes.rank]))
+        own, total, needed, dtype = 0, 0, 0.0, None
+        with processes.together("the gradients over the inputs"), bound.risk.session():
             for term, count in self._terms():
-                first = first or (term, count)
-                shapes.append((count, term.batch[0][:1].numel()))
-            if first is None:
-                raise ProblemError("data is empty")
-            x = first[0].batch[0]
-            with explain_errors("the gradient over the inputs failed", hint=second_derivative_hint):
-                needed = allocation(lambda: self._graph(*first)).kept
-                _check_independence(self._graph(*first))
-        n, total = sum(count * d for count, d in shapes), sum(count for count, _ in shapes)
-        self.shape, self.dtype, self.device = (n, n), x.dtype, x.device
-        self._keep = needed * total / first[1] <= bound.memory.graphs
+                x = term.batch[0]
+                if dtype is None:
+                    with explain_errors("the gradient over the inputs failed", hint=second_derivative_hint):
+                        needed = allocation(partial(self._graph, term, count)).kept / count
+                        _check_independence(self._graph(term, count))
+                own, total, dtype = own + count * x[:1].numel(), total + count, x.dtype
+        found = processes.collect(lambda: (own, dtype), "the sizes of the inputs")
+        sizes = [size for size, _ in found]
+        n, before = sum(sizes), sum(sizes[: processes.rank])
+        if not n:
+            raise ProblemError("data is empty")
+        self._own = slice(before, before + own)
+        self.shape, self.device = (n, n), device_of(bound.risk.loss.model)
+        self.dtype = next(one for _, one in found if one is not None)
+        self._keep = needed * total <= bound.memory.graphs
         self._kept: list[InputGraph] = []
 
     def matvec(self, v: Tensor, /) -> Tensor:
@@ -127,6 +137,11 @@ class InputHessian(MatrixLike):
         """
         if V.ndim != 2 or V.shape[0] != self.shape[0]:
             raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
+        rows: Tensor = self.processes.gather(lambda: self._own_rows(V[self._own]), "a product", V)
+        return rows
+
+    def _own_rows(self, V: Tensor) -> Tensor:
+        """The rows of the product that belong to the samples of this process."""
         out, end = torch.zeros_like(V), 0
         with (
             self._bound.risk.session(),
@@ -156,6 +171,11 @@ class InputHessian(MatrixLike):
 
     def _graph(self, term: Term, count: int) -> InputGraph:
         return InputGraph(self._bound.risk, term, self._bound.problem.loss, count)
+
+    def _own_samples(self) -> int:
+        """The number of samples of this process."""
+        with self._bound.risk.session():
+            return sum(sample_count(batch) or 0 for batch in self._bound.risk.batches())
 
     def _terms(self) -> Iterator[tuple[Term, int]]:
         """The terms, and how many of the first samples of each are taken."""

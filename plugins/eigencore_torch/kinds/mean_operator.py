@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import array_api_compat.torch as xp
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,7 +22,13 @@ from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes, TermGraph
 from eigencore_torch.models.params import Layout
 from eigencore_torch.risk import Risk, Term
-from eigencore_torch.sample_losses import SampleLosses, draw_batches, sample_losses, scores
+from eigencore_torch.sample_losses import (
+    SampleLosses,
+    SampleScores,
+    draw_batches,
+    sample_losses,
+    scores,
+)
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors
 
 if TYPE_CHECKING:
@@ -77,19 +82,20 @@ class MeanRiskOperator(RiskOperator):
             )
         losses = self._losses
         with self._risk.session(), explain_errors("computing the scores of the samples failed"):
-            found, self._largest = scores(self._risk, losses)
-        self._samples = len(found)
-        return found
+            self._scores = found = scores(self._risk, losses)
+        return found.scores
 
     def sampled(self, groups: Sequence[Sequence[int]], weights: Floats) -> RiskSample:
         """See `eigencore.space.MeanOperator`; raises the same errors as `sample_scores`."""
         losses, risk = self._losses, self._risk
-        if not self._samples:
+        if self._scores is None:
             self.sample_scores()
+        found = self._scores
+        assert found is not None
         if not losses.mean:  # the loss is the sum over samples
-            weights = weights * self._samples
-        with risk.session():
-            drawn = draw_batches(risk, groups, weights)
+            weights = weights * len(found.scores)
+        with risk.processes.together("drawing samples"), risk.session():
+            drawn = draw_batches(risk, groups, weights, found.before)
         loss = BatchLoss(
             risk.loss.model,
             losses.weighted,
@@ -98,17 +104,20 @@ class MeanRiskOperator(RiskOperator):
             uses=risk.loss.named_modules,
         )
         # A group is small. The mean over all of them is computed in batches as large as those of the data.
-        sample = Sample(risk.of_samples(loss, drawn, join=self._largest), losses, self._layout)
-        mean, apart = (self._of(one) for one in (sample.risk, risk.of_samples(loss, drawn)))
+        whole = risk.of_samples(loss, drawn.batches, join=found.largest)
+        apart = risk.of_samples(loss, drawn.batches, numbers=drawn.numbers)
+        sample = Sample(whole, losses, self._layout, drawn.draws, len(weights))
         shift = self._options.weight_decay + self._options.damping
-        return RiskSample(mean, apart, sample, self._curvature, self._scale, shift)
+        return RiskSample(self._of(whole), self._of(apart), sample, self._curvature, self._scale, shift)
 
     def of_batches(self) -> Iterator[LinearOperator]:
         """For each batch, the operator of its loss alone."""
         with self._risk.session():
             weights = self._risk.batch_weights
         for index in range(len(weights)):
-            yield self._sampled(weight_minibatch({index: 1}, weights))
+            with self.processes.together("a group of samples"):
+                one = self._sampled(weight_minibatch({index: 1}, weights))
+            yield one
 
     def _of(self, risk: Risk) -> MeanRiskOperator:
         """The operator of the same kind for another risk."""
@@ -120,16 +129,23 @@ class MeanRiskOperator(RiskOperator):
     def _losses(self) -> SampleLosses:
         return sample_losses(self._risk)
 
-    _samples = _largest = 0  # of the data, and of its largest batch, once they were counted
+    _scores: SampleScores | None = None  # once they were computed
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The loss over a sample, the losses of its single samples, and the selected parameters."""
+    """The loss over a sample, the losses of its single samples, and the selected parameters.
+
+    Attributes:
+        draws: which of all draws are in the risk of this process.
+        total: the number of all draws.
+    """
 
     risk: Risk
     losses: SampleLosses
     layout: Layout
+    draws: Sequence[int]
+    total: int
 
 
 class RiskSample(MatrixLike):
@@ -157,6 +173,7 @@ class RiskSample(MatrixLike):
         self._mean, self._groups, self._sample = mean, groups, sample
         self._curvature, self._scale = curvature, scale
         self.shape, self.dtype, self.device, self.shift = mean.shape, mean.dtype, mean.device, shift
+        self.processes = mean.processes
 
     def matvec(self, v: Tensor, /) -> Tensor:
         """The mean times v (n,)."""
@@ -178,16 +195,26 @@ class RiskSample(MatrixLike):
         Raises:
             ProblemError: an operation of the model has no third derivative.
         """
+        processes = self._sample.risk.processes
+        found = processes.sum(lambda: self._own_curvatures(V), "the curvature of samples", V)
+        curvatures: Floats = found.numpy()
+        return curvatures
+
+    def _own_curvatures(self, V: Tensor) -> Tensor:
+        """The rows of the draws of this process, between rows of zeros, in float64 on the host."""
+        sample = self._sample
         V = V if self._scale is None else self._scale[:, None] * V
-        rows = []
+        rows = [torch.zeros((0, V.shape[1]), dtype=torch.float64)]
         with (
-            self._sample.risk.session(),
+            sample.risk.session(),
             explain_errors("computing the samples' curvature failed", hint=THIRD_DERIVATIVE_HINT),
         ):
-            for term in self._sample.risk.terms():
-                columns = [self._curvature(self._sample, term, v) for v in V.T]
-                rows.append(torch.stack(columns, dim=1).detach().cpu().double().numpy())
-        return np.concatenate(rows)
+            for term in sample.risk.terms():
+                columns = [self._curvature(sample, term, v) for v in V.T]
+                rows.append(torch.stack(columns, dim=1).detach().cpu().double())
+        whole = torch.zeros((sample.total, V.shape[1]), dtype=torch.float64)
+        whole[sample.draws] = torch.cat(rows)
+        return whole
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import array_api_compat.torch as xp
 import torch
@@ -19,6 +18,13 @@ from eigencore_torch.allocations import Allocation, allocation
 from eigencore_torch.data.batches import SAME_DATA_HINT, sample_count
 from eigencore_torch.evaluation.folded_norms import NormFolding
 from eigencore_torch.evaluation.kernels import ProductKernels
+from eigencore_torch.kinds.block_sums import (
+    ParameterBlock,
+    WeightedGraphs,
+    block_of,
+    weighted_sums,
+    whole_block,
+)
 from eigencore_torch.kinds.graph_memory import GraphMemory
 from eigencore_torch.kinds.term_graph import KeptGraph, Passes, TermGraph
 from eigencore_torch.memory_limit import free_memory
@@ -35,23 +41,6 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     from eigencore_torch.bound import TorchBound
-
-# Graphs with their weights in the sum, and whether each is used again afterwards.
-_WeightedGraphs: TypeAlias = Iterator[tuple[TermGraph, float, bool]]
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Vectors V (n_b, c) of a diagonal block, the parameters that it covers, and its part (n_b, 1) of D."""
-
-    positions: list[int]
-    layout: Layout
-    V: Tensor
-    scale: Tensor | None
-
-
-def _times(scale: Tensor | None, V: Tensor) -> Tensor:
-    return V if scale is None else scale * V
 
 
 class RiskOperator(WeightOperator):
@@ -111,6 +100,7 @@ class RiskOperator(WeightOperator):
         scale: Tensor | None = None,
     ):
         self._risk, self._layout, self._graph_of = bound.risk, layout, graph
+        self.processes = bound.risk.processes
         self._options, self._scale = options, scale
         self._kernels = ProductKernels(bound.kernels, layout.device, layout.dtype)
         self._folding = NormFolding()
@@ -118,11 +108,13 @@ class RiskOperator(WeightOperator):
         self.dtype, self.device = layout.dtype, layout.device
         if layout.shards is not None:
             self.sum, self.shard = layout.shards.sum, layout.shards.shard
+            self.processes = layout.shards.processes
         self._kept: list[KeptGraph] = []  # of the first terms
         self._all_kept = False
         self._memory = GraphMemory(bound.memory)
         self._reserved = 0  # bytes that PyTorch counts as unused, and that only the kept graphs use
-        self._total_weight: float | None = None
+        self._total_weight: float | None = None  # of the batches of this process
+        self._whole_weight: float | None = None  # of those of all processes
         self._microbatch: int | None = None  # the most samples in a graph; None: as many as in a term
         self._latest = (0, 0)  # the number of the batch, and of its samples, in the latest graph
         self._memory_notes: tuple[str, ...] = ()
@@ -151,7 +143,7 @@ class RiskOperator(WeightOperator):
             UsageError: V has another shape.
             ProblemError: weights or data changed since the problem was bound, or double backward failed.
         """
-        return self._multiply(V, self._graphs, self._checked_divisor)
+        return self._multiply(V, self._graphs, checked=True)
 
     def block_products(self, blocks: Sequence[Sequence[slice]], Vs: Sequence[Tensor], /) -> list[Tensor]:
         """A_bb V_b (n_b, c_b) for each block b of whole parameters, in one pass over the data.
@@ -166,8 +158,9 @@ class RiskOperator(WeightOperator):
                 "products with diagonal blocks are not available for weights that are cut into shards",
                 hint="Give params instead, for the Hessian of some parameters alone.",
             )
-        parts = [self._block(slices, V) for slices, V in zip(blocks, Vs, strict=True)]
-        return self._retried(lambda: self._block_sums(parts, self._graphs(), self._checked_divisor))
+        layout, scale = self._layout, self._scale
+        parts = [block_of(layout, slices, V, scale) for slices, V in zip(blocks, Vs, strict=True)]
+        return self._products(parts, self._graphs, checked=True)
 
     def minibatch(self, step: int, seed: int, batches: int = 1) -> tuple[LinearOperator, float]:
         """The operator of some batches, drawn with replacement by weight, and their share of the weights.
@@ -184,7 +177,7 @@ class RiskOperator(WeightOperator):
             UsageError: `batches` is below 1, or `step` or `seed` is negative.
             ProblemError: weights or data changed since the problem was bound.
         """
-        with self._risk.session():
+        with self.processes.together("a minibatch"), self._risk.session():
             sample = draw_minibatch(self._risk.batch_weights, step, seed, batches)
             return self._sampled(sample), sample.share
 
@@ -215,15 +208,15 @@ class RiskOperator(WeightOperator):
         return free if shards is None else shards.least(free)
 
     def _sampled(self, sample: Minibatch) -> LinearOperator:
-        wanted = sample.factors.keys()
+        factors = self._risk.own_factors(sample)
+        wanted = factors.keys()
         fetched = self._risk.terms_of(wanted - self._completely_kept(wanted).keys())
-        divisor = self._risk.divisor(sum(self._risk.batch_weights))
 
-        def graphs() -> _WeightedGraphs:
+        def graphs() -> WeightedGraphs:
             kept = self._completely_kept(wanted)  # fewer than before, if they were dropped
             if missing := wanted - kept.keys() - fetched.keys():
                 fetched.update(self._risk.terms_of(missing))
-            for index, factor in sample.factors.items():
+            for index, factor in factors.items():
                 for one in kept.get(index, ()):
                     yield one.graph, factor * one.weight, True
                 for term in () if index in kept else fetched[index]:
@@ -231,7 +224,7 @@ class RiskOperator(WeightOperator):
                         yield self._graph(part), factor * part.weight, False
 
         def matmat(V: Tensor) -> Tensor:
-            return self._multiply(V, graphs, lambda total_weight: divisor)
+            return self._multiply(V, graphs, checked=False)
 
         return FunctionOperator(
             lambda v: matmat(v[:, None])[:, 0],
@@ -243,15 +236,35 @@ class RiskOperator(WeightOperator):
             space=self,
         )
 
-    def _multiply(
-        self, V: Tensor, graphs: Callable[[], _WeightedGraphs], divisor: Callable[[float], float]
-    ) -> Tensor:
-        """The operator of some graphs times V (n, b)."""
+    def _multiply(self, V: Tensor, graphs: Callable[[], WeightedGraphs], *, checked: bool) -> Tensor:
+        """The operator of some graphs times V (n, b); see `_products`."""
         if V.ndim != 2 or V.shape[0] != self._layout.rows:
             raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self._layout.rows}, b)")
-        scale = None if self._scale is None else self._scale[:, None]
-        whole = _Block(list(range(len(self._layout.parameters))), self._layout, V, scale)
-        return self._retried(lambda: self._block_sums([whole], graphs(), divisor))[0]
+        whole = whole_block(self._layout, V, self._scale)
+        return self._products([whole], graphs, checked=checked)[0]
+
+    def _products(
+        self, blocks: Sequence[ParameterBlock], graphs: Callable[[], WeightedGraphs], *, checked: bool
+    ) -> list[Tensor]:
+        """The products with each block, of the graphs of all processes.
+
+        Args:
+            checked: whether the graphs are those of all data, whose total weight may not change.
+        """
+        flat = self._risk.processes.sum(
+            lambda: self._retried(lambda: self._block_sums(blocks, graphs(), checked)),
+            "a product",
+            *(block.V for block in blocks),
+        )
+        if self._whole_weight is None:
+            own = self._total_weight if checked else None
+            self._whole_weight = sum(self._risk.batch_weights) if own is None else self._risk.total(own)
+        by = self._risk.divisor(self._whole_weight)
+        sums = torch.split(flat.div_(by), [block.V.numel() for block in blocks])
+        return [
+            self._regularised(block, sum_.reshape(block.V.T.shape).T)
+            for block, sum_ in zip(blocks, sums, strict=True)
+        ]
 
     def _retried(self, compute: Callable[[], T]) -> T:
         """What `compute` returns in a session; if memory runs out, it is tried again with less."""
@@ -269,51 +282,18 @@ class RiskOperator(WeightOperator):
                     if not self._use_less_memory():
                         raise self._out_of_memory(error) from error
 
-    def _regularised(self, V: Tensor, scale: Tensor | None, product: Tensor) -> Tensor:
+    def _regularised(self, block: ParameterBlock, product: Tensor) -> Tensor:
         """D (A D V + c D V) + d V, from the product A D V."""
         if self._options.weight_decay:
-            product = product + self._options.weight_decay * _times(scale, V)
-        product = _times(scale, product)
-        return product + self._options.damping * V if self._options.damping else product
+            product = product + self._options.weight_decay * block.scaled(block.V)
+        product = block.scaled(product)
+        return product + self._options.damping * block.V if self._options.damping else product
 
-    def _block(self, slices: Sequence[slice], V: Tensor) -> _Block:
-        starts = {where.start: i for i, where in enumerate(self._layout.slices)}
-        positions = [starts.get(where.start) for where in slices]
-        for where, i in zip(slices, positions, strict=True):
-            if i is None or self._layout.slices[i] != where:
-                raise UsageError(f"the block has the slice {where}, which is not that of a parameter")
-        known = [i for i in positions if i is not None]
-        layout = self._layout.part(known)
-        if V.ndim != 2 or V.shape[0] != layout.n:
-            raise UsageError(f"the vectors of a block have shape {tuple(V.shape)}; expected ({layout.n}, b)")
-        scale = None
-        if self._scale is not None:
-            scale = torch.cat([self._scale[where] for where in slices])[:, None]
-        return _Block(known, layout, V, scale)
-
-    def _block_sums(
-        self, blocks: Sequence[_Block], graphs: _WeightedGraphs, divisor: Callable[[float], float]
-    ) -> list[Tensor]:
-        """The weighted sums of the graphs' products with each block, over the divisor of their weights."""
-        inner = [_times(block.scale, block.V).detach() for block in blocks]
-        sums = [torch.zeros(V.T.shape, dtype=self.dtype, device=self.device) for V in inner]
-        columns = [(b, j) for b, V in enumerate(inner) for j in range(V.shape[1])]
-        total_weight = 0.0
-        for graph, weight, kept in graphs:
-            total_weight += weight
-            self._kernels.decide(graph.outputs)
-            with self._kernels.selected():
-                for b, j in columns:
-                    layout = blocks[b].layout
-                    pieces = dict(zip(blocks[b].positions, layout.split(inner[b][:, j]), strict=True))
-                    keep = kept or (b, j) != columns[-1]
-                    layout.add(sums[b][j], graph.block_product(pieces, keep=keep), weight)
-            del graph  # before the next one is made
-        by = divisor(total_weight)
-        return [
-            self._regularised(block.V, block.scale, sum_.div_(by).T)
-            for block, sum_ in zip(blocks, sums, strict=True)
-        ]
+    def _block_sums(self, blocks: Sequence[ParameterBlock], graphs: WeightedGraphs, checked: bool) -> Tensor:
+        flat, total_weight = weighted_sums(blocks, graphs, self._layout, self._kernels)
+        if checked:
+            self._check_total(total_weight)
+        return flat
 
     def _use_less_memory(self) -> bool:
         """Drops the kept graphs, or else halves the samples in a graph; False if neither is possible."""
@@ -349,7 +329,7 @@ class RiskOperator(WeightOperator):
             hint="Give smaller batches, or a device with more memory.",
         )
 
-    def _graphs(self) -> _WeightedGraphs:
+    def _graphs(self) -> WeightedGraphs:
         """The graphs of all terms: the kept ones, then new ones, which are kept while memory is left."""
         for place in range(len(self._kept)):
             yield self._kept[place].graph, self._kept[place].weight, True
@@ -404,8 +384,7 @@ class RiskOperator(WeightOperator):
         # All processes keep the same graphs: each product takes all of them.
         return Allocation(-shards.least(-found.kept), -shards.least(-found.peak))
 
-    def _checked_divisor(self, total_weight: float) -> float:
-        divisor = self._risk.divisor(total_weight)
+    def _check_total(self, total_weight: float) -> None:
         known = self._total_weight
         if known is not None and abs(total_weight - known) > 1e-9 * known:
             raise ProblemError(
@@ -413,4 +392,3 @@ class RiskOperator(WeightOperator):
                 hint=SAME_DATA_HINT,
             )
         self._total_weight = total_weight
-        return divisor

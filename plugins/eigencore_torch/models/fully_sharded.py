@@ -1,4 +1,4 @@
-"""Models wrapped by `fully_shard` (FSDP2): a copy of the model without FSDP, with whole weights or with shards.
+"""Models wrapped by `fully_shard` (FSDP2): a copy without FSDP, with whole weights or with shards.
 
 FSDP's hooks put the weights together during a forward pass, and free them afterwards; a second backward pass
 is not foreseen. The copy has no hooks. The given model is only read, so that FSDP's settings and state stay
@@ -8,7 +8,6 @@ as they are, and training goes on as if nothing had happened.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -22,10 +21,12 @@ from eigencore_torch.models.shards import whole
 # Whether every process holds all weights, or its own shards.
 Weights = Literal["whole", "shards"]
 
+# The attributes of a module that belong to FSDP.
+_MARKS = ("_fsdp", "_is_fsdp", "__composable_api")
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _LOSS_HINT = (
-    "Call copy.deepcopy(model) before fully_shard, load the weights into that copy with get_model_state_dict of "
-    "torch.distributed.checkpoint.state_dict (full_state_dict=True), and give it."
+    "Call copy.deepcopy(model) before fully_shard, load the weights into that copy with get_model_state_dict "
+    "of torch.distributed.checkpoint.state_dict (full_state_dict=True), and give it."
 )
 
 
@@ -75,7 +76,7 @@ def _plain(module: nn.Module) -> Iterator[None]:
     """The module without its class of FSDP, hooks and marks inside."""
     kind, attributes = type(module), vars(module)
     before = {name: attributes[name] for name in _HOOKS}
-    marks = {name: x for name, x in attributes.items() if name.startswith("_fsdp") or name == "_is_fsdp_managed_module"}
+    marks = {name: x for name, x in attributes.items() if name.startswith(_MARKS)}
     try:
         for name, hooks in before.items():
             kept = type(hooks)((key, hook) for key, hook in hooks.items() if not _is_of_fsdp(hook))
@@ -98,5 +99,9 @@ def _inner_class(kind: type) -> type[nn.Module]:
 
 
 def _is_of_fsdp(hook: Any) -> bool:
-    state = getattr(inspect.unwrap(hook), "__self__", None)
-    return type(state).__name__ == "FSDPState"
+    """Whether a hook is a method of FSDP's state, or a function that wraps one."""
+    while hook is not None:
+        if type(getattr(hook, "__self__", None)).__name__ == "FSDPState":
+            return True
+        hook = getattr(hook, "__wrapped__", None)
+    return False

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
+from eigencore_torch.processes.process_group import group_processes
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -61,14 +62,14 @@ def mixed_operations() -> Iterator[None]:
 
 def whole(x: Tensor) -> Tensor:
     """A tensor, put together in every process if it is a DTensor."""
-    return cast("Tensor", x.full_tensor()) if is_dtensor(x) else x
+    return x.full_tensor() if is_dtensor(x) else x
 
 
 def replicated(x: Tensor) -> Tensor:
     """A tensor that every process has whole, as a plain tensor that can be differentiated twice."""
     if not is_dtensor(x):
         return x
-    return cast("Tensor", x.redistribute(placements=_everywhere()).to_local())
+    return x.redistribute(placements=_everywhere()).to_local()
 
 
 def own_entries(x: Tensor) -> Tensor:
@@ -106,6 +107,7 @@ class Shards:
         for name, p in cut:
             _check(name, p, cut[0][1])
         self.group = self.mesh.get_group()
+        self.processes = group_processes(self.group)
         self._rank, self._count = self.mesh.get_local_rank(), self.mesh.size()
         # The dimension in which each parameter is cut; None: every process has the whole parameter.
         self._dims = [_cut_dimension(p) for p in parameters]
@@ -176,7 +178,8 @@ class Shards:
 
     def split(self, v: Tensor) -> list[Tensor]:
         """One tensor per parameter, cut as that parameter, from the entries of this process (rows,)."""
-        wholes = iter(self._gathered(v).split([self._parameters[i].numel() for i in self._wholes]))
+        sizes = [self._parameters[i].numel() for i in self._wholes]
+        wholes = iter(torch.split(self._gathered(v), sizes))
         pieces = []
         for i, p in enumerate(self._parameters):
             own = v[slice(*self._slices[i])] if i in self._slices else next(wholes)
@@ -226,7 +229,7 @@ def _cut_dimension(p: Tensor) -> int | None:
     if not is_dtensor(p):
         return None
     (placement,) = p.placements
-    return placement.dim % p.ndim if placement.is_shard() else None
+    return getattr(placement, "dim") % p.ndim if placement.is_shard() else None  # noqa: B009
 
 
 def _check(name: str, p: DTensor, first: DTensor) -> None:
@@ -266,19 +269,20 @@ def _chunk(size: int, rank: int, count: int) -> slice:
 
 def _like(p: DTensor, own: Tensor) -> Tensor:
     """A DTensor that is cut as a parameter, from what this process holds of it."""
-    made = type(p.data).from_local(
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
         own, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride()
     )
-    return cast("Tensor", made)
 
 
 def _placed(piece: Tensor, p: Tensor) -> Tensor:
     """A piece, cut as its parameter."""
-    assert is_dtensor(p) and is_dtensor(piece)
+    assert is_dtensor(p)
+    assert is_dtensor(piece)
     return cast("Tensor", piece.redistribute(p.device_mesh, p.placements))
 
 
 def _is_term(piece: Tensor | None) -> bool:
     """Whether a piece is the sum of what the processes hold."""
     return is_dtensor(piece) and bool(piece.placements[0].is_partial("sum"))
-

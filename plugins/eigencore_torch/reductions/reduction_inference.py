@@ -66,10 +66,18 @@ class ReductionInference:
     Args:
         declared: the reduction that the problem declares; the only test is then whether batches can be split.
         most_samples: the largest number of samples in a forward pass, but at least two; None: no limit.
+        alone: whether no other process has batches, so that a single batch has nothing to weigh.
     """
 
-    def __init__(self, loss: BatchLoss, declared: Reduction | None = None, most_samples: int | None = None):
-        self._loss, self._declared, self._most_samples = loss, declared, most_samples
+    def __init__(
+        self,
+        loss: BatchLoss,
+        declared: Reduction | None = None,
+        most_samples: int | None = None,
+        *,
+        alone: bool = True,
+    ):
+        self._loss, self._declared, self._most_samples, self._alone = loss, declared, most_samples, alone
         self.rule: Rule | None = None if declared is None else declared.rule
         self._counted: Reduction | None = None
         self._comparison = LossComparison(loss)
@@ -100,7 +108,7 @@ class ReductionInference:
         if self._declared is not None:
             # Once without the known outputs, since the model itself may mix samples.
             self._check_split(replace(samples, outputs=None) if is_first else samples, self._declared)
-        elif is_first:
+        elif is_first and self._alone:
             if value is not None:
                 self._comparison.slope(samples, samples.cheapest)  # frees the graph
             self._single = samples, weight
@@ -286,11 +294,12 @@ class ReductionInference:
 
 
 def _samples(batch: Batch, index: int, value: Tensor | None, outputs: object) -> ComparedSamples:
+    name = f"batch {index}" if index >= 0 else "the first batch of process 0"
     plain = isinstance(outputs, Tensor) and outputs.is_floating_point() and not outputs.is_nested
     plain = plain and not is_dtensor(outputs)
     if isinstance(outputs, Tensor) and plain and outputs.shape[:1] == (sample_count(batch),):
-        return ComparedSamples(f"batch {index}", batch, index, outputs=outputs.detach())
-    return ComparedSamples(f"batch {index}", batch, index, value)
+        return ComparedSamples(name, batch, index, outputs=outputs.detach())
+    return ComparedSamples(name, batch, index, value)
 
 
 def _cut(samples: ComparedSamples, p: int) -> tuple[ComparedSamples, ComparedSamples]:

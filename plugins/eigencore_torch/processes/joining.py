@@ -1,0 +1,45 @@
+"""Which processes compute a problem together, and whether they have the same model."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+
+from eigencore.errors import ProblemError
+from eigencore.processes import ALONE, Processes
+from eigencore_torch.data.fingerprints import WeightFingerprint
+from eigencore_torch.processes.division import Joining
+from eigencore_torch.processes.process_group import group_processes
+
+
+def joined(joining: Joining) -> Processes:
+    """The processes of the initialised process group; ALONE if there are none or the option says none."""
+    if joining == "none" or not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    world = dist.group.WORLD
+    return ALONE if world is None or dist.get_world_size() == 1 else group_processes(world)
+
+
+def check_same_model(weights: WeightFingerprint, processes: Processes) -> None:
+    """Checks that the model is the same in all processes, to the last bit of its weights and buffers.
+
+    Raises:
+        ProblemError: it is not; the message names a weight.
+    """
+    own, *others = processes.collect(lambda: weights.of_tensors, "the digest of the weights")
+    for rank, other in enumerate(others, start=1):
+        only = next(iter(own.keys() ^ other.keys()), None)
+        if only is not None:
+            there = 0 if only in own else rank
+            raise ProblemError(
+                f"the models differ between the processes 0 and {rank}: only that of process {there} has "
+                f"{only}",
+                hint="Make the same model in every process.",
+            )
+        differing = next((name for name in own if own[name] != other[name]), None)
+        if differing is not None:
+            raise ProblemError(
+                f"the weights differ between the processes 0 and {rank}: {differing}",
+                hint="Load the same checkpoint in every process, or set the same seed before the model is "
+                "made. After DistributedDataParallel, the running statistics of BatchNorm differ: give all "
+                "those of the first process, for x in model.buffers(): torch.distributed.broadcast(x, 0).",
+            )
