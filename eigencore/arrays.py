@@ -200,6 +200,23 @@ def shard(x: Floats, space: Space) -> Floats:
     return space.shard(x) if is_sharded(space) else x
 
 
+def whole(x: Array, space: LinearOperator) -> Floats:
+    """A vector (n,) or block (n, b) on the host, in every process that holds a shard of it.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays, as_operator
+
+        print(arrays.whole(np.ones(3), as_operator(np.eye(3))))
+    """
+    n, own = space.shape[0], to_host(x)
+    if not is_sharded(space):
+        return own
+    found = np.zeros((n, *x.shape[1:]))
+    found[space.shard(np.arange(n, dtype=np.float64)).astype(np.intp)] = own
+    return to_host(space.sum(from_host(found, space)))
+
+
 def local_rows(operator: LinearOperator) -> int:
     """The number of rows that vectors have in this process: n without shards."""
     n = operator.shape[0]

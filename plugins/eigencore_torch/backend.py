@@ -107,6 +107,11 @@ def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype:
             "concerns exact products",
             hint="Set one of the two.",
         )
+    if options.products != "full" and options.vectors == "shards":
+        raise OptionError(
+            f"torch.products={options.products} can't be combined with torch.vectors=shards",
+            hint="Set one of the two.",
+        )
     if options.route == "captured" and options.memory == "none":
         raise OptionError(
             "torch.route=captured captures products that are kept, and torch.memory=none keeps none",

@@ -22,9 +22,11 @@ from eigencore.interfaces import (
     Params,
     Problem,
 )
+from eigencore.operators import CutOperator
 from eigencore.problems.sharing import draw_minibatch, operator_of_kind
 from eigencore.processes import ALONE, Processes, own_part
 from eigencore_torch.checks.chunks import check_chunks
+from eigencore_torch.checks.kind_options import check_kind
 from eigencore_torch.checks.shard_checks import check_same_everywhere
 from eigencore_torch.classifiers.classification import Classification, find_classification
 from eigencore_torch.classifiers.classifier import TorchClassifier
@@ -36,9 +38,9 @@ from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.inspection import declared_reduction, inspect_problem
-from eigencore_torch.memory_limit import MemoryLimit, memory_limit
+from eigencore_torch.memory_limit import MemoryLimit, operator_memory
 from eigencore_torch.models.number_types import computing_type
-from eigencore_torch.models.params import Layout, select
+from eigencore_torch.models.params import Layout, differentiable, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place
 from eigencore_torch.models.shards import is_sharded, whole
 from eigencore_torch.options import TorchOptions
@@ -48,9 +50,6 @@ from eigencore_torch.processes.joining import check_same_model
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
-
-# The kinds that multiply by the Hessian, exactly or by differences of the gradient.
-HESSIAN_KINDS = frozenset({"hessian", "scaled", "preconditioned"})
 
 
 class TorchBound:
@@ -94,9 +93,17 @@ class TorchBound:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What this problem offers; the first call reads the first batch of its samples."""
-        always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
+        always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
+        if self._setting.sharded or self._cut:
+            return always
+        always |= {Capability.WEIGHT_LOSS}
         outcome = self._classification
         return always | outcome.capabilities if isinstance(outcome, Classification) else always
+
+    @property
+    def _cut(self) -> bool:
+        """Whether the vectors of the solver are cut into shards, and the weights are not."""
+        return self._options.vectors == "shards" and self.processes.count > 1
 
     @cached_property
     def _batches(self) -> Batches:
@@ -125,7 +132,8 @@ class TorchBound:
         version = ".".join(torch.__version__.split(".")[:2])
         rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
         place = f"torch {version} {self._device} {dtype}{rounding}"
-        shards = "weights and vectors in shards" if self._setting.sharded else ""
+        shards = "weights and vectors in shards" if self._setting.sharded else "vectors in shards"
+        shards = shards if self._setting.sharded or self._cut else ""
         differences = "Hessian products by differences" if self.derivative == "difference" else ""
         products = self._options.products
         low = f"the solver's products in {products}" if products != "full" else ""
@@ -147,17 +155,11 @@ class TorchBound:
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
-        if kind.partition("@")[0] not in HESSIAN_KINDS:
-            self.require_hessian(kind)
-        if self._setting.sharded and kind.partition("@")[0] != "hessian":
-            raise CapabilityError(
-                f"the kind {kind} is not available for weights that are cut into shards (DTensor)",
-                hint="Choose the kind hessian, or give a model whose weights are not cut.",
-            )
+        self.check_kind(kind)
         operator = operator_of_kind(self, "torch", kind, params, self.select, options)
         products = self._options.products
         if products == "full":
-            return operator
+            return CutOperator(operator) if self._cut else operator
         if not isinstance(operator, ApproximatedOperator):
             raise CapabilityError(
                 f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
@@ -199,32 +201,14 @@ class TorchBound:
         """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""
         return checkpointed(self._loss.model) if self._options.checkpoint else nullcontext()
 
-    def require_hessian(self, kind: str) -> None:
-        """Raises CapabilityError for another kind if an option is set that is for the Hessian only."""
-        given = self._options
-        for name, value, default in (
-            ("derivative", given.derivative, "exact"),
-            ("route", given.route, "graph"),
-            ("vocabulary_chunk", given.vocabulary_chunk, None),
-        ):
-            if value != default:
-                known = ", ".join(sorted(HESSIAN_KINDS))
-                raise CapabilityError(
-                    f"torch.{name}={value} multiplies by the Hessian only, not by the matrix of {kind}",
-                    hint=f"Leave torch.{name} at {default or 'none'}, or choose from {known}.",
-                )
+    def check_kind(self, kind: str) -> None:
+        """Raises CapabilityError if a kind can't be computed with the options, or from these weights."""
+        check_kind(kind, self._options, sharded=self._setting.sharded)
 
     @property
     def memory(self) -> MemoryLimit:
         """The limits on the memory of an operator and of what is computed with it."""
-        limit = memory_limit(self._options.memory, self._device)
-        if (shards := self.select().shards) is not None:  # the same in all processes
-            limit = replace(limit, graphs=shards.least(limit.graphs), total=shards.least(limit.total))
-        if self.derivative == "difference":  # there are no graphs to keep, only batches
-            return replace(limit, graphs=0)
-        if self._options.products != "full":  # there are two operators, each of which keeps graphs
-            return replace(limit, graphs=limit.graphs / 2, total=limit.total - limit.graphs / 2)
-        return limit
+        return operator_memory(self._options, self._device, differentiable(self._loss.model).shards)
 
     def classifier(
         self, dtype: str | None = None, *, direction: Tensor | None = None, params: Params = None

@@ -112,6 +112,13 @@ class TorchOptions:
         when="set shards if the weights and some gradients of the whole model do not fit into the memory of "
         "one process; the batches are then DTensors, and not every operation can be differentiated twice",
     )
+    vectors: Literal["whole", "shards"] = option(
+        "whole",
+        help="vectors of the solver, with several processes: whole in each of them, or shards, which are put "
+        "together for a product",
+        when="set shards if the basis of the solver takes most of the memory; sampled operators, attacks and "
+        "analyses of layers then need a run of their own",
+    )
     kernels: Kernels = option(
         "auto",
         help="kernels of float32 matrix products on x86 processors: plain, which are PyTorch's own; onednn; "
