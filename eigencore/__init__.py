@@ -6,7 +6,8 @@ run = eigencore.analyze("demo:digits", k=5)         # problem -> operator -> eig
 result = eigencore.solve(matrix, k=5, which="LA")   # from anything that multiplies vectors
 
 The public names are listed in `__init__.pyi`, and each is imported when it is first used. They are stable
-within a minor version, as are the modules `interfaces`, `entries`, `arrays`, `operators` and `testing`.
+within a minor version, as are the modules `interfaces`, `training`, `entries`, `arrays`, `operators` and
+`testing`.
 
 The library prints nothing. Progress is logged under "eigencore": the end of each solve and analysis at
 level INFO, each snapshot of a solver at DEBUG. `logging.basicConfig(level=logging.INFO)` shows it.

@@ -5,6 +5,7 @@ from .entries import AttackEntry as AttackEntry
 from .entries import BackendEntry as BackendEntry
 from .entries import CommandEntry as CommandEntry
 from .entries import KindEntry as KindEntry
+from .entries import MonitorEntry as MonitorEntry
 from .entries import ProblemEntry as ProblemEntry
 from .entries import RendererEntry as RendererEntry
 from .entries import SolverEntry as SolverEntry
@@ -17,6 +18,7 @@ from .interfaces import Problem as Problem
 from .interfaces import Snapshot as Snapshot
 from .news import WorkDone as WorkDone
 from .operators.conversion import as_operator as as_operator
+from .pipeline.monitoring.monitor import Monitor as Monitor
 from .pipeline.run import analyze as analyze
 from .pipeline.spectral import density as density
 from .pipeline.spectral import diagonal as diagonal

@@ -114,12 +114,56 @@ def native_bytes(x: Array) -> memoryview:
         print(len(arrays.native_bytes(np.zeros((2, 3), dtype=np.float32))))
     """
     if compat.is_torch_array(x):
+        if hasattr(x, "to_local"):  # a shard of a tensor: the numbers of this process
+            x = x.to_local()
         x = x.detach().resolve_conj().resolve_neg().cpu().contiguous()
         # NumPy has no bfloat16: the bytes are viewed as such before they are handed over.
         x = x.reshape(-1).view(namespace(x).uint8).numpy()
     elif compat.is_cupy_array(x):
         x = x.get()
     return np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
+
+
+def is_column_major(x: Array) -> bool:
+    """Whether x is a matrix whose columns are contiguous, and not its rows.
+
+    The last bit of a product may depend on it.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        print(arrays.is_column_major(np.zeros((3, 2)).T))
+    """
+    if x.ndim != 2:
+        return False
+    if compat.is_numpy_array(x):
+        return bool(x.flags.f_contiguous and not x.flags.c_contiguous)
+    return bool(compat.is_torch_array(x) and x.T.is_contiguous() and not x.is_contiguous())
+
+
+def from_native_bytes(
+    content: bytearray, dtype: str, shape: tuple[int, ...], space: Space | None, *, column_major: bool = False
+) -> Array:
+    """The array whose bytes `native_bytes` returned, or of its transpose for a matrix that is column-major.
+
+    Args:
+        content: the bytes, which the array may go on to use.
+        dtype: the name of the data type, such as "float32".
+        space: its library and device; None: NumPy.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays
+
+        x = np.arange(3, dtype=np.float32)
+        print(arrays.from_native_bytes(bytearray(arrays.native_bytes(x)), "float32", (3,), None))
+    """
+    x = np.frombuffer(content, dtype=dtype).reshape(shape[::-1] if column_major else shape)
+    if space is not None:
+        # Memory of the library itself: how numbers are aligned may change the last bit of what is computed.
+        x = space.xp.asarray(x, dtype=getattr(space.xp, dtype), device=space.device, copy=True)
+    return x.T if column_major else x
 
 
 def trimmed(x: Array) -> Array:

@@ -185,3 +185,18 @@ class RendererEntry(Entry):
     """
 
     suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorEntry(Entry):
+    """What `eigencore.Monitor` needs of a backend. `load` names a `training.TrainingBackend`.
+
+    Its name is that of the backend.
+
+    Example:
+        from eigencore import MonitorEntry, hookimpl
+
+        @hookimpl
+        def eigen_monitors():
+            return [MonitorEntry(name="mine", summary="my framework", load="my_package.training:follow")]
+    """

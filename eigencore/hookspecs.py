@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from eigencore import interfaces
+    from eigencore import entries, interfaces
 
 PROJECT = "eigencore"
 
@@ -65,3 +65,8 @@ def eigen_commands() -> list[interfaces.CommandEntry]:  # type: ignore[empty-bod
 @hookspec
 def eigen_renderers() -> list[interfaces.RendererEntry]:  # type: ignore[empty-body]
     """Renderers, which draw a report of any result."""
+
+
+@hookspec
+def eigen_monitors() -> list[entries.MonitorEntry]:  # type: ignore[empty-body]
+    """What backends offer for monitoring a training run."""

@@ -7,8 +7,11 @@ What could differ is agreed: limits on time, Ctrl-C, and failures. (In a `Sharde
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -132,3 +135,88 @@ def own_part(total: int, processes: Processes) -> slice:
     """
     rank, count = processes.rank, processes.count
     return slice(total * rank // count, total * (rank + 1) // count)
+
+
+# -- failures that all processes know of -------------------------------------------------------------------
+
+_SHARED = "_raised_in_all_processes"  # an attribute of exceptions
+
+
+def mark_shared(error: BaseException) -> None:
+    """Records that an exception, or one in its place, is raised in all processes."""
+    with suppress(Exception):  # a type may refuse new attributes
+        setattr(error, _SHARED, True)
+
+
+def is_shared(error: BaseException) -> bool:
+    """Whether an exception, or one that it was raised from, is raised in all processes."""
+    seen: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or any(one is known for known in seen):
+            continue
+        if getattr(one, _SHARED, False):
+            return True
+        seen.append(one)
+        pending += [one.__cause__, one.__context__]
+    return False
+
+
+# -- a command that a launcher started several times -------------------------------------------------------
+
+
+@dataclass
+class LaunchedProcess:
+    """One of the processes that a launcher, such as torchrun, started for one command.
+
+    Attributes:
+        rank: its number among all.
+        count: how many there are.
+        local_rank: its number among those on its machine.
+        closing: closed at the end of the command: a backend that connects the processes adds to it what
+            disconnects them.
+    """
+
+    rank: int
+    count: int
+    local_rank: int
+    closing: ExitStack = field(default_factory=ExitStack)
+
+
+_launched: ContextVar[LaunchedProcess | None] = ContextVar("launched", default=None)
+
+
+@contextmanager
+def launched_command() -> Iterator[LaunchedProcess | None]:
+    """The context of a command; yields this process if a launcher started several for it.
+
+    They are found by the variables RANK, WORLD_SIZE and LOCAL_RANK, which torchrun sets.
+    """
+    texts = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    rank, count, local = (int(text) if text.isdecimal() else 0 for text in texts)
+    if count < 2:
+        yield None
+        return
+    process = LaunchedProcess(rank, count, local)
+    token = _launched.set(process)
+    try:
+        with process.closing:
+            yield process
+    finally:
+        _launched.reset(token)
+
+
+def launched_process() -> LaunchedProcess | None:
+    """This process, if a launcher started several for the command that is running."""
+    return _launched.get()
+
+
+def is_first(part: object = None) -> bool:
+    """Whether this process is the one that writes files and prints.
+
+    Args:
+        part: an operator or a bound problem, whose processes count, too.
+    """
+    process = _launched.get()
+    return processes_of(part).rank == 0 and (process is None or process.rank == 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -25,6 +24,7 @@ from eigencore.solving import Budget, Ending, Halt, ProductChecks, ProgressCallb
 if TYPE_CHECKING:
     from eigencore.news import News, Progress
     from eigencore.results import AttackResult, EigenResult, Step
+    from eigencore.runs.journal import Journal
     from eigencore.space import Array
 
 Selected = dict[str, AnalysisEntry]
@@ -106,16 +106,24 @@ def plan(
     )
 
 
-def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: Budget) -> Findings:
+def run_analyses(
+    planned: Iterable[Planned], context: AnalysisContext, budget: Budget, journal: Journal | None = None
+) -> Findings:
     """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning.
 
     Args:
         context: what each of them gets, but with an operator whose products are counted and checked.
         budget: what remains of the run's limits, which their products are charged to.
+        journal: keeps the results of those that finish; those that it has do not run again.
     """
     findings, progress = Findings(), ProgressCallback(context.progress)
     for analysis in planned:
-        began, last, ended = time.monotonic(), None, ""
+        kept = None if journal is None else journal.finished(analysis.name)
+        if kept is not None:
+            findings.results[analysis.name] = kept
+            budget.spent += kept.matvecs
+            continue
+        began, last, ended = budget.clock(), None, ""
         operator = _counted(context, budget)
         own = replace(
             context,
@@ -127,7 +135,7 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
         try:
             with operator.processes.together(f"the analysis {analysis.name}"):
                 for result in _results(analysis, own):
-                    last = replace(result, matvecs=operator.matvecs, seconds=time.monotonic() - began)
+                    last = replace(result, matvecs=operator.matvecs, seconds=budget.clock() - began)
         except BaseException as error:
             reason = error.error if isinstance(error, Halt) and error.error is not None else error
             if progress.error is not None:
@@ -147,6 +155,8 @@ def run_analyses(planned: Iterable[Planned], context: AnalysisContext, budget: B
             last = _with_warning(last, ended)
         if last is not None:
             findings.results[analysis.name] = last
+            if journal is not None and not ended:
+                journal.keep(analysis.name, last)
         if findings.stopped or findings.raised is not None:
             break
     return findings

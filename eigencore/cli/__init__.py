@@ -17,10 +17,12 @@ from eigencore.cli.failures import (
     report,
     report_unwritten,
 )
-from eigencore.cli.shell import flush_streams, prepare_streams, reader_has_left, sigterm_as_interrupt
+from eigencore.cli.shell import flush_streams, only_first_prints, prepare_streams, reader_has_left
 from eigencore.entries import CommandEntry
 from eigencore.errors import PluginError, UsageError
+from eigencore.processes import launched_command
 from eigencore.registry import PluginRecord, Registered, Registry, disable, load, registry
+from eigencore.solving.interrupt import sigterm_as_interrupt
 
 _FILES = {
     "analyze": ("analyze", "compute certified top eigenpairs of a problem and analyze them"),
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         eigen.main(given, prog_name="eigen")
     prepare_streams()
-    with sigterm_as_interrupt() as terminated:
+    with sigterm_as_interrupt() as terminated, launched_command(), only_first_prints():
         code = _run(given)
     error = flush_streams()
     if isinstance(error, BrokenPipeError):

@@ -33,6 +33,7 @@ from eigencore.cli.problem_options import (
     which_option,
 )
 from eigencore.cli.report_file import html_option
+from eigencore.cli.resume import resume_option, save_every_option
 from eigencore.cli.run_command import run_and_print
 from eigencore.cli.sweep import checkpoints_argument, refuse_sweep_options, run_sweep, sweep_options
 from eigencore.entries import DEFAULT_K, AnalysisEntry
@@ -76,6 +77,8 @@ from eigencore.entries import DEFAULT_K, AnalysisEntry
 @sweep_options
 @config_option
 @out_option
+@resume_option
+@save_every_option
 @csv_option
 @html_option
 @log_option
@@ -101,7 +104,7 @@ def analyze(
     in --out DIR, which also has a folder for the run of each one.
 
     Exit codes: 0 done; 1 failed; 2 usage error; 3 a pair did not converge, or a limit ended an analysis; 4 a
-    plugin failed; 130 interrupted.
+    plugin failed; 130 interrupted, 143 by SIGTERM.
     """
     if checkpoints:
         problem, own = arguments.pop("problem"), {"jobs": jobs, "retry": retry}

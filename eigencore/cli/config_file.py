@@ -59,7 +59,7 @@ class _ConfigOption(click.Option):
             for name in [name for name, value in given.items() if value == ()]:
                 # No value of an argument that takes any number of them; it would precede those of the file.
                 del cast("dict[str, Any]", opts)[name]
-            _use(ctx, file, given)
+            use_file(ctx, file, given)
         return file, args
 
 
@@ -96,7 +96,7 @@ def options_of_file(ctx: click.Context) -> dict[str, dict[str, Any]]:
     return {entry: dict(options) for entry, options in ctx.meta.get(SET, {}).items()}
 
 
-def _use(ctx: click.Context, file: str, given: Mapping[str, Any]) -> None:
+def use_file(ctx: click.Context, file: str, given: Mapping[str, Any]) -> None:
     """Makes the values of a file those that the command line does not give.
 
     Args:
@@ -123,7 +123,7 @@ def _use(ctx: click.Context, file: str, given: Mapping[str, Any]) -> None:
 def _parameters(command: click.Command) -> dict[str, click.Parameter]:
     """The parameters that a file can set, by their keys."""
     keys = {_key(parameter): parameter for parameter in command.params}
-    return {key: parameter for key, parameter in keys.items() if key not in ("config", "help")}
+    return {key: parameter for key, parameter in keys.items() if key not in ("config", "resume", "help")}
 
 
 def _key(parameter: click.Parameter) -> str:

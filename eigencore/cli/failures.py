@@ -16,6 +16,7 @@ import click
 
 from eigencore.entries import AnalysisEntry, Entry
 from eigencore.errors import EigencoreError, described
+from eigencore.processes import is_first, is_shared
 
 if TYPE_CHECKING:
     from eigencore.results import EigenResult
@@ -51,6 +52,8 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
     The arguments are searched without being parsed, because they may be the cause of the error.
     """
     failure = _failure(error, arguments)
+    if is_shared(error) and not is_first():
+        return failure.exit_code  # the first process reports it
     with contextlib.suppress(OSError):
         if "--verbose" in arguments:
             traceback.print_exception(error, file=sys.stderr)

@@ -13,6 +13,7 @@ import click
 from eigencore.cli.completion import files
 from eigencore.cli.output import named_once
 from eigencore.errors import UsageError, described
+from eigencore.processes import is_first
 
 _KEY = "eigencore.log"
 
@@ -43,7 +44,7 @@ def log_file() -> Iterator[Callable[[object], None] | None]:
     """
     context = click.get_current_context(silent=True)
     place = None if context is None else context.meta.get(_KEY)
-    if context is None or place is None:
+    if context is None or place is None or not is_first():
         yield None
         return
     try:

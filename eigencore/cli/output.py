@@ -13,6 +13,7 @@ import click
 from eigencore.cli.completion import files
 from eigencore.cli.failures import verbose
 from eigencore.errors import ResultError, UsageError
+from eigencore.processes import is_first
 
 if TYPE_CHECKING:
     from eigencore.display import HasColumns
@@ -92,7 +93,7 @@ def write_csv_file(table: HasColumns, place: str | None) -> None:
     Raises:
         ResultError: the file can't be written.
     """
-    if place in (None, "-"):
+    if place in (None, "-") or not is_first():
         return
     try:
         with Path(place).open("w", encoding="utf-8", newline="") as file:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from eigencore.cli.log_file import log_file
 from eigencore.news import rounded_time
+from eigencore.processes import is_first
 from eigencore.results import Step
 from eigencore.solving import products_ahead
 
@@ -37,16 +38,19 @@ def progress(k: int, *, clock: Callable[[], float] = time.monotonic) -> Iterator
     """
     shown = RedrawnLine(k, clock) if sys.stderr.isatty() else MinuteLines(k, clock)
     with log_file() as log:
+        first = is_first()
 
         def tell(news: News) -> None:
             if log is not None:
                 log(news)
-            shown.tell(news)
+            if first:
+                shown.tell(news)
 
         try:
             yield tell
         finally:
-            shown.end()
+            if first:
+                shown.end()
 
 
 class NewsLine:

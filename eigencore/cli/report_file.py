@@ -16,6 +16,7 @@ from eigencore.cli.completion import files
 from eigencore.cli.failures import ARGUMENTS
 from eigencore.cli.output import named_once
 from eigencore.errors import UsageError
+from eigencore.processes import is_first
 
 
 def versions() -> str:
@@ -91,7 +92,7 @@ def write_plot(result: Any, file: str | None, settings: Mapping[str, str]) -> No
     Raises:
         EigencoreError: as for `eigencore.render`.
     """
-    if file is not None:
+    if file is not None and is_first():
         from eigencore.runs import render
 
         figures = render(result, "plot", file, **settings)
@@ -106,7 +107,7 @@ def write_html(result: Any, file: str | None) -> None:
     Raises:
         EigencoreError: as for `eigencore.render`.
     """
-    if file is not None:
+    if file is not None and is_first():
         from eigencore.runs import render, report
 
         made = report(result)

@@ -1,41 +1,24 @@
-"""The command and its shell: SIGTERM, closed streams, and pipes whose reader has left."""
+"""The command and its shell: closed streams, and pipes whose reader has left."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import select
-import signal
 import sys
-import threading
 from collections.abc import Iterator
-from typing import Any
+
+from eigencore.processes import is_first
 
 
 @contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[list[int]]:
-    """Makes SIGTERM act like Ctrl-C; yields a list that collects the signals received."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
+def only_first_prints() -> Iterator[None]:
+    """Discards what this process prints on stdout if it is not the first one of a command."""
+    if is_first():
+        yield
         return
-
-    def interrupt(signum: int, frame: Any) -> None:
-        received.append(signum)
-        handler = signal.getsignal(signal.SIGINT)
-        if callable(handler):
-            handler(signal.SIGINT, frame)
-
-    # A shell starts background jobs with SIGINT ignored, so there may be no handler to call.
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        signal.signal(signal.SIGINT, before)
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        yield
 
 
 def reader_has_left() -> bool:

@@ -4,6 +4,7 @@
 - `matrix_like`: products by `@`, and use with SciPy, for the class of an operator.
 - `weights`: vectors in the shapes of parameters, for the class of an operator over weights.
 - `counting`: operators that count their products.
+- `journaled`: operators whose products pass through the journal of a run.
 - `draws`: weighted random samples of the data, for operators that are means over samples.
 - `caching`: freeing the intermediate results that an operator keeps between products.
 - `algebra`: sums, multiples, shifts, congruences, projections and restrictions.

@@ -1,6 +1,7 @@
 """A whole run: problem, operator, eigenpairs, analyses, and what is saved of it.
 
 - `run`: the function `analyze`.
+- `resumption`: the journal of a run, and what must be the same when it is resumed.
 - `samples`: the analyses that run from a sample of the data, and what they are given.
 - `setup`: what a run works with, from validated arguments.
 - `spectral`: the functions `density`, `trace`, `diagonal` and `norms`, each a run of one analysis.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
@@ -14,22 +14,24 @@ from eigencore.errors import Culprit, EigencoreError, Interrupted, UsageError, a
 from eigencore.interfaces import LinearOperator, Params, Problem
 from eigencore.news import report, reported_to
 from eigencore.operators import release
+from eigencore.pipeline.resumption import SAVE_EVERY, kept_in, refuse_changed
 from eigencore.pipeline.samples import give_samples
 from eigencore.pipeline.setup import Options, Setup, prepare
-from eigencore.processes import processes_of
+from eigencore.processes import is_first, processes_of
 from eigencore.request import Request
 from eigencore.results import EigenResult, Run, Status
 from eigencore.runs import (
     about,
     arguments_as_data,
     check_folder,
-    digest,
+    digests,
     environment,
-    make_folder,
     plain,
     save,
 )
+from eigencore.runs.unfinished import is_unfinished, locked, refuse_unfinished
 from eigencore.solving import Budget, Interruption, interruption
+from eigencore.solving.clock import RunClock
 from eigencore.solving.sampling.arguments import refuse_bad_sampling
 from eigencore.solving.solve import refuse_bad_limits, solve
 
@@ -74,6 +76,8 @@ def analyze(
     options: Options | None = None,
     eigen: EigenResult | None = None,
     out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    save_every: float | None = SAVE_EVERY,
     progress: Progress | None = None,
 ) -> Run:
     """The top eigenpairs of a problem's operator with a certificate, and the results of analyses of them.
@@ -99,7 +103,13 @@ def analyze(
         eigen: eigenpairs of the same operator, which are analysed in place of new ones; `k`, `solver` and the
             other arguments of the solve are then not used.
         out: a folder to save the run in; `eigencore.load` reads it. If it holds a finished run and this one
-            does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where.
+            does not finish, this one is saved beside it (see `Run.save`); `Run.folder` says where. While the
+            run works, `out` has a journal of its products, from which it is resumed if it is killed.
+        resume: whether to continue the run in `out`. It computes only what the journal does not have, and
+            gives the result of a run that was not stopped, on a CPU to the last bit. A run that has ended is
+            returned as it was saved, and one that had not begun starts.
+        save_every: how often the journal is made durable, in seconds; 0: after every product; None: there is
+            no journal, and a run that is killed can only start again.
         progress: called with news: a Step after every snapshot; a WorkDone while samples are attacked,
             random vectors are multiplied and the like; and lines of text that say what begins. Each has a
             text, so that `print` is such a function. An exception that it raises is raised as it is.
@@ -108,10 +118,13 @@ def analyze(
         The run. A failed analysis raises no error: `Run.failed` says why it failed.
 
     Raises:
-        UsageError: an argument is invalid; raised before any product.
+        UsageError: an argument is invalid; raised before any product. So is what concerns `out`: another run
+            uses it, or holds an unfinished run that is not to be resumed, or one that was asked for something
+            else: other arguments than limits, other weights or data, other versions.
         EigencoreError: an error of `bind` or `solve`, or the run can't be saved. If there are eigenpairs,
             they are in `.partial`, also of an exception of any other type, and have been saved in `out`.
-        RunInterrupted: Ctrl-C was pressed; `.run` holds what had been computed, which is also saved in `out`.
+        RunInterrupted: Ctrl-C was pressed, or SIGTERM was received in a run with `out`; `.run` holds what had
+            been computed, which is also saved in `out`.
 
     Example:
         import eigencore
@@ -129,7 +142,7 @@ def analyze(
         analyses, options = give_samples(analyses, options or {}, samples, rtol)
         if not analyses and request is None:
             raise UsageError("samples and rtol are given, but neither eigenpairs nor analyses are computed")
-    folder = None if out is None else check_folder(out)
+    folder = _folder_of(out, resume=resume, save_every=save_every)
     with reported_to(progress):
         setup = prepare(
             problem,
@@ -144,26 +157,40 @@ def analyze(
         )
         if request is None and eigen is None:
             _refuse_without_eigenpairs(setup)
-        began, operator = time.monotonic(), setup.operator()
+        clock = RunClock()
+        operator = setup.operator()
     solved = 0.0
     if eigen is not None:
         vectors = operator.xp.asarray(eigen.vectors, dtype=operator.dtype, device=operator.device)
         eigen = replace(eigen, vectors=vectors)
         solved = _refuse_foreign_eigenpairs(eigen, operator)
     processes = processes_of(operator)
-    first = processes.rank == 0  # the process that writes the folder
-    if folder is not None and first:
-        make_folder(folder)
-    given = None
-    if folder is not None and setup.problem is not None:
-        with reported_to(progress):
+    first = is_first(operator)  # the process that writes the folder
+    with (
+        processes.together("the run"),
+        reported_to(progress),
+        kept_in(folder if first else None, clock, resume=resume, save_every=save_every) as kept,
+    ):
+        given, parts = None, dict[str, str]()
+        if folder is not None and setup.problem is not None:
             report("computing the digest of the problem, which is saved with the run")
-        owned = setup.problem
-        given = processes.collect(lambda: digest(owned) if first else None, "the digest")[0]
-    findings = Findings()
-    if request is not None:
-        try:
-            with reported_to(progress):
+            owned = setup.problem
+            given, parts = processes.collect(lambda: digests(owned) if first else (None, {}), "the digest")[0]
+        asked = {
+            "arguments": arguments_as_data(arguments),
+            "versions": environment(operator)["versions"],
+            "digests": parts,
+        }
+        if folder is not None:
+            if kept.earlier is not None:
+                refuse_changed(_asked_of(kept.earlier), {**asked, "digests": {"problem": given}}, folder)
+            earlier = processes.collect(lambda: kept.earlier, "the run that has ended")[0]
+            if earlier is not None:
+                return earlier
+            operator = kept.operator(operator, asked, folder)
+        findings = Findings()
+        if request is not None:
+            try:
                 eigen = solve(
                     operator,
                     k,
@@ -180,47 +207,82 @@ def analyze(
                     progress=progress,
                     **setup.solver_options,
                 )
-        except BaseException as error:
-            eigen, findings.raised = _computed_before(error) if eigen is None else eigen, error
-        solved = eigen.matvecs
-    if findings.raised is None:
-        # Ctrl-C is raised in an analysis at once, and not only between products as in a solver.
-        budget = Budget(max_matvecs, max_seconds, 0, Interruption(), began, solved, processes=processes)
+            except BaseException as error:
+                eigen, findings.raised = _computed_before(error) if eigen is None else eigen, error
+            solved = eigen.matvecs
+        if findings.raised is None:
+            # Ctrl-C is raised in an analysis at once, and not only between products as in a solver.
+            budget = Budget(
+                max_matvecs, max_seconds, 0, Interruption(), began=0.0, spent=solved, processes=processes
+            )
+            try:
+                release(operator)
+                context = setup.context(operator, eigen, seed, progress, folder)
+                findings = run_analyses(setup.analyses, context, budget, kept.journal)
+            except BaseException as error:  # Ctrl-C between two analyses
+                findings.raised = error
         try:
-            release(operator)
-            with reported_to(progress):
-                findings = run_analyses(
-                    setup.analyses, setup.context(operator, eigen, seed, progress, folder), budget
-                )
-        except BaseException as error:  # Ctrl-C between two analyses
-            findings.raised = error
-    try:
-        with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
-            used = {} if eigen is None else {eigen.solver: eigen.options}
-            manifest = {
-                **about(
-                    setup.problem, setup.backend, setup.bound, operator, request, kind, params, setup.options
-                ),
-                "arguments": arguments_as_data(arguments),
-                "options": plain({**setup.options, **used}),
-                **environment(operator),
-                "digest": given,
-                "failed": {name: failure.message for name, failure in findings.failed.items()},
-                "skipped": setup.skipped,
-                "unasked": [one.name for one in setup.analyses] if analyses is None else [],
-                "finished": (eigen is None or eigen.status is Status.CONVERGED) and findings.finished,
-            }
-            run = Run(eigen, findings.results, manifest, findings.failed)
-            if folder is not None:
-                place, whole = folder, _with_whole_vectors(run, operator)
-                saved = processes.collect(lambda: save(whole, place) if first else place, "the saved run")
-                run = replace(run, folder=saved[0])
-    except BaseException as error:
-        attach(error, partial=eigen)
-        raise error from (error.__cause__ or findings.raised)
+            with interruption() as while_saving:  # Ctrl-C must not prevent the results from being saved
+                used = {} if eigen is None else {eigen.solver: eigen.options}
+                manifest = {
+                    **about(
+                        setup.problem,
+                        setup.backend,
+                        setup.bound,
+                        operator,
+                        request,
+                        kind,
+                        params,
+                        setup.options,
+                    ),
+                    "arguments": asked["arguments"],
+                    "options": plain({**setup.options, **used}),
+                    **environment(operator),
+                    "digest": given,
+                    "failed": {name: failure.message for name, failure in findings.failed.items()},
+                    "skipped": setup.skipped,
+                    "unasked": [one.name for one in setup.analyses] if analyses is None else [],
+                    "finished": (eigen is None or eigen.status is Status.CONVERGED) and findings.finished,
+                    "resumption": kept.remarks,
+                }
+                run = Run(eigen, findings.results, manifest, findings.failed)
+                if folder is not None:
+                    place, whole = folder, _with_whole_vectors(run, operator)
+                    saved = processes.collect(lambda: save(whole, place) if first else place, "the saved run")
+                    run = replace(run, folder=saved[0])
+        except BaseException as error:
+            attach(error, partial=eigen)
+            raise error from (error.__cause__ or findings.raised)
+        stopped = findings.stopped is not None or while_saving.pressed
+        kept.ended = not stopped and findings.raised is None
     _say_where(findings.raised, run, folder)
-    _raise_again(findings.raised, run, stopped=findings.stopped is not None or while_saving.pressed)
+    _raise_again(findings.raised, run, stopped=stopped)
     return run
+
+
+def _asked_of(run: Run) -> dict[str, Any]:
+    """What a saved run was asked for."""
+    manifest = run.manifest
+    return {
+        "arguments": manifest["arguments"],
+        "versions": {},
+        "digests": {"problem": manifest.get("digest")},
+    }
+
+
+def _folder_of(out: str | os.PathLike[str] | None, *, resume: bool, save_every: float | None) -> Path | None:
+    """The folder of the run. Raises UsageError if it can't be used, or the arguments about it are invalid."""
+    if save_every is not None and not (isinstance(save_every, Real) and save_every >= 0):
+        raise UsageError(f"save_every is {save_every!r}; expected seconds of at least 0, or None")
+    if out is None:
+        if resume:
+            raise UsageError("resume is given without out", hint="Name the folder of the run as out.")
+        return None
+    folder = check_folder(out)
+    if not resume and is_unfinished(folder):
+        with locked(folder):
+            refuse_unfinished(folder)
+    return folder
 
 
 def _refuse_without_eigenpairs(setup: Setup) -> None:

@@ -23,6 +23,7 @@ from eigencore.entries import (
     CommandEntry,
     Entry,
     KindEntry,
+    MonitorEntry,
     ProblemEntry,
     RendererEntry,
     SolverEntry,
@@ -46,6 +47,7 @@ HOOKS: dict[str, type[Entry]] = {
     "eigen_analyses": AnalysisEntry,
     "eigen_commands": CommandEntry,
     "eigen_renderers": RendererEntry,
+    "eigen_monitors": MonitorEntry,
 }
 PREFIX = "eigen_"
 # Excludes the separators of `--set NAME.OPTION=VALUE`, `--analyses a,b` and "name@distribution".

@@ -2,6 +2,8 @@
 
 - `result_json`: a run as one JSON object, and the JSON schema of that object.
 - `folder`: a run as a folder: `result.json`, `vectors.npy`, `arrays.npz`.
+- `unfinished`: the folder of a run that is in progress, or that was killed; `journal`: its products;
+  `journal_file`, `stored_analysis`: how they are written.
 - `manifest`: the arguments, options and versions of a run, and a digest of its problem.
 - `config_text`: the file with which the command repeats a run.
 - `reports`, with `eigen_findings` and `attack_findings`: the report of any result; `eigen_text` and

@@ -8,6 +8,7 @@ from .folder import save as save
 from .manifest import about as about
 from .manifest import arguments_as_data as arguments_as_data
 from .manifest import digest as digest
+from .manifest import digests as digests
 from .manifest import environment as environment
 from .rendering import prepare_rendering as prepare_rendering
 from .rendering import render as render

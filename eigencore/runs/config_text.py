@@ -6,7 +6,7 @@ Defaults and resolved options are written, too, so that a later version with oth
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eigencore.errors import ResultError
@@ -39,8 +39,6 @@ def config_text(run: Run) -> str:
 
         print(config_text(eigencore.analyze("demo:quadratic", k=3)))
     """
-    import tomli_w
-
     manifest = run.manifest
     if "problem" not in manifest.get("arguments", {}):
         raise ResultError(
@@ -53,7 +51,7 @@ def config_text(run: Run) -> str:
     if arguments.get("complete") is None:
         arguments["complete"] = "none"
     content = {name: _without_none(arguments[name]) for name in _ARGUMENTS if arguments.get(name) is not None}
-    tables = {entry: _without_none(given) for entry, given in manifest["options"].items() if given}
+    tables = _tables(manifest["options"])
     remarks = _remarks_on(content)
     for entry, table in tables.items():
         remarks += _remarks_on(table, f"set.{entry}.")
@@ -61,11 +59,37 @@ def config_text(run: Run) -> str:
         remarks.append("The run analyzed eigenpairs that were given from Python; this file computes them.")
     if _objects_in(content["problem"]):
         content["problem"] = _FACTORY
-    if tables:
-        content["set"] = tables
     lines = ["Repeats a run: eigen analyze --config FILE", *_made_with(manifest), *remarks]
-    comments = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-    return comments + tomli_w.dumps(content)
+    return _file(content, tables, lines)
+
+
+def arguments_text(arguments: Mapping[str, Any]) -> str:
+    """The file with the arguments of a run that begins, as the command got them; None is left out.
+
+    Example:
+        from eigencore.runs.config_text import arguments_text
+
+        print(arguments_text({"problem": "demo:quadratic", "k": 3, "complete": None, "options": {}}))
+    """
+    given = dict(arguments)
+    if "complete" in given and given["complete"] is None:
+        given["complete"] = "none"
+    if given.get("analyses") is not None:
+        given["analyses"] = list(given["analyses"]) or "none"
+    content = {name: _without_none(given[name]) for name in _ARGUMENTS if given.get(name) is not None}
+    comment = "The arguments of a run that has not ended: eigen analyze --resume DIR continues it."
+    return _file(content, _tables(given.get("options") or {}), [comment])
+
+
+def _tables(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {entry: _without_none(given) for entry, given in options.items() if given}
+
+
+def _file(content: Mapping[str, Any], tables: Mapping[str, Any], comments: Sequence[str]) -> str:
+    import tomli_w
+
+    lines = "".join(f"# {' '.join(line.split())}\n" for line in comments)
+    return lines + tomli_w.dumps({**content, **({"set": tables} if tables else {})})
 
 
 def _made_with(manifest: Mapping[str, Any]) -> list[str]:
@@ -84,7 +108,7 @@ def _without_none(value: Any) -> Any:
     """The value with the text "none", which options accept, for None, which TOML does not have."""
     if isinstance(value, Mapping):
         return {name: _without_none(one) for name, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_none(one) for one in value]
     return "none" if value is None else value
 

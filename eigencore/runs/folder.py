@@ -18,6 +18,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import ResultError, UsageError
 from eigencore.results import Status
+from eigencore.runs.journal_file import is_journal
 from eigencore.runs.result_json import from_json, host, parse, to_json
 from eigencore.runs.stored_arrays import stored_arrays
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from eigencore.space import Array
 
 RESULT, VECTORS, ARRAYS = "result.json", "vectors.npy", "arrays.npz"
-_TEMPORARY = ".eigencore-"
+CONFIG, JOURNAL = "run.toml", "journal"  # of a run in progress
+TEMPORARY = ".eigencore-"
 
 
 def check_folder(out: str | os.PathLike[str]) -> Path:
@@ -95,7 +97,7 @@ def save(run: Run, folder: str | os.PathLike[str]) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name, write in contents.items():
-            written[name] = place / f"{_TEMPORARY}{os.getpid()}-{name}"
+            written[name] = place / f"{TEMPORARY}{os.getpid()}-{name}"
             with open(written[name], "wb") as file:
                 write(file)
                 file.flush()
@@ -145,7 +147,10 @@ def load(folder: str | os.PathLike[str]) -> Run:
     # The functions of os.path accept names that no file can have: with a zero byte, or too long.
     if not os.path.isfile(place / RESULT):
         what = f"there is no {RESULT} in {place}" if os.path.isdir(place) else f"there is no folder {place}"
-        raise ResultError(what, hint="Name a folder that `eigen analyze --out` or analyze(out=...) wrote.")
+        hint = "Name a folder that `eigen analyze --out` or analyze(out=...) wrote."
+        if os.path.isfile(place / JOURNAL):
+            hint = f"It holds an unfinished run: `eigen analyze --resume {place}` continues it."
+        raise ResultError(what, hint=hint)
     try:
         text = (place / RESULT).read_text(encoding="utf-8")
         has_vectors = (place / VECTORS).exists() or parse(text)["eigenvalues"] is not None
@@ -204,7 +209,12 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    result = folder / RESULT
+    result, journal = folder / RESULT, folder / JOURNAL
+    if journal.exists() and not is_journal(journal):
+        raise UsageError(
+            f"{journal} exists, and is not the journal of a run",
+            hint="Choose another folder, or move that file away.",
+        )
     try:
         if result.exists():
             parse(result.read_text(encoding="utf-8"))
@@ -214,10 +224,11 @@ def _refuse_foreign(folder: Path) -> None:
             f"{result} exists, and is not a result of this version of eigencore",
             hint="Choose another folder, or move that file away.",
         ) from None
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(_TEMPORARY)}
-    if names - {VECTORS, ARRAYS}:
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(TEMPORARY)}
+    foreign = names - {VECTORS, ARRAYS, *((JOURNAL, CONFIG) if journal.exists() else ())}
+    if foreign:
         raise UsageError(
-            f"the folder {folder} contains {min(names)}, which is not part of a run",
+            f"the folder {folder} contains {min(foreign)}, which is not part of a run",
             hint="Choose a folder that is new, empty, or holds an earlier run.",
         )
 

@@ -65,7 +65,8 @@ def arguments_as_data(given: Mapping[str, Any]) -> dict[str, Any]:
 
     So do eigenpairs, which are an argument only if they were given.
     """
-    arguments = {name: value for name, value in given.items() if name not in ("out", "progress")}
+    left_out = ("out", "progress", "resume", "save_every")
+    arguments = {name: value for name, value in given.items() if name not in left_out}
     if arguments["eigen"] is None:
         del arguments["eigen"]
     for name in arguments.keys() & {"problem", "solver", "eigen"}:
@@ -83,16 +84,31 @@ def digest(problem: Problem) -> str | None:
     than a loader. None if the problem has none of these. Arrays are read in their own data type, in blocks
     that are hashed at the same time by several threads; sparse tensors of PyTorch are not read.
     """
-    read = hashlib.sha256()
+    return digests(problem)[0]
+
+
+def digests(problem: Problem) -> tuple[str | None, dict[str, str]]:
+    """As `digest`, and the digest of each part that can be read: operator, model, data, checkpoint."""
+    read, parts = hashlib.sha256(), {}
     empty = read.hexdigest()
     for name in ("operator", "model", "data"):
+        own = hashlib.sha256()
         for path, array in _arrays_in(getattr(problem, name), name):
-            read.update(f"{path} {array.dtype} {array.shape}\n".encode())
-            read.update(_digest_of_bytes(arrays.native_bytes(array)))
+            for one in (f"{path} {array.dtype} {array.shape}\n".encode(), _digest_of_array(array)):
+                read.update(one)
+                own.update(one)
+        parts[name] = own.hexdigest()
     if problem.checkpoint is not None:
         with open(problem.checkpoint, "rb") as file:
-            read.update(hashlib.file_digest(file, "sha256").digest())
-    return read.hexdigest() if read.hexdigest() != empty else None
+            content = hashlib.file_digest(file, "sha256").digest()
+        read.update(content)
+        parts["checkpoint"] = content.hex()
+    whole = read.hexdigest() if read.hexdigest() != empty else None
+    return whole, {name: own for name, own in parts.items() if own != empty}
+
+
+def _digest_of_array(array: Any) -> bytes:
+    return _digest_of_bytes(arrays.native_bytes(array))
 
 
 def _digest_of_bytes(data: memoryview) -> bytes:

@@ -2,7 +2,8 @@
 
 - `solve`: the function `eigencore.solve`, which checks its arguments and selects the solver.
 - `loop`: one solve; it consumes the solver's snapshots and decides when to stop.
-- `budget`, `interrupt`, `callback`: products and seconds; Ctrl-C; exceptions of the caller's function.
+- `budget`, `clock`, `interrupt`, `callback`: products and seconds; the clock of a run; Ctrl-C and
+  SIGTERM; exceptions of the caller's function.
 - `product_checks`: every product must be finite, and the first few symmetric.
 - `certificate`: fresh products bound the error of the answer and decide which pairs have converged.
 - `advice`: how the solve ended, and what to do next.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 from statistics import median
 
 from eigencore.processes import ALONE, Processes
+from eigencore.solving.clock import Clock, clock
 from eigencore.solving.interrupt import Interruption
 
 TIMED = 9  # the number of latest products whose median time is the time of a product
@@ -48,19 +48,21 @@ class Budget:
         reserved: the products that are reserved for the certificate.
         flag: set when Ctrl-C is pressed.
         per_reserved: the time of each of them, if it is known and not that of the solver's products.
-        began: the time at which the solve began, on the monotonic clock.
+        began: the time at which the solve began, on the clock of the run.
         spent: the products so far, in full-data units.
         processes: those that stop together, as the clock of the first one and Ctrl-C in any of them decide.
+        clock: the clock of the run (see `clock`).
     """
 
     max_matvecs: float | None
     max_seconds: float | None
     reserved: int
     flag: Interruption
-    began: float = field(default_factory=lambda: time.monotonic())
+    began: float = field(default_factory=lambda: clock()())
     spent: float = 0.0
     per_reserved: float = 0.0
     processes: Processes = ALONE
+    clock: Clock = field(default_factory=clock)
     _product: tuple[float, float] | None = None  # the cost of the product being made, and when it began
     _timed: int = 0
     _times: dict[bool, deque[float]] = field(
@@ -76,7 +78,7 @@ class Budget:
     @property
     def seconds(self) -> float:
         """The time since the solve began."""
-        return time.monotonic() - self.began
+        return self.clock() - self.began
 
     @property
     def seconds_per_product(self) -> float:
@@ -112,7 +114,7 @@ class Budget:
         if ending is not None:
             raise Halt(ending)
         self.spent += columns
-        self._product = columns, time.monotonic()
+        self._product = columns, self.clock()
 
     def after_product(self, *, sample: bool = False) -> None:
         """Measures the time of the product that `before_product` charged.
@@ -126,7 +128,7 @@ class Budget:
         self._product = None
         self._timed += 1
         if self._timed > 1:
-            self._times[sample].append((time.monotonic() - began) / columns)
+            self._times[sample].append((self.clock() - began) / columns)
 
     def before_certificate(self, columns: float) -> None:
         """Charges products of the certificate, which only Ctrl-C stops."""

@@ -1,4 +1,4 @@
-"""Ctrl-C as a flag, so that a solve stops between two products and never in the middle of a restart."""
+"""Ctrl-C and SIGTERM: a solve stops between two products, and never in the middle of a restart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -38,3 +39,30 @@ def interruption() -> Iterator[Interruption]:
         yield flag
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[list[int]]:
+    """Makes SIGTERM act like Ctrl-C, unless it has a handler; yields a list that collects those received."""
+    received: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield received
+        return
+
+    def interrupt(signum: int, frame: Any) -> None:
+        received.append(signum)
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(signal.SIGINT, frame)
+
+    # A shell starts background jobs with SIGINT ignored, so there may be no handler to call.
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, before)

@@ -90,7 +90,12 @@ def _result(
     ]
     if not np.isnan(largest).any():
         rows.append(("mean largest eigenvalue", *_interval(float(largest.mean()), largest, level)))
-    numbers: dict[str, float | int | None] = {"minibatches": draws, "batches": options.batches}
+    numbers: dict[str, float | int | None] = {
+        "minibatches": draws,
+        "batches": options.batches,
+        "batch_sharpness": rows[0][1],
+        "ratio_of_means": rows[1][1],
+    }
     text = f"Minibatch sharpness is {rows[0][1]:.4g} (mean of ratios) or {rows[1][1]:.4g} (ratio of means)"
     text += f"; the mean largest eigenvalue is {rows[2][1]:.4g}" if len(rows) > 2 else ""
     eigen, whole = context.pairs, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eigencore.entries import BackendEntry, KindEntry
+from eigencore.entries import BackendEntry, KindEntry, MonitorEntry
 from eigencore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -40,6 +40,18 @@ def eigen_backends() -> list[BackendEntry]:
             load="eigencore_torch.backend:bind",
             options="eigencore_torch.options:TorchOptions",
             checkpoints=True,
+            extra="torch",
+        )
+    ]
+
+
+@hookimpl
+def eigen_monitors() -> list[MonitorEntry]:
+    return [
+        MonitorEntry(
+            name="torch",
+            summary="a PyTorch model and its optimizer while it is trained",
+            load="eigencore_torch.training.torch_training:TorchTraining",
             extra="torch",
         )
     ]

@@ -26,17 +26,17 @@ from eigencore.operators import CutOperator
 from eigencore.problems.sharing import draw_minibatch, operator_of_kind
 from eigencore.processes import ALONE, Processes, own_part
 from eigencore_torch.checks.chunks import check_chunks
-from eigencore_torch.checks.kind_options import check_kind
-from eigencore_torch.checks.shard_checks import check_same_everywhere
+from eigencore_torch.checks.shard_checks import check_shard_kind
 from eigencore_torch.classifiers.classification import Classification, find_classification
 from eigencore_torch.classifiers.classifier import TorchClassifier
-from eigencore_torch.data.batches import Batches, describe, type_name
+from eigencore_torch.data.batches import Batches, describe
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.checkpointing import checkpointed
 from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
+from eigencore_torch.hessian_options import HESSIAN_KINDS, require_hessian
 from eigencore_torch.inspection import declared_reduction, inspect_problem
 from eigencore_torch.memory_limit import MemoryLimit, operator_memory
 from eigencore_torch.models.number_types import computing_type
@@ -76,13 +76,8 @@ class TorchBound:
         self.processes = processes
         self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
-        self._setting = Setting(
-            self._device,
-            options.precision,
-            options.batch_norm,
-            options.derivative,
-            sharded=is_sharded(placed.loss.model),
-        )
+        given = options.precision, options.batch_norm, options.derivative
+        self._setting = Setting(self._device, *given, sharded=is_sharded(placed.loss.model))
         # Inputs and samples have exact derivatives always.
         self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
@@ -93,11 +88,10 @@ class TorchBound:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What this problem offers; the first call reads the first batch of its samples."""
-        always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
+        products = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
         if self._setting.sharded or self._cut:
-            return always
-        always |= {Capability.WEIGHT_LOSS}
-        outcome = self._classification
+            return products
+        always, outcome = products | {Capability.WEIGHT_LOSS}, self._classification
         return always | outcome.capabilities if isinstance(outcome, Classification) else always
 
     @property
@@ -129,16 +123,10 @@ class TorchBound:
 
         Once there is an operator, also whether the weights of the batches were measured.
         """
-        version = ".".join(torch.__version__.split(".")[:2])
-        rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
-        place = f"torch {version} {self._device} {dtype}{rounding}"
-        shards = "weights and vectors in shards" if self._setting.sharded else "vectors in shards"
-        shards = shards if self._setting.sharded or self._cut else ""
-        differences = "Hessian products by differences" if self.derivative == "difference" else ""
-        products = self._options.products
-        low = f"the solver's products in {products}" if products != "full" else ""
-        parts = (place, shards, self._placed.note, self._mode, differences, low, self._reduction_note)
-        return ", ".join(filter(None, parts))
+        risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
+        note = "" if risk is None else risk.reduction.note
+        parts = [*self._setting.place(self._dtype, cut=self._cut), self._placed.note, self._mode]
+        return ", ".join(filter(None, [*parts, *self._options.notes, note]))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator (n, n) of the loss over all data, over n trainable weights, such as its Hessian.
@@ -155,7 +143,10 @@ class TorchBound:
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
-        self.check_kind(kind)
+        if kind.partition("@")[0] not in HESSIAN_KINDS:
+            self.require_hessian(kind)
+        if self._setting.sharded:
+            check_shard_kind(kind)
         operator = operator_of_kind(self, "torch", kind, params, self.select, options)
         products = self._options.products
         if products == "full":
@@ -177,6 +168,21 @@ class TorchBound:
         low._setting, low._options = setting, replace(self._options, kernels="plain")
         low.risk = self.risk.under(setting)
         return low
+
+    def renewed(self, optimizer: Any) -> TorchBound:
+        """The same problem at the weights that its model has now, and with this optimizer; not checked again.
+
+        Operators that were made before raise an error if the weights have changed.
+        """
+        self._placed.refresh()
+        renewed = copy.copy(self)
+        for name in ("_low", "_classification"):  # what was derived from the weights before
+            vars(renewed).pop(name, None)
+        renewed.problem = replace(self.problem, optimizer=optimizer)
+        renewed._weights = WeightFingerprint(self._loss.named_modules)
+        if "risk" in vars(self):
+            renewed.risk = self.risk.at(renewed._weights)
+        return renewed
 
     def select(self, params: Params = None) -> Layout:
         """The selected parameters, and their positions in the vectors of an operator."""
@@ -201,9 +207,9 @@ class TorchBound:
         """The context for gradients: with activation checkpointing if the option `checkpoint` is on."""
         return checkpointed(self._loss.model) if self._options.checkpoint else nullcontext()
 
-    def check_kind(self, kind: str) -> None:
-        """Raises CapabilityError if a kind can't be computed with the options, or from these weights."""
-        check_kind(kind, self._options, sharded=self._setting.sharded)
+    def require_hessian(self, kind: str) -> None:
+        """Raises CapabilityError for another kind if an option is set that is for the Hessian only."""
+        require_hessian(self._options, kind)
 
     @property
     def memory(self) -> MemoryLimit:
@@ -235,9 +241,8 @@ class TorchBound:
         classifier = TorchClassifier(
             model, classification, self._samples(model), self.problem.bounds, weights, self._exact
         )
-        if self.processes.count == 1:
-            return classifier
-        return DividedClassifier(classifier, self.processes, self._holders)
+        alone = self.processes.count == 1
+        return classifier if alone else DividedClassifier(classifier, self.processes, self._holders)
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -365,11 +370,6 @@ class TorchBound:
         name = "data" if self.problem.validation is None else "validation"
         return Batches(getattr(self.problem, name), self._device, computing_type(model), name)
 
-    @property
-    def _reduction_note(self) -> str:
-        risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
-        return "" if risk is None else risk.reduction.note
-
     @cached_property
     def risk(self) -> Risk:
         """The loss over all data, as a sum over the batches; the problem is checked at the first use.
@@ -384,8 +384,6 @@ class TorchBound:
             explain_mode(self._loss, self._batches, self._setting),
         ):
             check_chunks(self._loss, self._batches)
-            if self._setting.sharded:
-                check_same_everywhere(self._loss, self._batches)
             found = inspect_problem(
                 self.problem, self._placed, self._batches, self._options, self._setting, self.processes
             )

@@ -136,3 +136,9 @@ class TorchOptions:
         "it; on a processor, compiled if many hundreds are needed, since compiling takes up to minutes; a "
         "note of the result says how long a product took on either route",
     )
+
+    @property
+    def notes(self) -> list[str]:
+        """What is remarkable about the way in which products are computed, for descriptions."""
+        notes = ["Hessian products by differences"] if self.derivative == "difference" else []
+        return notes if self.products == "full" else [*notes, f"the solver's products in {self.products}"]

@@ -105,6 +105,21 @@ class Risk:
             loss, data, reduction, self._weights, setting, self._microbatch, None, self.processes, numbers
         )
 
+    def of_first_order(self) -> Risk:
+        """The same risk, of which no second derivatives are taken, so that any kernel may be used."""
+        return self.under(replace(self._setting, derivative="difference"))
+
+    def at(self, weights: WeightFingerprint) -> Risk:
+        """The same risk at the weights that the model has now, whose fingerprint this is."""
+        changed = copy.copy(self)
+        changed._weights = weights
+        return changed
+
+    def of_batch(self, batch: Batch) -> Risk:
+        """The loss of one batch by itself, as a step of a training run sees it."""
+        data = Batches([batch], self._setting.device, self._batches.dtype)
+        return Risk(self.loss, data, Reduction("sum"), self._weights, self._setting)
+
     @property
     def mixes_samples(self) -> bool:
         """Whether the loss of a sample depends on the other samples of its batch."""
@@ -248,10 +263,15 @@ class Risk:
 
     def gradient(self, layout: Layout, sample: Minibatch | None = None) -> Tensor:
         """The gradient (n,) of the loss over all data, or over a minibatch; inside a session."""
-        total_weight = 0.0
+        return self.value_and_gradient(layout, sample)[1]
+
+    def value_and_gradient(self, layout: Layout, sample: Minibatch | None = None) -> tuple[Tensor, Tensor]:
+        """The loss () over all data, or over a minibatch, in float64, and its gradient (n,); in a session."""
+        totals = torch.zeros(
+            2, dtype=torch.float64, device=layout.device
+        )  # the weighted loss, and the weight
 
         def own() -> Tensor:
-            nonlocal total_weight
             gradient = torch.zeros(layout.rows, dtype=layout.dtype, device=layout.device)
             if sample is None:
                 weighted = ((1.0, term) for term in self.terms())
@@ -260,16 +280,18 @@ class Risk:
                 fetched = self.terms_of(factors.keys())
                 weighted = ((factors[index], term) for index in fetched for term in fetched[index])
             for factor, term in weighted:
-                total_weight += term.weight
                 loss = self.loss(term.batch, term.index)
+                totals[0] += factor * term.weight * loss.detach().to(totals.device)
+                totals[1] += term.weight
                 if loss.requires_grad:
                     pieces = torch.autograd.grad(loss, layout.parameters, allow_unused=True)
                     layout.add(gradient, pieces, factor * term.weight)
             return gradient
 
         gradient: Tensor = self.processes.sum(own, "the gradient")
-        whole = self.total(total_weight) if sample is None else sum(self.batch_weights)
-        return gradient / self.divisor(whole)
+        value, weight = self.processes.sum(lambda: totals, "the loss")
+        divisor = self.divisor(float(weight) if sample is None else sum(self.batch_weights))
+        return value / divisor, gradient / divisor
 
     def total(self, weight: float) -> float:
         """The sum over the processes of the total weight of the batches of each."""

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from eigencore.cli import main
 from eigencore.errors import UsageError
 from eigencore.registry import registry
 from eigencore.results import Status
-from eigencore.runs.folder import RESULT
+from eigencore.runs.folder import CONFIG, JOURNAL, RESULT
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 EIGEN = [sys.executable, "-c", "import sys; from eigencore.cli import main; sys.exit(main())"]
@@ -102,6 +103,7 @@ def test_at_every_product(ticking: Path, capsys: pytest.CaptureFixture[str], sen
     endings = []
     for moment in itertools.count(1):
         signal_at = ("--set", f"problem.moment={moment}", "--set", f"problem.signal_number={int(sent)}")
+        shutil.rmtree("run", ignore_errors=True)
         code, document = run(capsys, "ticking.py:make", "--analyses", "none", *signal_at)
         if code == 0:
             break
@@ -121,7 +123,7 @@ def test_before_there_is_a_result(ticking: Path, capsys: pytest.CaptureFixture[s
         code, document = run(capsys, problem, *more)
         assert code == SIGNALS[sent]
         assert document["error"]["type"] == "Interrupted"
-        assert not (ticking / "run").exists()
+        assert sorted(path.name for path in (ticking / "run").iterdir()) == [JOURNAL, CONFIG]
 
 
 @pytest.mark.parametrize("sent", SIGNALS, ids=lambda sent: sent.name)
@@ -144,7 +146,7 @@ def test_while_it_is_saved(
     fsync, times = os.fsync, itertools.count()
 
     def interrupted(file: int) -> None:
-        if next(times) == 0:
+        if next(times) == 1:  # the first one is that of the arguments
             signal.raise_signal(sent)
         fsync(file)
 
@@ -195,7 +197,8 @@ def test_a_full_disk_loses_neither_this_run_nor_the_earlier_one(folder: Path):
         else:
             assert ran.stdout.startswith("eigenpairs computed before the failure:")
         assert eigencore.load("run").eigen.values.tolist() == before.eigen.values.tolist()
-        assert sorted(path.name for path in (folder / "run").iterdir()) == [RESULT, "vectors.npy"]
+        names = [JOURNAL, RESULT, CONFIG, "vectors.npy"]
+        assert sorted(path.name for path in (folder / "run").iterdir()) == names
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -67,6 +67,7 @@ VALUES: dict[str, tuple[tuple[Any, list[str]], tuple[Any, list[str]]]] = {
     "float": ((0.25, ["0.25"]), (2, ["2"])),
     "text": (("some text", ["some text"]), ("other", ["other"])),
     "complete": (("none", ["none"]), (0.5, ["0.5"])),
+    "save_every": (("none", ["none"]), (60, ["60"])),
     "html": (("one.html", ["one.html"]), ("two.htm", ["two.htm"])),
     "eps": (([0.1, "8/255"], ["0.1,8/255"]), (0.5, ["0.5"])),
     "group": (({"a": ["x*", "y"], "b": "z"}, ["a=x*,y", "b=z"]), (["c=w"], ["c=w"])),
@@ -124,7 +125,7 @@ PARAMETERS = [
     pytest.param(name, parameter, id=f"{name} {key(parameter)}")
     for name in COMMANDS
     for parameter in command(name).params
-    if key(parameter) not in ("config", "log")  # which are not passed to the command
+    if key(parameter) not in ("config", "log", "resume")  # which are not passed to the command
 ]
 
 

@@ -486,7 +486,7 @@ def test_a_run_that_failed_before_the_first_pair_leaves_an_earlier_run_in_its_fo
 
 
 def test_an_interrupt_between_two_analyses_keeps_the_pairs(tmp_path, monkeypatch):
-    def pressed(planned: Any, context: Any, budget: Any) -> None:
+    def pressed(*arguments: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("eigencore.pipeline.run.run_analyses", pressed)

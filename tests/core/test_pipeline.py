@@ -182,7 +182,7 @@ def test_the_digest_is_equal_for_equal_problems_only():
 def test_the_digest_is_read_only_where_a_run_is_saved(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "eigencore.pipeline.run.digest", lambda problem: read.append(problem) or "some digest"
+        "eigencore.pipeline.run.digests", lambda problem: read.append(problem) or ("some digest", {})
     )
     assert analyze(np.diag([3.0, 1.0]), 1).manifest["digest"] is None
     assert not read
@@ -404,7 +404,10 @@ def test_an_interrupted_run_replaces_no_finished_one(plug, tmp_path):
     with pytest.raises(RunInterrupted) as stop:
         analyze(counted()[0], 4, tol=1e-9, out=tmp_path / "run", progress=in_progress(5))
     assert stop.value.run.folder == tmp_path / "run-unfinished"
+    with pytest.raises(UsageError, match="holds an unfinished run with 5 products"):
+        analyze(counted()[0], 4, out=tmp_path / "run")
     for mode in ("stops", "raises"):  # the pairs have converged, but the analysis has not finished
+        (tmp_path / "run" / "journal").unlink(missing_ok=True)
         options = {"top": {"mode": mode}}
         try:
             run = analyze(counted()[0], 2, options=options, out=tmp_path / "run")

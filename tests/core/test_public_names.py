@@ -18,8 +18,8 @@ NAMES = {
     *("checkpoints", "compare", "density", "diagonal", "norms", "render", "report", "study", "trace"),
     *("AnalysisResult", "AttackResult", "Certificate", "Comparison", "EigenResult", "Report", "Run"),
     *("Status", "Study"),
-    *("LinearOperator", "Member", "Problem", "Request", "Snapshot", "WorkDone"),
-    *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry"),
+    *("LinearOperator", "Member", "Monitor", "Problem", "Request", "Snapshot", "WorkDone"),
+    *("AnalysisEntry", "AttackEntry", "BackendEntry", "CommandEntry", "KindEntry", "MonitorEntry"),
     *("ProblemEntry", "RendererEntry", "SolverEntry"),
     *("EigencoreError", "Interrupted"),
 }

@@ -131,7 +131,9 @@ def assert_only_broken(name: str, *words: str) -> None:
 
 def test_the_hooks_are_those_of_the_specification():
     specified = {
-        name: typing.get_type_hints(spec, vars(hookspecs) | {"interfaces": sys.modules[Entry.__module__]})
+        name: typing.get_type_hints(
+            spec, vars(hookspecs) | dict.fromkeys(("interfaces", "entries"), sys.modules[Entry.__module__])
+        )
         for name, spec in vars(hookspecs).items()
         if name.startswith("eigen_")
     }
@@ -620,6 +622,7 @@ def test_disabling_an_unknown_plugin_is_an_error_or_in_the_environment_a_warning
 def test_the_kind_of_an_entry_is_a_noun():
     assert [entry_kind(kind) for kind in loading.HOOKS.values()] == [
         *("problem", "backend", "kind", "solver", "attack", "analysis", "command", "renderer"),
+        "monitor",
     ]
     assert entry_kind(entry("a:b")) == "solver"
     assert entry_kind(Entry) == "entry"

@@ -28,7 +28,7 @@ from eigencore.interfaces import Snapshot
 from eigencore.operators import as_operator
 from eigencore.operators.counting import counting
 from eigencore.results import EigenResult, Status
-from eigencore.solving import budget as budget_module
+from eigencore.solving import clock as clock_module
 
 N = 60
 SPECTRUM = np.concatenate([[40.0, 31, -25, 18, 12], np.linspace(-2, 3, N - 5)])
@@ -142,7 +142,7 @@ class Timed:
         whole = as_operator(A)
         self.shape, self.xp, self.dtype, self.device = whole.shape, whole.xp, whole.dtype, whole.device
         self.now, self.first, self.single, self.column = 100.0, first, single, column
-        monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def matvec(self, v: np.ndarray) -> np.ndarray:
         self.now += self.single if self.now > 100 else self.first

@@ -25,6 +25,7 @@ from eigencore.pipeline.studies.members import Member
 from eigencore.pipeline.studies.rows import StudyRow, failed_row, row_of
 from eigencore.pipeline.studies.threads import limited
 from eigencore.problems.sharing import requires_extras
+from eigencore.runs.unfinished import is_unfinished
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def compute_row(task: RowTask) -> tuple[StudyRow, str]:
     # What a training loop prints must not mix with the output of the study.
     with limited(task.threads), contextlib.redirect_stdout(sys.stderr):
         try:
-            run = analyze(_problem(task), **task.arguments, out=task.folder)
+            resume = task.folder is not None and is_unfinished(task.folder)  # its worker died
+            run = analyze(_problem(task), **task.arguments, out=task.folder, resume=resume)
         except (Exception, SystemExit) as error:
             row = failed_row(member, task.arguments["seed"], error, _since(began))
             return row, "".join(traceback.format_exception(error))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from eigencore.operators.draws import PILOT, Draw, draw
 from eigencore.processes import processes_of
 from eigencore.request import Request
 from eigencore.results import EigenResult, EigenvalueInterval, Sampling, SamplingCost, Status, Step
+from eigencore.solving.clock import Clock, clock
 from eigencore.solving.sampling.arguments import refuse_bad_sampling, refuse_other_ends
 from eigencore.solving.sampling.costs import Pilot, interval_products, predicted_full
 from eigencore.solving.sampling.estimate import (
@@ -115,7 +115,8 @@ class _Solving:
     progress: Callable[[Step], None] | None
     inner: Callable[..., EigenResult]
     spent: float = 0.0
-    began: float = field(default_factory=time.monotonic)
+    clock: Clock = field(default_factory=clock)
+    began: float = field(default_factory=lambda: clock()())
 
     def __post_init__(self) -> None:
         self.scores: Floats = np.asarray(self.operator.sample_scores(), dtype=np.float64)
@@ -221,7 +222,7 @@ class _Solving:
 
     @property
     def _seconds(self) -> float:
-        return time.monotonic() - self.began
+        return self.clock() - self.began
 
     def _seconds_left(self) -> float | None:
         if self.limits.max_seconds is None:

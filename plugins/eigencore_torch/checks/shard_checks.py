@@ -37,6 +37,15 @@ def check_shard_options(options: TorchOptions) -> None:
             )
 
 
+def check_shard_kind(kind: str) -> None:
+    """Raises CapabilityError for a kind that is not available for weights cut into shards."""
+    if kind.partition("@")[0] != "hessian":
+        raise CapabilityError(
+            f"the kind {kind} is not available for weights that are cut into shards (DTensor)",
+            hint="Choose the kind hessian, or give a model whose weights are not cut.",
+        )
+
+
 def check_same_everywhere(loss: BatchLoss, batches: Batches) -> None:
     """Raises ProblemError if processes have different data or weights that are not cut.
 

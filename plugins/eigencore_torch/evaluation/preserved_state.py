@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.double_backward import Derivative, twice_differentiable, uncompiled
 from eigencore_torch.evaluation.module_state import restored_modules
 from eigencore_torch.evaluation.precision import Precision, Products, autocast, precise_products
@@ -47,6 +48,18 @@ class Setting:
         """What the precision does to products of a data type, for descriptions."""
         rounded = self.precision == "tf32" and self.device.type == "cuda" and dtype is torch.float32
         return " with TF32 products" if rounded else ""
+
+    def place(self, dtype: torch.dtype, *, cut: bool) -> list[str]:
+        """Where and in which data type is computed, and what is cut into shards, for descriptions.
+
+        Args:
+            cut: whether vectors are, although weights are not.
+        """
+        version = ".".join(torch.__version__.split(".")[:2])
+        found = [f"torch {version} {self.device} {type_name(dtype)}{self.rounding(dtype)}"]
+        if self.sharded or cut:
+            found.append("weights and vectors in shards" if self.sharded else "vectors in shards")
+        return found
 
     @property
     def description(self) -> str:

@@ -41,7 +41,7 @@ def ggn(
         CapabilityError: products are to be taken by differences.
         ProblemError: in a product, the loss depends on the weights other than through the model's outputs.
     """
-    bound.check_kind("ggn")
+    bound.require_hessian("ggn")
     graphs = output_graphs(bound.risk, layout, hessian_in_outputs, "ggn")
     return MeanRiskOperator(
         bound,

@@ -33,6 +33,7 @@ class PlacedLoss:
         dtype: the type that floating-point tensors of the data are converted to; None leaves their type
             unchanged.
         original_parameters: the parameters of the given model, if `loss` has a copy of it.
+        original: the given loss, if `loss` is a copy of it.
         note: where the weights come from, if they are not the given model's own in their own type.
     """
 
@@ -40,6 +41,17 @@ class PlacedLoss:
     dtype: torch.dtype | None
     original_parameters: Sequence[nn.Parameter] = ()
     note: str = ""
+    original: BatchLoss | None = None
+
+    def refresh(self) -> None:
+        """Gives the copy, if it is one, the weights and buffers that the given model and loss have now."""
+        if self.original is None:
+            return
+        with torch.no_grad():
+            for original, module in copies(self.original, self.loss):
+                pairs = zip(_all_tensors(module), _all_tensors(original), strict=True)
+                for copied, given in pairs:
+                    copied.copy_(given)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -93,7 +105,7 @@ def place(
         # After the change of type: a checkpoint may have more digits than the model had.
         source = checkpoint.load(copied.model, checkpoint_file)
     note = ", ".join(filter(None, [source, FROZEN if frozen else ""]))
-    return PlacedLoss(copied, target_dtype, originals, note)
+    return PlacedLoss(copied, target_dtype, originals, note, loss)
 
 
 @contextmanager
@@ -151,7 +163,11 @@ def copies(loss: BatchLoss, copied: BatchLoss) -> Iterator[tuple[nn.Module, nn.M
 
 
 def _tensors(model: nn.Module) -> set[Tensor]:
-    return {*model.parameters(), *model.buffers()}
+    return set(_all_tensors(model))
+
+
+def _all_tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def _mixed_hint(copied: BatchLoss, shared: Container[int]) -> str | None:

@@ -11,6 +11,7 @@ come back in other pieces than its parameter, or as terms of a sum over the proc
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, reduce
@@ -55,7 +56,10 @@ def mixed_operations() -> Iterator[None]:
     before = dispatcher._allow_implicit_replication
     dispatcher._allow_implicit_replication = True
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of tensors with one number, which are replicated like the others.
+            warnings.filterwarnings("ignore", "Found a non-scalar tensor with numel=1")
+            yield
     finally:
         dispatcher._allow_implicit_replication = before
 

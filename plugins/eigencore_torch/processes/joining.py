@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import torch
 import torch.distributed as dist
 
 from eigencore.errors import ProblemError
-from eigencore.processes import ALONE, Processes
+from eigencore.processes import ALONE, LaunchedProcess, Processes, launched_process
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.processes.division import Joining
 from eigencore_torch.processes.process_group import group_processes
 
 
 def joined(joining: Joining) -> Processes:
-    """The processes of the initialised process group; ALONE if there are none or the option says none."""
-    if joining == "none" or not (dist.is_available() and dist.is_initialized()):
+    """The processes of the initialised process group, or of a command that a launcher started several times.
+
+    Returns:
+        ALONE if there are no others, or the option says none.
+    """
+    if joining == "none" or not dist.is_available():
+        return ALONE
+    if not dist.is_initialized() and (process := launched_process()) is not None:
+        _connect(process)
+    if not dist.is_initialized():
         return ALONE
     world = dist.group.WORLD
     return ALONE if world is None or dist.get_world_size() == 1 else group_processes(world)
+
+
+def _connect(process: LaunchedProcess) -> None:
+    """Initialises the process group of a command, until its end; each process has a GPU of its own if any."""
+    gpus = torch.cuda.is_available()
+    if gpus:
+        torch.cuda.set_device(process.local_rank)
+    # A process that has ended is noticed at once; one that is slow must not be taken for one that has.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(days=7))
+    process.closing.callback(dist.destroy_process_group)
 
 
 def check_same_model(weights: WeightFingerprint, processes: Processes) -> None:

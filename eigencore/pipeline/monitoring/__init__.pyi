@@ -1,0 +1,2 @@
+from .look_rows import LookRow as LookRow
+from .monitor import Monitor as Monitor

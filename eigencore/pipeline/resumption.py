@@ -1,0 +1,158 @@
+"""What a run is resumed by: its journal, and the comparison of what was asked for then and now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eigencore import arrays
+from eigencore.errors import UsageError
+from eigencore.operators.journaled import journaled
+from eigencore.processes import processes_of
+from eigencore.runs.folder import JOURNAL, RESULT, load, make_folder
+from eigencore.runs.journal import Journal
+from eigencore.runs.journal_file import JournalFile
+from eigencore.runs.unfinished import begin, end, is_unfinished, locked
+from eigencore.solving.clock import RunClock, timed_by
+from eigencore.solving.interrupt import sigterm_as_interrupt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eigencore.interfaces import LinearOperator
+    from eigencore.results import Run
+
+SAVE_EVERY = 300.0  # seconds
+# May be other ones when a run is resumed: the products so far are those of any limit.
+LIMITS = ("max_matvecs", "max_seconds")
+_PARTS = {"operator": "the matrix differs", "model": "the weights differ", "data": "the data differ"}
+
+
+@dataclass
+class KeptRun:
+    """What a run keeps in its folder while it works.
+
+    Attributes:
+        journal: the journal; None: nothing is kept.
+        earlier: the run that the folder holds, if it was to be resumed but had ended already.
+        ended: whether the run has ended and is saved, so that the journal is not needed any more.
+    """
+
+    journal: Journal | None = None
+    earlier: Run | None = None
+    ended: bool = False
+
+    def operator(self, operator: LinearOperator, asked: Mapping[str, Any], folder: Path) -> LinearOperator:
+        """The operator, whose products pass through the journal.
+
+        Args:
+            asked: what determines the run, as plain data.
+
+        Raises:
+            UsageError: the run that is resumed was asked for something else, or has other products.
+        """
+        # Each process of a group would need a journal, and have to take the same products from it.
+        if self.journal is None or arrays.is_sharded(operator) or processes_of(operator).count > 1:
+            return operator
+        before = self.journal.request(asked)
+        if before is not None:
+            refuse_changed(before, asked, folder)
+            self.journal.check(operator)
+        return journaled(operator, self.journal)
+
+    @property
+    def remarks(self) -> list[str]:
+        return [] if self.journal is None else self.journal.remarks
+
+
+@contextmanager
+def kept_in(
+    folder: Path | None, clock: RunClock, *, resume: bool, save_every: float | None
+) -> Iterator[KeptRun]:
+    """Locks the folder of a run and opens its journal. SIGTERM acts like Ctrl-C in the meantime.
+
+    Raises:
+        UsageError: another run uses the folder, it can't be written to, or it holds an unfinished run that is
+            not to be resumed.
+    """
+    with timed_by(clock):
+        if folder is None:
+            yield KeptRun()
+            return
+        make_folder(folder)
+        with locked(folder), sigterm_as_interrupt():
+            unfinished = is_unfinished(folder)
+            if resume and not unfinished and os.path.isfile(folder / RESULT):
+                yield KeptRun(earlier=load(folder))
+                return
+            if not (resume and unfinished):
+                begin(folder)
+            yield from _journaled(folder, clock, save_every, new=not resume)
+
+
+def _journaled(folder: Path, clock: RunClock, save_every: float | None, *, new: bool) -> Iterator[KeptRun]:
+    kept = KeptRun()
+    try:
+        if save_every is not None:
+            kept.journal = Journal(_opened(folder), clock, save_every)
+        yield kept
+    except UsageError:
+        kept.ended = new and (kept.journal is None or not kept.journal.products)
+        raise
+    finally:
+        if kept.journal is not None:
+            kept.journal.close(durable=not kept.ended)
+        if kept.ended:
+            end(folder)
+
+
+def _opened(folder: Path) -> JournalFile:
+    try:
+        return JournalFile(folder / JOURNAL)
+    except OSError as error:
+        raise UsageError(f"{folder / JOURNAL} can't be opened: {error.strerror}") from error
+
+
+def refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Raises UsageError if a run was asked for something else, or with other versions, and names it.
+
+    Args:
+        before, now: `arguments`, `versions` and `digests`, as plain data. Versions and digests that only one
+            of them has are not compared.
+    """
+    then, today = _flat(before["arguments"]), _flat(now["arguments"])
+    changed = [_difference(name, then, today) for name in sorted({*then, *today}) if name not in LIMITS]
+    then, today = before["versions"], now["versions"]
+    changed += [_difference(name, then, today) for name in then if name in today and name != "python"]
+    then, today = before["digests"], now["digests"]
+    changed += [
+        _PARTS.get(one, f"the {one} differs") for one in then if today.get(one, then[one]) != then[one]
+    ]
+    changed = [one for one in changed if one]
+    if changed:
+        raise UsageError(
+            f"the run in {folder} can't be continued: {'; '.join(changed)}",
+            hint="Continue it with what it was started with, or start a new run in another folder.",
+        )
+
+
+def _difference(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How a value differs, as a clause; empty if it does not."""
+    before, today = then.get(name), now.get(name)
+    return "" if before == today else f"{name} was {_shown(before)}, and is now {_shown(today)}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings, by names such as "options.lanczos.basis"."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value:.60}" if isinstance(value, str) else f"{value}"
