@@ -16,7 +16,7 @@ from torch import nn
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
-from eigencore_torch.models.shards import whole
+from eigencore_torch.models.shards import is_dtensor, whole
 
 # Whether every process holds all weights, or its own shards.
 Weights = Literal["whole", "shards"]
@@ -65,8 +65,11 @@ def without_fsdp(loss: BatchLoss, weights: Weights) -> BatchLoss:
 
 
 def _weight(p: nn.Parameter, weights: Weights) -> nn.Parameter:
-    """What the copy has in place of a parameter. The copy is kept for as long as the shards are shared."""
-    if weights == "shards":
+    """What the copy has in place of a parameter: the same shards, or whole weights of its own.
+
+    FSDP may keep some weights together after a forward pass; it frees them later, whoever uses them.
+    """
+    if weights == "shards" and is_dtensor(p):
         return p
     return nn.Parameter(whole(p.detach()).clone(), requires_grad=p.requires_grad)
 

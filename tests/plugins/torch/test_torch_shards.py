@@ -23,12 +23,12 @@ def assert_no_gaps(ranks: list[dict[str, dict[str, float]]], *, whole: tuple[str
             assert max(rows) <= 1.5 * n / len(ranks)  # a dimension of 10 is cut into 3, 3, 3 and 1
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_products_of_dtensors_equal_those_of_one_process(count):
     assert_no_gaps(values(programs.products, count, count == 2))
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_products_of_fsdp_models_equal_those_of_one_process(count):
     assert_no_gaps(values(programs.fsdp, count, count == 2), whole=(", whole",))
 
