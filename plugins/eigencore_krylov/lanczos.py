@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from eigencore.interfaces import Evidence, LinearOperator, Snapshot
 from eigencore.options import option
 from eigencore.request import Request, precision_floor
 from eigencore_krylov.basis import Basis
+from eigencore_krylov.on_host import on_host
 from eigencore_krylov.state import LanczosState, WholeBasis, basis_of, state_of
 
 if TYPE_CHECKING:
@@ -52,6 +54,11 @@ class LanczosOptions:
         help="number of basis vectors in memory; none: the larger of 2k and 20, or n if n is at most 256",
         when="raise it if gaps are small or k reaches into the bulk; lower it to save memory",
     )
+    storage: Literal["device", "host"] = option(
+        "device",
+        help="where the basis is: the operator's device, or the host, whose processor then orthogonalises it",
+        when="set host if the basis does not fit into the memory of a GPU; a step then takes longer",
+    )
 
 
 def basis_size(basis: int | None, k: int, n: int) -> int:
@@ -68,8 +75,11 @@ def basis_size(basis: int | None, k: int, n: int) -> int:
 
 
 def vectors_held(options: LanczosOptions, k: int, n: int) -> int:
-    """Returns the most vectors in memory: the basis, the pending direction, the start, and four of a step."""
-    return basis_size(options.basis, k, n) + 6
+    """Returns the most vectors on the device: the basis, a pending direction, the start, and four of a step.
+
+    If the basis is on the host, there are those of the result, the start, and the four of a step.
+    """
+    return (basis_size(options.basis, k, n) + 1 if options.storage == "device" else k) + 5
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,11 @@ def lanczos(
         result = eigencore.solve(A, 3, solver="lanczos", basis=30)
         print(result.values)
     """
+    if options.storage == "host":
+        yield from on_host(
+            partial(lanczos, options=replace(options, storage="device")), operator, request, state
+        )
+        return
     n, k = operator.shape[0], request.k
     m = basis_size(options.basis, k, n)
     pairs: RitzPairs | None = None
