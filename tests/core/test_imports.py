@@ -59,7 +59,8 @@ STAND_INS = {"eigencore_torch/eigenthings"}
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "cupy", "sklearn"}
 MAY_USE = {
     "eigencore_torch": {"torch"},
-    "eigencore_demo": {"torch"},
+    "eigencore_jax": {"jax", "flax"},
+    "eigencore_demo": {"torch", "jax"},
     "eigencore_attacks/adapters": {"torch"},  # foolbox and AutoAttack attack modules of PyTorch
 }
 HEAVY = ("torch", "numpy", "scipy", "rich", "array_api_compat", "msgspec")
