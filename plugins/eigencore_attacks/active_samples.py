@@ -53,7 +53,7 @@ class ActiveSamples:
         self.best = xp.where(better[:, None], iterate, self.best)
         self.best_loss = xp.where(better, loss, self.best_loss)
         # The only number that is brought to the host in a step.
-        self._left = int(xp.sum(xp.astype(self.best_loss <= 0, xp.int64)))
+        self._left = int(xp.sum(xp.astype(self.best_loss <= 0, xp.int32)))
         if 2 * self._left > len(self.index):
             return state
         under_attack = arrays.to_host(self.best_loss) <= 0

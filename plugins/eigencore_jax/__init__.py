@@ -17,6 +17,7 @@ def eigen_backends() -> list[BackendEntry]:
             load="eigencore_jax.backend:bind",
             options="eigencore_jax.options:JaxOptions",
             checkpoints=True,
+            models=("jax", "jaxlib", "flax", "equinox"),
             extra="jax",
         )
     ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Problem
@@ -84,7 +84,7 @@ def _own_dtype(weights: Weights) -> str:
 
 def _check_finite(weights: Weights) -> None:
     for name, w in weights.items():
-        if count := int(jnp.sum(~jnp.isfinite(w))):
+        if count := int(np.sum(~np.isfinite(np.asarray(w)))):  # on the host, where nothing is compiled
             raise ProblemError(
                 f"{name} has {count} weights that are NaN or infinite",
                 hint="Load weights from before the training diverged.",

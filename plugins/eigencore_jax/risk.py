@@ -41,8 +41,8 @@ class Placement:
             if isinstance(leaf, np.ndarray | np.generic):
                 # Copied: JAX may share the memory of an array of NumPy, which its owner may change.
                 leaf = np.array(leaf, dtype=self.dtype if floating else None)
-            elif floating:
-                leaf = jax.numpy.asarray(leaf, dtype=self.dtype)
+            elif floating and leaf.dtype != self.dtype:
+                leaf = leaf.astype(self.dtype)
             return jax.device_put(leaf, self.device)
 
         return jax.tree.map(place, tree)
