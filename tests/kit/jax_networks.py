@@ -11,6 +11,7 @@ from eigencore.interfaces import Problem
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
+ravel_pytree = pytest.importorskip("jax.flatten_util").ravel_pytree
 
 D, H, C, SIZES = 6, 5, 4, (7, 5, 3)
 

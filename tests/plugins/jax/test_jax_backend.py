@@ -11,7 +11,7 @@ from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, Us
 from eigencore.objectives import CrossEntropy
 from eigencore.problems import bind
 from eigencore.testing import backend_checks
-from kit.jax_networks import SIZES, C, D, cross_entropy, jax, jnp, small_jax, two_layers
+from kit.jax_networks import SIZES, C, D, cross_entropy, jax, jnp, ravel_pytree, small_jax, two_layers
 
 N = sum(SIZES)
 
