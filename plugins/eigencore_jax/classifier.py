@@ -149,8 +149,22 @@ class JaxClassifier:
         return x if x.dtype == self.dtype else jnp.asarray(x, dtype=self.dtype)
 
 
-def split_objective(objective: Objective) -> tuple[Any, dict[str, Array]]:
-    """An objective without its arrays, which can be hashed, and the arrays.
+@dataclass(frozen=True)
+class Hole:
+    """The place of an array in an objective.
+
+    Attributes:
+        index: the number of the array.
+    """
+
+    index: int
+
+
+def split_objective(objective: Objective) -> tuple[Any, list[Array]]:
+    """An objective with holes in place of its arrays, which can be hashed, and the arrays.
+
+    So it is compiled once for all targets that it may have. Arrays are found in dataclasses, also in those
+    that a dataclass consists of; any other objective is compiled for each object.
 
     Example:
         import jax.numpy as jnp
@@ -159,23 +173,40 @@ def split_objective(objective: Objective) -> tuple[Any, dict[str, Array]]:
 
         print(split_objective(Margin(against=jnp.zeros(2, dtype=int))))
     """
-    if not is_dataclass(objective) or isinstance(objective, type):
-        return objective, {}
-    values = {field.name: getattr(objective, field.name) for field in fields(objective) if field.init}
-    moving = {name: value for name, value in values.items() if isinstance(value, jax.Array | np.ndarray)}
-    fixed = replace(objective, **dict.fromkeys(moving)) if moving else objective
+    found: list[Array] = []
+
+    def without_arrays(value: Any) -> Any:
+        if isinstance(value, jax.Array | np.ndarray):
+            found.append(value)
+            return Hole(len(found) - 1)
+        return _mapped(value, without_arrays)
+
+    fixed = without_arrays(objective)
     try:
         hash(fixed)
     except TypeError:
-        return ByIdentity(lambda: objective), {}
-    return fixed, moving
+        return ByIdentity(objective), []
+    return fixed, found
 
 
-def _whole(fixed: Any, moving: dict[str, Array]) -> Objective:
-    if isinstance(fixed, ByIdentity):
-        fixed = fixed()
-    whole: Objective = replace(fixed, **moving) if moving else fixed
+def _whole(fixed: Any, found: list[Array]) -> Objective:
+    """The objective, with the arrays in their places."""
+
+    def with_arrays(value: Any) -> Any:
+        return found[value.index] if isinstance(value, Hole) else _mapped(value, with_arrays)
+
+    whole: Objective = fixed.wrapped if isinstance(fixed, ByIdentity) else with_arrays(fixed)
     return whole
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A dataclass with its fields changed; anything else as it is."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    parts = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
+    changed = {name: change(part) for name, part in parts.items()}
+    same = all(changed[name] is part for name, part in parts.items())
+    return value if same else replace(value, **changed)
 
 
 def gradient_over_logits(objective: Objective, y: Array) -> Callable[[Array], Array]:
@@ -206,7 +237,7 @@ def _logits(network: ImageNetwork, weights: Weights, constants: Any, x: Array) -
 def _value_and_grad(
     network: ImageNetwork,
     fixed: Any,
-    moving: dict[str, Array],
+    moving: list[Array],
     weights: Weights,
     constants: Any,
     x: Array,
@@ -222,7 +253,7 @@ def _value_and_grad(
 def _input_hessians(
     network: ImageNetwork,
     fixed: Any,
-    moving: dict[str, Array],
+    moving: list[Array],
     weights: Weights,
     constants: Any,
     x: Array,
@@ -248,7 +279,7 @@ def _apply(linear: Callable[[Array], Array], v: Array) -> Array:
 def sample_curvatures(
     network: ImageNetwork,
     fixed: Any,
-    moving: dict[str, Array],
+    moving: list[Array],
     weights: Weights,
     direction: Weights,
     constants: Any,

@@ -105,14 +105,20 @@ class EquinoxApply:
         return jax.vmap(lambda *one: module(*one, **keywords))(*arguments)
 
 
-@dataclass(frozen=True, eq=False)
 class ByIdentity:
-    """A function that can't be hashed, as one that equals itself alone: it is compiled for each problem."""
+    """What can't be hashed, such as a function: it equals itself alone, and is compiled for itself."""
 
-    function: Callable[..., Any]
+    def __init__(self, wrapped: Any):
+        self.wrapped = wrapped
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self.function(*arguments, **keywords)
+        return self.wrapped(*arguments, **keywords)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByIdentity) and other.wrapped is self.wrapped
+
+    def __hash__(self) -> int:
+        return id(self.wrapped)
 
 
 def hashable(function: Callable[..., Any]) -> Callable[..., Any]:
