@@ -42,6 +42,7 @@ ELSEWHERE = {
     PLUGIN_PAGE: "tests/docs/test_write_a_plugin.py",
     NOTEBOOK_PAGE: "tests/docs/test_notebook.py",
     SLURM_PAGE: "tests/docs/test_slurm.py",
+    "docs/how-to/jax.md": "tests/plugins/jax/test_jax_page.py",
 }
 # Shell lines that are not run here: they install packages, need a GPU, publish, or start the test suite.
 NOT_RUN = {

@@ -114,6 +114,8 @@ def native_bytes(x: Array) -> memoryview:
         print(len(arrays.native_bytes(np.zeros((2, 3), dtype=np.float32))))
     """
     if compat.is_torch_array(x):
+        if hasattr(x, "to_local"):  # a shard of a tensor: the numbers of this process
+            x = x.to_local()
         x = x.detach().resolve_conj().resolve_neg().cpu().contiguous()
         # NumPy has no bfloat16: the bytes are viewed as such before they are handed over.
         x = x.reshape(-1).view(namespace(x).uint8).numpy()
@@ -240,6 +242,23 @@ def total(x: Array, space: Space | None) -> Array:
 def shard(x: Floats, space: Space) -> Floats:
     """The rows that this process holds, of a host array (n, ...); x itself in a space without shards."""
     return space.shard(x) if is_sharded(space) else x
+
+
+def whole(x: Array, space: LinearOperator) -> Floats:
+    """A vector (n,) or block (n, b) on the host, in every process that holds a shard of it.
+
+    Example:
+        import numpy as np
+        from eigencore import arrays, as_operator
+
+        print(arrays.whole(np.ones(3), as_operator(np.eye(3))))
+    """
+    n, own = space.shape[0], to_host(x)
+    if not is_sharded(space):
+        return own
+    found = np.zeros((n, *x.shape[1:]))
+    found[space.shard(np.arange(n, dtype=np.float64)).astype(np.intp)] = own
+    return to_host(space.sum(from_host(found, space)))
 
 
 def local_rows(operator: LinearOperator) -> int:

@@ -63,9 +63,12 @@ class BackendEntry(Entry):
 
     Attributes:
         checkpoints: whether the backend can load a problem's checkpoint.
+        models: the top-level packages that define the classes of its models, or base classes of them, such as
+            ("torch",). A problem whose model is of such a class needs to name no backend.
     """
 
     checkpoints: bool = False
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,8 @@ class SolverEntry(Entry):
         vectors: import string of a function (options, k, n) -> int: the most vectors (n,) that it has in
             memory at once, those of a product among them. An operator may leave room for them. None: the core
             assumes a basis of max(2k, 20) vectors.
+        shards: whether it multiplies and adds up vectors that are cut over several processes (see
+            `space.ShardedSpace`); otherwise it is refused for them.
 
     Example:
         from eigencore import SolverEntry, hookimpl
@@ -124,6 +129,7 @@ class SolverEntry(Entry):
     on_device: bool = True
     refuses_non_finite: bool = False
     vectors: str | None = None
+    shards: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,4 +7,5 @@ from .counting import CountingOperator as CountingOperator
 from .draws import Draw as Draw
 from .draws import draw as draw
 from .matrix_like import MatrixLike as MatrixLike
+from .shards import CutOperator as CutOperator
 from .weights import WeightOperator as WeightOperator

@@ -247,8 +247,8 @@ def analyze(
                 }
                 run = Run(eigen, findings.results, manifest, findings.failed)
                 if folder is not None:
-                    place = folder
-                    saved = processes.collect(lambda: save(run, place) if first else place, "the saved run")
+                    place, whole = folder, _with_whole_vectors(run, operator)
+                    saved = processes.collect(lambda: save(whole, place) if first else place, "the saved run")
                     run = replace(run, folder=saved[0])
         except BaseException as error:
             attach(error, partial=eigen)
@@ -295,6 +295,15 @@ def _refuse_without_eigenpairs(setup: Setup) -> None:
     for one in setup.analyses:
         if one.entry.eigenpairs:
             raise UsageError(f"k is 0, but the analysis {one.name} needs eigenpairs; expected at least 1")
+
+
+def _with_whole_vectors(run: Run, operator: LinearOperator) -> Run:
+    """The run as it is saved: with whole vectors, also if this process holds a shard of them only."""
+    sharded: bool = arrays.is_sharded(operator)
+    if run.pairs is None or not sharded:
+        return run
+    whole = arrays.whole(run.pairs.vectors, operator)
+    return replace(run, pairs=replace(run.pairs, vectors=whole))
 
 
 def _refuse_foreign_eigenpairs(eigen: EigenResult, operator: LinearOperator) -> float:

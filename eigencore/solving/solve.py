@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.entries import DEFAULT_K, DEFAULT_SOLVER, Capability, SolverEntry
-from eigencore.errors import Culprit, Interrupted, OperatorError, UsageError, attach
+from eigencore.errors import CapabilityError, Culprit, Interrupted, OperatorError, UsageError, attach
 from eigencore.interfaces import Approximation, LinearOperator, MinibatchOperator, Problem, Solver
 from eigencore.operators import as_operator, release
 from eigencore.operators.conversion import approximation_of
@@ -95,7 +95,8 @@ def solve(
             operator together; or the memory of the solve exceeds the limit of the operator, as
             `torch.memory`; raised before any product.
         ProblemError: a problem can't be bound.
-        CapabilityError: `samples` or `rtol` is given for an operator that is not a mean over samples.
+        CapabilityError: `samples` or `rtol` is given for an operator that is not a mean over samples; or the
+            solver needs whole vectors, and those of the operator are cut into shards.
         NotFiniteError, NotSymmetricError, OperatorError: the products are not finite or not symmetric, or a
             product failed or has the wrong shape.
         PluginError: the solver failed.
@@ -197,6 +198,13 @@ def _select(
         raise UsageError(
             f"which is {request.which}; {entry.name} finds {', '.join(entry.which)} only",
             hint=_finding(request.which),
+        )
+    if arrays.is_sharded(operator) and not entry.shards:
+        able = [one.entry.name for one in registry().entries(SolverEntry) if one.entry.shards]
+        raise CapabilityError(
+            f"the solver {entry.name} needs whole vectors, and those of this operator are cut over several "
+            "processes",
+            hint=f"Choose one that works on shards: {', '.join(able)}.",
         )
     offered = {Capability.PRODUCTS}
     if isinstance(operator, MinibatchOperator):

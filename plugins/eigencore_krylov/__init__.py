@@ -17,5 +17,6 @@ def eigen_solvers() -> list[SolverEntry]:
             needs=frozenset({Capability.PRODUCTS}),
             refuses_non_finite=True,
             vectors="eigencore_krylov.lanczos:vectors_held",
+            shards=True,
         )
     ]

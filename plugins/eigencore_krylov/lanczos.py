@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -33,7 +34,8 @@ from eigencore.interfaces import Evidence, LinearOperator, Snapshot
 from eigencore.options import option
 from eigencore.request import Request, precision_floor
 from eigencore_krylov.basis import Basis
-from eigencore_krylov.state import LanczosState, basis_of, state_of
+from eigencore_krylov.on_host import on_host
+from eigencore_krylov.state import LanczosState, WholeBasis, basis_of, state_of
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
@@ -52,6 +54,11 @@ class LanczosOptions:
         help="number of basis vectors in memory; none: the larger of 2k and 20, or n if n is at most 256",
         when="raise it if gaps are small or k reaches into the bulk; lower it to save memory",
     )
+    storage: Literal["device", "host"] = option(
+        "device",
+        help="where the basis is: the operator's device, or the host, whose processor then orthogonalises it",
+        when="set host if the basis does not fit into the memory of a GPU; a step then takes longer",
+    )
 
 
 def basis_size(basis: int | None, k: int, n: int) -> int:
@@ -68,8 +75,11 @@ def basis_size(basis: int | None, k: int, n: int) -> int:
 
 
 def vectors_held(options: LanczosOptions, k: int, n: int) -> int:
-    """Returns the most vectors in memory: the basis, the pending direction, the start, and four of a step."""
-    return basis_size(options.basis, k, n) + 6
+    """Returns the most vectors on the device: the basis, a pending direction, the start, and four of a step.
+
+    If the basis is on the host, there are those of the result, the start, and the four of a step.
+    """
+    return (basis_size(options.basis, k, n) + 1 if options.storage == "device" else k) + 5
 
 
 @dataclass(frozen=True)
@@ -149,46 +159,36 @@ def next_direction(basis: Basis, pairs: RitzPairs | None, request: Request, floo
     return int(np.argmax(np.abs(basis.C.T @ pairs.rotation[:, first])))
 
 
-Snapshots: TypeAlias = "Generator[Snapshot, Array | None, list[Array]]"
-
-
 def report(
     basis: Basis, pairs: RitzPairs, coupling: float | None, dropped: Floats | tuple[()] = ()
-) -> Snapshots:
-    """Yields the wanted pairs, and returns what is sent in return.
+) -> Generator[Snapshot, Array | None, None]:
+    """Yields the wanted pairs, and keeps the directions that are sent in return, because they were missed.
 
     Args:
         coupling, dropped: as in `Evidence`.
-
-    Returns:
-        The directions that were missed.
     """
     evidence = Evidence(pairs.values, coupling if basis.one_chain else None, dropped)
     missed = yield pairs.snapshot(basis, evidence)
-    return [] if missed is None else [missed[:, i] for i in range(missed.shape[1])]
+    if missed is not None:
+        basis.missed += [missed[:, i] for i in range(missed.shape[1])]
 
 
-def resume(basis: Basis, pairs: RitzPairs, *, recover: bool) -> Snapshots:
-    """Yields the pairs of a basis from a state, and again after every product that the basis needs.
-
-    Args:
-        recover: whether the pending directions are zero and have to be computed.
-
-    Returns:
-        As `report`.
-    """
+def recover(basis: Basis, pairs: RitzPairs) -> Generator[Snapshot, Array | None, None]:
+    """Yields converged pairs, and again after every product that computes one of their pending directions."""
     # Until all directions are known, the state of a snapshot leaves them out again.
-    pairs, unknown = replace(pairs, complete=pairs.complete or recover), basis.pending if recover else 0
-    missed = yield from report(basis, pairs, None)
-    index = 0
+    pairs, unknown, index = replace(pairs, complete=True), basis.pending, 0
+    yield from report(basis, pairs, None)
     for _ in range(unknown):
         index = basis.recover(basis.operator.matvec, index)
-        missed += yield from report(basis, pairs, None)
-    return missed
+        yield from report(basis, pairs, None)
 
 
 def lanczos(
-    operator: LinearOperator, request: Request, options: LanczosOptions, *, state: LanczosState | None = None
+    operator: LinearOperator,
+    request: Request,
+    options: LanczosOptions,
+    *,
+    state: WholeBasis | LanczosState | None = None,
 ) -> Generator[Snapshot, Array | None, None]:
     """Thick-restart Lanczos as a solver: see `eigencore.interfaces.Solver` for arguments and snapshots.
 
@@ -203,31 +203,39 @@ def lanczos(
         result = eigencore.solve(A, 3, solver="lanczos", basis=30)
         print(result.values)
     """
+    if options.storage == "host":
+        yield from on_host(
+            partial(lanczos, options=replace(options, storage="device")), operator, request, state
+        )
+        return
     n, k = operator.shape[0], request.k
     m = basis_size(options.basis, k, n)
     pairs: RitzPairs | None = None
-    missed: list[Array] = []  # directions that wait to be added
     if state is None:
         basis = Basis.from_start(operator, request.start, m)
     else:
         basis = basis_of(state, operator, m)
-        missed = yield from resume(basis, ritz(basis, request), recover=state.pending is None)
+        if isinstance(state, LanczosState):
+            yield from recover(basis, ritz(basis, request))
         pairs = ritz(basis, request)
+        if isinstance(state, WholeBasis):
+            yield from report(basis, pairs, 1.0)
 
     while basis.pending or basis.size < n:
+        if pairs is not None and basis.size >= m and basis.pending and n > m:
+            floor = precision_floor(arrays.eps(operator), basis.norm)
+            converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
+            pairs, dropped = restart(basis, pairs, request, kept_pairs(k, m, converged))
+            yield from report(basis, pairs, 1.0, dropped)
         floor = precision_floor(arrays.eps(operator), basis.norm)
-        index = basis.add_missed(missed.pop(0)) if missed else None
+        index = basis.add_missed(basis.missed.pop(0)) if basis.missed else None
         if not basis.pending:
             basis.add_random(request.seed)
         if index is None:
             index = next_direction(basis, pairs, request, floor)
         coupling = basis.expand(operator.matvec, index)
         pairs = ritz(basis, request)
-        missed += yield from report(basis, pairs, coupling)
-        if basis.size >= m and basis.pending and n > m:
-            converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
-            pairs, dropped = restart(basis, pairs, request, kept_pairs(k, m, converged))
-            missed += yield from report(basis, pairs, 1.0, dropped)
+        yield from report(basis, pairs, coupling)
 
     # The basis spans the whole space, and every estimated residual is zero. If another snapshot is requested
     # all the same, rounding errors of the recurrence made the exact residuals too large. Products with the

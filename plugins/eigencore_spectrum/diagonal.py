@@ -96,8 +96,8 @@ def diagonal(context: AnalysisContext, options: DiagonalOptions) -> Generator[An
         square = stage.square + float(np.sum(known.values**2))
         widening = ROUNDING * arrays.eps(operator) * math.sqrt(square)
         yield _result(
-            _gathered(stage.mean + exact, operator),
-            _gathered(stage.half_widths, operator) + widening,
+            arrays.whole(stage.mean + exact, operator),
+            arrays.whole(stage.half_widths, operator) + widening,
             known,
             options,
             exact=options.products >= n,
@@ -233,16 +233,6 @@ def _extended(spread: DiagonalSpread | None, estimates: Array, xp: Any) -> Diago
     return DiagonalSpread(
         count, spread.mean + gap * (b / count), spread.squares + squares + gap**2 * (spread.count * b / count)
     )
-
-
-def _gathered(x: Array, operator: LinearOperator) -> Floats:
-    """The whole vector (n,) on the host, in every process that holds a shard of it."""
-    n = int(operator.shape[0])
-    if not arrays.is_sharded(operator):
-        return arrays.to_host(x)
-    whole = np.zeros(n)
-    whole[arrays.shard(np.arange(n, dtype=np.float64), operator).astype(np.intp)] = arrays.to_host(x)
-    return arrays.to_host(arrays.total(arrays.from_host(whole, operator), operator))
 
 
 def _result(

@@ -14,6 +14,8 @@ from torch import Tensor, UntypedStorage
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from eigencore_torch.models.shards import own_entries
+
 T = TypeVar("T")
 
 
@@ -83,7 +85,7 @@ def _storages(values: Any) -> list[UntypedStorage]:
     for x in pytree.tree_leaves(values):
         if isinstance(x, Tensor):
             try:
-                found.append(x.untyped_storage())
+                found.append(own_entries(x).untyped_storage())
             except (NotImplementedError, RuntimeError):
                 continue
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
@@ -10,9 +10,11 @@ from torch import nn
 from eigencore.errors import OptionError, ProblemError
 from eigencore.interfaces import Problem
 from eigencore.problems.sharing import check_bounds, check_call
+from eigencore.processes import ALONE
 from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.bound import TorchBound
 from eigencore_torch.checks.problem_checks import check_layers, check_weights
+from eigencore_torch.checks.shard_checks import check_shard_options
 from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.double_backward import Route
 from eigencore_torch.evaluation.kernels import check_kernels
@@ -20,8 +22,10 @@ from eigencore_torch.evaluation.modes import check_batch_norm
 from eigencore_torch.evaluation.precision import Products
 from eigencore_torch.inspection import declared_reduction
 from eigencore_torch.memory_limit import memory_limit, retain_freed_memory
+from eigencore_torch.models.fully_sharded import without_fsdp
 from eigencore_torch.models.number_types import computing_type
 from eigencore_torch.models.placement import PlacedLoss, device_of, place
+from eigencore_torch.models.shards import is_sharded
 from eigencore_torch.models.wrappers import unwrapped
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.own_loss import loss_function
@@ -59,7 +63,10 @@ def bind(
     processes = joined(options.processes)
     arguments = {**asdict(options), "device": device, "dtype": dtype, "reduction": problem.reduction}
     with processes.together("binding the problem", **arguments):
-        return TorchBound(problem, _checked(problem, options, device, dtype), options, processes)
+        placed = _checked(problem, options, device, dtype)
+        # Processes with shards of the weights compute each batch together, by operations on DTensors.
+        sharing = ALONE if is_sharded(placed.loss.model) else processes
+        return TorchBound(problem, placed, options, sharing)
 
 
 def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype: str | None) -> PlacedLoss:
@@ -100,6 +107,11 @@ def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype:
             "concerns exact products",
             hint="Set one of the two.",
         )
+    if options.products != "full" and options.vectors == "shards":
+        raise OptionError(
+            f"torch.products={options.products} can't be combined with torch.vectors=shards",
+            hint="Set one of the two.",
+        )
     if options.route == "captured" and options.memory == "none":
         raise OptionError(
             "torch.route=captured captures products that are kept, and torch.memory=none keeps none",
@@ -121,8 +133,14 @@ def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype:
     if options.batch_norm == "batch":
         check_batch_norm(model, declared is not None, options.microbatch)
     given = BatchLoss(model, function, call, vocabulary_chunk=options.vocabulary_chunk)
-    placed = place(given, device, dtype, problem.checkpoint)
+    gathered = without_fsdp(given, options.weights)
+    placed = place(gathered, device, dtype, problem.checkpoint)
+    if gathered is not given:
+        of = "whole" if options.weights == "whole" else "the shards of"
+        placed = replace(placed, note=", ".join(filter(None, [f"{of} weights of fully_shard", placed.note])))
     check_weights(placed.loss.model)
+    if is_sharded(placed.loss.model):
+        check_shard_options(options)
     _check_products(options.products, computing_type(placed.loss.model))
     _check_route(options.route, device_of(placed.loss.model))
     check_kernels(options.kernels, device_of(placed.loss.model), computing_type(placed.loss.model))

@@ -21,6 +21,7 @@ from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import describe, is_pair
 from eigencore_torch.evaluation.chunked_logits import chunked_logits
 from eigencore_torch.models.related_modules import related_modules
+from eigencore_torch.models.shards import replicated
 from eigencore_torch.own_loss import OWN_LOSS
 from eigencore_torch.user_errors import explain_errors
 
@@ -86,7 +87,7 @@ class BatchLoss:
                 f"{call} returned {describe(value)} on batch {index}; expected one floating-point number",
                 hint="Return the mean over the batch, as reduction='mean' does in torch.nn.",
             )
-        return value.reshape(())
+        return replicated(value).reshape(())
 
     @cached_property
     def named_modules(self) -> Mapping[str, nn.Module]:

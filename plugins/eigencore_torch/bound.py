@@ -22,12 +22,14 @@ from eigencore.interfaces import (
     Params,
     Problem,
 )
+from eigencore.operators import CutOperator
 from eigencore.problems.sharing import draw_minibatch, operator_of_kind
 from eigencore.processes import ALONE, Processes, own_part
 from eigencore_torch.checks.chunks import check_chunks
+from eigencore_torch.checks.shard_checks import check_shard_kind
 from eigencore_torch.classifiers.classification import Classification, find_classification
 from eigencore_torch.classifiers.classifier import TorchClassifier
-from eigencore_torch.data.batches import Batches, describe, type_name
+from eigencore_torch.data.batches import Batches, describe
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.evaluation.checkpointing import checkpointed
 from eigencore_torch.evaluation.double_backward import Derivative, Route
@@ -36,10 +38,11 @@ from eigencore_torch.evaluation.modes import explain_mode
 from eigencore_torch.evaluation.preserved_state import Setting, preserve_state
 from eigencore_torch.hessian_options import HESSIAN_KINDS, require_hessian
 from eigencore_torch.inspection import declared_reduction, inspect_problem
-from eigencore_torch.memory_limit import MemoryLimit, memory_limit
+from eigencore_torch.memory_limit import MemoryLimit, operator_memory
 from eigencore_torch.models.number_types import computing_type
-from eigencore_torch.models.params import Layout, select
+from eigencore_torch.models.params import Layout, differentiable, select
 from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, place
+from eigencore_torch.models.shards import is_sharded, whole
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.processes.divided_classifier import DividedClassifier
 from eigencore_torch.processes.division import DividedData
@@ -73,7 +76,8 @@ class TorchBound:
         self.processes = processes
         self.problem, self._placed, self._loss, self._options = problem, placed, placed.loss, options
         self._device, self._dtype = device_of(placed.loss.model), computing_type(placed.loss.model)
-        self._setting = Setting(self._device, options.precision, options.batch_norm, options.derivative)
+        given = options.precision, options.batch_norm, options.derivative
+        self._setting = Setting(self._device, *given, sharded=is_sharded(placed.loss.model))
         # Inputs and samples have exact derivatives always.
         self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
@@ -90,9 +94,16 @@ class TorchBound:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What this problem offers; the first call reads the first batch of its samples."""
-        always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
-        outcome = self._classification
+        products = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES})
+        if self._setting.sharded or self._cut:
+            return products
+        always, outcome = products | {Capability.WEIGHT_LOSS}, self._classification
         return always | outcome.capabilities if isinstance(outcome, Classification) else always
+
+    @property
+    def _cut(self) -> bool:
+        """Whether the vectors of the solver are cut into shards, and the weights are not."""
+        return self._options.vectors == "shards" and self.processes.count > 1
 
     precisions = tuple(DTYPES)
 
@@ -102,22 +113,10 @@ class TorchBound:
 
         Once there is an operator, also whether the weights of the batches were measured.
         """
-        version = ".".join(torch.__version__.split(".")[:2])
-        rounding, dtype = self._setting.rounding(self._dtype), type_name(self._dtype)
-        place = f"torch {version} {self._device} {dtype}{rounding}"
-        differences = "Hessian products by differences" if self.derivative == "difference" else ""
-        products = self._options.products
-        low = f"the solver's products in {products}" if products != "full" else ""
-        parts = (
-            place,
-            self._placed.note,
-            self._mode,
-            differences,
-            low,
-            self._reduction_note,
-            self._data.note,
-        )
-        return ", ".join(filter(None, parts))
+        risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
+        note = "" if risk is None else risk.reduction.note
+        parts = [*self._setting.place(self._dtype, cut=self._cut), self._placed.note, self._mode]
+        return ", ".join(filter(None, [*parts, *self._options.notes, note, self._data.note]))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator (n, n) of the loss over all data, over n trainable weights, such as its Hessian.
@@ -137,10 +136,12 @@ class TorchBound:
         with self.processes.together("an operator", kind=kind, **options):
             if kind.partition("@")[0] not in HESSIAN_KINDS:
                 self.require_hessian(kind)
+            if self._setting.sharded:
+                check_shard_kind(kind)
             operator = operator_of_kind(self, "torch", kind, params, self.select, options)
             products = self._options.products
             if products == "full":
-                return operator
+                return CutOperator(operator) if self._cut else operator
             if not isinstance(operator, ApproximatedOperator):
                 raise CapabilityError(
                     f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
@@ -204,12 +205,8 @@ class TorchBound:
     @property
     def memory(self) -> MemoryLimit:
         """The limits on the memory of an operator and of what is computed with it."""
-        limit = memory_limit(self._options.memory, self._device, beside(self.processes, self._device))
-        if self.derivative == "difference":  # there are no graphs to keep, only batches
-            return replace(limit, graphs=0)
-        if self._options.products != "full":  # there are two operators, each of which keeps graphs
-            return replace(limit, graphs=limit.graphs / 2, total=limit.total - limit.graphs / 2)
-        return limit
+        shards, sharing = differentiable(self._loss.model).shards, beside(self.processes, self._device)
+        return operator_memory(self._options, self._device, shards, sharing)
 
     def classifier(
         self, dtype: str | None = None, *, direction: Tensor | None = None, params: Params = None
@@ -327,7 +324,7 @@ class TorchBound:
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected parameter with its slice of a direction (n,) and the norm of its weights."""
         layout = select(self._loss.model, params)
-        norms = [float(torch.linalg.vector_norm(p.detach().double())) for p in layout.parameters]
+        norms = [float(torch.linalg.vector_norm(whole(p.detach()).double())) for p in layout.parameters]
         return tuple(map(Parameter, layout.names, layout.slices, norms))
 
     def _model_in(self, dtype: str | None, always_copy: bool = False) -> nn.Module:
@@ -344,6 +341,11 @@ class TorchBound:
     @cached_property
     def _classification(self) -> Classification | EigencoreError:
         """The kind of classification that the problem is, or the error that says why it is not one."""
+        if self._setting.sharded:
+            return CapabilityError(
+                "a classifier is not available for weights that are cut into shards (DTensor)",
+                hint="Leave out what needs a classifier: --analyses none.",
+            )
         if self._options.batch_norm == "batch":
             return CapabilityError(
                 "with torch.batch_norm=batch, the logits of a sample depend on the rest of its batch",
@@ -361,11 +363,6 @@ class TorchBound:
     def _samples(self, model: nn.Module) -> Batches:
         name = "data" if self.problem.validation is None else "validation"
         return Batches(getattr(self.problem, name), self._device, computing_type(model), name)
-
-    @property
-    def _reduction_note(self) -> str:
-        risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
-        return "" if risk is None else risk.reduction.note
 
     @cached_property
     def risk(self) -> Risk:

@@ -14,6 +14,7 @@ from eigencore.problems.sharing import check_reduction
 from eigencore.processes import ALONE, Processes
 from eigencore_torch.checks.probe import probe
 from eigencore_torch.checks.problem_checks import check_problem
+from eigencore_torch.checks.shard_checks import check_same_everywhere
 from eigencore_torch.data.batch_tensors import Batch
 from eigencore_torch.data.batches import Batches, split_batch
 from eigencore_torch.evaluation.modes import describe_mode
@@ -56,6 +57,8 @@ def inspect_problem(
         ProblemError: a check failed, or the reduction can't be determined.
     """
     loss, microbatch = placed.loss, options.microbatch
+    if setting.sharded:
+        check_same_everywhere(loss, batches)
     declared = declared_reduction(problem)
     inference = ReductionInference(loss, declared, microbatch, alone=processes.count == 1)
     if declared is None and processes.count > 1:

@@ -8,13 +8,15 @@ import os
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from eigencore.errors import OptionError
+from eigencore_torch.models.shards import Shards
+from eigencore_torch.options import TorchOptions
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -60,6 +62,24 @@ def memory_limit(memory: str, device: torch.device, beside: int = 1) -> MemoryLi
     except (ValueError, KeyError):
         raise OptionError(f"torch.memory is {memory!r}; expected auto, none or a size such as 2GiB") from None
     return MemoryLimit(size, size, stated=True)
+
+
+def operator_memory(
+    options: TorchOptions, device: torch.device, shards: Shards | None, beside: int
+) -> MemoryLimit:
+    """The limits for an operator; with shards, the smallest of all processes, which keep the same graphs.
+
+    Args:
+        beside: how many processes share the free memory.
+    """
+    limit = memory_limit(options.memory, device, beside)
+    if shards is not None:
+        limit = replace(limit, graphs=shards.least(limit.graphs), total=shards.least(limit.total))
+    if options.derivative == "difference":  # there are no graphs to keep, only batches
+        return replace(limit, graphs=0)
+    if options.products != "full":  # there are two operators, each of which keeps graphs
+        return replace(limit, graphs=limit.graphs / 2, total=limit.total - limit.graphs / 2)
+    return limit
 
 
 def size_text(size: float) -> str:

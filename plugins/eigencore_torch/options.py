@@ -9,6 +9,7 @@ from eigencore.options import option
 from eigencore_torch.evaluation.double_backward import Derivative, Route
 from eigencore_torch.evaluation.kernels import Kernels
 from eigencore_torch.evaluation.precision import Precision, Products
+from eigencore_torch.models.fully_sharded import Weights
 from eigencore_torch.processes.division import Joining
 
 
@@ -104,6 +105,20 @@ class TorchOptions:
         "process that computes alone",
         when="set share or whole to be sure of it, and none if only this process calls eigencore",
     )
+    weights: Weights = option(
+        "whole",
+        help="weights of a model that fully_shard (FSDP2) has cut: whole, in a copy in every process, with "
+        "the data divided between the processes; or shards, which stay cut, as other models of DTensors do",
+        when="set shards if the weights and some gradients of the whole model do not fit into the memory of "
+        "one process; the batches are then DTensors, and not every operation can be differentiated twice",
+    )
+    vectors: Literal["whole", "shards"] = option(
+        "whole",
+        help="vectors of the solver, with several processes: whole in each of them, or shards, which are put "
+        "together for a product",
+        when="set shards if the basis of the solver takes most of the memory; sampled operators, attacks and "
+        "analyses of layers then need a run of their own",
+    )
     kernels: Kernels = option(
         "auto",
         help="kernels of float32 matrix products on x86 processors: plain, which are PyTorch's own; onednn; "
@@ -121,3 +136,9 @@ class TorchOptions:
         "it; on a processor, compiled if many hundreds are needed, since compiling takes up to minutes; a "
         "note of the result says how long a product took on either route",
     )
+
+    @property
+    def notes(self) -> list[str]:
+        """What is remarkable about the way in which products are computed, for descriptions."""
+        notes = ["Hessian products by differences"] if self.derivative == "difference" else []
+        return notes if self.products == "full" else [*notes, f"the solver's products in {self.products}"]

@@ -272,7 +272,7 @@ class Risk:
         )  # the weighted loss, and the weight
 
         def own() -> Tensor:
-            gradient = torch.zeros(layout.n, dtype=layout.dtype, device=layout.device)
+            gradient = torch.zeros(layout.rows, dtype=layout.dtype, device=layout.device)
             if sample is None:
                 weighted = ((1.0, term) for term in self.terms())
             else:

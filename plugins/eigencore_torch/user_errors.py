@@ -19,6 +19,11 @@ THIRD_DERIVATIVE_HINT = (
     "If the message names an operation that has no third derivative in PyTorch, write that operation with "
     "simpler operations: a sample's curvature takes the third derivative of every operation in the model."
 )
+SHARDS_HINT = (
+    "PyTorch can't compute the second derivative of an operation on DTensors that are cut like this. Cut "
+    "parameters and batches in their first dimension, as distribute_tensor(x, mesh, [Shard(0)]) does; or set "
+    "torch.derivative=difference, for products by differences of the gradient."
+)
 CHECKPOINT_HINT = "Call checkpoint(..., use_reentrant=False)."
 _MEMORY_HINT = "Set torch.microbatch, or torch.memory=none; neither changes the operator."
 
@@ -57,6 +62,9 @@ def gradient_hint(error: BaseException) -> str | None:
 
 def second_derivative_hint(error: BaseException) -> str:
     """What to do if a Hessian product failed."""
+    text = str(error)
+    if "redistribute" in text or "DTensor" in text or "Sharding propagation" in text:
+        return SHARDS_HINT
     return gradient_hint(error) or SECOND_DERIVATIVE_HINT
 
 

@@ -14,6 +14,7 @@ from eigencore.errors import UsageError
 from eigencore.interfaces import Objective
 from eigencore_torch.data.batches import describe
 from eigencore_torch.models.params import Layout
+from eigencore_torch.models.shards import own_entries, set_own_entries
 
 SAMPLES_PER_PASS = 64
 
@@ -25,13 +26,13 @@ def shifted_weights(layout: Layout, direction: Tensor) -> Iterator[None]:
     Raises:
         UsageError: the direction is not a flat vector of the layout.
     """
-    before = [p.data for p in layout.parameters]
+    before = [own_entries(p) for p in layout.parameters]
     try:
         shift_weights(layout, direction)
         yield
     finally:
-        for p, data in zip(layout.parameters, before, strict=True):
-            p.data = data
+        for p, entries in zip(layout.parameters, before, strict=True):
+            set_own_entries(p, entries)
 
 
 def shift_weights(layout: Layout, direction: Tensor) -> None:
@@ -42,7 +43,7 @@ def shift_weights(layout: Layout, direction: Tensor) -> None:
     """
     # Not added in place: graphs and operators detect changes by version counters, which must not change.
     for p, piece in zip(layout.parameters, _pieces(layout, direction), strict=True):
-        p.data = p.data + piece
+        set_own_entries(p, own_entries(p) + own_entries(piece))
 
 
 def sample_curvature(
@@ -116,8 +117,9 @@ def _derivative(x: Tensor, y: Tensor, u: Tensor | None = None, **graph: bool) ->
 
 def _pieces(layout: Layout, direction: Tensor) -> list[Tensor]:
     """The direction as one piece per parameter, on the device of the parameters."""
-    if not (isinstance(direction, Tensor) and direction.shape == (layout.n,)):
+    if not (isinstance(direction, Tensor) and direction.shape == (layout.rows,)):
+        of_all = "" if layout.shards is None else " that this process holds"
         raise UsageError(
-            f"the direction is {describe(direction)}; expected one value per weight, ({layout.n},)"
+            f"the direction is {describe(direction)}; expected one value per weight{of_all}, ({layout.rows},)"
         )
     return layout.split(direction.detach().to(layout.device))

@@ -12,7 +12,7 @@ import numpy as np
 from eigencore import arrays
 
 if TYPE_CHECKING:
-    from eigencore.space import Array
+    from eigencore.space import Array, Space
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def derivative_gaps(
     differences: Differences,
     weights_norm: float,
     terms: float = 0.0,
+    space: Space | None = None,
 ) -> DerivativeGaps:
     """Compares the gradient and a Hessian product with central differences along a direction.
 
@@ -88,6 +89,7 @@ def derivative_gaps(
         weights_norm: the norm of w; for weights of zero, the steps are not relative.
         terms: the size of what the loss is a difference of, if that is larger: a cross-entropy of confident
             logits has their rounding error.
+        space: the space of the vectors, if they may be shards.
 
     Example:
         import numpy as np
@@ -107,18 +109,18 @@ def derivative_gaps(
         step = relative * scale
         (ahead, gradient_ahead), (behind, gradient_behind) = at(step), at(-step)
         loss = max(abs(ahead), abs(behind), terms)
-        gradient = max(arrays.norm(gradient_ahead), arrays.norm(gradient_behind))
+        gradient = max(arrays.norm(one, space) for one in (gradient_ahead, gradient_behind))
         # The mean of both gradients, not the gradient at w, which at a kink is that of either side.
-        slope = arrays.scalar((gradient_ahead + gradient_behind) @ v) / 2
+        slope = arrays.scalar(arrays.total((gradient_ahead + gradient_behind) @ v, space)) / 2
         change = (ahead - behind) / (2 * step)
         changes = (gradient_ahead - gradient_behind) / (2 * step)
         # A gap within rounding error is divided by so much that it is below the tolerance. The gradient of a
         # constant loss consists of rounding errors; those of its terms are about as large as loss / scale.
         rounding = _ROUNDING * differences.eps / (step * tolerance)
-        size, smallest = arrays.norm(changes), rounding * max(gradient, loss / scale)
+        size, smallest = arrays.norm(changes, space), rounding * max(gradient, loss / scale)
         found = (
             _relative(abs(change - slope), abs(change), abs(slope), 1e-3 * gradient, rounding * loss),
-            _relative(arrays.norm(changes - product), size, arrays.norm(product), smallest),
+            _relative(arrays.norm(changes - product, space), size, arrays.norm(product, space), smallest),
         )
         least = DerivativeGaps(
             float(np.fmin(least.gradient, found[0])),

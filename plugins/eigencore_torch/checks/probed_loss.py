@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.problems.sharing import DIFFERENCES, DerivativeGaps, Differences, derivative_gaps
 from eigencore_torch.batch_loss import BatchLoss
@@ -188,7 +189,7 @@ class ProbedLoss:
             product = self._product(value, v)
             del value
             if not self._is_comparable(product):
-                finite = bool(torch.isfinite(self._at(v, 0.0)[1]).all())
+                finite = arrays.is_finite(self._at(v, 0.0)[1], self.layout.shards)
                 nothing = DerivativeGaps(math.nan, math.nan)
                 return ProbeOutcome(nothing, not_finite="second derivative" if finite else "gradient")
             return self._compared(v, product, self.differences.steps)
@@ -203,13 +204,19 @@ class ProbedLoss:
 
     def _is_comparable(self, product: Tensor) -> bool:
         """Whether a product is finite, if it has been computed."""
-        return self.setting.derivative != "exact" or math.isfinite(torch.linalg.vector_norm(product))
+        return self.setting.derivative != "exact" or arrays.is_finite(product, self.layout.shards)
 
     def _compared(self, v: Tensor, product: Tensor, steps: tuple[float, ...]) -> ProbeOutcome:
         def gaps(steps: tuple[float, ...], terms: float) -> DerivativeGaps:
             differences = replace(self.differences, steps=steps)
             return derivative_gaps(
-                lambda t: self._at(v, t), v, product, differences, self._weights_norm, terms
+                lambda t: self._at(v, t),
+                v,
+                product,
+                differences,
+                self._weights_norm,
+                terms,
+                space=self.layout.shards,
             )
 
         tolerance = self.differences.tolerance
@@ -292,7 +299,7 @@ class ProbedLoss:
         generator = torch.Generator().manual_seed(seed)
         # In float32, in which random numbers take a quarter of the time.
         v: Tensor = torch.randn(self.layout.n, generator=generator).to(self.layout.dtype)
-        return v.div_(torch.linalg.vector_norm(v)).to(self.layout.device)
+        return self.layout.cut(v.div_(torch.linalg.vector_norm(v)).to(self.layout.device))
 
     def _direction(self, value: Tensor) -> Tensor:
         """A random direction, without rows of embeddings that are constant by declaration (padding_idx)."""
@@ -307,8 +314,7 @@ class ProbedLoss:
 
     @cached_property
     def _weights_norm(self) -> float:
-        norms = [torch.linalg.vector_norm(p.detach().double()) for p in self.layout.parameters]
-        return float(torch.linalg.vector_norm(torch.stack(norms)))
+        return self.layout.norm()
 
     def first_samples(self, samples: int) -> ProbedLoss | None:
         """The first samples only; None if the batch has no more, or can't be split."""

@@ -21,10 +21,11 @@ from eigencore.news import counter, report
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.failure_hints import NESTED_HINT
 from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
-from eigencore_torch.data.batch_tensors import Batch, strided_parts, tensors_of
+from eigencore_torch.data.batch_tensors import Batch, map_tensors, strided_parts, tensors_of
 from eigencore_torch.data.batches import Batches, first_samples, sample_count, split_batch
 from eigencore_torch.data.fingerprints import BatchFingerprint, batch_fingerprint
 from eigencore_torch.models.number_types import count_not_finite
+from eigencore_torch.models.shards import whole
 from eigencore_torch.user_errors import explain_errors
 
 # Samples that show whether a loss is random: so many, or this part of the batch.
@@ -216,4 +217,4 @@ def _check_passes_agree(first: list[BatchFingerprint], second: list[BatchFingerp
 def _inspect(loss_function: Any, index: int, kept: list[Any], outputs: Any, targets: Any) -> None:
     """Checks the targets, and keeps the outputs."""
     kept.append(outputs)
-    check_targets(loss_function, index, outputs, targets)
+    check_targets(loss_function, index, outputs, map_tensors(targets, whole))

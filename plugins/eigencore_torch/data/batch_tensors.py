@@ -256,7 +256,8 @@ def strided_parts(x: Tensor) -> list[Tensor]:
     if x.is_nested:
         return list(x.unbind())
     if is_traceable_wrapper_subclass(x):
-        return [part for name in x.__tensor_flatten__()[0] for part in strided_parts(getattr(x, name))]
+        held = (getattr(x, name) for name in x.__tensor_flatten__()[0])
+        return [part for one in held if isinstance(one, Tensor) for part in strided_parts(one)]
     if x.is_quantized:
         return [x.int_repr()]
     if x.layout is torch.strided:

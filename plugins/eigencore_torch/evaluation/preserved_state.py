@@ -14,9 +14,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from eigencore_torch.data.batches import type_name
 from eigencore_torch.evaluation.double_backward import Derivative, twice_differentiable, uncompiled
 from eigencore_torch.evaluation.module_state import restored_modules
 from eigencore_torch.evaluation.precision import Precision, Products, autocast, precise_products
+from eigencore_torch.models.shards import mixed_operations
 
 # PyTorch's switches, its random state and the modes of modules belong to the process, not to a thread.
 _LOCK = RLock()
@@ -32,6 +34,7 @@ class Setting:
             of each "batch", as in training mode.
         derivative: "difference" if only first derivatives are taken, so that any kernel may be used.
         products: the 16-bit type that the operands of products are rounded to, or "full".
+        sharded: whether parameters are cut into shards over several processes.
     """
 
     device: torch.device
@@ -39,11 +42,24 @@ class Setting:
     batch_norm: Literal["running", "batch"] = "running"
     derivative: Derivative = "exact"
     products: Products = "full"
+    sharded: bool = False
 
     def rounding(self, dtype: torch.dtype) -> str:
         """What the precision does to products of a data type, for descriptions."""
         rounded = self.precision == "tf32" and self.device.type == "cuda" and dtype is torch.float32
         return " with TF32 products" if rounded else ""
+
+    def place(self, dtype: torch.dtype, *, cut: bool) -> list[str]:
+        """Where and in which data type is computed, and what is cut into shards, for descriptions.
+
+        Args:
+            cut: whether vectors are, although weights are not.
+        """
+        version = ".".join(torch.__version__.split(".")[:2])
+        found = [f"torch {version} {self.device} {type_name(dtype)}{self.rounding(dtype)}"]
+        if self.sharded or cut:
+            found.append("weights and vectors in shards" if self.sharded else "vectors in shards")
+        return found
 
     @property
     def description(self) -> str:
@@ -94,8 +110,12 @@ def preserve_state(
         stack.enter_context(_evaluation_mode(submodules, except_for=on_batch))
         stack.enter_context(precise_products(device, setting.precision))
         stack.enter_context(uncompiled())
+        if setting.sharded:
+            stack.enter_context(mixed_operations())
         if setting.derivative == "exact":
-            stack.enter_context(twice_differentiable(submodules, device, over_weights=over_weights))
+            # PyTorch cuts its own convolutions only.
+            ours = over_weights and not setting.sharded
+            stack.enter_context(twice_differentiable(submodules, device, over_weights=ours))
         yield
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from eigencore import arrays
 from eigencore.problems.sharing import CurvatureOptions
 from eigencore_torch.kinds.risk_operator import RiskOperator
 from eigencore_torch.kinds.term_graph import Passes
@@ -41,8 +42,7 @@ class StepLength:
     """The length h ||v|| of the steps in weight space, for which a multiple can be set."""
 
     def __init__(self, layout: Layout):
-        squares = sum(float(p.detach().double().square().sum()) for p in layout.parameters)
-        rms = (squares / max(layout.n, 1)) ** 0.5
+        rms = layout.norm() / max(layout.n, 1) ** 0.5
         # From weights of zero, the step is an absolute one.
         self._unit, self._eps, self._factor = rms or 1.0, torch.finfo(layout.dtype).eps, 1.0
 
@@ -79,11 +79,11 @@ class DifferenceGraph:
 
     def block_product(self, pieces: Mapping[int, Tensor], *, keep: bool) -> Sequence[Tensor | None]:
         """The difference of the gradients over some parameters, along a direction in these alone."""
-        v = torch.cat([piece.reshape(-1) for piece in pieces.values()])
-        return self._difference(self._layout.part(list(pieces)), v)
+        layout = self._layout.part(list(pieces))
+        return self._difference(layout, layout.flat(list(pieces.values())))
 
     def _difference(self, layout: Layout, v: Tensor) -> Sequence[Tensor | None]:
-        norm = float(torch.linalg.vector_norm(v))
+        norm = arrays.norm(v, layout.shards)
         if norm == 0:
             return [None] * len(layout.parameters)
         length = self._step.length
@@ -141,7 +141,7 @@ class DifferenceOperator(RiskOperator):
         """
         with self._step.doubled():
             doubled = self.matvec(v)
-        self._error = float(torch.linalg.vector_norm(doubled - product))
+        self._error = arrays.norm(doubled - product, self._layout.shards)
         return self._error
 
 

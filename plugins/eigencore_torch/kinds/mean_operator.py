@@ -70,6 +70,11 @@ class MeanRiskOperator(RiskOperator):
         Raises:
             CapabilityError: the loss over all data is not the mean or the sum over samples.
         """
+        if self._layout.shards is not None:
+            raise CapabilityError(
+                "samples of the data are not available for weights that are cut into shards (DTensor)",
+                hint="Leave samples and rtol out.",
+            )
         if self._scale is not None and self._options.weight_decay:
             raise CapabilityError(
                 "the operator of a sample can't have both a scaling and weight decay",

@@ -10,7 +10,7 @@ import array_api_compat.torch as xp
 import torch
 from torch import Tensor
 
-from eigencore.errors import ProblemError, UsageError
+from eigencore.errors import CapabilityError, ProblemError, UsageError
 from eigencore.interfaces import Approximation, LinearOperator
 from eigencore.operators import FunctionOperator, WeightOperator
 from eigencore.problems.sharing import CurvatureOptions, Minibatch, draw_minibatch
@@ -106,6 +106,9 @@ class RiskOperator(WeightOperator):
         self._folding = NormFolding()
         self.shape = (layout.n, layout.n)
         self.dtype, self.device = layout.dtype, layout.device
+        if layout.shards is not None:
+            self.sum, self.shard = layout.shards.sum, layout.shards.shard
+            self.processes = layout.shards.processes
         self._kept: list[KeptGraph] = []  # of the first terms
         self._all_kept = False
         self._memory = GraphMemory(bound.memory)
@@ -147,8 +150,14 @@ class RiskOperator(WeightOperator):
 
         Raises:
             UsageError: a block is not one of whole parameters, or V_b has another shape.
+            CapabilityError: vectors are cut into shards.
             ProblemError: as for `matmat`.
         """
+        if self._layout.shards is not None:
+            raise CapabilityError(
+                "products with diagonal blocks are not available for weights that are cut into shards",
+                hint="Give params instead, for the Hessian of some parameters alone.",
+            )
         layout, scale = self._layout, self._scale
         parts = [block_of(layout, slices, V, scale) for slices, V in zip(blocks, Vs, strict=True)]
         return self._products(parts, self._graphs, checked=True)
@@ -189,9 +198,14 @@ class RiskOperator(WeightOperator):
             return
         if not self._memory.leave_room(needed):
             self._free_graphs()
-        if self._kept and free_memory(self.device) - self._reserved < needed:
+        if self._kept and self._free_memory() - self._reserved < needed:
             self._kept = []
-            self._free_graphs(max(0, free_memory(self.device) - needed) / 2)
+            self._free_graphs(max(0, self._free_memory() - needed) / 2)
+
+    def _free_memory(self) -> float:
+        """The free bytes of the device; of the process that has the fewest if several share the products."""
+        free, shards = free_memory(self.device), self._layout.shards
+        return free if shards is None else shards.least(free)
 
     def _sampled(self, sample: Minibatch) -> LinearOperator:
         factors = self._risk.own_factors(sample)
@@ -224,8 +238,8 @@ class RiskOperator(WeightOperator):
 
     def _multiply(self, V: Tensor, graphs: Callable[[], WeightedGraphs], *, checked: bool) -> Tensor:
         """The operator of some graphs times V (n, b); see `_products`."""
-        if V.ndim != 2 or V.shape[0] != self.shape[0]:
-            raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self.shape[0]}, b)")
+        if V.ndim != 2 or V.shape[0] != self._layout.rows:
+            raise UsageError(f"the block has shape {tuple(V.shape)}; expected ({self._layout.rows}, b)")
         whole = whole_block(self._layout, V, self._scale)
         return self._products([whole], graphs, checked=checked)[0]
 
@@ -237,7 +251,7 @@ class RiskOperator(WeightOperator):
         Args:
             checked: whether the graphs are those of all data, whose total weight may not change.
         """
-        flat = self.processes.sum(
+        flat = self._risk.processes.sum(
             lambda: self._retried(lambda: self._block_sums(blocks, graphs(), checked)),
             "a product",
             *(block.V for block in blocks),
@@ -361,10 +375,14 @@ class RiskOperator(WeightOperator):
         """The memory of a term's graph, and of a product with it."""
 
         def multiply(graph: TermGraph) -> None:
-            direction = torch.ones(self._layout.n, dtype=self.dtype, device=self.device)
+            direction = torch.ones(self._layout.rows, dtype=self.dtype, device=self.device)
             graph.block_product(dict(enumerate(self._layout.split(direction))), keep=True)
 
-        return allocation(lambda: RiskOperator._graph(self, term), multiply)
+        found, shards = allocation(lambda: RiskOperator._graph(self, term), multiply), self._layout.shards
+        if shards is None:
+            return found
+        # All processes keep the same graphs: each product takes all of them.
+        return Allocation(-shards.least(-found.kept), -shards.least(-found.peak))
 
     def _check_total(self, total_weight: float) -> None:
         known = self._total_weight

@@ -14,6 +14,7 @@ from eigencore.interfaces import Params
 from eigencore.problems.sharing import flat_slices, matching_names, params_text, patterns_of, select_names
 from eigencore_torch.data.batches import type_name
 from eigencore_torch.models.number_types import is_computed_with
+from eigencore_torch.models.shards import Shards, is_dtensor, whole
 from eigencore_torch.models.wrappers import name_without_wrappers
 
 _TRAINABLE_HINT = "Call requires_grad_(True) on the parameters that the Hessian should cover."
@@ -37,6 +38,20 @@ class Layout:
         return sum(p.numel() for p in self.parameters)
 
     @cached_property
+    def shards(self) -> Shards | None:
+        """How the parameters and vectors are cut over several processes; None if they are not.
+
+        Raises:
+            ProblemError: a parameter is cut in a way that is not supported.
+        """
+        return Shards(self.names, self.parameters) if any(map(is_dtensor, self.parameters)) else None
+
+    @property
+    def rows(self) -> int:
+        """The entries of a flat vector that this process holds: n unless they are cut."""
+        return self.n if self.shards is None else self.shards.rows
+
+    @cached_property
     def dtype(self) -> torch.dtype:
         """The smallest data type that represents every parameter exactly."""
         return reduce(torch.promote_types, (p.dtype for p in self.parameters))
@@ -50,18 +65,41 @@ class Layout:
         """The layout of the parameters at some positions alone."""
         return Layout(tuple(self.names[i] for i in positions), tuple(self.parameters[i] for i in positions))
 
+    def norm(self) -> float:
+        """The norm of the weights."""
+        norms = [torch.linalg.vector_norm(whole(p.detach()).double()) for p in self.parameters]
+        return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def cut(self, v: torch.Tensor) -> torch.Tensor:
+        """What this process holds of a whole flat vector (n,): all of it unless vectors are cut."""
+        return v if self.shards is None else self.shards.cut(v)
+
     def split(self, v: torch.Tensor) -> list[torch.Tensor]:
-        """A flat vector (n,) as one tensor per parameter, with that parameter's shape and data type."""
+        """A flat vector (n,) as one tensor per parameter, with that parameter's shape and data type.
+
+        If vectors are cut, v (rows,) is what this process holds, and the tensors are cut as the parameters.
+        """
+        if self.shards is not None:
+            return self.shards.split(v)
         return [
             _aligned(v[where].reshape(p.shape).to(p.dtype))
             for p, where in zip(self.parameters, self.slices, strict=True)
         ]
 
+    def flat(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One tensor per parameter, in its shape, as a flat vector (n,); the inverse of `split`."""
+        out = torch.zeros(self.rows, dtype=self.dtype, device=self.device)
+        self.add(out, pieces, 1.0)
+        return out
+
     def add(self, out: torch.Tensor, pieces: Sequence[torch.Tensor | None], weight: float) -> None:
         """Adds `weight` times the pieces, one per parameter, to the flat vector `out` (n,) in place.
 
-        A piece that is None counts as zeros.
+        A piece that is None counts as zeros. If vectors are cut, `out` (rows,) is what this process holds.
         """
+        if self.shards is not None:
+            self.shards.add(out, pieces, weight)
+            return
         for piece, where in zip(pieces, self.slices, strict=True):
             if piece is not None:
                 out[where].add_(piece.reshape(-1).to(out.dtype), alpha=weight)

@@ -67,8 +67,3 @@ def _refuse_sharded(model: nn.Module) -> None:
                 f"{name or 'the model'} is a FullyShardedDataParallel, which has only a shard of the weights",
                 hint=_WHOLE_HINT,
             )
-    for name, parameter in model.named_parameters():
-        if any(base.__name__ == "DTensor" for base in type(parameter).__mro__):
-            raise ProblemError(
-                f"{name} is a DTensor, of which this process has only a shard", hint=_WHOLE_HINT
-            )

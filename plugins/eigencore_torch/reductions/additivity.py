@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from eigencore_torch.models.shards import whole
+
 # Parts of a float64 model may compute in float32.
 _SMALLEST_TOLERANCE = 1e-6
 # The largest errors seen were eight times what the residual and one rounding of each number explain.
@@ -76,8 +78,9 @@ def slope(value: Tensor, weights: Sequence[Tensor]) -> Slope:
     loss = float(value.detach())
     eps = max(torch.finfo(x.dtype).eps for x in (value, *weights))
     if not (weights and value.requires_grad and math.isfinite(loss)):
-        return Slope(loss, [torch.zeros_like(p) for p in weights], eps, math.isfinite(loss))
-    gradient = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
+        return Slope(loss, [torch.zeros_like(whole(p)) for p in weights], eps, math.isfinite(loss))
+    found = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
+    gradient = [whole(g) for g in found]
     norms = [torch.linalg.vector_norm(g) for g in gradient]
     return Slope(loss, gradient, eps, bool(torch.isfinite(torch.stack(norms)).all()))
 

@@ -20,6 +20,7 @@ from eigencore_torch.data.batch_tensors import Batch, map_tensors
 from eigencore_torch.data.batches import join_batches, sample_count, take_samples
 from eigencore_torch.models.number_types import converted
 from eigencore_torch.models.params import differentiable
+from eigencore_torch.models.shards import whole
 from eigencore_torch.reductions.additivity import Relation, Slope, last_weights, relate, slope
 from eigencore_torch.reductions.reduction import DECLARE_HINT, Rule
 from eigencore_torch.user_errors import explain_errors, gradient_hint
@@ -209,11 +210,11 @@ class LossComparison:
         generator = torch.Generator().manual_seed(0)
         pieces = []
         for p in self._layout.parameters:
-            flat = p.detach().reshape(-1)
+            flat = whole(p.detach()).reshape(-1)
             size = float(flat.double().square().mean().sqrt()) or 0.4
             noise = (torch.rand(len(flat), generator=generator) - 0.5).to(flat)
             pieces.append((size * noise - flat) / 2)
-        return torch.cat(pieces).to(self._layout.dtype)
+        return self._layout.cut(torch.cat(pieces).to(self._layout.dtype))
 
 
 def _thinned(g: Tensor) -> Tensor:

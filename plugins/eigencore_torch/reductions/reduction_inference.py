@@ -19,6 +19,7 @@ from eigencore_torch.checks.failure_hints import single_sample_hint
 from eigencore_torch.checks.problem_checks import check_finite, no_batch
 from eigencore_torch.data.batch_tensors import Batch, tensors_of
 from eigencore_torch.data.batches import describe, sample_count, sample_count_beside_objects, sample_shape
+from eigencore_torch.models.shards import is_dtensor
 from eigencore_torch.reductions.comparison import ComparedSamples, LossComparison, Verdict
 from eigencore_torch.reductions.label_counts import label_count
 from eigencore_torch.reductions.reduction import DECLARE_HINT, WEIGHT_HINT, MeasuredWeights, Reduction, Rule
@@ -295,6 +296,7 @@ class ReductionInference:
 def _samples(batch: Batch, index: int, value: Tensor | None, outputs: object) -> ComparedSamples:
     name = f"batch {index}" if index >= 0 else "the first batch of process 0"
     plain = isinstance(outputs, Tensor) and outputs.is_floating_point() and not outputs.is_nested
+    plain = plain and not is_dtensor(outputs)
     if isinstance(outputs, Tensor) and plain and outputs.shape[:1] == (sample_count(batch),):
         return ComparedSamples(name, batch, index, outputs=outputs.detach())
     return ComparedSamples(name, batch, index, value)

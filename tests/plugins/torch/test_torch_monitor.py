@@ -359,6 +359,9 @@ def test_an_optimizer_of_another_kind_has_no_threshold_and_can_have_no_precondit
         row = monitor.step(torch.optim.NAdam([model.w], lr=0.1))
     assert "threshold" not in row.numbers
     assert row.numbers["critical_threshold"] == pytest.approx(20)
+    with pytest.warns(UserWarning, match="a copy of the optimizer, LBFGS, can't make a step: .*closure"):
+        row = eigencore.Monitor(model, mean, data, every=1).step(torch.optim.LBFGS([model.w]))
+    assert row.numbers["lambda_max"] == pytest.approx(10, rel=1e-3)
     row = eigencore.Monitor(model, mean, data, every=1, threshold=7.0).step(torch.optim.NAdam([model.w]))
     assert row.numbers["threshold"] == 7.0
 
