@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from typing import Any
 
 import array_api_strict
@@ -430,3 +431,18 @@ def test_shapes_are_constant_where_arrays_are_read_only(monkeypatch: pytest.Monk
     assert len(shapes["from"]) <= 5
     # The overlaps, local ones and the norm; the first products are compared; the Gram matrix of the answer.
     assert {(rows + 2,)} <= shapes["to"] <= {(rows + 2,), (rows + 1,), (1,), (6,), (3, 3)}
+
+
+def test_an_unfinished_state_is_not_changed_by_the_solve_that_goes_on() -> None:
+    """The two share the rows of the basis until the solve restarts."""
+    operator = as_operator(A)
+    request = Request(3, tol=1e-12, start=random_start(operator))
+    snapshots = lanczos(operator, request, LanczosOptions(basis=8))
+    for _ in range(6):
+        latest = next(snapshots)
+    assert latest.state is not None
+    state = latest.state(latest.vectors())
+    before = pickle.dumps(state)
+    while next(snapshots).restarts < 2:
+        pass
+    assert pickle.dumps(state) == before
