@@ -119,7 +119,9 @@ def begun(arguments: Mapping[str, Any]) -> Iterator[bool]:
 def _refuse_arguments(ctx: click.Context, opts: Mapping[str, Any]) -> None:
     """Raises UsageError if there are arguments beside --resume that determine the run."""
     given = {
-        name for name, value in opts.items() if value is True or (isinstance(value, str | tuple) and value)
+        name
+        for name, value in opts.items()
+        if value is True or (isinstance(value, str | tuple | list) and value)
     }
     others = [one for one in ctx.command.params if one.name in given - _ALLOWED]
     if others:
