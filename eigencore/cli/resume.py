@@ -92,7 +92,7 @@ def begun(arguments: Mapping[str, Any]) -> Iterator[bool]:
     """
     from eigencore.runs.config_text import arguments_text
     from eigencore.runs.folder import check_folder, make_folder
-    from eigencore.runs.unfinished import begin, end, locked
+    from eigencore.runs.unfinished import abandon, begin, locked
 
     if arguments["out"] is None:
         yield False
@@ -108,7 +108,7 @@ def begun(arguments: Mapping[str, Any]) -> Iterator[bool]:
                 yield True
             except UsageError:
                 if new:
-                    end(folder)
+                    abandon(folder)
                 raise
     except UsageError:
         if not existed and not os.listdir(folder):

@@ -135,3 +135,28 @@ def test_a_new_run_does_not_take_the_place_of_an_unfinished_one(capsys: Any):
     assert code == 2
     assert "run/journal exists, and is not the journal of a run" in err
     assert (folder / "journal").read_text() == "my diary"
+
+
+def test_a_request_that_turns_out_to_be_invalid_keeps_its_products(capsys: Any, place: Path):
+    """A backend may refuse a later product by a UsageError, for its limit on memory."""
+    (place / "limited.py").write_text(LIMITED)
+    assert printed(capsys, "analyze", "limited.py:make", "-k", "3", "--out", "run")[0] == 2
+    assert {path.name for path in Path("run").iterdir()} >= {"journal", "run.toml"}
+    code, _, err = printed(capsys, "analyze", "limited.py:make", "-k", "3", "--out", "run")
+    assert (code, "run holds an unfinished run with 5 products" in err) == (2, True)
+
+
+LIMITED = """
+import numpy as np
+import eigencore
+from eigencore.errors import UsageError
+
+def make():
+    made = []
+    def product(v):
+        made.append(1)
+        if len(made) > 5:
+            raise UsageError("the memory of the solve exceeds the limit")
+        return np.linspace(1, 2, 300) ** 9 * v
+    return eigencore.Problem(operator=eigencore.as_operator(product, n=300))
+"""
