@@ -93,7 +93,7 @@ def begun(arguments: Mapping[str, Any]) -> Iterator[bool]:
     """
     from eigencore.runs.config_text import arguments_text
     from eigencore.runs.folder import check_folder, make_folder
-    from eigencore.runs.unfinished import begin, end, locked
+    from eigencore.runs.unfinished import abandon, begin, locked
 
     if arguments["out"] is None or not is_first():
         yield arguments["out"] is not None
@@ -109,7 +109,7 @@ def begun(arguments: Mapping[str, Any]) -> Iterator[bool]:
                 yield True
             except UsageError:
                 if new:
-                    end(folder)
+                    abandon(folder)
                 raise
     except UsageError:
         if not existed and not os.listdir(folder):
@@ -120,7 +120,9 @@ def begun(arguments: Mapping[str, Any]) -> Iterator[bool]:
 def _refuse_arguments(ctx: click.Context, opts: Mapping[str, Any]) -> None:
     """Raises UsageError if there are arguments beside --resume that determine the run."""
     given = {
-        name for name, value in opts.items() if value is True or (isinstance(value, str | tuple) and value)
+        name
+        for name, value in opts.items()
+        if value is True or (isinstance(value, str | tuple | list) and value)
     }
     others = [one for one in ctx.command.params if one.name in given - _ALLOWED]
     if others:

@@ -17,7 +17,7 @@ from eigencore.processes import processes_of
 from eigencore.runs.folder import JOURNAL, RESULT, load, make_folder
 from eigencore.runs.journal import Journal
 from eigencore.runs.journal_file import JournalFile
-from eigencore.runs.unfinished import begin, end, is_unfinished, locked
+from eigencore.runs.unfinished import abandon, begin, end, is_unfinished, locked
 from eigencore.solving.clock import RunClock, timed_by
 from eigencore.solving.interrupt import sigterm_as_interrupt
 
@@ -112,19 +112,21 @@ def kept_in(
 
 
 def _journaled(folder: Path, clock: RunClock, save_every: float | None, *, new: bool) -> Iterator[KeptRun]:
-    kept = KeptRun()
+    kept, invalid = KeptRun(), False
     try:
         if save_every is not None:
             kept.journal = Journal(_opened(folder), clock, save_every)
         yield kept
     except UsageError:
-        kept.ended = new and (kept.journal is None or not kept.journal.products)
+        invalid = new
         raise
     finally:
         if kept.journal is not None:
             kept.journal.close(durable=not kept.ended)
         if kept.ended:
             end(folder)
+        elif invalid:
+            abandon(folder)
 
 
 def _opened(folder: Path) -> JournalFile:

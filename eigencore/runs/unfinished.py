@@ -135,3 +135,10 @@ def end(folder: Path) -> None:
     with contextlib.suppress(OSError):
         (folder / JOURNAL).unlink(missing_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
+
+
+def abandon(folder: Path) -> None:
+    """Removes a run that was found to be invalid, unless it has made products."""
+    with contextlib.suppress(UsageError):
+        refuse_unfinished(folder)
+        end(folder)

@@ -199,8 +199,8 @@ class CompletenessSearch:
         self._remaining = eta if bound else 2 * eta
 
     def memory(self) -> dict[str, Any]:
-        """What the search has shown so far, as a value from which another one of the same request goes on."""
-        return deepcopy({name: value for name, value in vars(self).items() if name not in _GIVEN})
+        """What the search, which ends here, has shown, for another one of the same request to go on from."""
+        return {name: value for name, value in vars(self).items() if name not in _GIVEN}
 
     def go_on(self, memory: Mapping[str, Any] | None) -> None:
         """Takes over what an earlier search had shown."""

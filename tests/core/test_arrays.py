@@ -40,6 +40,23 @@ def test_any_memory_layout_is_transferred(operator, layout):
     np.testing.assert_array_equal(arrays.to_host(arrays.from_host(x, operator)), x)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (1, 4), (4, 1)], ids=str)
+def test_bytes_give_the_same_array_in_the_same_layout_again(operator, shape, transposed):
+    x = arrays.from_host(np.random.default_rng(0).standard_normal(shape), operator)
+    x = x.T if transposed and len(shape) == 2 else x
+    column_major = arrays.is_column_major(x)
+    written = bytearray(arrays.native_bytes(x.T if column_major else x))
+    dtype = str(x.dtype).rpartition(".")[2]
+    again = arrays.from_native_bytes(written, dtype, tuple(x.shape), operator, column_major=column_major)
+    assert (again.shape, again.dtype, arrays.device_of(again)) == (x.shape, x.dtype, arrays.device_of(x))
+    assert arrays.is_column_major(again) == column_major
+    assert arrays.native_bytes(again) == arrays.native_bytes(x)
+    if min(shape) > 1 and not isinstance(x, np.ndarray):  # memory of its own
+        written[:] = bytes(len(written))
+        assert arrays.native_bytes(again) == arrays.native_bytes(x)
+
+
 def test_copies_share_no_memory(operator):
     x = np.arange(4.0)
     x.setflags(write=False)

@@ -20,14 +20,16 @@ from eigencore import analyze, arrays
 from eigencore.errors import OperatorError, UsageError
 from eigencore.interfaces import Problem
 from eigencore.pipeline import RunInterrupted
+from eigencore.pipeline.resumption import refuse_changed
 from eigencore.results import Run, Status
+from eigencore.runs import digests
 from eigencore.runs import journal as journal_module
 from eigencore.runs.journal import Journal
 from eigencore.runs.journal_file import JournalFile, read_records
 from kit.sample_means import RankOneMean
 
 SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 295)])
-POINTS = 3  # in each run at which it is killed, and in one with lanczos at all
+POINTS = 3  # at which a run is killed; one with lanczos is killed at every product, and one on PyTorch once
 DIGITS = "demo:digits-numpy"
 
 
@@ -159,7 +161,8 @@ def test_a_run_that_was_killed_at_any_product_is_resumed(case: str, tmp_path: Pa
     assert not killer.kill(0, lambda: analyze(make(), **kept))
     total = killer.computed
     shutil.rmtree(tmp_path / "run")
-    for at in range(1, total + 1, 1 if case == "lanczos" else -(-total // POINTS)):
+    step = {"lanczos": 1, "PyTorch": total}.get(case, -(-total // POINTS))
+    for at in range((total + 1) // 2 if step == total else 1, total + 1, step):
         assert killer.kill(at, lambda: analyze(make(), **kept))
         killer.computed = 0
         resumed = analyze(make(), **kept, resume=True)
@@ -304,18 +307,18 @@ def test_other_data_without_a_digest_show_in_the_first_product(killed: Path, kil
     assert "products differ in the last digits" in resumed.manifest["resumption"][1]
 
 
-def test_other_weights_and_other_data_are_told_apart(tmp_path: Path, killer: Killer):
-    torch = pytest.importorskip("torch")
-    problem = torch_problem()
-    assert killer.kill(4, lambda: analyze(problem, 1, out=tmp_path / "run", analyses="none"))
-    with torch.no_grad():
-        problem.model[0].weight[0, 0] += 1
-    with pytest.raises(UsageError, match="can't be continued: the weights differ"):
-        analyze(problem, 1, out=tmp_path / "run", analyses="none", resume=True)
-    problem = torch_problem()
-    problem.data[0][0][3, 2] += 1
+def test_other_weights_and_other_data_are_told_apart():
+    def asked(weight: float = 1.0, pixel: float = 0.0) -> dict[str, Any]:
+        problem = Problem({"W": np.array([[weight, 2.0]])}, [(np.array([[pixel]]), np.array([1]))], "loss")
+        return {"arguments": {}, "versions": {}, "digests": digests(problem)[1]}
+
+    refuse_changed(asked(), asked(), Path("run"))
+    with pytest.raises(UsageError, match="the run in run can't be continued: the weights differ"):
+        refuse_changed(asked(), asked(weight=1.5), Path("run"))
+    with pytest.raises(UsageError, match="can't be continued: the weights differ; the data differ"):
+        refuse_changed(asked(), asked(weight=1.5, pixel=0.1), Path("run"))
     with pytest.raises(UsageError, match="can't be continued: the data differ"):
-        analyze(problem, 1, out=tmp_path / "run", analyses="none", resume=True)
+        refuse_changed(asked(), asked(pixel=0.1), Path("run"))
 
 
 def test_a_matrix_and_a_version_are_named(tmp_path: Path, killer: Killer, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from functools import partial
 from typing import Any
 
@@ -468,3 +469,18 @@ def test_with_a_basis_on_the_host_the_device_holds_few_vectors() -> None:
     assert peaks["device"] >= basis
     assert peaks["host"] <= 4 * k
     assert vectors_held(LanczosOptions(storage="host"), k, n) <= 3 * k
+
+
+def test_an_unfinished_state_is_not_changed_by_the_solve_that_goes_on() -> None:
+    """The two share the rows of the basis until the solve restarts."""
+    operator = as_operator(A)
+    request = Request(3, tol=1e-12, start=random_start(operator))
+    snapshots = lanczos(operator, request, LanczosOptions(basis=8))
+    for _ in range(6):
+        latest = next(snapshots)
+    assert latest.state is not None
+    state = latest.state(latest.vectors())
+    before = pickle.dumps(state)
+    while next(snapshots).restarts < 2:
+        pass
+    assert pickle.dumps(state) == before
