@@ -1,9 +1,9 @@
-"""Claims: what a monitor adds to the training of a small CNN, and that it changes no bit of it.
+"""Claim: a monitor adds little to the training of a small CNN, and changes no bit of it.
 
     python benchmarks/monitor.py [--batch 128] [--looks 30] [--only default]
 
-- Critical sharpness alone, every 20 steps, costs below 12 % of the training.
-- The default quantities on 512 samples, every 200 steps, cost below 10 %.
+The aims are below 12 % of the training for critical sharpness alone, every 20 steps, and below 10 % for the
+default quantities on 512 samples, every 200 steps. docs/benchmarks.md has what was measured.
 
 Two trainings of the same network take turns, one with the monitor, one without, as many steps each as from
 one look to the next. The cost is the median ratio of their CPU times on one thread, with the quartiles. The

@@ -19,7 +19,7 @@ from eigencore.errors import ProblemError
 from eigencore.training import UpdateLine
 
 RESOLUTION = 0.1  # the critical step is enclosed within so much of it, unless interpolation settles before
-SETTLED = 0.02  # interpolation has, if another loss moves its root by no more than this
+SETTLED = 0.05  # interpolation has, if another loss moves its root by no more than this
 MOST_PASSES = 24
 GROWTH = 8.0  # of the step, at most, while the loss still falls
 
@@ -49,7 +49,7 @@ class CriticalStep:
 def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION) -> CriticalStep:
     """Finds the critical step by interpolation between two losses that enclose it.
 
-    It ends when another loss moves the root by at most 2 %, or when high <= (1 + resolution) low. Where the
+    It ends when another loss moves the root by at most 5 %, or when high <= (1 + resolution) low. Where the
     loss exceeds the present one, falls below it and exceeds it again, it is one of these steps.
 
     Args:
