@@ -30,6 +30,7 @@ PICTURES = {
     "from_python": "Convergence",
     "any_matrix": "Eigenvalues",
     "training_run": "Sharpness",
+    "edge_of_stability": "Largest eigenvalues",
     "robustness_study": "Predicted and true smallest perturbation",
     "gpt2_tiny": "Convergence",
     "lora_tiny": "Eigenvalues",

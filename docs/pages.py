@@ -35,11 +35,14 @@ PAGES = {
 }
 PLUGIN_PAGE = "docs/write-a-plugin.md"
 NOTEBOOK_PAGE = "docs/tutorial.md"
+SLURM_PAGE = "docs/how-to/slurm.md"
 # Pages whose blocks are run by a test of their own.
 ELSEWHERE = {
     "README.md": "tests/docs/test_readme.py",
     PLUGIN_PAGE: "tests/docs/test_write_a_plugin.py",
     NOTEBOOK_PAGE: "tests/docs/test_notebook.py",
+    SLURM_PAGE: "tests/docs/test_slurm.py",
+    "docs/how-to/jax.md": "tests/plugins/jax/test_jax_page.py",
 }
 # Shell lines that are not run here: they install packages, need a GPU, publish, or start the test suite.
 NOT_RUN = {

@@ -63,9 +63,12 @@ class BackendEntry(Entry):
 
     Attributes:
         checkpoints: whether the backend can load a problem's checkpoint.
+        models: the top-level packages that define the classes of its models, or base classes of them, such as
+            ("torch",). A problem whose model is of such a class needs to name no backend.
     """
 
     checkpoints: bool = False
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

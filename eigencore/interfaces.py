@@ -62,7 +62,7 @@ class Evidence:
         ritz: all Ritz values (j,) of the basis, wanted or not. If there are n, none can be missed.
         coupling: the norm of the new direction that an expansion found, before it was normalised; 0.0 if
             none was left, 1.0 without an expansion since the previous snapshot. None if the basis does not,
-            or no longer, consist of the vectors of one recurrence from `request.start`.
+            or no longer, consist of the vectors of one recurrence from `request.start`, resumed or not.
         dropped: the Ritz values that a restart has dropped since the previous snapshot.
     """
 

@@ -88,11 +88,11 @@ class Training(Protocol):
 
 
 class TrainingBackend(Protocol):
-    """Makes the Training of a problem, whose model is the one that is trained; see `MonitorEntry`.
+    """Makes the Training of a problem, whose model is the one that is trained; see `MonitorEntry`."""
 
-    Args:
-        bind: binds the problem to the backend, at the weights that its model has at the call. It is called
-            again if the model has moved to another device.
-    """
+    def __call__(self, bind: Callable[[], Any], /) -> Training:
+        """The training of the problem that is bound.
 
-    def __call__(self, bind: Callable[[], Any], /) -> Training: ...
+        `bind` binds the problem to the backend, at the weights that its model has at the call. It may be
+        called again, as when the model has moved to another device.
+        """

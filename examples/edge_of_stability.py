@@ -15,7 +15,7 @@ from torch import nn
 
 import eigencore
 
-STEPS, HALVED = 1200, 700
+STEPS, HALVED = 1500, 200
 
 
 def main() -> eigencore.Monitor:
@@ -27,7 +27,7 @@ def main() -> eigencore.Monitor:
     model = nn.Sequential(nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.8)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [HALVED], gamma=0.5)
-    monitor = eigencore.Monitor(model, squared_error, [(x, y)], every=20)
+    monitor = eigencore.Monitor(model, squared_error, [(x, y)], every=25)
 
     print("step    loss  lambda_1  lambda_2  2 / learning rate  critical sharpness")
     for _ in range(STEPS):

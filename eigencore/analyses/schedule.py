@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from eigencore.entries import AnalysisEntry, Capability
 from eigencore.errors import Culprit, EigencoreError, PluginError, described
@@ -24,12 +24,18 @@ from eigencore.solving import Budget, Ending, Halt, ProductChecks, ProgressCallb
 if TYPE_CHECKING:
     from eigencore.news import News, Progress
     from eigencore.results import AttackResult, EigenResult, Step
-    from eigencore.runs.journal import Journal
     from eigencore.space import Array
 
 Selected = dict[str, AnalysisEntry]
 NO_RESULT = "no result"  # the verdict for an analysis that ended before its first result
 log = logging.getLogger(__name__)
+
+
+class KeptResults(Protocol):
+    """Where the results of analyses are kept while a run works, as in its journal."""
+
+    def finished(self, name: str, /) -> AnalysisResult | None: ...
+    def keep(self, name: str, result: AnalysisResult, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def plan(
 
 
 def run_analyses(
-    planned: Iterable[Planned], context: AnalysisContext, budget: Budget, journal: Journal | None = None
+    planned: Iterable[Planned], context: AnalysisContext, budget: Budget, journal: KeptResults | None = None
 ) -> Findings:
     """Runs the analyses in turn. If one fails or is stopped, its last result is kept and gets a warning.
 

@@ -23,7 +23,6 @@ from eigencore.cli.completion import folders, names, problem_names, settings
 from eigencore.cli.config_file import options_of_file
 from eigencore.cli.lists import ListType
 from eigencore.entries import (
-    DEFAULT_BACKEND,
     DEFAULT_KIND,
     DEFAULT_PROBLEM,
     DEFAULT_SOLVER,
@@ -69,7 +68,7 @@ backend_option = click.option(
     "--backend",
     metavar="NAME",
     shell_complete=names(BackendEntry),
-    help=f"Backend that builds the operator.  [default: the problem's own, or {DEFAULT_BACKEND}]",
+    help="Backend that builds the operator.  [default: the problem's own, or that of its model's class]",
 )
 solver_option = click.option(
     "--solver",

@@ -13,9 +13,7 @@ _ARGUMENTS = (
 )
 _SET = re.compile(rf"\b({_ARGUMENTS}|k)=(?:\"([^\"]*)\"|'([^']*)'|([\w.+-]*\w))")
 _NAMED = re.compile(r"(?<![-\w'])(max_matvecs|max_seconds|tol)\b")
-_NO_RESUME = (
-    "From Python, a run that was saved with --out continues with start=eigencore.load(DIR).eigen.vectors"
-)
+_NO_RESUME = "Continue a run that has a folder with `eigen analyze --resume DIR`"
 
 
 def for_command(text: str) -> str:

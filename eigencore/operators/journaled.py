@@ -23,6 +23,7 @@ from eigencore.interfaces import (
 from eigencore.operators.caching import release
 from eigencore.operators.conversion import FunctionOperator, approximation_of, is_inexact, notes_of
 from eigencore.operators.matrix_like import MatrixLike
+from eigencore.processes import processes_of
 from eigencore.space import Array, Space
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class JournaledOperator(MatrixLike):
     def __init__(self, A: LinearOperator, recorder: Recorder, name: str = ""):
         self._A, self._recorder, self._name = A, recorder, name
         self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
+        self.processes = processes_of(A)
         cheaper = approximation_of(A)
         self.approximation = cheaper and Approximation(
             journaled(cheaper.operator, recorder, "approximate "), cheaper.name, cheaper.remedy
@@ -126,6 +128,7 @@ class JournaledMinibatchOperator(JournaledOperator):
             dtype=sample.dtype,
             device=sample.device,
             matmat=lambda V: kept(sample.matmat, V),
+            space=sample,
         )
         return operator, share
 
@@ -151,6 +154,7 @@ class _JournaledSample(MatrixLike):
     ):
         self._recorder, self._mean, self._groups, self.shift = recorder, mean, len(groups), mean.shift
         self.shape, self.xp, self.dtype, self.device = mean.shape, mean.xp, mean.dtype, mean.device
+        self.processes = processes_of(mean)
         sizes, samples = [len(group) for group in groups], [index for group in groups for index in group]
         self._drawn = np.array(sizes), np.array(samples), weights
 

@@ -4,6 +4,7 @@
 - `resumption`: the journal of a run, and what must be the same when it is resumed.
 - `samples`: the analyses that run from a sample of the data, and what they are given.
 - `setup`: what a run works with, from validated arguments.
+- `monitoring`: the class `Monitor`, which looks at a network while it is trained.
 - `spectral`: the functions `density`, `trace`, `diagonal` and `norms`, each a run of one analysis.
 """
 

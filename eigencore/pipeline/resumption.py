@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
 from eigencore.errors import UsageError
+from eigencore.operators.counting import CountingOperator
 from eigencore.operators.journaled import journaled
+from eigencore.pipeline.shared_journal import SharedJournal, sent
 from eigencore.processes import processes_of
 from eigencore.runs.folder import JOURNAL, RESULT, load, make_folder
 from eigencore.runs.journal import Journal
@@ -36,12 +38,15 @@ class KeptRun:
     """What a run keeps in its folder while it works.
 
     Attributes:
-        journal: the journal; None: nothing is kept.
+        journal: the journal; None: nothing is kept, or another process keeps it.
+        recorder: what products pass through, and results of analyses: the journal, or that of the first
+            process; None: nothing is kept.
         earlier: the run that the folder holds, if it was to be resumed but had ended already.
         ended: whether the run has ended and is saved, so that the journal is not needed any more.
     """
 
     journal: Journal | None = None
+    recorder: Journal | SharedJournal | None = None
     earlier: Run | None = None
     ended: bool = False
 
@@ -54,14 +59,27 @@ class KeptRun:
         Raises:
             UsageError: the run that is resumed was asked for something else, or has other products.
         """
-        # Each process of a group would need a journal, and have to take the same products from it.
-        if self.journal is None or arrays.is_sharded(operator) or processes_of(operator).count > 1:
+        processes = processes_of(operator)
+        # Processes with a shard of each vector would need a journal each.
+        if arrays.is_sharded(operator) or not processes.any(self.journal is not None):
             return operator
-        before = self.journal.request(asked)
-        if before is not None:
-            refuse_changed(before, asked, folder)
-            self.journal.check(operator)
-        return journaled(operator, self.journal)
+        first = None
+        if self.journal is not None:
+            before = self.journal.request(asked)
+            if before is not None:
+                refuse_changed(before, asked, folder)
+                first = self.journal.first_product(operator)
+        if processes.any(first is not None):
+            V = sent(first and first[0], "the vectors of the first product", processes, operator)
+            multiplied = CountingOperator(operator)  # which explains a product that fails
+            fresh = multiplied.matvec(V) if V.ndim == 1 else multiplied.matmat(V)
+            if self.journal is not None and first is not None:
+                self.journal.compare(fresh, first[1], operator)
+        recorder: Journal | SharedJournal = SharedJournal(self.journal, processes)
+        if self.journal is not None and processes.count == 1:
+            recorder = self.journal
+        self.recorder = recorder
+        return journaled(operator, recorder)
 
     @property
     def remarks(self) -> list[str]:

@@ -218,7 +218,7 @@ def analyze(
             try:
                 release(operator)
                 context = setup.context(operator, eigen, seed, progress, folder)
-                findings = run_analyses(setup.analyses, context, budget, kept.journal)
+                findings = run_analyses(setup.analyses, context, budget, kept.recorder)
             except BaseException as error:  # Ctrl-C between two analyses
                 findings.raised = error
         try:

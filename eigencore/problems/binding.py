@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
-from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, BackendEntry, Capability, KindEntry
+from eigencore.entries import DEFAULT_KIND, BackendEntry, Capability, KindEntry
 from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UsageError
 from eigencore.interfaces import MinibatchOperator, Problem
 from eigencore.news import report
 from eigencore.problems.lookup import as_problem, find_problem
+from eigencore.problems.model_backend import backend_of_model
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def bind(
 
     Args:
         problem: a Problem, the name of one (see `find_problem`), or a tuple (model, data, loss).
-        backend: the name of a backend; None: the backend that the problem names, or the default, "torch".
+        backend: the name of a backend; None: the backend that the problem names, or the one that declares
+            models of this type, or the default, "torch".
         device: the device to compute on, such as "cpu" or "cuda"; None: the backend decides.
         dtype: the data type to compute in, such as "float64"; None: that of the weights.
         **backend_options: options of the backend; `eigen backends NAME` lists them.
@@ -152,7 +154,7 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
     Raises:
         UnknownNameError: there is no backend of that name.
         UsageError: a backend or a checkpoint is given for a Problem(operator=...), or a checkpoint for a
-            backend that can't load one.
+            backend that can't load one, or several backends take the model and none is named.
         ProblemError: model, data or loss is missing, or the problem has an operator as well.
     """
     parts = {"model": problem.model, "data": problem.data, "loss": problem.loss}
@@ -172,7 +174,11 @@ def backend_of(problem: Problem, backend: str | None = None) -> BackendEntry | N
             hint="Give model, data and loss, or a matrix as the operator. On PyTorch, loss='model' means "
             "the loss that the model computes itself.",
         )
-    entry = registry().find(BackendEntry, backend or problem.backend or DEFAULT_BACKEND)
+    known = registry()
+    named = backend or problem.backend
+    if named is None:
+        named = backend_of_model(problem.model, [one.entry for one in known.entries(BackendEntry)])
+    entry = known.find(BackendEntry, named)
     if problem.checkpoint is not None and not entry.checkpoints:
         raise UsageError(
             f"the backend {entry.name} can't load checkpoints, but the problem has one: {problem.checkpoint}",

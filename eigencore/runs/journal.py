@@ -24,7 +24,6 @@ from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.news import report
 from eigencore.operators.conversion import is_inexact
-from eigencore.operators.counting import CountingOperator
 from eigencore.runs.journal_file import DamagedRecordError, JournalFile, JournalRecord
 from eigencore.runs.stored_analysis import analysis_bytes, read_analysis
 
@@ -64,7 +63,7 @@ class Journal:
         self._writing, self._saved = True, time.monotonic()
         self.products = self._durable = product_count(file.records)
         self._has_vectors = any(record.what == VECTORS for record in file.records)
-        self._checked = False
+        self._checked, self._asked = False, b""
         self.remarks: list[str] = []
         if self.products:
             self._remark(f"continued from {_products(self.products)} that were saved")
@@ -82,25 +81,24 @@ class Journal:
         self._next = len(self._file.records)
         return None
 
-    def check(self, operator: LinearOperator) -> None:
-        """Computes the first product of the journal again: the data may have changed.
-
-        It takes one product, or as many as the block has columns, which are not counted as those of the run.
-
-        Raises:
-            UsageError: the products differ by more than rounding.
-        """
+    def first_product(self, space: Space) -> tuple[Array, Array] | None:
+        """The vector (n,) or block (n, b) of the first product, and the product; None if there is none."""
         records = self._file.records
         number = next((i for i, record in enumerate(records) if record.what == VECTORS), None)
         if number is None or number + 1 == len(records):
-            return
+            return None
         try:
-            V, kept = (self._read(record, operator) for record in records[number : number + 2])
+            V, kept = (self._read(record, space) for record in records[number : number + 2])
         except DamagedRecordError:
-            return  # which is found again where the product is needed
-        multiplied = CountingOperator(operator)  # which explains a product that fails
-        one = records[number + 1].what == PLAIN[0]
-        fresh = multiplied.matvec(V) if one else multiplied.matmat(V)
+            return None  # which is found again where the product is needed
+        return V, kept
+
+    def compare(self, fresh: Array, kept: Array, operator: LinearOperator) -> None:
+        """Compares the first product, computed again, with that of the journal: the data may have changed.
+
+        Raises:
+            UsageError: they differ by more than rounding.
+        """
         size, eps = arrays.norm(kept), arrays.eps(operator)
         difference = arrays.norm(fresh - kept) / size if size else arrays.norm(fresh)
         tolerance = 0.1 if is_inexact(operator) else min(max(1e-4, 1000 * eps), 0.1)
@@ -123,22 +121,27 @@ class Journal:
         self, what: str, inputs: Sequence[Array], make: Callable[[], Array], space: Space | None
     ) -> Array:
         """See `eigencore.operators.journaled.Recorder`."""
+        kept = self.repeated(what, inputs, space)
+        if kept is not None:
+            return kept
+        made = make()
+        self.add(what, inputs, made)
+        return made
+
+    def repeated(self, what: str, inputs: Sequence[Array], space: Space | None) -> Array | None:
+        """The array of an earlier part that was computed from these inputs; None: it is to be computed."""
         if self._repeating and self._file.records[self._next].what == VECTORS:
             self._next += 1
-        if not (self._repeating or self._writing):
-            return make()
-        digest = _digest(what, *inputs)
-        if self._repeating:
-            kept = self._repeated(what, digest, space)
-            if kept is not None:
-                return kept
-        made = make()
+        self._asked = _digest(what, *inputs) if self._repeating or self._writing else b""
+        return self._repeated(what, self._asked, space) if self._repeating else None
+
+    def add(self, what: str, inputs: Sequence[Array], made: Array) -> None:
+        """Adds what was computed, because `repeated` had returned None for it."""
         if self._writing:
             if what in PLAIN and not self._has_vectors:
                 self._has_vectors = True
                 self._append_array(VECTORS, _digest(VECTORS), inputs[0])
-            self._append_array(what, digest, made)
-        return made
+            self._append_array(what, self._asked, made)
 
     @property
     def _repeating(self) -> bool:

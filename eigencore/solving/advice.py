@@ -10,9 +10,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eigencore.errors import EigencoreError, described
 from eigencore.interfaces import Approximation
-from eigencore.results import Certificate, Step
+from eigencore.results import Certificate, Status, Step
 from eigencore.solving.budget import Ending
+
+# The status of a solve in which not all pairs have converged.
+STATUS = {
+    Ending.PRODUCTS: Status.BUDGET,
+    Ending.TIME: Status.BUDGET,
+    Ending.INTERRUPTED: Status.INTERRUPTED,
+    Ending.STALLED: Status.STAGNATED,
+    Ending.PASSED: Status.STAGNATED,
+    Ending.IMPRECISE: Status.STAGNATED,
+    Ending.RETURNED: Status.BREAKDOWN,
+    Ending.FAILED: Status.BREAKDOWN,
+}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of the error that ended a solve."""
+    text = error.message if isinstance(error, EigencoreError) else described(error)
+    return text.partition("\n")[0]
 
 
 @dataclass(frozen=True)

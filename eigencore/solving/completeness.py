@@ -16,9 +16,10 @@ one, and 1/2, 1/4, 1/8, ... of the rest for the chains.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +44,8 @@ GOING_ON = 10, 0.1
 # Up to this n, a solver that keeps its whole basis goes on until it has all eigenvalues, if that is cheaper
 # than a chain, or the chain has no answer.
 EXHAUSTIBLE = 256
+# What a search is given, and does not remember for another one.
+_GIVEN = ("operator", "request", "probability", "start_bound", "refused", "spent", "after_product")
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,14 @@ class CompletenessSearch:
         bound = smallest_part(self.operator.shape[0], eta) * self.start_bound
         self._recurrence = Recurrence(bound)
         self._remaining = eta if bound else 2 * eta
+
+    def memory(self) -> dict[str, Any]:
+        """What the search has shown so far, as a value from which another one of the same request goes on."""
+        return deepcopy({name: value for name, value in vars(self).items() if name not in _GIVEN})
+
+    def go_on(self, memory: Mapping[str, Any] | None) -> None:
+        """Takes over what an earlier search had shown."""
+        vars(self).update(deepcopy(dict(memory or {})))
 
     def begin_again(self, *, from_pairs: bool) -> None:
         """Forgets what chains have shown, because the pairs will change.

@@ -92,7 +92,8 @@ class _Lockstep(Generic[T]):
             while self._failure is None and len(self._wanted) + len(self._results) < len(self._solves):
                 self._changed.wait()
             wanted, self._wanted = self._wanted, {}
-            return wanted if self._failure is None else {}
+            # In an order that does not depend on which thread was first: several processes may compute them.
+            return dict(sorted(wanted.items())) if self._failure is None else {}
 
     def _solve(self, i: int) -> None:
         n, space = self._sizes[i], self._space

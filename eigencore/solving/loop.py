@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.errors import Culprit, EigencoreError, NotFiniteError, blame, described
+from eigencore.errors import Culprit, EigencoreError, NotFiniteError, blame
 from eigencore.interfaces import Approximation, LinearOperator, Snapshot
 from eigencore.news import report
 from eigencore.operators import release
 from eigencore.operators.conversion import notes_of
 from eigencore.request import Request, precision_floor
 from eigencore.results import EigenResult, Status, Step
-from eigencore.solving.advice import Outcome, advise, caveats
+from eigencore.solving.advice import STATUS, Outcome, advise, caveats, first_line
 from eigencore.solving.budget import Budget, Ending, Halt
 from eigencore.solving.callback import ProgressCallback
 from eigencore.solving.certificate import Claim, Grade, certificate_vectors, certify, resolvable, ungraded
@@ -31,24 +31,13 @@ from eigencore.solving.completeness import CompletenessSearch, not_proved
 from eigencore.solving.products import CountedProducts
 from eigencore.solving.refinement import Refinement
 from eigencore.solving.selected import SelectedSolver
-from eigencore.solving.snapshots import Pace, refuse_malformed, vectors_of
-from eigencore.solving.start import ResumableState
+from eigencore.solving.snapshots import Pace, refuse_malformed, step_of, vectors_of
+from eigencore.solving.start import EarlierPart, ResumableState, asked_of
 
 if TYPE_CHECKING:
     from eigencore.space import Array
 
 log = logging.getLogger(__name__)
-
-STATUS = {
-    Ending.PRODUCTS: Status.BUDGET,
-    Ending.TIME: Status.BUDGET,
-    Ending.INTERRUPTED: Status.INTERRUPTED,
-    Ending.STALLED: Status.STAGNATED,
-    Ending.PASSED: Status.STAGNATED,
-    Ending.IMPRECISE: Status.STAGNATED,
-    Ending.RETURNED: Status.BREAKDOWN,
-    Ending.FAILED: Status.BREAKDOWN,
-}
 
 
 @dataclass
@@ -61,6 +50,8 @@ class Job:
         approximation: what the solver multiplies by in place of the operator; None: by the operator.
         claim: the pairs of the last snapshot.
         formed: its vectors in its own order, as the snapshot formed them; None if they are unusable.
+        earlier: the part that this solve continues exactly.
+        stricter: whether the solver's estimates were too low, so that it goes on at a lower tolerance.
         error: why the solve failed: an error of ours, or as it is an exception of the caller's function.
     """
 
@@ -79,6 +70,8 @@ class Job:
     refinement: Refinement | None = None
     claim: Claim = field(init=False)
     formed: Array | None = None
+    earlier: EarlierPart | None = None
+    stricter: bool = False
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +92,8 @@ class Job:
         """Runs the solve. There is a result even if the solve fails; `error` then holds the reason."""
         products, request = self._products, self._request
         chains = 0 if resumed is None else resumed.chains
+        asked = asked_of(self.request, self.complete, self.selected.options_as_dict())
+        self.earlier = None if resumed is None else resumed.earlier_part(asked)
         products.know_norm(0.0 if resumed is None else resumed.norm)
         if self.complete is not None:
             self.search = CompletenessSearch(
@@ -107,10 +102,12 @@ class Job:
                 self.complete,
                 start_bound=self.start_bound if resumed is None else 0.0,
                 refused=lambda: self.budget.refusal() is not None,
-                spent=lambda: self.budget.spent,
+                spent=self._spent,
                 after_product=self._record_product,
                 chains=chains,
             )
+            if self.earlier is not None:
+                self.search.go_on(self.earlier.search)
         snapshots = self.selected.start(
             products.of_solver, request, None if resumed is None else resumed.state
         )
@@ -118,7 +115,7 @@ class Job:
             ending, grade = self._attempt(snapshots, request)
             if grade.refuted and ending is Ending.PASSED:
                 # The solver's estimates were too low: continue once, at a quarter of the tolerance.
-                stricter = replace(self.request, tol=self.request.tol / 4)
+                stricter, self.stricter = replace(self.request, tol=self.request.tol / 4), True
                 if self.search is not None:
                     self.search.begin_again(from_pairs=self.selected.once)
                 if self.selected.once:
@@ -130,7 +127,7 @@ class Job:
                 ending, grade = self._attempt(snapshots, stricter)
                 if grade.certificate.level == "none":  # the estimates alone are not credible any more
                     self.claim, grade = certified
-            state = self._state(chains)
+            state = self._state(chains, asked)
         finally:
             self._close(snapshots)
         result = self._result(ending, grade, state)
@@ -180,8 +177,10 @@ class Job:
 
     def _consume(self, snapshots: Generator[Snapshot, Array | None, None], request: Request) -> Ending:
         eps = arrays.eps(self.operator)
-        capped = self.budget.max_matvecs is not None
-        pace = Pace(math.inf if capped else max(500, 50 * request.k), at=self.budget.spent)
+        patience = max(500, 50 * request.k) if self.budget.max_matvecs is None else math.inf
+        self.pace = Pace(patience, at=self._spent())
+        if self.earlier is not None and self.last is None:
+            self.pace = replace(self.earlier.pace, patience=patience)
         missed: Array | None = None
         while True:
             try:
@@ -189,7 +188,10 @@ class Job:
             except StopIteration:
                 return Ending.RETURNED
             missed = None
+            repeated = self.earlier is not None and self.last is None and not self.budget.spent
             self.last = snapshot = refuse_malformed(yielded, request.k)
+            if repeated:  # it was evaluated in the earlier part
+                continue
             if self.search is not None:
                 self.search.add(snapshot)
             thresholds = request.thresholds(snapshot.values, precision_floor(eps, snapshot.norm))
@@ -197,12 +199,13 @@ class Job:
             complete = len(passed) >= request.k
             with np.errstate(divide="ignore", invalid="ignore"):
                 worst = float(np.max(snapshot.residuals / thresholds, initial=0.0))
-            self._record(snapshot, passed, worst if complete else math.inf)
+            row = step_of(snapshot, passed, worst if complete else math.inf)
+            self._append(replace(row, matvecs=self.budget.spent, seconds=self.budget.seconds))
             if complete and bool(np.all(passed)):
                 ended, missed = self._examine(snapshot)
                 if ended is not None:
                     return ended
-            elif not self.selected.once and pace.stalled(self.budget.spent, len(passed), worst):
+            elif not self.selected.once and self.pace.stalled(self._spent(), len(passed), worst):
                 return Ending.STALLED
             elif self.refinement is not None:
                 self.refinement.watch(
@@ -234,19 +237,9 @@ class Job:
         ended, missed = self.search.examine(snapshot, vectors)
         return Ending.PASSED if ended else None, missed
 
-    def _record(self, snapshot: Snapshot, passed: Any, worst: float) -> None:
-        first = next((i for i, fine in enumerate(passed) if not fine), None)
-        row = Step(
-            matvecs=self.budget.spent,
-            seconds=self.budget.seconds,
-            values=tuple(float(value) for value in snapshot.values),
-            converged=int(np.sum(passed)),
-            value=None if first is None else float(snapshot.values[first]),
-            residual=None if first is None else float(snapshot.residuals[first]),
-            restarts=snapshot.restarts,
-            worst=worst if math.isfinite(worst) else None,
-        )
-        self._append(row)
+    def _spent(self) -> float:
+        """The products of the solver so far, with those of the part that this solve continues exactly."""
+        return self.budget.spent + (0.0 if self.earlier is None else self.earlier.spent)
 
     def _record_product(self) -> None:
         """Records a product that was made in search of missed eigenvalues."""
@@ -280,7 +273,7 @@ class Job:
             return self._no_pairs()
         return Claim(self.last.values[order], vectors, self.last.residuals[order], self.last.norm)
 
-    def _state(self, chains: int) -> ResumableState | None:
+    def _state(self, chains: int, asked: tuple[Any, ...]) -> ResumableState | None:
         """The state of the last snapshot, formed while it is valid; None if its vectors are unusable."""
         if self.last is None or self.last.state is None or self.formed is None:
             return None
@@ -290,10 +283,23 @@ class Job:
             state = self.last.state(self.formed)
             rows, dtype = self.formed.shape[0], str(self.operator.dtype)
             products = "" if self.approximation is None else self.approximation.name
-            return ResumableState(self.selected.name, state, rows, dtype, self.last.norm, chains, products)
+            part = self._part(asked)
+            return ResumableState(
+                self.selected.name, state, rows, dtype, self.last.norm, chains, products, part
+            )
         except BaseException as error:
             self._keep_first(error)
             return None
+
+    def _part(self, asked: tuple[Any, ...]) -> EarlierPart | None:
+        """What another solve needs besides the solver's state to continue this one exactly."""
+        passed = not self.history or self.history[-1].converged == self.request.k
+        if passed or self.stricter or self.approximation is not None:
+            return None
+        made = self._products.matvecs - self._products.of_certificate.matvecs
+        spent = made + self._spent() - self.budget.spent
+        search = None if self.search is None else self.search.memory()
+        return EarlierPart(asked, spent, replace(self.pace), search)
 
     def _keep_first(self, error: BaseException) -> None:
         """Keeps an error in forming the last snapshot, unless the run already ended with another one."""
@@ -383,7 +389,7 @@ class Job:
                 max_seconds=self.budget.max_seconds,
                 reserved=self.budget.reserved,
                 per_product=self.budget.seconds_per_product,
-                failure="" if self.error is None else _first_line(self.error),
+                failure="" if self.error is None else first_line(self.error),
                 history=self.history,
                 complete=grade.certificate.complete,
                 ignored=self.search is not None and self.search.ignored,
@@ -392,8 +398,3 @@ class Job:
                 error=None if self.refinement is None else self.refinement.largest_error,
             )
         )
-
-
-def _first_line(error: BaseException) -> str:
-    text = error.message if isinstance(error, EigencoreError) else described(error)
-    return text.partition("\n")[0]

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencore.interfaces import Snapshot
+from eigencore.results import Step
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from eigencore.space import Array
 
 
@@ -45,6 +48,26 @@ def vectors_of(snapshot: Snapshot, n: int) -> Array:
         found = getattr(vectors, "shape", type(vectors).__name__)
         raise ValueError(f"its snapshot formed vectors {found}; expected {expected}")
     return vectors
+
+
+def step_of(snapshot: Snapshot, passed: npt.NDArray[np.bool_], worst: float) -> Step:
+    """The row of the history for a snapshot, without its cost.
+
+    Args:
+        passed: which pairs (m,) have passed, by their estimated residuals.
+        worst: the largest estimated residual relative to its threshold; infinite with fewer than k pairs.
+    """
+    first = next((i for i, fine in enumerate(passed) if not fine), None)
+    return Step(
+        matvecs=0.0,
+        seconds=0.0,
+        values=tuple(float(value) for value in snapshot.values),
+        converged=int(np.sum(passed)),
+        value=None if first is None else float(snapshot.values[first]),
+        residual=None if first is None else float(snapshot.residuals[first]),
+        restarts=snapshot.restarts,
+        worst=worst if math.isfinite(worst) else None,
+    )
 
 
 @dataclass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eigencore import arrays
+from eigencore.solving.snapshots import Pace
 
 if TYPE_CHECKING:
     from eigencore.interfaces import LinearOperator
@@ -15,6 +17,23 @@ if TYPE_CHECKING:
 # The length of the random part relative to the caller's vector. With 1, 0.1 and 0.01, completeness took 9.6
 # to 12 products from the right vector, about as many as from a random one.
 RANDOM_PART = 0.1
+
+
+@dataclass(frozen=True)
+class EarlierPart:
+    """What the core knows of an unfinished solve, so that a solve of the same request continues it exactly.
+
+    Attributes:
+        asked: the request, the probability of completeness and the options of the solver.
+        spent: the products of the solver and of the search for missed eigenvalues.
+        pace: its progress.
+        search: what the search for missed eigenvalues has shown (`CompletenessSearch.memory`).
+    """
+
+    asked: tuple[Any, ...]
+    spent: float
+    pace: Pace
+    search: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,7 @@ class ResumableState:
         chains: the number of random vectors that were drawn in search of missed eigenvalues. A vector that
             was used twice could miss the same eigenvalue twice.
         products: the name of the approximation that the solver multiplied by; "" for the operator itself.
+        part: what the core knows of the solve, if some pair had not passed; None: a new search begins.
     """
 
     solver: str
@@ -38,6 +58,21 @@ class ResumableState:
     norm: float = 0.0
     chains: int = 0
     products: str = ""
+    part: EarlierPart | None = field(default=None, repr=False)
+
+    def earlier_part(self, asked: tuple[Any, ...]) -> EarlierPart | None:
+        """The part that a solve of this request continues exactly; None: it begins from the state alone."""
+        return self.part if self.part is not None and self.part.asked == asked else None
+
+
+def asked_of(request: Request, complete: float | None, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What must be the same for a solve to continue an earlier one exactly.
+
+    Args:
+        complete: the probability at which nothing is to be missed.
+        options: those of the solver.
+    """
+    return request.k, request.which, request.tol, request.seed, complete, tuple(options.items())
 
 
 def start_vector(request: Request, operator: LinearOperator, *, mixed: bool) -> tuple[Array, float]:

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from eigencore.testing.backends.checks import check_backend as check_backend
     from eigencore.testing.solvers.checks import check_solver as check_solver
     from eigencore.testing.solvers.checks import solver_checks as solver_checks
+    from eigencore.testing.trainings.checks import check_training as check_training
+    from eigencore.testing.trainings.checks import training_checks as training_checks
 
-_FOLDERS = {"analysis": "analyses", "attack": "attacks", "backend": "backends", "solver": "solvers"}
+_FOLDERS = {
+    "analysis": "analyses",
+    "attack": "attacks",
+    "backend": "backends",
+    "solver": "solvers",
+    "training": "trainings",
+}
 _HOMES = {name: folder for kind, folder in _FOLDERS.items() for name in (f"{kind}_checks", f"check_{kind}")}
 
 __all__ = sorted(_HOMES)

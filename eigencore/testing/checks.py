@@ -1,4 +1,4 @@
-"""The parts that the four kits share: a check applies one law to one subject, and a test runner calls it."""
+"""The parts that the kits share: a check applies one law to one subject, and a test runner calls it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The samples of a batch that are still under attack.
 
 The first misclassified iterate of a sample is kept. Its row leaves the batch once at most half of the rows
-are still under attack: a compiled network is compiled again for every size of its batch.
+are still under attack: a compiled network is compiled again for every size of its batch. In a library whose
+arrays can't be written, which compiles every operation, some rows stay longer, so that batches are halved.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ class ActiveSamples:
         self.best = xp.where(better[:, None], iterate, self.best)
         self.best_loss = xp.where(better, loss, self.best_loss)
         # The only number that is brought to the host in a step.
-        self._left = int(xp.sum(xp.astype(self.best_loss <= 0, xp.int64)))
+        self._left = int(xp.sum(xp.astype(self.best_loss <= 0, xp.int32)))
         if 2 * self._left > len(self.index):
             return state
         under_attack = arrays.to_host(self.best_loss) <= 0
-        gone, remaining = np.flatnonzero(~under_attack), np.flatnonzero(under_attack)
+        remaining = self._remaining(under_attack)
+        gone = np.setdiff1d(np.arange(len(self.index)), remaining)
         self._gone.append(arrays.rows(self.best, gone))
         self._gone_index.append(self.index[gone])
         self.index = self.index[remaining]
@@ -66,6 +68,17 @@ class ActiveSamples:
         if self.targets is not None:
             self.targets = arrays.rows(self.targets, remaining)
         return tuple(rest)
+
+    def _remaining(self, under_attack: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+        """The rows that stay: those under attack, with others up to a half, a quarter, ... of the rows."""
+        under = np.flatnonzero(under_attack)
+        if arrays.writeable(self._space):
+            return under
+        size = len(under_attack)
+        while size > 1 and (size + 1) // 2 >= len(under):
+            size = (size + 1) // 2
+        spare = np.flatnonzero(~under_attack)[: size - len(under)]
+        return np.sort(np.concatenate([under, spare]))
 
     def results(self) -> Array:
         """Returns an input for every sample of the batch, in the order of the batch.

@@ -184,7 +184,7 @@ class Windows:
         flat = arrays.from_host((bumps.T if self._transposed else bumps).reshape(-1), self._space)
         rows, columns = self._offsets(self._first)
         place = xp.clip(rows, 0, height - 1) * width + xp.clip(columns, 0, width - 1)
-        index = xp.astype(xp.reshape(place, (-1,)), xp.int64)
+        index = xp.astype(xp.reshape(place, (-1,)), xp.int32)
         return xp.reshape(xp.take(flat, index, axis=0), place.shape)
 
     def _images(self, rows: Array) -> Array:

@@ -16,6 +16,12 @@ def eigen_problems() -> list[ProblemEntry]:
             extra="all",
         ),
         ProblemEntry(
+            name="demo:digits-jax",
+            summary="the network of demo:digits with its weights, for JAX",
+            load="eigencore_demo.digits_jax:make",
+            extra="jax,demo",
+        ),
+        ProblemEntry(
             name="demo:mnist",
             summary="a small trained CNN with a smooth activation, on 5,000 images of MNIST",
             load="eigencore_demo.mnist:make",

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ class Basis:
         restarts: the number of restarts so far.
         drawn: the number of random vectors so far.
         one_chain: whether all vectors come from one start vector by one recurrence.
+        missed: directions (n,) that the core found, and that wait to be added.
+        lent: whether a state refers to `rows`, which are then copied before they are changed.
     """
 
     operator: LinearOperator
@@ -71,6 +73,8 @@ class Basis:
     restarts: int = 0
     drawn: int = 0
     one_chain: bool = False
+    missed: list[Array] = field(default_factory=list)
+    lent: bool = False
 
     def __post_init__(self) -> None:
         # If not, every write copies all rows, and every new shape may be compiled: then all rows take part in
@@ -218,7 +222,7 @@ class Basis:
         if not new:
             self.C = np.delete(self.C, index, axis=1)
             return index
-        self.rows = arrays.write(self.rows, (j + index, slice(None)), x)
+        self._write((j + index, slice(None)), x)
         self.C[:, index] *= new * length / size
         return index + 1
 
@@ -236,9 +240,9 @@ class Basis:
             width = arrays.CHUNK if arrays.on_processor(self.rows) else max(n, 1)
             for a in range(0, n, width):
                 chunk = slice(a, min(n, a + width))
-                self.rows = arrays.write(self.rows, (slice(0, keep), chunk), S @ self.rows[:size, chunk])
+                self._write((slice(0, keep), chunk), S @ self.rows[:size, chunk])
             pending = self.operator.xp.asarray(self.rows[size : size + p, :], copy=True)
-            self.rows = arrays.write(self.rows, (slice(keep, keep + p), slice(None)), pending)
+            self._write((slice(keep, keep + p), slice(None)), pending)
         else:
             whole = np.zeros((self.rows.shape[0], self.rows.shape[0]))
             whole[:keep, :size] = rotation.T
@@ -263,8 +267,8 @@ class Basis:
             return
         j = self.size
         first = self.operator.xp.asarray(self.rows[j, :], copy=True)
-        self.rows = arrays.write(self.rows, (j, slice(None)), self.rows[j + index, :])
-        self.rows = arrays.write(self.rows, (j + index, slice(None)), first)
+        self._write((j, slice(None)), self.rows[j + index, :])
+        self._write((j + index, slice(None)), first)
         self.C[:, [0, index]] = self.C[:, [index, 0]]
 
     def _new_part(self, x: Array) -> tuple[Array, float, float]:
@@ -316,7 +320,12 @@ class Basis:
         if used == self.rows.shape[0]:
             room = arrays.zeros((4, self.rows.shape[1]), self.operator)
             self.rows = self.operator.xp.concat([self.rows, room], axis=0)
-        self.rows = arrays.write(self.rows, (used, slice(None)), x)
+        self._write((used, slice(None)), x)
+
+    def _write(self, index: Any, value: Array) -> None:
+        if self.lent:
+            self.rows, self.lent = self.operator.xp.asarray(self.rows, copy=True), False
+        self.rows = arrays.write(self.rows, index, value)
 
     def _to_device(self, x: Floats) -> Array:
         return arrays.from_host(x, self.operator)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from eigencore.options import option
 from eigencore.request import Request, precision_floor
 from eigencore_krylov.basis import Basis
 from eigencore_krylov.on_host import on_host
-from eigencore_krylov.state import LanczosState, basis_of, state_of
+from eigencore_krylov.state import LanczosState, WholeBasis, basis_of, state_of
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
@@ -159,46 +159,36 @@ def next_direction(basis: Basis, pairs: RitzPairs | None, request: Request, floo
     return int(np.argmax(np.abs(basis.C.T @ pairs.rotation[:, first])))
 
 
-Snapshots: TypeAlias = "Generator[Snapshot, Array | None, list[Array]]"
-
-
 def report(
     basis: Basis, pairs: RitzPairs, coupling: float | None, dropped: Floats | tuple[()] = ()
-) -> Snapshots:
-    """Yields the wanted pairs, and returns what is sent in return.
+) -> Generator[Snapshot, Array | None, None]:
+    """Yields the wanted pairs, and keeps the directions that are sent in return, because they were missed.
 
     Args:
         coupling, dropped: as in `Evidence`.
-
-    Returns:
-        The directions that were missed.
     """
     evidence = Evidence(pairs.values, coupling if basis.one_chain else None, dropped)
     missed = yield pairs.snapshot(basis, evidence)
-    return [] if missed is None else [missed[:, i] for i in range(missed.shape[1])]
+    if missed is not None:
+        basis.missed += [missed[:, i] for i in range(missed.shape[1])]
 
 
-def resume(basis: Basis, pairs: RitzPairs, *, recover: bool) -> Snapshots:
-    """Yields the pairs of a basis from a state, and again after every product that the basis needs.
-
-    Args:
-        recover: whether the pending directions are zero and have to be computed.
-
-    Returns:
-        As `report`.
-    """
+def recover(basis: Basis, pairs: RitzPairs) -> Generator[Snapshot, Array | None, None]:
+    """Yields converged pairs, and again after every product that computes one of their pending directions."""
     # Until all directions are known, the state of a snapshot leaves them out again.
-    pairs, unknown = replace(pairs, complete=pairs.complete or recover), basis.pending if recover else 0
-    missed = yield from report(basis, pairs, None)
-    index = 0
+    pairs, unknown, index = replace(pairs, complete=True), basis.pending, 0
+    yield from report(basis, pairs, None)
     for _ in range(unknown):
         index = basis.recover(basis.operator.matvec, index)
-        missed += yield from report(basis, pairs, None)
-    return missed
+        yield from report(basis, pairs, None)
 
 
 def lanczos(
-    operator: LinearOperator, request: Request, options: LanczosOptions, *, state: LanczosState | None = None
+    operator: LinearOperator,
+    request: Request,
+    options: LanczosOptions,
+    *,
+    state: WholeBasis | LanczosState | None = None,
 ) -> Generator[Snapshot, Array | None, None]:
     """Thick-restart Lanczos as a solver: see `eigencore.interfaces.Solver` for arguments and snapshots.
 
@@ -221,28 +211,31 @@ def lanczos(
     n, k = operator.shape[0], request.k
     m = basis_size(options.basis, k, n)
     pairs: RitzPairs | None = None
-    missed: list[Array] = []  # directions that wait to be added
     if state is None:
         basis = Basis.from_start(operator, request.start, m)
     else:
         basis = basis_of(state, operator, m)
-        missed = yield from resume(basis, ritz(basis, request), recover=state.pending is None)
+        if isinstance(state, LanczosState):
+            yield from recover(basis, ritz(basis, request))
         pairs = ritz(basis, request)
+        if isinstance(state, WholeBasis):
+            yield from report(basis, pairs, 1.0)
 
     while basis.pending or basis.size < n:
+        if pairs is not None and basis.size >= m and basis.pending and n > m:
+            floor = precision_floor(arrays.eps(operator), basis.norm)
+            converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
+            pairs, dropped = restart(basis, pairs, request, kept_pairs(k, m, converged))
+            yield from report(basis, pairs, 1.0, dropped)
         floor = precision_floor(arrays.eps(operator), basis.norm)
-        index = basis.add_missed(missed.pop(0)) if missed else None
+        index = basis.add_missed(basis.missed.pop(0)) if basis.missed else None
         if not basis.pending:
             basis.add_random(request.seed)
         if index is None:
             index = next_direction(basis, pairs, request, floor)
         coupling = basis.expand(operator.matvec, index)
         pairs = ritz(basis, request)
-        missed += yield from report(basis, pairs, coupling)
-        if basis.size >= m and basis.pending and n > m:
-            converged = int(np.sum(pairs.residuals <= request.thresholds(pairs.values[pairs.wanted], floor)))
-            pairs, dropped = restart(basis, pairs, request, kept_pairs(k, m, converged))
-            missed += yield from report(basis, pairs, 1.0, dropped)
+        yield from report(basis, pairs, coupling)
 
     # The basis spans the whole space, and every estimated residual is zero. If another snapshot is requested
     # all the same, rounding errors of the recurrence made the exact residuals too large. Products with the

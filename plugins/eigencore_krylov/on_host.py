@@ -16,7 +16,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.interfaces import LinearOperator, Snapshot
 from eigencore.request import Request
-from eigencore_krylov.state import LanczosState
+from eigencore_krylov.state import LanczosState, WholeBasis
 
 if TYPE_CHECKING:
     from eigencore.space import Array, Floats
@@ -55,7 +55,7 @@ def on_host(
     solver: Callable[..., Generator[Snapshot, Array | None, None]],
     operator: LinearOperator,
     request: Request,
-    state: LanczosState | None,
+    state: WholeBasis | LanczosState | None,
 ) -> Generator[Snapshot, Array | None, None]:
     """The snapshots of a solver that works on the host, with vectors in the space of the operator.
 
@@ -63,17 +63,19 @@ def on_host(
         solver: takes an operator and a request, and the keyword `state`.
     """
     host = HostOperator(operator)
-    if state is not None:
-        parts = {name: host.brought(getattr(state, name)) for name in ("vectors", "others", "pending")}
-        state = replace(state, **parts)
+    if isinstance(state, LanczosState):
+        state = replace(state, vectors=host.brought(state.vectors))
+    elif state is not None:
+        missed = tuple(map(host.brought, state.missed))
+        state = replace(state, rows=host.brought(state.rows), missed=missed)
     snapshots = solver(host, replace(request, start=host.brought(request.start)), state=state)
-    missed: Array | None = None
+    sent: Array | None = None
     while True:
         try:
-            snapshot = snapshots.send(host.brought(missed))
+            snapshot = snapshots.send(host.brought(sent))
         except StopIteration:
             return
-        missed = yield replace(snapshot, vectors=partial(_formed, host, snapshot.vectors))
+        sent = yield replace(snapshot, vectors=partial(_formed, host, snapshot.vectors))
 
 
 def _formed(host: HostOperator, vectors: Callable[[], Array]) -> Array:

@@ -13,6 +13,7 @@ def eigen_backends() -> list[BackendEntry]:
             name="numpy",
             summary="NumPy: the loss Hessian of a two-layer classifier, with analytic derivatives",
             load="eigencore_numpy.backend:bind",
+            models=("eigencore_numpy",),
         )
     ]
 

@@ -40,6 +40,7 @@ def eigen_backends() -> list[BackendEntry]:
             load="eigencore_torch.backend:bind",
             options="eigencore_torch.options:TorchOptions",
             checkpoints=True,
+            models=("torch",),
             extra="torch",
         )
     ]

@@ -45,8 +45,8 @@ from eigencore_torch.models.placement import DTYPES, PlacedLoss, device_of, plac
 from eigencore_torch.models.shards import is_sharded, whole
 from eigencore_torch.options import TorchOptions
 from eigencore_torch.processes.divided_classifier import DividedClassifier
-from eigencore_torch.processes.division import divided, survey_together
-from eigencore_torch.processes.joining import check_same_model
+from eigencore_torch.processes.division import DividedData
+from eigencore_torch.processes.joining import beside, check_same_model
 from eigencore_torch.risk import Risk
 from eigencore_torch.user_errors import THIRD_DERIVATIVE_HINT, explain_errors, gradient_hint
 from eigencore_torch.weight_space import SAMPLES_PER_PASS, sample_curvature, shift_weights, shifted_weights
@@ -81,7 +81,13 @@ class TorchBound:
         # Inputs and samples have exact derivatives always.
         self._exact = replace(self._setting, derivative="exact")
         self._mode = self._setting.description
-        self._all_batches = Batches(problem.data, self._device, placed.dtype, join=options.join)
+        self._data = DividedData(
+            Batches(problem.data, self._device, placed.dtype, join=options.join),
+            processes,
+            options.processes,
+            cut=declared_reduction(problem) is None and options.batch_norm == "running",
+            setting=self._setting,
+        )
         self._weights = WeightFingerprint(placed.loss.named_modules)
         check_same_model(self._weights, processes)
 
@@ -99,22 +105,6 @@ class TorchBound:
         """Whether the vectors of the solver are cut into shards, and the weights are not."""
         return self._options.vectors == "shards" and self.processes.count > 1
 
-    @cached_property
-    def _batches(self) -> Batches:
-        """The batches of this process, of the data that all processes have together."""
-        given = self._options
-        cut = declared_reduction(self.problem) is None and given.batch_norm == "running" and not given.join
-        return divided(self._all_batches, self.processes, given.processes, cut=cut, setting=self._setting)
-
-    @cached_property
-    def _holders(self) -> Processes:
-        """The processes that the samples of the classifier are spread over; ALONE if each has all of them."""
-        if self.processes.count == 1 or self.problem.validation is None:
-            return self.processes if self._batches.part is None else ALONE
-        samples = self._samples(self._loss.model)
-        _, whole = survey_together(samples, self.processes, self._options.processes, self._setting)
-        return ALONE if whole else self.processes
-
     precisions = tuple(DTYPES)
 
     @property
@@ -126,7 +116,7 @@ class TorchBound:
         risk: Risk | None = self.__dict__.get("risk")  # not computed for a description
         note = "" if risk is None else risk.reduction.note
         parts = [*self._setting.place(self._dtype, cut=self._cut), self._placed.note, self._mode]
-        return ", ".join(filter(None, [*parts, *self._options.notes, note]))
+        return ", ".join(filter(None, [*parts, *self._options.notes, note, self._data.note]))
 
     def operator(self, kind: str = "hessian", params: Params = None, **options: Any) -> LinearOperator:
         """The operator (n, n) of the loss over all data, over n trainable weights, such as its Hessian.
@@ -143,23 +133,24 @@ class TorchBound:
             ProblemError: no weights are trainable, a selected weight has no second derivative, or a check
                 failed, such as that of the derivatives; the checks run at the first call only.
         """
-        if kind.partition("@")[0] not in HESSIAN_KINDS:
-            self.require_hessian(kind)
-        if self._setting.sharded:
-            check_shard_kind(kind)
-        operator = operator_of_kind(self, "torch", kind, params, self.select, options)
-        products = self._options.products
-        if products == "full":
-            return CutOperator(operator) if self._cut else operator
-        if not isinstance(operator, ApproximatedOperator):
-            raise CapabilityError(
-                f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
-                "matrices over the batches",
-                hint="Leave torch.products at full.",
-            )
-        low = operator_of_kind(self._low, "torch", kind, params, self.select, options)
-        operator.approximation = Approximation(low, f"products in {products}", "set torch.products=full")
-        return operator
+        with self.processes.together("an operator", kind=kind, **options):
+            if kind.partition("@")[0] not in HESSIAN_KINDS:
+                self.require_hessian(kind)
+            if self._setting.sharded:
+                check_shard_kind(kind)
+            operator = operator_of_kind(self, "torch", kind, params, self.select, options)
+            products = self._options.products
+            if products == "full":
+                return CutOperator(operator) if self._cut else operator
+            if not isinstance(operator, ApproximatedOperator):
+                raise CapabilityError(
+                    f"torch.products={products} is not available for the kind {kind}, which is not a sum of "
+                    "matrices over the batches",
+                    hint="Leave torch.products at full.",
+                )
+            low = operator_of_kind(self._low, "torch", kind, params, self.select, options)
+            operator.approximation = Approximation(low, f"products in {products}", "set torch.products=full")
+            return operator
 
     @cached_property
     def _low(self) -> TorchBound:
@@ -214,7 +205,8 @@ class TorchBound:
     @property
     def memory(self) -> MemoryLimit:
         """The limits on the memory of an operator and of what is computed with it."""
-        return operator_memory(self._options, self._device, differentiable(self._loss.model).shards)
+        shards, sharing = differentiable(self._loss.model).shards, beside(self.processes, self._device)
+        return operator_memory(self._options, self._device, shards, sharing)
 
     def classifier(
         self, dtype: str | None = None, *, direction: Tensor | None = None, params: Params = None
@@ -233,16 +225,18 @@ class TorchBound:
                 not a vector over them.
             ProblemError: the weights changed, the model can't be copied, or the bounds do not fit the inputs.
         """
-        classification = self._require_classification()
-        model = self._model_in(dtype, always_copy=direction is not None)
-        if direction is not None:
-            shift_weights(select(model, params), direction)
-        weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
-        classifier = TorchClassifier(
-            model, classification, self._samples(model), self.problem.bounds, weights, self._exact
-        )
-        alone = self.processes.count == 1
-        return classifier if alone else DividedClassifier(classifier, self.processes, self._holders)
+        with self.processes.together("a classifier", dtype=dtype):
+            classification = self._require_classification()
+            model = self._model_in(dtype, always_copy=direction is not None)
+            if direction is not None:
+                shift_weights(select(model, params), direction)
+            weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
+            classifier = TorchClassifier(
+                model, classification, self._samples(model), self.problem.bounds, weights, self._exact
+            )
+            if self.processes.count == 1:
+                return classifier
+            return DividedClassifier(classifier, self.processes, self._data.holders(self._samples(model)))
 
     def loss(self, direction: Tensor | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -377,20 +371,20 @@ class TorchBound:
         Raises:
             ProblemError: a check failed.
         """
-        data, unchanged = self._batches.data, self._weights.check_unchanged
+        data, unchanged = self._data.own.data, self._weights.check_unchanged
         with (
             self.processes.together("the checks of the problem"),
             preserve_state(self._loss.modules, self._setting, data, check=unchanged),
-            explain_mode(self._loss, self._batches, self._setting),
+            explain_mode(self._loss, self._data.own, self._setting),
         ):
-            check_chunks(self._loss, self._batches)
+            check_chunks(self._loss, self._data.own)
             found = inspect_problem(
-                self.problem, self._placed, self._batches, self._options, self._setting, self.processes
+                self.problem, self._placed, self._data.own, self._options, self._setting, self.processes
             )
         self._mode = found.mode
         return Risk(
             self._loss,
-            self._batches,
+            self._data.own,
             found.reduction,
             self._weights,
             self._setting,

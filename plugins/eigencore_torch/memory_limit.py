@@ -38,12 +38,13 @@ class MemoryLimit:
     stated: bool = False
 
 
-def memory_limit(memory: str, device: torch.device) -> MemoryLimit:
+def memory_limit(memory: str, device: torch.device, beside: int = 1) -> MemoryLimit:
     """The limits for a value of the option `memory`.
 
     Args:
         memory: a size such as "2GiB"; "none" for no limit and no kept graphs; or "auto" for all of the
             device's free memory, of which graphs take at most half.
+        beside: how many processes share the free memory.
 
     Raises:
         OptionError: the value has another form.
@@ -51,7 +52,7 @@ def memory_limit(memory: str, device: torch.device) -> MemoryLimit:
     if memory == "none":
         return MemoryLimit(0, math.inf)
     if memory == "auto":
-        free = free_memory(device)
+        free = free_memory(device) / beside
         return MemoryLimit(free / 2, free)
     match = re.fullmatch(r"([0-9.]+)\s*([KMG]?i?B)", memory.strip(), re.IGNORECASE)
     try:
@@ -63,9 +64,15 @@ def memory_limit(memory: str, device: torch.device) -> MemoryLimit:
     return MemoryLimit(size, size, stated=True)
 
 
-def operator_memory(options: TorchOptions, device: torch.device, shards: Shards | None) -> MemoryLimit:
-    """The limits for an operator; with shards, the smallest of all processes, which keep the same graphs."""
-    limit = memory_limit(options.memory, device)
+def operator_memory(
+    options: TorchOptions, device: torch.device, shards: Shards | None, beside: int
+) -> MemoryLimit:
+    """The limits for an operator; with shards, the smallest of all processes, which keep the same graphs.
+
+    Args:
+        beside: how many processes share the free memory.
+    """
+    limit = memory_limit(options.memory, device, beside)
     if shards is not None:
         limit = replace(limit, graphs=shards.least(limit.graphs), total=shards.least(limit.total))
     if options.derivative == "difference":  # there are no graphs to keep, only batches

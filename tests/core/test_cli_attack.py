@@ -104,7 +104,7 @@ def test_a_matrix_has_nothing_to_attack(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_options_of_the_factory_reach_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    module = tmp_path / "own.py"
+    module = tmp_path / "attacked.py"
     module.write_text(
         "from eigencore.problems import find_problem\n\n"
         "def make(digits: str = ''):\n    return find_problem(digits)\n"

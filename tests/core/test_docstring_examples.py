@@ -26,7 +26,7 @@ PACKAGES = ["eigencore", *sorted(point.value for point in BUNDLED)]
 # An example that needs a package of an optional extra is skipped if the package is not installed.
 OPTIONAL = {
     *("torch", "torchvision", "jax", "sklearn", "mlxtend", "pandas", "matplotlib", "array_api_strict"),
-    *("cloudpickle", "jinja2", "joblib", "threadpoolctl"),
+    *("cloudpickle", "jinja2", "joblib", "threadpoolctl", "lightning", "transformers"),
 }
 
 FUNCTIONS = [name for name in eigencore.__all__ if inspect.isfunction(getattr(eigencore, name))]
@@ -42,7 +42,10 @@ RESULTS = [
 ]
 CALLED = {
     **{name: getattr(eigencore, name) for name in FUNCTIONS},
-    **{name: getattr(eigencore, name) for name in ("Member", "Problem", "Request", "Snapshot", *RESULTS)},
+    **{
+        name: getattr(eigencore, name)
+        for name in ("Member", "Monitor", "Problem", "Request", "Snapshot", *RESULTS)
+    },
     **{
         name: getattr(algebra, name)
         for name in ("add", "congruence", "multiply", "project", "restrict", "shift")

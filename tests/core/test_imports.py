@@ -63,7 +63,8 @@ FRAMEWORKS = {
 MAY_USE = {
     "eigencore_torch": {"torch"},
     "eigencore_torch/training": {"torch", "lightning", "transformers"},  # callbacks
-    "eigencore_demo": {"torch"},
+    "eigencore_jax": {"jax", "flax"},
+    "eigencore_demo": {"torch", "jax"},
     "eigencore_attacks/adapters": {"torch"},  # foolbox and AutoAttack attack modules of PyTorch
 }
 HEAVY = ("torch", "numpy", "scipy", "rich", "array_api_compat", "msgspec")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -293,6 +294,33 @@ def bind(problem, options, *, device=None, dtype=None):
     return Toy((problem, device, dtype), options.scale)
 """
 MODEL = Problem(model=[1.0, 2.0], data=[1], loss=1)
+
+
+class Layered(dict):
+    """A class of this module, in the place of a framework's."""
+
+
+def test_the_backend_of_the_model_s_class_is_found_where_none_is_named(plug):
+    declared = BACKEND.replace(
+        'summary="a toy",', f'summary="a toy", models=({__name__.partition(".")[0]!r},),'
+    )
+    plug("toy", declared)
+    for model in (Layered(), (len, {"layers": [Layered()]})):
+        problem = Problem(model=model, data=[1], loss=1)
+        assert backend_of(problem).name == "toy"
+        assert backend_of(problem, "numpy").name == "numpy"
+        assert backend_of(replace(problem, backend="numpy")).name == "numpy"
+    assert backend_of(MODEL).name == "torch"
+
+
+def test_a_model_of_several_backends_needs_a_name(plug):
+    declared = BACKEND.replace(
+        'summary="a toy",', f'summary="a toy", models=({__name__.partition(".")[0]!r},),'
+    )
+    plug("toy", declared)
+    plug("other", declared.replace('name="toy"', 'name="other"').replace('backend="toy"', 'backend="other"'))
+    with pytest.raises(UsageError, match="several backends: other, toy"):
+        backend_of(Problem(model=Layered(), data=[1], loss=1))
 
 
 def test_the_backend_receives_the_problem_options_device_and_dtype(plug):

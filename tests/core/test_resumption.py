@@ -6,6 +6,8 @@ import dataclasses
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ from eigencore.results import Run, Status
 from eigencore.runs import journal as journal_module
 from eigencore.runs.journal import Journal
 from eigencore.runs.journal_file import JournalFile, read_records
-from eigencore.runs.unfinished import locked
 from kit.sample_means import RankOneMean
 
 SPECTRUM = np.concatenate([[40.0, 25, -16, 10, 6], np.linspace(-1, 1, 295)])
@@ -384,20 +385,20 @@ def test_a_limit_on_time_is_that_of_all_parts(killed: Path):
 
 def test_a_folder_that_is_in_use_is_refused_by_name(tmp_path: Path):
     (tmp_path / "run").mkdir()
-    child = os.fork()
-    if not child:  # another process
-        with locked(tmp_path / "run"):
-            (tmp_path / "ready").touch()
-            signal.pause()
+    holds = (
+        "import pathlib, signal; from eigencore.runs.unfinished import locked\n"
+        "with locked(pathlib.Path('run')): print('locked', flush=True); signal.pause()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", holds], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
-        while not (tmp_path / "ready").exists():
-            pass
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
         for resume in (False, True):
-            with pytest.raises(UsageError, match=rf"is in use by process {child} on .* since 20\d\d-"):
+            with pytest.raises(UsageError, match=rf"is in use by process {other.pid} on .* since 20\d\d-"):
                 analyze(diagonal(), **KEPT, out=tmp_path / "run", resume=resume)
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        other.kill()
+        other.communicate()
     assert analyze(diagonal(), **KEPT, out=tmp_path / "run").manifest["finished"]  # the lock is gone with it
     assert sorted(os.listdir(tmp_path / "run")) == ["result.json", "vectors.npy"]
 
@@ -438,7 +439,6 @@ def test_the_journal_leaves_as_much_space_as_it_takes(tmp_path: Path, monkeypatc
     assert remark.endswith("it would take 1.56e-05 GB, more than is left free on the disk")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no file systems of this kind")
 def test_a_disk_that_can_only_be_read_is_refused_before_any_work(tmp_path: Path, monkeypatch: Any):
     def refused(*given: Any, **more: Any) -> None:
         raise OSError(30, "Read-only file system")

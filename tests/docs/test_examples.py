@@ -28,6 +28,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
 TESTED = {
     "any_matrix.py",
+    "edge_of_stability.py",
     "from_python.py",
     "gpt2_tiny.py",
     "lora_tiny.py",
@@ -152,6 +153,19 @@ def test_a_training_run(printed: Callable[[str], list[str]]) -> None:
     spent = sum(cold[1:]), sum(warm[1:])
     assert tuple(numbers(total)[:2]) == spent
     assert spent[1] < spent[0]
+
+
+def test_the_edge_of_stability(printed: Callable[[str], list[str]]) -> None:
+    heading, *rows = printed("edge_of_stability.py")
+    assert heading.split()[:4] == ["step", "loss", "lambda_1", "lambda_2"]
+    looks = {int(row[0]): row for row in map(numbers, rows)}
+    assert list(looks) == list(range(100, 1501, 100))
+    largest = {step: row[2] / row[-2] for step, row in looks.items()}  # relative to 2 / learning rate
+    assert [looks[step][-2] for step in (200, 300)] == [2.5, 5.0]
+    assert abs(largest[200] - 1) < 0.2  # at the edge
+    assert largest[300] < 0.75  # the learning rate was halved
+    assert all(abs(largest[step] - 1) < 0.1 for step in (1300, 1400, 1500))  # at the new edge
+    assert looks[1500][1] < looks[100][1] / 3
 
 
 def test_any_matrix(printed: Callable[[str], list[str]]) -> None:

@@ -6,7 +6,7 @@ Hessian H, along the update u = s g from the gradient g, it is s g'Hg / |g|^2.
 
 Those authors grow and halve the step. Here the search follows phi(eta) = (loss(eta) - loss(0)) / eta, whose
 value at 0 is the slope -g'u, and whose root is eta_c: on a quadratic, phi is linear, so that one loss gives
-the root, and two more enclose it.
+the root, and a second one confirms it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from eigencore.errors import ProblemError
 from eigencore.training import UpdateLine
 
-RESOLUTION = 0.1  # the critical step is enclosed within so much of it
+RESOLUTION = 0.1  # the critical step is enclosed within so much of it, unless interpolation settles before
+SETTLED = 0.02  # interpolation has, if another loss moves its root by no more than this
 MOST_PASSES = 24
 GROWTH = 8.0  # of the step, at most, while the loss still falls
 
@@ -46,9 +47,10 @@ class CriticalStep:
 
 
 def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION) -> CriticalStep:
-    """Encloses the critical step: high <= (1 + resolution) low.
+    """Finds the critical step by interpolation between two losses that enclose it.
 
-    Where the loss exceeds the present one, falls below it and exceeds it again, it is one of these steps.
+    It ends when another loss moves the root by at most 2 %, or when high <= (1 + resolution) low. Where the
+    loss exceeds the present one, falls below it and exceeds it again, it is one of these steps.
 
     Args:
         guess: the first step that is tried, such as the critical step found before.
@@ -69,7 +71,7 @@ def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION
     if line.slope >= 0:
         return CriticalStep(0.0, 0.0, 0.0, 0)
     search = _Enclosure(line, resolution)
-    while not search.is_enclosed:
+    while not (search.is_enclosed or search.is_settled):
         if search.passes >= MOST_PASSES:
             raise search.failure()
         search.probe(guess)
@@ -87,13 +89,22 @@ class _Enclosure:
         self._line, self._resolution = line, resolution
         self.low, self.high, self.passes = 0.0, math.inf, 0
         self._phi = {0.0: line.slope}  # by step, where it is finite
+        self._before: float | None = None  # the root before the last loss
 
     @property
     def is_enclosed(self) -> bool:
         return self.high <= (1 + self._resolution) * self.low
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a loss on both sides, and the last one confirmed the root."""
+        before, root = self._before, self.root
+        if before is None or root is None or self.low == 0 or math.isinf(self.high):
+            return False
+        return abs(root - before) <= SETTLED * root
+
     def probe(self, step: float) -> None:
-        self.passes += 1
+        self.passes, self._before = self.passes + 1, self.root
         phi = (self._line.at(step) - self._line.loss) / step
         if math.isfinite(phi):
             self._phi[step] = phi
@@ -118,9 +129,11 @@ class _Enclosure:
         root, margin = self.root, 0.45 * self._resolution
         if math.isinf(self.high):
             return GROWTH * self.low if root is None else min(root * (1 + margin), GROWTH * self.low)
-        far = self.passes > 5 and self.passes % 2 == 0  # phi is far from a parabola: bisect in between
-        if far or root is None:
-            return math.sqrt(self.low * self.high) if self.low else self.high / GROWTH
+        # Bisect where phi is far from a parabola, as it is over several orders of magnitude.
+        far = self.passes > 5 and self.passes % 2 == 0
+        least = self.high / GROWTH**2
+        if far or root is None or self.low < root < least:
+            return math.sqrt(max(self.low, least / GROWTH**2) * self.high)
         if self.low < root * (1 - 1.1 * margin):
             return max(root * (1 - margin), self.low + 0.1 * (root - self.low))
         return min(root * (1 + margin), self.high - 0.1 * (self.high - root))

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any
 from eigencore.display import Reported, Tabular
 from eigencore.entries import MonitorEntry
 from eigencore.errors import EigencoreError, UnknownNameError, UsageError, described
+from eigencore.figures import Table
 from eigencore.findings import Report
 from eigencore.interfaces import Problem
 from eigencore.operators import release
 from eigencore.pipeline.monitoring.look_rows import LookRow, columns_of
 from eigencore.pipeline.monitoring.look_schedule import LookSchedule
-from eigencore.pipeline.monitoring.monitor_findings import monitor_findings
+from eigencore.pipeline.monitoring.monitor_findings import look_table, monitor_findings
 from eigencore.pipeline.monitoring.quantities import Look, Memory, find_quantities
+from eigencore.pipeline.monitoring.tracked_pairs import TrackedPairs
 from eigencore.problems import as_problem, backend_of, bind_with
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
     from eigencore.training import Training, TrainingBackend
 
-DEFAULT_QUANTITIES = ("lambda_max", "critical_sharpness", "alignment")
-COMPLETE, COMPLETE_EVERY = 0.99, 10
+DEFAULT_QUANTITIES = ("lambda_max", "critical_sharpness")
+COMPLETE_EVERY = 10  # looks
 
 
 class Monitor(Tabular, Reported):
@@ -48,6 +50,8 @@ class Monitor(Tabular, Reported):
         share: the largest ratio of the time of the looks to that of the training; looks that would exceed it
             are left out. None: every look takes place.
         threshold: a number in place of the optimizer's threshold for `lambda_max`, such as 2 / learning rate.
+        pairs: the largest number of eigenvalues that are followed: one, and another one for each above
+            90 % of the threshold.
         seed: the seed of all random numbers of the looks, which do not disturb those of the training.
         backend, device, dtype: as for `bind`. With another device or data type, looks work on a copy.
         options: options of the backend and of analyses, by name, such as {"torch": {"batch_norm": "batch"}}.
@@ -88,6 +92,7 @@ class Monitor(Tabular, Reported):
         quantities: Iterable[str] = DEFAULT_QUANTITIES,
         share: float | None = None,
         threshold: float | None = None,
+        pairs: int = 3,
         seed: int = 0,
         backend: str | None = None,
         device: str | None = None,
@@ -97,7 +102,7 @@ class Monitor(Tabular, Reported):
         tensorboard: Any = None,
     ):
         problem = _problem(model, loss, data)
-        _refuse_bad_numbers(every, share, threshold)
+        _refuse_bad_numbers(every, pairs, share, threshold)
         names = [quantities] if isinstance(quantities, str) else list(quantities)
         if not names:
             raise UsageError(
@@ -106,7 +111,8 @@ class Monitor(Tabular, Reported):
         given = dict(options or {})
         self.rows: list[LookRow] = []
         self._quantities = find_quantities(names, given)
-        self._schedule, self._memory = LookSchedule(every, share), Memory()
+        self._schedule = LookSchedule(every, share)
+        self._memory = Memory(TrackedPairs(pairs), TrackedPairs(pairs))
         self._threshold, self._seed, self._out = threshold, seed, _writable(out)
         self._writer, self._step, self._warned = tensorboard, 0, False
         entry = backend_of(problem, backend)
@@ -146,7 +152,7 @@ class Monitor(Tabular, Reported):
 
     def _look(self, optimizer: Any, batch: Any, began: float) -> LookRow:
         numbers: dict[str, float] = {}
-        complete = COMPLETE if self._schedule.looks % COMPLETE_EVERY == 0 else None
+        complete = self._schedule.looks % COMPLETE_EVERY == 0
         try:
             moment = self._training.at(optimizer)
         except Exception as error:
@@ -191,6 +197,11 @@ class Monitor(Tabular, Reported):
         A number that a look did not compute is NaN.
         """
         return columns_of(self.rows)
+
+    @property
+    def table(self) -> Table:
+        """The step, the quantities and what proves them, of each look, to four digits."""
+        return look_table(self.columns)
 
     @property
     def cost(self) -> str:
@@ -242,9 +253,10 @@ def _problem(model: Any, loss: Any, data: Any) -> Problem:
     return problem
 
 
-def _refuse_bad_numbers(every: Any, share: float | None, threshold: float | None) -> None:
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise UsageError(f"every is {every!r}; expected a whole number of at least 1")
+def _refuse_bad_numbers(every: Any, pairs: Any, share: float | None, threshold: float | None) -> None:
+    for name, given in (("every", every), ("pairs", pairs)):
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise UsageError(f"{name} is {given!r}; expected a whole number of at least 1")
     if share is not None and not (isinstance(share, Real) and share > 0):
         raise UsageError(f"share is {share!r}; expected a number above 0, such as 0.05 for 5 %, or None")
     if threshold is not None and not (isinstance(threshold, Real) and threshold > 0):

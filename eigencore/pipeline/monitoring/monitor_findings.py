@@ -14,7 +14,7 @@ from eigencore.pipeline.monitoring.look_rows import LookRow
 # A figure for each of these: what it shows, how the names of its quantities begin, and the line above which
 # steps are not stable.
 SHARPNESS = (
-    ("Sharpness", ("lambda_", "batch_sharpness"), "threshold"),
+    ("Largest eigenvalues", ("lambda_", "batch_sharpness"), "threshold"),
     ("Preconditioned sharpness", ("preconditioned_",), "preconditioned_threshold"),
     ("Critical sharpness", ("critical_sharpness",), "critical_threshold"),
 )
@@ -47,10 +47,25 @@ def monitor_findings(rows: Sequence[LookRow], columns: Mapping[str, Any], cost: 
         verdict=" ".join(filter(None, (compared, verdict))),
         title=looks,
         numbers={"looks": len(rows), "complete": complete, "failed": len(failed)},
-        tables={"looks": _table(columns)} if rows else {},
+        tables={"looks": look_table(columns)} if rows else {},
         columns=columns,
         figures=_figures(columns) if rows else (),
         warnings=_warnings(failed, len(rows)),
+    )
+
+
+def look_table(columns: Mapping[str, Any]) -> Table:
+    """The step, the quantities themselves, and what proves them."""
+    own = [name for name in columns if name not in ASIDE and _is_quantity(name)]
+    own = [name for name in own if not name.startswith(("lambda_", "preconditioned_")) or name in LABELS]
+    shown = [name for name in ("threshold", "preconditioned_threshold") if name in columns][:1]
+    names = [*shown, *own][:SHOWN_COLUMNS]
+    cells = [[_rounded(x) for x in columns[name]] for name in names]
+    complete = [None if np.isnan(x) else bool(x) for x in columns["complete"]]
+    steps = [int(x) for x in columns["step"]]
+    return Table(
+        ("step", *names, "complete", "products"),
+        tuple(zip(steps, *cells, complete, map(_rounded, columns["matvecs"]), strict=True)),
     )
 
 
@@ -79,21 +94,6 @@ def _comparison(columns: Mapping[str, Any]) -> str:
                     f"{ratio[at]:.3g} times the threshold of stability."
                 )
     return ""
-
-
-def _table(columns: Mapping[str, Any]) -> Table:
-    """The step, the quantities themselves, and what proves them."""
-    own = [name for name in columns if name not in ASIDE and _is_quantity(name)]
-    own = [name for name in own if not name.startswith(("lambda_", "preconditioned_")) or name in LABELS]
-    shown = [name for name in ("threshold", "preconditioned_threshold") if name in columns][:1]
-    names = [*shown, *own][:SHOWN_COLUMNS]
-    cells = [[_rounded(x) for x in columns[name]] for name in names]
-    complete = [None if np.isnan(x) else bool(x) for x in columns["complete"]]
-    steps = [int(x) for x in columns["step"]]
-    return Table(
-        ("step", *names, "complete", "products"),
-        tuple(zip(steps, *cells, complete, map(_rounded, columns["matvecs"]), strict=True)),
-    )
 
 
 def _is_quantity(name: str) -> bool:

@@ -55,8 +55,8 @@ class Memory:
         critical_step: the critical step that was found last, or None.
     """
 
-    pairs: TrackedPairs = field(default_factory=TrackedPairs)
-    preconditioned: TrackedPairs = field(default_factory=TrackedPairs)
+    pairs: TrackedPairs
+    preconditioned: TrackedPairs
     critical_step: float | None = None
 
 
@@ -67,7 +67,7 @@ class Look:
     Attributes:
         batch: the batch of the step before, or None.
         threshold: replaces that of the optimizer, unless it is None.
-        complete: the probability at which no eigenvalue is to be missed; None: that is not examined.
+        complete: whether to show that no larger eigenvalue was missed.
         matvecs, certificate, proved: products so far, and the certificate of the tracked pairs.
         failed: why a quantity could not be computed, by its name.
     """
@@ -76,7 +76,7 @@ class Look:
     memory: Memory
     batch: Any
     threshold: float | None
-    complete: float | None
+    complete: bool
     seed: int
     matvecs: float = 0.0
     certificate: str = ""

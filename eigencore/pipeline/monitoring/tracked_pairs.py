@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from eigencore.results import EigenResult
 
 NEAR = 0.9  # of the threshold: an eigenvalue above it is followed, and so is the next one
-MOST_MORE = 5  # pairs beyond the first
+COMPLETE = 0.99  # the probability at which a complete solve has missed nothing
 FULL = 3  # so many pairs are certified by a product each, which takes no more than a sketch
 MOST_PRODUCTS = 200
-TOL = 3e-2  # of the residual; the error of an eigenvalue is of the order of its square
+TOL = 1e-2  # of the residual; an eigenvalue that is overtaken shows in it, late if the tolerance is larger
 
 
 @dataclass
@@ -25,22 +25,27 @@ class TrackedPairs:
 
     One pair is followed for every eigenvalue above 90 % of the threshold, and one more: several eigenvalues
     reach it one after the other (Cohen et al. 2021, section 3.1).
+
+    Attributes:
+        most: the largest number of pairs.
+        found: those of the last solve, or None.
     """
 
+    most: int
     found: EigenResult | None = None
     _wanted: int = 1
 
     def follow(
-        self, operator: LinearOperator, threshold: float | None, *, complete: float | None, seed: int
+        self, operator: LinearOperator, threshold: float | None, *, complete: bool, seed: int
     ) -> EigenResult:
         """The eigenpairs of the operator as it is now.
 
         Args:
-            complete: as for `solve`; None: an eigenvalue that overtook the others since the last complete
-                solve may be missed.
+            complete: whether to show that no larger eigenvalue was missed, as in the first solve; otherwise
+                one that overtook the others since the last complete solve may be missed.
 
         Raises:
-            EigencoreError: as for `solve`; the next solve starts from random vectors.
+            EigencoreError: as for `solve`; the next solve starts from random vectors, and is complete.
         """
         start, self.found = self._start(operator, seed), None
         k = min(self._wanted, operator.shape[0])
@@ -49,7 +54,7 @@ class TrackedPairs:
             k,
             which="LA",
             tol=TOL,
-            complete=complete,
+            complete=COMPLETE if complete or start is None else None,
             seed=seed,
             start=start,
             max_matvecs=MOST_PRODUCTS,
@@ -59,7 +64,7 @@ class TrackedPairs:
             self.found = found
         if threshold is not None:
             near = sum(value >= NEAR * threshold for value in found.values[found.converged])
-            self._wanted = 1 + min(near, MOST_MORE)
+            self._wanted = min(1 + near, self.most)
         return found
 
     def _start(self, operator: LinearOperator, seed: int) -> Any:

@@ -29,6 +29,7 @@ from eigencore.pipeline.studies.run_folders import run_folders
 from eigencore.pipeline.studies.study_file import StudyFile, parse, read
 from eigencore.pipeline.studies.study_report import failure, study_findings
 from eigencore.pipeline.studies.workers import rows as computed_rows
+from eigencore.processes import launched_process
 from eigencore.registry import load, registry, resolve_options
 from eigencore.request import Request
 from eigencore.runs import plain
@@ -187,6 +188,7 @@ def study(
     own = given.pop("problem", {})
     arguments = {"k": k, "seed": seed, "analyses": names, "options": given, **keywords}
     check_jobs(jobs)
+    _refuse_launched()
     resolved = _refuse_invalid(arguments, threads)
     found = find_members(members, own)
     _refuse_shared_columns(found, k)
@@ -246,6 +248,15 @@ def _study(
 ) -> Study:
     rows = tuple(done[member.name] for member in members if member.name in done)
     return Study(rows, settings, None if file is None else file.path)
+
+
+def _refuse_launched() -> None:
+    process = launched_process()
+    if process is not None:
+        raise UsageError(
+            f"a launcher started {process.count} processes for this command, and each would compute all rows",
+            hint="Start the command once, with --jobs N for processes that each compute other rows.",
+        )
 
 
 def _refuse_invalid(arguments: Mapping[str, Any], threads: int | None) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencore import arrays
-from eigencore.entries import DEFAULT_BACKEND, DEFAULT_KIND, Capability, KindEntry
+from eigencore.entries import DEFAULT_KIND, Capability, KindEntry
 from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
 from eigencore.objectives import DLR, CrossEntropy, Margin
-from eigencore.problems import bind
+from eigencore.problems import backend_of, bind
 from eigencore.registry import registry
 from eigencore.space import Array
 
@@ -47,11 +47,12 @@ class BackendSubject:
     @cached_property
     def kind_entry(self) -> KindEntry:
         """The entry of the kind; for an unregistered backend without one, that of a kind over the weights."""
-        backend = self.backend or self.problem.backend or DEFAULT_BACKEND
         if self.given_entry is not None:
             return self.given_entry
-        if isinstance(backend, str):
-            return registry().find_kind(backend, self.kind)
+        if self.backend is None or isinstance(self.backend, str):
+            entry = backend_of(self.problem, self.backend)
+            assert entry is not None, "a problem that is an operator is refused before"
+            return registry().find_kind(entry.name, self.kind)
         return KindEntry(backend="", name=self.kind, summary="", load="")
 
     def bind(self, *, dtype: str | None = None, **changed: Any) -> Bound:

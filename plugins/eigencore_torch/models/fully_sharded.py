@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore_torch.batch_loss import BatchLoss
@@ -64,7 +64,7 @@ def without_fsdp(loss: BatchLoss, weights: Weights) -> BatchLoss:
     return BatchLoss(model, function, loss.call, vocabulary_chunk=loss.vocabulary_chunk)
 
 
-def _weight(p: nn.Parameter, weights: Weights) -> nn.Parameter:
+def _weight(p: nn.Parameter, weights: Weights) -> Tensor:
     """What the copy has in place of a parameter: the same shards, or whole weights of its own.
 
     FSDP may keep some weights together after a forward pass; it frees them later, whoever uses them.

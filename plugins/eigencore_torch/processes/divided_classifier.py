@@ -6,6 +6,7 @@ Attacks and analyses run in every process, with the same random numbers and the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import array_api_compat.torch as xp
 import torch
@@ -52,28 +53,80 @@ class DividedClassifier:
 
     def value_and_grad(self, objective: Objective, x: Tensor, y: Tensor, /) -> tuple[Tensor, Tensor]:
         """Each sample's objective (b,) and its gradient (b, d) with respect to that sample's input."""
-        rows, labels = self._part(x), self._part(y)
+        whole, rows = _WholeObjective(objective, y, self._processes), self._part(x)
 
         def compute() -> Tensor:
             if not len(rows):
-                return x.new_zeros((0, 1 + x.shape[1]))
-            value, gradient = self._own.value_and_grad(objective, rows, labels)
-            return torch.cat([value[:, None], gradient], dim=1)
+                whole.gather(x.new_zeros((0, self.classes)))
+                return rows
+            return self._own.value_and_grad(whole, rows, self._part(y))[1]
 
-        both = self._processes.gather(compute, "values and gradients", x, y)
-        return both[:, 0].contiguous(), both[:, 1:].contiguous()
+        gradient: Tensor = self._processes.gather(compute, "gradients over the inputs", x, y)
+        return whole.values, gradient
 
     def input_products(self, objective: Objective, x: Tensor, y: Tensor, /) -> Callable[[Tensor], Tensor]:
         """A map that multiplies rows (b, d) by the Hessians of the samples' objectives over their inputs."""
-        rows, labels = self._part(x), self._part(y)
+        whole, rows = _WholeObjective(objective, y, self._processes), self._part(x)
+        own: Callable[[Tensor], Tensor] = torch.zeros_like
         with self._processes.together("the gradients over the inputs"):
-            own = self._own.input_products(objective, rows, labels) if len(rows) else torch.zeros_like
+            if len(rows):
+                own = self._own.input_products(whole, rows, self._part(y))
+            else:
+                whole.gather(x.new_zeros((0, self.classes)))
 
         def product(v: Tensor) -> Tensor:
-            rows: Tensor = self._processes.gather(lambda: own(self._part(v)), "products over the inputs", v)
-            return rows
+            part = self._part(v)
+            found: Tensor = self._processes.gather(lambda: own(part), "products over the inputs", v)
+            return found
 
         return product
 
     def _part(self, rows: Tensor) -> Tensor:
         return rows[own_part(len(rows), self._processes)]
+
+
+class _WholeObjective:
+    """An objective on the rows of one process, evaluated on the rows of all of them.
+
+    It may hold something for each row, such as the class that a sample is to be classified as.
+
+    Args:
+        y: the labels (b,) of all rows.
+    """
+
+    def __init__(self, objective: Objective, y: Tensor, processes: Processes):
+        self._objective, self._y, self._processes = objective, y, processes
+        self._part = own_part(len(y), processes)
+        self._logits: Tensor | None = None  # (b, c), of all rows
+
+    def gather(self, logits: Tensor) -> Tensor:
+        """The logits of all rows, from those of this process, which keep their graph."""
+        if self._logits is None:
+            self._logits = self._processes.gather(logits.detach, "the logits of an objective")
+        before, after = self._logits[: self._part.start], self._logits[self._part.stop :]
+        return torch.cat([before, logits, after])
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The objective of each row of all processes (b,), once their logits were gathered."""
+        assert self._logits is not None
+        values: Tensor = self._objective.value(self._logits, self._y)
+        return values
+
+    def value(self, logits: Tensor, y: Tensor, /) -> Tensor:
+        """The objective of the rows of this process."""
+        self.gather(logits)
+        return self.values[self._part]
+
+    def grad(self, logits: Tensor, y: Tensor, /) -> Tensor:
+        """The gradient over the logits of the rows of this process."""
+        gradient: Tensor = self._objective.grad(self.gather(logits), self._y)
+        return gradient[self._part]
+
+    def hvp(self, logits: Tensor, y: Tensor, v: Tensor, /) -> Tensor:
+        """The product over the logits of the rows of this process."""
+        whole = self.gather(logits)
+        along = torch.zeros_like(whole)
+        along[self._part] = v
+        product: Tensor = self._objective.hvp(whole, self._y, along)
+        return product[self._part]

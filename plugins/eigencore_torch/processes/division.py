@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import sha256
 from typing import Literal, NamedTuple, TypeAlias
 
 from eigencore.errors import ProblemError
 from eigencore.news import report
-from eigencore.processes import Processes
+from eigencore.processes import ALONE, Processes
 from eigencore_torch.data.batches import Batches, sample_count_beside_objects
 from eigencore_torch.data.data_part import part_of_process
 from eigencore_torch.data.fingerprints import batch_fingerprint
@@ -33,21 +34,57 @@ def survey(batches: Batches) -> DataSurvey:
     return DataSurvey(digest.hexdigest(), counts)
 
 
-def divided(
-    batches: Batches, processes: Processes, joining: Joining, *, cut: bool, setting: Setting
-) -> Batches:
-    """The batches of this process: its own share, or its part of data that are the same in all processes.
+class DividedData:
+    """The data of a problem, as the processes have them that compute together.
 
     Args:
-        cut: whether a batch may be divided between processes.
-
-    Raises:
-        ProblemError: as for `survey_together`, or there is too little for so many processes.
+        batches: the data that this process was given.
+        joining: the option `torch.processes`.
+        cut: whether a batch may be divided between processes; batches that are joined never are.
     """
-    if processes.count == 1:
-        return batches
-    own, whole = survey_together(batches, processes, joining, setting)
-    return batches.of_part(part_of_process(own.counts, processes, cut=cut)) if whole else batches
+
+    def __init__(
+        self, batches: Batches, processes: Processes, joining: Joining, *, cut: bool, setting: Setting
+    ):
+        self._given, self._processes, self._joining = batches, processes, joining
+        self._cut, self._setting = cut and not batches.joins, setting
+        self._holders: dict[str, Processes] = {}
+
+    @cached_property
+    def own(self) -> Batches:
+        """The batches of this process: its own share, or its part of data that all processes have.
+
+        Raises:
+            ProblemError: as for `survey_together`, or there is too little for so many processes.
+        """
+        if self._processes.count == 1:
+            return self._given
+        survey, whole = survey_together(self._given, self._processes, self._joining, self._setting)
+        if not whole:
+            return self._given
+        return self._given.of_part(part_of_process(survey.counts, self._processes, cut=self._cut))
+
+    @property
+    def note(self) -> str:
+        """How the data are divided, for descriptions; empty until that is known, or for one process."""
+        own: Batches | None = self.__dict__.get("own")  # not computed for a description
+        if own is None or self._processes.count == 1:
+            return ""
+        how = "each with its own data" if own.part is None else "the data divided between them"
+        return f"{self._processes.count} processes, {how}"
+
+    def holders(self, samples: Batches) -> Processes:
+        """The processes that samples of a classifier are spread over; ALONE if each process has all of them.
+
+        Args:
+            samples: all that this process was given, under the name of the data or of the validation data.
+        """
+        if samples.name == self._given.name:
+            return self._processes if self.own.part is None else ALONE
+        if samples.name not in self._holders:
+            _, whole = survey_together(samples, self._processes, self._joining, self._setting)
+            self._holders[samples.name] = ALONE if whole else self._processes
+        return self._holders[samples.name]
 
 
 def survey_together(

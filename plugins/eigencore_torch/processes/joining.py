@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import torch
@@ -30,6 +31,14 @@ def joined(joining: Joining) -> Processes:
     return ALONE if world is None or dist.get_world_size() == 1 else group_processes(world)
 
 
+def beside(processes: Processes, device: torch.device) -> int:
+    """How many processes share the memory of a device: on processors, all those of a machine."""
+    if device.type != "cpu" or processes.count == 1:
+        return 1
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(here) if here.isdecimal() and int(here) else processes.count
+
+
 def _connect(process: LaunchedProcess) -> None:
     """Initialises the process group of a command, until its end; each process has a GPU of its own if any."""
     gpus = torch.cuda.is_available()
@@ -38,6 +47,7 @@ def _connect(process: LaunchedProcess) -> None:
     # A process that has ended is noticed at once; one that is slow must not be taken for one that has.
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(days=7))
     process.closing.callback(dist.destroy_process_group)
+    process.closing.callback(group_processes.cache_clear)  # before that, in the reverse order
 
 
 def check_same_model(weights: WeightFingerprint, processes: Processes) -> None:

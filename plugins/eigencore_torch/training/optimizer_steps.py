@@ -37,6 +37,9 @@ def next_update(optimizer: torch.optim.Optimizer, gradients: Mapping[Tensor, Ten
 
     Returns:
         u for each parameter, in float64.
+
+    Raises:
+        UsageError: the copy can't make a step, as that of an optimizer that needs a closure.
     """
     copied = copy.deepcopy(optimizer)  # without hooks and schedulers
     largest = _largest_rate(optimizer)
@@ -52,7 +55,11 @@ def next_update(optimizer: torch.optim.Optimizer, gradients: Mapping[Tensor, Ten
             for name, x in state.items():
                 if name != "step" and isinstance(x, Tensor) and x.is_floating_point() and x.shape == p.shape:
                     state[name] = x.double()
-    copied.step()
+    try:
+        copied.step()
+    except Exception as error:
+        name = type(optimizer).__name__
+        raise UsageError(f"a copy of the optimizer, {name}, can't make a step: {error}") from error
     updates = {p: old - q.detach() for p, (old, q) in before.items()}
     zeros = {p: torch.zeros_like(g, dtype=torch.float64) for p, g in gradients.items() if p not in updates}
     return {**updates, **zeros}

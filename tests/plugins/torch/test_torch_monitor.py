@@ -59,7 +59,8 @@ def test_gradient_descent_on_digits_settles_at_two_over_the_learning_rate():
     loss = lambda outputs, targets: (outputs - targets).square().sum(1).mean() / 2  # noqa: E731
     rate = 0.5
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    monitor = eigencore.Monitor(model, loss, [(x, y)], every=25)
+    quantities = ["lambda_max", "critical_sharpness", "alignment"]
+    monitor = eigencore.Monitor(model, loss, [(x, y)], every=25, quantities=quantities)
     for _ in range(900):
         optimizer.zero_grad()
         loss(model(x), y).backward()
@@ -259,7 +260,8 @@ def test_training_is_the_same_to_the_last_bit_with_and_without_a_monitor():
     def with_loader(model, loss, data):
         loader = DataLoader(torch.utils.data.Subset(data, range(24)), batch_size=8)
         quantities = [*ALL, "trace", "batch_sharpness"]
-        return eigencore.Monitor(model, loss, loader, every=3, quantities=quantities)
+        options = {"trace": {"products": 20}, "batch_sharpness": {"draws": 2}}
+        return eigencore.Monitor(model, loss, loader, every=3, quantities=quantities, options=options)
 
     watched = trained(with_loader)
     assert all_equal(alone[:4], watched[:4])
@@ -308,7 +310,10 @@ def test_a_copy_in_another_data_type_follows_the_training():
 def test_a_look_that_fails_never_stops_the_training(tmp_path):
     model, data, _ = quadratic()
     optimizer = torch.optim.SGD([model.w], lr=0.01)
-    monitor = eigencore.Monitor(model, mean, data, every=1, out=tmp_path / "rows.jsonl")
+    quantities = ["lambda_max", "critical_sharpness", "alignment"]
+    monitor = eigencore.Monitor(
+        model, mean, data, every=1, quantities=quantities, out=tmp_path / "rows.jsonl"
+    )
     monitor.step(optimizer)
     with torch.no_grad():
         model.w[0] = math.nan
@@ -323,6 +328,7 @@ def test_a_look_that_fails_never_stops_the_training(tmp_path):
     with torch.no_grad():
         model.w[0] = 1.0
     assert not monitor.step(optimizer).failed
+    assert [row.complete for row in monitor.rows] == [True, None, None, None]
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert lines[3]["lambda_max"] == pytest.approx(10, rel=1e-3)
@@ -342,6 +348,8 @@ def test_memory_that_runs_out_is_a_row_that_says_so(monkeypatch):
     with pytest.warns(UserWarning, match="out of memory"):
         row = monitor.step(torch.optim.SGD([model.w], lr=0.1))
     assert list(row.failed) == ["look"]
+    monkeypatch.undo()
+    assert monitor.step(torch.optim.SGD([model.w], lr=0.1)).complete  # as nothing was found before
 
 
 def test_an_optimizer_of_another_kind_has_no_threshold_and_can_have_no_preconditioner():
@@ -351,6 +359,9 @@ def test_an_optimizer_of_another_kind_has_no_threshold_and_can_have_no_precondit
         row = monitor.step(torch.optim.NAdam([model.w], lr=0.1))
     assert "threshold" not in row.numbers
     assert row.numbers["critical_threshold"] == pytest.approx(20)
+    with pytest.warns(UserWarning, match="a copy of the optimizer, LBFGS, can't make a step: .*closure"):
+        row = eigencore.Monitor(model, mean, data, every=1).step(torch.optim.LBFGS([model.w]))
+    assert row.numbers["lambda_max"] == pytest.approx(10, rel=1e-3)
     row = eigencore.Monitor(model, mean, data, every=1, threshold=7.0).step(torch.optim.NAdam([model.w]))
     assert row.numbers["threshold"] == 7.0
 
@@ -359,7 +370,8 @@ def test_the_threshold_follows_the_learning_rate_and_the_figure_shows_it():
     model, data, _ = quadratic()
     optimizer = torch.optim.SGD([model.w], lr=0.02, momentum=0.5)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-    monitor = eigencore.Monitor(model, mean, data, every=1)
+    quantities = ["lambda_max", "critical_sharpness", "alignment"]
+    monitor = eigencore.Monitor(model, mean, data, every=1, quantities=quantities)
     for _ in range(4):
         optimizer.zero_grad()
         mean(model(data[0][0]), data[0][1]).backward()
@@ -368,11 +380,13 @@ def test_the_threshold_follows_the_learning_rate_and_the_figure_shows_it():
         schedule.step()
     assert np.allclose(monitor.columns["threshold"], 3 / np.array([0.02, 0.02, 0.01, 0.01]))
     figures = {figure.title: figure for figure in monitor.report().figures}
-    assert set(figures) == {"Sharpness", "Critical sharpness", "Alignment of the gradient"}
-    drawn = figures["Sharpness"].series
+    assert set(figures) == {"Largest eigenvalues", "Critical sharpness", "Alignment of the gradient"}
+    drawn = figures["Largest eigenvalues"].series
     assert np.array_equal(drawn["stability threshold"], monitor.columns["threshold"])
     assert np.allclose(drawn["largest eigenvalue"], 10, rtol=1e-3)
     assert len(monitor.to_pandas()) == 4
+    assert monitor.table.columns[:3] == ("step", "threshold", "lambda_max")
+    assert [row[:2] for row in monitor.table.rows] == [(1, 150.0), (2, 150.0), (3, 300.0), (4, 300.0)]
     assert "times the threshold" in monitor._repr_html_()
 
 
@@ -398,6 +412,7 @@ def test_what_the_monitor_cannot_do_is_refused_before_the_training(tmp_path):
         ({"quantities": []}, UsageError, "quantities is empty"),
         ({"every": 0}, UsageError, "every is 0"),
         ({"every": True}, UsageError, "every is True"),
+        ({"pairs": 0}, UsageError, "pairs is 0"),
         ({"share": 0}, UsageError, "share is 0"),
         ({"threshold": -1}, UsageError, "threshold is -1"),
         ({"options": {"trace": {}}}, UsageError, "options are given for trace, which this monitor"),

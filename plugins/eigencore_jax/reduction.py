@@ -1,0 +1,149 @@
+"""Whether the loss of a batch is the mean or the sum of the losses of its samples: measured, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eigencore.errors import ProblemError
+from eigencore_jax.checks import explain_errors
+from eigencore_jax.data import JaxSamples
+from eigencore_jax.layout import select
+from eigencore_jax.models import Weights
+from eigencore_jax.program import Program
+from eigencore_jax.risk import Placement
+
+if TYPE_CHECKING:
+    from eigencore.interfaces import Array
+
+_SMALLEST_TOLERANCE = 1e-6  # parts of a float64 model may compute in float32
+_ABSOLUTE = (
+    64  # rounding units: the loss of a confident classification is a difference of logits of order ten
+)
+_PLAIN = "Give a loss that is a plain mean or sum over samples, or that returns the loss of each sample."
+
+
+@dataclass(frozen=True)
+class LossGaps:
+    """How far the loss of some samples and its gradient are from the mean and the sum of those of each.
+
+    Attributes:
+        value: the loss; the mean over the samples of a loss that has a number for each.
+        size: the mean of the absolute losses of the samples.
+        mean, total: the mean and the sum of the losses of the samples.
+        norm: the norm of the gradient of the mean.
+        mean_gap, sum_gap: the norm of the difference between the gradient and that of the mean or the sum.
+    """
+
+    value: float
+    size: float
+    mean: float
+    total: float
+    norm: float
+    mean_gap: float
+    sum_gap: float
+
+    def fitting(self, count: int, eps: float) -> set[str]:
+        """Which of "mean" and "sum" the loss of `count` samples is, up to rounding."""
+        tolerance = max(eps**0.5, _SMALLEST_TOLERANCE)
+        allowed = tolerance * self.size + _ABSOLUTE * eps
+        is_mean = abs(self.value - self.mean) <= allowed and self.mean_gap <= tolerance * self.norm
+        is_sum = abs(self.value - self.total) <= allowed * count
+        is_sum = is_sum and self.sum_gap <= tolerance * self.norm * count
+        return {rule for rule, holds in (("mean", is_mean), ("sum", is_sum)) if holds}
+
+
+def is_mean(
+    program: Program,
+    weights: Weights,
+    constants: Any,
+    samples: JaxSamples,
+    place: Placement,
+    size: int,
+    reduction: str,
+    *,
+    every: bool,
+) -> bool:
+    """Whether the loss of a batch is the mean of the losses of its samples; otherwise it is their sum.
+
+    The loss of `size` samples at once and its gradient are compared with those of the samples, each computed
+    as a batch of its own. If losses are equal or zero, gradients still decide.
+
+    Args:
+        reduction: "mean" or "sum" as declared, or "infer". A loss with a number for each sample has none of
+            its own: the mean is taken, unless "sum" is declared.
+        every: compare all samples, and not the first ones only.
+
+    Raises:
+        ProblemError: it is neither, is not what was declared, can't be determined, or is not finite.
+    """
+    rules, eps = {"mean", "sum"}, float(np.finfo(place.dtype).eps)
+    for start in range(0, len(samples), size) if every else (0,):
+        first = min(start, len(samples) - size)
+        batch = place(samples.rows(np.arange(first, first + size)))
+        with explain_errors("computing the loss"):
+            shape = jax.eval_shape(program.batch_loss, weights, constants, batch).shape
+        if shape not in ((), (size,)):
+            raise ProblemError(
+                f"the loss of {size} samples has the shape {shape}; expected a number or one for each sample",
+                hint=_PLAIN,
+            )
+        gaps = LossGaps(*map(float, _compare(program, weights, constants, batch)))
+        where = f"samples {first} to {first + size - 1}"
+        if not np.isfinite(gaps.value):
+            raise ProblemError(
+                f"the loss of {where} is {gaps.value}", hint="Look for an overflow or a logarithm of zero."
+            )
+        found = gaps.fitting(size, eps)
+        if shape and "mean" in found:
+            found = {"sum" if reduction == "sum" else "mean"}
+        rules &= found
+        if not rules:
+            raise ProblemError(
+                f"the loss of {where} is {gaps.value:.6g}; the mean of their losses is {gaps.mean:.6g}, and "
+                f"the sum {gaps.total:.6g}: it is neither, or not the same as on other samples",
+                hint=_PLAIN,
+            )
+    return _decide(rules, reduction, size)
+
+
+def _decide(rules: set[str], reduction: str, size: int) -> bool:
+    if reduction == "infer" and len(rules) > 1 and size > 1:
+        raise ProblemError(
+            "whether the loss is a mean or a sum over samples can't be determined: it is zero, and so is its "
+            "gradient",
+            hint="Set reduction='mean' or reduction='sum'.",
+        )
+    if reduction == "infer":
+        return "mean" in rules
+    if reduction not in rules:
+        raise ProblemError(
+            f"reduction is {reduction!r}, but the loss is the {rules.pop()} of the losses of its samples",
+            hint="Leave reduction out.",
+        )
+    return reduction == "mean"
+
+
+@partial(jax.jit, static_argnames="program")
+def _compare(program: Program, weights: Weights, constants: Any, batch: Any) -> tuple[Array, ...]:
+    """The numbers of `LossGaps`."""
+
+    def together(at: Weights) -> Array:
+        return jnp.mean(program.batch_loss(at, constants, batch))
+
+    def apart(at: Weights) -> tuple[Array, Array]:
+        losses = program.sample_losses(at, constants, batch)
+        return jnp.sum(losses), losses
+
+    layout, norm = select(weights), jnp.linalg.norm
+    value, pieces = jax.value_and_grad(together)(weights)
+    (total, losses), summed = jax.value_and_grad(apart, has_aux=True)(weights)
+    g, s, count = layout.flatten(pieces), layout.flatten(summed), len(losses)
+    size = jnp.mean(jnp.abs(losses))
+    larger = jnp.maximum(norm(g) / count, norm(s) / count)
+    return value, size, total / count, total, larger, norm(g - s / count), norm(g - s)
