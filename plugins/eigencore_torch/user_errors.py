@@ -24,6 +24,11 @@ SHARDS_HINT = (
     "parameters and batches in their first dimension, as distribute_tensor(x, mesh, [Shard(0)]) does; or set "
     "torch.derivative=difference, for products by differences of the gradient."
 )
+FEW_SAMPLES_HINT = (
+    "PyTorch can't cut an operation on DTensors over so many processes. If it can for whole batches, but not "
+    "for the few samples that are tried first, give Problem(reduction='mean') or 'sum', and set "
+    "torch.check=false."
+)
 CHECKPOINT_HINT = "Call checkpoint(..., use_reentrant=False)."
 _MEMORY_HINT = "Set torch.microbatch, or torch.memory=none; neither changes the operator."
 
@@ -57,15 +62,19 @@ def explain_errors(
 
 def gradient_hint(error: BaseException) -> str | None:
     """What to do if a gradient failed that a loss permits."""
-    return CHECKPOINT_HINT if "use_reentrant" in str(error) else None
+    if "use_reentrant" in str(error):
+        return CHECKPOINT_HINT
+    return FEW_SAMPLES_HINT if _concerns_shards(error) else None
 
 
 def second_derivative_hint(error: BaseException) -> str:
     """What to do if a Hessian product failed."""
-    text = str(error)
-    if "redistribute" in text or "DTensor" in text or "Sharding propagation" in text:
-        return SHARDS_HINT
-    return gradient_hint(error) or SECOND_DERIVATIVE_HINT
+    return SHARDS_HINT if _concerns_shards(error) else gradient_hint(error) or SECOND_DERIVATIVE_HINT
+
+
+def _concerns_shards(error: BaseException) -> bool:
+    """Whether PyTorch can't exchange the shards that an operation on DTensors needs, by its messages."""
+    return any(word in str(error) for word in ("redistribute", "DTensor", "Sharding propagation", "sharded"))
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -69,7 +69,8 @@ def _weight(p: nn.Parameter, weights: Weights) -> Tensor:
 
     FSDP may keep some weights together after a forward pass; it frees them later, whoever uses them.
     """
-    if weights == "shards" and is_dtensor(p):
+    shared: bool = weights == "shards" and is_dtensor(p)
+    if shared:
         return p
     return nn.Parameter(whole(p.detach()).clone(), requires_grad=p.requires_grad)
 

@@ -12,7 +12,7 @@ from eigencore import arrays, solve
 from eigencore.errors import Culprit, NotFiniteError, PluginError
 from eigencore.operators import FunctionOperator
 from eigencore.testing.libraries import Library
-from eigencore_krylov.lanczos import lanczos
+from eigencore_krylov.lanczos import LanczosOptions, lanczos
 from kit.transfers import counted_transfers, diagonal_operator
 
 N = 600
@@ -130,10 +130,9 @@ def test_a_vector_that_is_not_finite_is_the_fault_of_the_solver(monkeypatch: pyt
 
 def test_products_are_tested_for_solvers_that_promise_nothing(transfers: list[str]) -> None:
     """`lanczos` without its entry: the core makes the second transfer."""
-    from types import SimpleNamespace
 
     def unregistered(operator: Any, request: Any, options: Any, *, state: Any = None) -> Any:
-        return lanczos(operator, request, SimpleNamespace(basis=20), state=state)
+        return lanczos(operator, request, LanczosOptions(basis=20), state=state)
 
     at: list[int] = []
     operator = diagonal_operator(LIBRARIES[0], SPECTRUM, at, transfers)
