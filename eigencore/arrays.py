@@ -290,7 +290,9 @@ def on_processor(x: Array) -> bool:
     """
     if compat.is_torch_array(x):
         return bool(x.device.type == "cpu")
-    return not (compat.is_cupy_array(x) or compat.is_jax_array(x))
+    if compat.is_jax_array(x):
+        return all(device.platform == "cpu" for device in x.devices())
+    return not compat.is_cupy_array(x)
 
 
 def write(x: Array, index: Any, value: Array) -> Array:

@@ -19,7 +19,7 @@ def eigen_problems() -> list[ProblemEntry]:
             name="demo:digits-jax",
             summary="the network of demo:digits with its weights, for JAX",
             load="eigencore_demo.digits_jax:make",
-            extra="jax,demo",
+            extra="jax",
         ),
         ProblemEntry(
             name="demo:mnist",

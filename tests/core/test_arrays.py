@@ -136,7 +136,7 @@ def test_several_arrays_are_transferred_at_once(operator, monkeypatch):
 
 
 def test_arrays_on_a_processor_are_recognised(operator):
-    assert arrays.on_processor(arrays.zeros((2,), operator)) == arrays.writeable(operator)
+    assert arrays.on_processor(arrays.zeros((2,), operator))
 
 
 # -- norms -------------------------------------------------------------------------------------------------

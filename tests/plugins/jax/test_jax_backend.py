@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from eigencore import solve
 from eigencore.arrays import to_host
 from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
-from eigencore.objectives import CrossEntropy
+from eigencore.objectives import CrossEntropy, Margin
 from eigencore.problems import bind
 from eigencore.testing import backend_checks
+from eigencore_jax.classifier import split_objective
 from kit.jax_networks import SIZES, C, D, cross_entropy, jax, jnp, ravel_pytree, small_jax, two_layers
 
 N = sum(SIZES)
@@ -174,6 +177,44 @@ def test_what_is_kept_is_freed_and_products_stay_the_same(bound):
     assert np.array_equal(to_host(operator.matvec(v)), first)
     operator.release(1 << 60)
     np.testing.assert_allclose(to_host(operator.matvec(v)), first, rtol=1e-4, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Around:
+    """An objective that consists of others, as those of attacks do."""
+
+    one: Margin
+    other: CrossEntropy
+
+    def value(self, logits, y):
+        return self.one.value(logits, y) + self.other.value(logits, y)
+
+    def grad(self, logits, y):
+        return self.one.grad(logits, y) + self.other.grad(logits, y)
+
+
+class Unhashable(CrossEntropy):
+    """An objective that can't be hashed."""
+
+    __hash__ = None
+
+
+def test_an_objective_is_compiled_once_for_all_targets(bound):
+    classifier = bound.classifier()
+    x, y = classifier.samples()
+    targets = [jnp.asarray((np.asarray(y) + shift) % C) for shift in (1, 2)]
+    for target in targets:
+        objective = Around(Margin(target), CrossEntropy())
+        value, gradient = classifier.value_and_grad(objective, x, y)
+        parts = [classifier.value_and_grad(part, x, y) for part in (Margin(target), CrossEntropy())]
+        np.testing.assert_allclose(value, parts[0][0] + parts[1][0], rtol=1e-5)
+        np.testing.assert_allclose(gradient, parts[0][1] + parts[1][1], rtol=1e-4, atol=1e-6)
+    (one, _), (two, _) = (split_objective(Around(Margin(target), CrossEntropy())) for target in targets)
+    assert one == two
+    assert hash(one) == hash(two)
+    opaque = Unhashable()
+    assert split_objective(opaque)[0] == split_objective(opaque)[0] != split_objective(Unhashable())[0]
+    np.testing.assert_array_equal(classifier.value_and_grad(opaque, x, y)[0], parts[1][0])
 
 
 def test_a_second_solve_of_the_same_shape_compiles_nothing(bound):
