@@ -78,7 +78,7 @@ def test_the_kinds_of_every_backend_are_listed(run):
 def test_a_name_on_several_backends_and_on_one(run):
     code, out, _ = run("kinds", "ggn")
     assert code == 0
-    assert re.findall(r"^ggn on (\w+) · ", out, re.MULTILINE) == ["numpy", "torch"]
+    assert {"numpy", "torch"} <= set(re.findall(r"^ggn on (\w+) · ", out, re.MULTILINE))
     assert "--set ggn.damping=VALUE   a number; default 0.0" in out
     for name in ("numpy:ggn", "numpy:ggn@eigencore"):
         code, out, _ = run("kinds", name)
