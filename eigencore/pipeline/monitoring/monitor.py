@@ -23,6 +23,7 @@ from eigencore.pipeline.monitoring.monitor_findings import look_table, monitor_f
 from eigencore.pipeline.monitoring.quantities import Look, Memory, find_quantities
 from eigencore.pipeline.monitoring.tracked_pairs import TrackedPairs
 from eigencore.problems import as_problem, backend_of, bind_with
+from eigencore.processes import is_first, processes_of
 from eigencore.registry import load, registry, resolve_options
 
 if TYPE_CHECKING:
@@ -142,7 +143,9 @@ class Monitor(Tabular, Reported):
         if not self._schedule.is_due(self._step):
             return None
         began = self._training.clock()
-        if not self._schedule.may_look(began):
+        # The clocks of several processes differ, and all of them must look, or none.
+        decide = processes_of(self._training).from_first
+        if self._schedule.share is not None and not decide(float(self._schedule.may_look(began))):
             return None
         row = self._look(optimizer, batch, began)
         self.rows.append(row)
@@ -173,6 +176,8 @@ class Monitor(Tabular, Reported):
     def _publish(self, row: LookRow) -> None:
         """Adds the row to the file and to TensorBoard, and warns of the first failure."""
         problems = [f"{name} failed: {why}" for name, why in row.failed.items()]
+        if not is_first(self._training):
+            return
         try:
             if self._out is not None:
                 with open(self._out, "a", encoding="utf-8") as file:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from eigencore.processes import Processes
 from eigencore.training import StepRule, UpdateLine
 from eigencore_torch.bound import TorchBound
 from eigencore_torch.models.placement import device_of
@@ -27,6 +28,11 @@ class TorchTraining:
         self._bind, self._bound = bind, bind()
         self._model = unwrapped(self._bound.problem.model)
         self._device = device_of(self._model)
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that look together, each at its share of the data."""
+        return self._bound.processes
 
     def clock(self) -> float:
         """The time in seconds; on a GPU, when all that was begun on it is done."""
