@@ -54,9 +54,9 @@ class LanczosOptions:
         help="number of basis vectors in memory; none: the larger of 2k and 20, or n if n is at most 256",
         when="raise it if gaps are small or k reaches into the bulk; lower it to save memory",
     )
-    storage: Literal["device", "host"] = option(
-        "device",
-        help="where the basis is: the operator's device, or the host, whose processor then orthogonalises it",
+    storage: Literal["auto", "host"] = option(
+        "auto",
+        help="where the basis is: auto, on the device of the operator; or host, which then orthogonalises it",
         when="set host if the basis does not fit into the memory of a GPU; a step then takes longer",
     )
 
@@ -79,7 +79,7 @@ def vectors_held(options: LanczosOptions, k: int, n: int) -> int:
 
     If the basis is on the host, there are those of the result, the start, and the four of a step.
     """
-    return (basis_size(options.basis, k, n) + 1 if options.storage == "device" else k) + 5
+    return (basis_size(options.basis, k, n) + 1 if options.storage != "host" else k) + 5
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def lanczos(
     """
     if options.storage == "host":
         yield from on_host(
-            partial(lanczos, options=replace(options, storage="device")), operator, request, state
+            partial(lanczos, options=replace(options, storage="auto")), operator, request, state
         )
         return
     n, k = operator.shape[0], request.k

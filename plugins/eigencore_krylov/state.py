@@ -31,7 +31,7 @@ class WholeBasis:
     """The basis of an unfinished solve.
 
     Attributes:
-        rows: V, then the pending directions P, then unused rows.
+        rows: V, then the pending directions P.
         T, C: V A V', and the couplings to the pending directions.
         missed: directions that wait to be added.
         norm, restarts, drawn, one_chain: as in `Basis`.
@@ -81,10 +81,9 @@ def state_of(
     """
     counters = basis.norm, basis.restarts, basis.drawn
     if not complete:
+        rows = arrays.trimmed(basis.rows[: basis.size + basis.pending, :])
         basis.lent = True
-        return WholeBasis(
-            basis.rows, basis.T, basis.C.copy(), tuple(basis.missed), *counters, basis.one_chain
-        )
+        return WholeBasis(rows, basis.T, basis.C.copy(), tuple(basis.missed), *counters, basis.one_chain)
     values = np.einsum("ij,ij->j", rotation[:, wanted], basis.T @ rotation[:, wanted])
     couplings = rotation[:, wanted].T @ basis.C
     # V' u is coupled to a single direction for each left singular vector u, so that one product with

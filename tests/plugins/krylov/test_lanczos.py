@@ -447,7 +447,7 @@ def test_a_basis_on_the_host_gives_the_same_pairs(library: str) -> None:
     assert there.complete
     # A state is resumed wherever the basis was, and is.
     part = solve(operator, **options, storage="host", max_matvecs=16)
-    for storage in ("host", "device"):
+    for storage in ("host", "auto"):
         resumed = solve(operator, **options, storage=storage, state=part.state)
         np.testing.assert_allclose(resumed.values, here.values, rtol=1e-5)
 
@@ -463,10 +463,10 @@ def test_with_a_basis_on_the_host_the_device_holds_few_vectors() -> None:
     diagonal = torch.linspace(-1, 1, n, dtype=torch.float32).pow(9)
     operator = as_operator(lambda v: diagonal * v, n=n, dtype=torch.float32)
     peaks = {}
-    for storage in ("device", "host"):
+    for storage in ("auto", "host"):
         run = partial(solve, operator, k, basis=basis, storage=storage, complete=None, max_matvecs=60)
         peaks[storage] = allocation(run).peak / (4 * n)  # in vectors
-    assert peaks["device"] >= basis
+    assert peaks["auto"] >= basis
     assert peaks["host"] <= 4 * k
     assert vectors_held(LanczosOptions(storage="host"), k, n) <= 3 * k
 
