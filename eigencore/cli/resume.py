@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RESUMED = f"{__name__}.folder"  # key of `Context.meta`
 # Options that say what is done with the run, and do not determine it.
-_ALLOWED = {"csv", "html", "log", "as_json", "verbose", "save_every", "resume"}
+_ALLOWED = {"csv", "html", "log", "as_json", "verbose", "save_every", "resume", "max_matvecs", "max_seconds"}
 
 
 class _ResumeOption(click.Option):
@@ -129,20 +129,27 @@ def _refuse_arguments(ctx: click.Context, opts: Mapping[str, Any]) -> None:
         named = ", ".join(max(one.opts, key=len) for one in others)
         raise UsageError(
             f"{named} can't be given with --resume: the run goes on with the arguments that it began with",
-            hint="Start a new run in another folder to change them.",
+            hint="Start a new run in another folder to change them. A sweep over checkpoints is continued by "
+            "its own command, without --resume.",
         )
 
 
 def _use(ctx: click.Context, name: str) -> None:
     """Makes the arguments of the run in the folder those of the command."""
+    from eigencore.pipeline.studies.run_folders import SWEEP_ROWS
     from eigencore.runs.folder import CONFIG, RESULT
     from eigencore.runs.unfinished import is_unfinished
 
     folder = Path(name)
     ctx.meta[RESUMED] = name
-    if not is_unfinished(folder):
+    if not is_unfinished(folder) and not os.path.isfile(folder / CONFIG):
         if os.path.isfile(folder / RESULT):
             return
+        if os.path.isfile(folder / SWEEP_ROWS):
+            raise UsageError(
+                f"{folder} holds the rows of several checkpoints, which --resume does not continue",
+                hint="Give the command of the sweep again: it computes the rows that are missing.",
+            )
         raise UsageError(
             f"there is no run in {folder}",
             hint="Name a folder that `eigen analyze --out` wrote, or start the run with it.",

@@ -78,7 +78,8 @@ def is_sweep(folder: str) -> bool:
 
 def show_sweep(done: Study, *, as_json: bool, csv: str | None, html: str | None) -> None:
     """Prints the rows, and writes their table and their page if there are files for them."""
-    if not done.rows:
+    if not done.rows and not as_json:
+        click.echo("no checkpoint is done yet", err=True)
         return
     try:
         if as_json:

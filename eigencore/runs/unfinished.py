@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -84,6 +85,26 @@ def _acquire(path: Path) -> int:
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
     return descriptor
+
+
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Waits until no other process runs in the folder, which need not exist, but no longer than this."""
+    until = time.monotonic() + seconds
+    while _is_held(folder / LOCK) and time.monotonic() < until:
+        time.sleep(0.2)
+
+
+def _is_held(path: Path) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such file, or there are no locks
+        return False
+    return False
 
 
 def is_unfinished(folder: Path) -> bool:

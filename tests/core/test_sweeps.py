@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -173,6 +174,62 @@ def test_options_of_the_problem_and_a_checkpoint_that_fails(folder: Path, eigen:
     assert first["eigenvalues"][0] == pytest.approx(200)
     assert "step-10.npy" in second["name"]
     assert second["error"]
+
+
+def test_a_checkpoint_that_failed_may_be_replaced(folder: Path, eigen: Any) -> None:
+    good = Path("step-10.npy").read_bytes()
+    Path("step-10.npy").write_bytes(good[:200])  # half written by the training
+    two = (*SWEEP, "step-0.npy", "step-10.npy", "--out", "sweep")
+    assert eigen(*two).exit_code == 1
+    Path("step-10.npy").write_bytes(good)
+    refused = eigen(*two)
+    assert refused.exit_code == 2
+    assert "--retry" in refused.stderr
+    done = eigen(*two, "--retry", "--json")
+    assert done.exit_code == 0
+    assert [row["eigenvalues"][0] for row in json.loads(done.stdout)["rows"]] == pytest.approx([100, 110])
+
+
+def test_a_sweep_that_is_killed_goes_on_at_once(folder: Path) -> None:
+    """The workers of the killed one end, too, and their rows are computed again."""
+    command = [sys.executable, "-m", "eigencore", *SWEEP, *files(folder)[:6], "--jobs", "2", "--out", "sweep"]
+    command += ["--set", "problem.wait=0.3"]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not list(folder.glob("sweep/step-*/result.json")) and time.monotonic() < until:
+        time.sleep(0.05)
+    workers = children(started.pid)
+    started.kill()
+    started.wait()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert len(Study.read("sweep/rows.jsonl").rows) == 6
+    assert workers
+    assert not [pid for pid in workers if "LokyProcess" in command_line(pid)]
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_a_sweep_without_rows_is_said_to_have_none(folder: Path, eigen: Any) -> None:
+    assert eigen(*SWEEP, "step-0.npy", "--out", "sweep").exit_code == 0
+    rows = Path("sweep/rows.jsonl")
+    rows.write_text(rows.read_text().splitlines(keepends=True)[0])
+    shown = eigen("show", "sweep")
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert "no checkpoint is done yet" in shown.stderr
+    resumed = eigen("analyze", "--resume", "sweep")
+    assert resumed.exit_code == 2
+    assert "Give the command of the sweep again" in resumed.stderr
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,10 @@ class LookSchedule:
         return step % self.every == 0
 
     def may_look(self, now: float) -> bool:
-        """Whether a look at this time stays within the share."""
+        """Whether a look at this time stays within the share; the training until then is counted."""
         assert self._resumed is not None, "the training has started"
-        training = self.training + now - self._resumed
-        return self.share is None or self.looking + self._last <= self.share * training
+        self.training, self._resumed = self.training + now - self._resumed, now
+        return self.share is None or self.looking + self._last <= self.share * self.training
 
     def looked(self, began: float, ended: float) -> None:
         """Adds a look between these times, and the training before it."""

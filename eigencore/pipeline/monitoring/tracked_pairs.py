@@ -68,8 +68,11 @@ class TrackedPairs:
         return found
 
     def _start(self, operator: LinearOperator, seed: int) -> Any:
-        """The vectors of the last solve, and random ones for pairs that are new."""
-        if self.found is None:
+        """The vectors of the last solve, and random ones for pairs that are new.
+
+        None: there are none, or other weights are trained now.
+        """
+        if self.found is None or self.found.n != operator.shape[0]:
             return None
         xp, vectors = operator.xp, self.found.vectors[:, : self._wanted]
         missing = self._wanted - vectors.shape[1]

@@ -3,6 +3,7 @@
 - `members`: the class `Member`, a network of a study, and the members that a factory yields.
 - `checkpoints`: files of weights as members.
 - `engines`: the processes or the cluster that compute rows.
+- `orphans`: workers end with the study that started them.
 - `rows`: the class `StudyRow`: what is kept of one member.
 - `run_folders`: where the runs are saved.
 - `workers`: computes rows in worker processes through joblib.

@@ -198,8 +198,11 @@ def study(
     done: dict[str, StudyRow] = {}
     try:
         if file is not None:
-            file.refuse_other_members(found)
-            done = {name: row for name, row in file.rows.items() if row.complete or not retry}
+            file.refuse_other_members(found, retry=retry)
+            named = {member.name for member in found}
+            done = {
+                name: row for name, row in file.rows.items() if name in named and (row.complete or not retry)
+            }
         missing = [member for member in found if member.name not in done]
         computed = computed_rows(missing, arguments, jobs, threads, folders) if missing else ()
         _collect(computed, len(missing), done, file, progress)

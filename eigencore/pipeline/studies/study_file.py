@@ -62,10 +62,16 @@ class StudyFile:
         self._write([_line({FORMAT: VERSION, "settings": self._settings})])
         return {}
 
-    def refuse_other_members(self, members: Iterable[Member]) -> None:
-        """Raises UsageError if a row belongs to no member, or to one with other covariates or group."""
+    def refuse_other_members(self, members: Iterable[Member], *, retry: bool) -> None:
+        """Raises UsageError if a row belongs to no member, or to one with other covariates or group.
+
+        Args:
+            retry: whether rows without a result are computed again, and so may be those of other members.
+        """
         known = {member.name: member for member in members}
         for name, row in self.rows.items():
+            if retry and row.error is not None:
+                continue
             if name not in known:
                 raise UsageError(
                     f"{self.path} has a row for {name}, which is not a member of this study", hint=ANOTHER
@@ -78,7 +84,7 @@ class StudyFile:
                 if before != now:
                     raise UsageError(
                         f"the {what} of {name} were {before} when its row was computed, and are now {now}",
-                        hint=ANOTHER,
+                        hint=f"{ANOTHER} Rows that failed are replaced with retry, or --retry.",
                     )
 
     def append(self, row: StudyRow) -> None:

@@ -22,10 +22,13 @@ from eigencore.interfaces import Problem
 from eigencore.pipeline.run import analyze
 from eigencore.pipeline.studies.engines import engine
 from eigencore.pipeline.studies.members import Member
+from eigencore.pipeline.studies.orphans import end_with
 from eigencore.pipeline.studies.rows import StudyRow, failed_row, row_of
 from eigencore.pipeline.studies.threads import limited
 from eigencore.problems.sharing import requires_extras
-from eigencore.runs.unfinished import is_unfinished
+from eigencore.runs.unfinished import is_unfinished, wait_until_free
+
+WAIT = 10.0  # seconds, in which a worker of a study that was killed has noticed it
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class RowTask:
 
     Attributes:
         folder: a folder to save the run in, or None.
+        study: the process of the study. A worker that it started ends with it.
     """
 
     member: Member
@@ -42,6 +46,7 @@ class RowTask:
     threads: int | None
     path: Sequence[str]
     folder: Path | None = None
+    study: int = 0
 
 
 def rows(
@@ -73,6 +78,7 @@ def rows(
                 threads,
                 tuple(sys.path),
                 folders.get(member.name),
+                os.getpid(),
             )
         )
         for member in members
@@ -98,11 +104,14 @@ def rows(
 def compute_row(task: RowTask) -> tuple[StudyRow, str]:
     """The row of one member, and the traceback if it failed. Runs in the worker."""
     # The file of the members, and what it imports, are found where the study found them.
+    end_with(task.study)
     sys.path[:0] = [place for place in task.path if place not in sys.path and os.path.isdir(place)]
     began, member = time.monotonic(), task.member
     # What a training loop prints must not mix with the output of the study.
     with limited(task.threads), contextlib.redirect_stdout(sys.stderr):
         try:
+            if task.folder is not None:
+                wait_until_free(task.folder, WAIT)
             resume = task.folder is not None and is_unfinished(task.folder)  # its worker died
             run = analyze(_problem(task), **task.arguments, out=task.folder, resume=resume)
         except (Exception, SystemExit) as error:

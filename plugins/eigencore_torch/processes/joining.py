@@ -13,6 +13,7 @@ from eigencore.processes import ALONE, LaunchedProcess, Processes, launched_proc
 from eigencore_torch.data.fingerprints import WeightFingerprint
 from eigencore_torch.processes.division import Joining
 from eigencore_torch.processes.process_group import group_processes
+from eigencore_torch.processes.signals import fatal_signals
 
 
 def joined(joining: Joining) -> Processes:
@@ -45,7 +46,8 @@ def _connect(process: LaunchedProcess) -> None:
     if gpus:
         torch.cuda.set_device(process.local_rank)
     # A process that has ended is noticed at once; one that is slow must not be taken for one that has.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(days=7))
+    with fatal_signals():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(days=7))
     process.closing.callback(_disconnect)
 
 

@@ -1,4 +1,4 @@
-"""Signals that are delayed, so that they don't come between two parts of one exchange."""
+"""Signals that are delayed between two parts of one exchange, or that end a process that waits for others."""
 
 from __future__ import annotations
 
@@ -35,3 +35,23 @@ def delayed_signals() -> Iterator[None]:
             signal.signal(number, handler)
         for arrived, frame in received:
             handlers[signal.Signals(arrived)](arrived, frame)
+
+
+@contextmanager
+def fatal_signals() -> Iterator[None]:
+    """Makes Ctrl-C and SIGTERM end this process at once until the end of the context.
+
+    PyTorch waits for other processes without handling signals of Python, and nothing has been computed yet.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from eigencore.errors import UsageError
 from eigencore.processes import Processes
 from eigencore.training import StepRule, UpdateLine
 from eigencore_torch.bound import TorchBound
@@ -45,10 +46,16 @@ class TorchTraining:
         """The model as it is now.
 
         Raises:
-            UsageError: the optimizer is not one of PyTorch's.
+            UsageError: the optimizer is not one of PyTorch's, or trains another model.
             ProblemError: a check failed, in the first call or after the model was moved to another device.
         """
         given = unwrapped_optimizer(optimizer)
+        own = {id(p) for p in self._model.parameters()}
+        if not any(id(p) in own for group in given.param_groups for p in group["params"]):
+            raise UsageError(
+                "the optimizer has none of the weights of the monitor's model",
+                hint="Give the optimizer that trains this model.",
+            )
         if device_of(self._model) != self._device:
             self._bound, self._device = self._bind(), device_of(self._model)
         self._bound = self._bound.renewed(given)

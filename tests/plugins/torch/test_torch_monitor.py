@@ -434,3 +434,30 @@ def test_what_the_monitor_cannot_do_is_refused_before_the_training(tmp_path):
         eigencore.Monitor(A, mean, data)
     with pytest.warns(UserWarning, match=r"the optimizer is a list; expected a torch\.optim\.Optimizer"):
         eigencore.Monitor(model, mean, data, every=1).step([])
+
+
+def test_an_optimizer_of_another_model_fails_the_look() -> None:
+    model, other = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    data = [(torch.randn(20, 4), torch.randint(3, (20,)))]
+    monitor = eigencore.Monitor(model, torch.nn.CrossEntropyLoss(), data, every=1)
+    with pytest.warns(UserWarning, match="none of the weights of the monitor's model"):
+        row = monitor.step(torch.optim.SGD(other.parameters(), lr=0.1))
+    assert row is not None
+    assert not row.numbers
+
+
+def test_weights_that_are_trained_later_begin_a_new_search() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3))
+    model[0].requires_grad_(False)
+    data, optimizer = (torch.randn(20, 4), torch.randint(3, (20,))), torch.optim.SGD(model.parameters(), 0.1)
+    monitor = eigencore.Monitor(
+        model, torch.nn.CrossEntropyLoss(), [data], every=1, quantities=["lambda_max"]
+    )
+    monitor.step(optimizer)
+    model[0].requires_grad_(True)
+    row = monitor.step(optimizer)
+    assert row is not None
+    assert not row.failed
+    expected = eigencore.solve(eigencore.operator(model, [data], torch.nn.CrossEntropyLoss()), 1, which="LA")
+    assert row.numbers["lambda_max"] == pytest.approx(float(expected.values[0]), rel=1e-2)
