@@ -73,7 +73,7 @@ def test_with_a_share_the_looks_stay_within_it(descend):
     # Each look takes 3 s and each step 1 s: one look in 30 steps.
     assert set(np.diff(steps[1:]).tolist()) == {30}
     assert steps[1] == 62  # the first look, and as much again for the second; the first step is not counted
-    assert monitor.cost == "6 looks took 18 s, 9.9% of the 181 s of training"
+    assert monitor.cost == "6 looks took 18 s, 9.0% of the 199 s of training"
     assert len(descend(20, every=every, quantities=["critical_sharpness"])[0].rows) == 10
 
 

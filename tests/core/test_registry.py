@@ -33,7 +33,19 @@ from eigencore.registry import catalogue as registry_module
 from eigencore.registry.wording import entry_kind, type_of
 
 BUNDLED = {
-    *("arpack", "attacks", "demo", "krylov", "numpy", "power", "report", "robustness", "spectrum", "torch")
+    *(
+        "arpack",
+        "attacks",
+        "demo",
+        "jax",
+        "krylov",
+        "numpy",
+        "power",
+        "report",
+        "robustness",
+        "spectrum",
+        "torch",
+    )
 }
 
 HEADER = """
