@@ -134,9 +134,8 @@ def _print_plugins(plugins: Mapping[PluginRecord, Sequence[Entry]], on: Page) ->
                 unusable.setdefault(extra, []).append(entry.name)
                 packages[extra] = missing
     for extra, entry_names in unusable.items():
-        on.line(
-            f'to use {", ".join(entry_names)}: pip install "{extra}" (installs {", ".join(packages[extra])})'
-        )
+        named = ", ".join(dict.fromkeys(entry_names))  # a backend and its monitor have one name
+        on.line(f'to use {named}: pip install "{extra}" (installs {", ".join(packages[extra])})')
 
 
 def _missing(record: PluginRecord, entry: Entry) -> list[str]:

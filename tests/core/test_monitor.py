@@ -28,6 +28,7 @@ def eigen_monitors():
 @pytest.fixture
 def descend(plug):
     """descend(steps, rate, **keywords of Monitor) returns the monitor and the problem after these steps."""
+    pytest.importorskip("sklearn")
     plug("numpy_training", PLUGIN)
     ManualClock.now = 0.0
 
@@ -60,6 +61,7 @@ def test_a_framework_that_a_plugin_brings_is_monitored_like_pytorch(descend):
 
 
 def test_a_backend_without_a_monitor_is_refused():
+    pytest.importorskip("sklearn")
     with pytest.raises(UsageError, match="the backend numpy has no monitor") as raised:
         eigencore.Monitor(find_problem("demo:digits-numpy"))
     assert "torch" in str(raised.value.hint)

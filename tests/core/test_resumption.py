@@ -78,6 +78,11 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
     return Killer(monkeypatch)
 
 
+def digits() -> str:
+    pytest.importorskip("sklearn")
+    return DIGITS
+
+
 def diagonal(spectrum: np.ndarray = SPECTRUM, **more: Any) -> Problem:
     """A problem without a digest, as one of a data loader: its matrix is a function."""
     A = eigencore.as_operator(lambda v: spectrum * v, n=len(spectrum))
@@ -134,7 +139,7 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "arpack": (diagonal, {"k": 4, "solver": "arpack"}),
     "lobpcg": (diagonal, {"k": 3, "solver": "lobpcg", "which": "LA"}),
     "deflated_power": (diagonal, {"k": 2, "solver": "deflated_power"}),
-    "minibatches": (lambda: DIGITS, {"k": 1, "solver": "accel_power", "max_matvecs": 8}),
+    "minibatches": (digits, {"k": 1, "solver": "accel_power", "max_matvecs": 8}),
     "a full certificate": (diagonal, {"k": 3, "certify": "full", "which": "BE"}),
     "a budget": (diagonal, {"k": 6, "tol": 1e-9, "max_matvecs": 15}),
     "samples": (of_samples, {"k": 2, "samples": 300, "which": "LA"}),
@@ -143,9 +148,9 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         lambda: diagonal(SPECTRUM[:60]),
         {"k": 2, "analyses": "density,trace", "options": {"density": {"probes": 2, "steps": 8}}},
     ),
-    "an analysis of a sample": (lambda: DIGITS, {"k": 0, "analyses": "trace", "samples": 200}),
+    "an analysis of a sample": (digits, {"k": 0, "analyses": "trace", "samples": 200}),
     "an analysis that solves": (
-        lambda: DIGITS,
+        digits,
         {"k": 1, "analyses": "batch_sharpness", "options": {"batch_sharpness": {"draws": 2}}},
     ),
     "PyTorch": (lambda: torch_problem(), {"k": 2}),

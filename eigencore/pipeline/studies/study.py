@@ -192,7 +192,7 @@ def study(
     resolved = _refuse_invalid(arguments, threads)
     found = find_members(members, own)
     _refuse_shared_columns(found, k)
-    folders = {} if runs is None else run_folders(found, Path(runs))
+    folders = {} if runs is None else run_folders(found, Path(runs).absolute())
     settings = _settings({**arguments, "options": {**given, **resolved}}, threads)
     file = None if out is None else StudyFile(Path(out), settings)
     done: dict[str, StudyRow] = {}
