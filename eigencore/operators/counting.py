@@ -15,8 +15,9 @@ from eigencore.interfaces import (
     SampleMean,
 )
 from eigencore.operators.caching import release
-from eigencore.operators.conversion import FunctionOperator, is_inexact, notes_of
+from eigencore.operators.conversion import FunctionOperator, notes_of
 from eigencore.operators.matrix_like import MatrixLike
+from eigencore.operators.wrapped import WrappedOperator
 from eigencore.processes import processes_of
 from eigencore.space import Array
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 SCORES, CURVATURE = 0.2, 3.0
 
 
-class CountingOperator(MatrixLike):
+class CountingOperator(WrappedOperator):
     """An operator that counts its products, in units of one product over the full data.
 
     Args:
@@ -65,10 +66,9 @@ class CountingOperator(MatrixLike):
         after_sample: Callable[[Array, Array], None] | None = None,
         failed: Callable[[EigencoreError], None] = lambda error: None,
     ):
-        self._A, self._before, self._after, self._failed = A, before, after, failed
+        super().__init__(A)
+        self._before, self._after, self._failed = before, after, failed
         self._after_sample = after_sample or after
-        self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
-        self.processes = processes_of(A)
         if arrays.is_sharded(A):
             self.sum, self.shard = A.sum, A.shard
         self.matvecs = 0.0
@@ -78,9 +78,6 @@ class CountingOperator(MatrixLike):
 
     def matmat(self, V: Array, /) -> Array:
         return self._count(self._A.matmat, V, float(V.shape[1]), self._after)
-
-    def release(self, needed: int | None = None) -> None:
-        release(self._A, needed=needed)
 
     def _count(
         self,
@@ -108,14 +105,6 @@ class CountingOperator(MatrixLike):
             failure = blame(error, Culprit.OPERATOR, OperatorError, f"{what} failed")
             self._failed(failure)
             raise failure from failure.__cause__
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return notes_of(self._A)
-
-    @property
-    def inexact(self) -> bool:
-        return is_inexact(self._A)
 
     def product_error(self, v: Array, product: Array, /) -> float:
         """The measurement of an InexactOperator, which counts as a product; 0 for any other operator."""

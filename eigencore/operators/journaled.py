@@ -21,8 +21,9 @@ from eigencore.interfaces import (
     SampleMean,
 )
 from eigencore.operators.caching import release
-from eigencore.operators.conversion import FunctionOperator, approximation_of, is_inexact, notes_of
+from eigencore.operators.conversion import FunctionOperator, approximation_of, notes_of
 from eigencore.operators.matrix_like import MatrixLike
+from eigencore.operators.wrapped import WrappedOperator
 from eigencore.processes import processes_of
 from eigencore.space import Array, Space
 
@@ -45,7 +46,7 @@ class Recorder(Protocol):
         """
 
 
-class JournaledOperator(MatrixLike):
+class JournaledOperator(WrappedOperator):
     """An operator whose products pass through a journal.
 
     Args:
@@ -71,9 +72,8 @@ class JournaledOperator(MatrixLike):
     """
 
     def __init__(self, A: LinearOperator, recorder: Recorder, name: str = ""):
-        self._A, self._recorder, self._name = A, recorder, name
-        self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
-        self.processes = processes_of(A)
+        super().__init__(A)
+        self._recorder, self._name = recorder, name
         cheaper = approximation_of(A)
         self.approximation = cheaper and Approximation(
             journaled(cheaper.operator, recorder, "approximate "), cheaper.name, cheaper.remedy
@@ -84,17 +84,6 @@ class JournaledOperator(MatrixLike):
 
     def matmat(self, V: Array, /) -> Array:
         return self._kept("products", (V,), lambda: self._A.matmat(V))
-
-    def release(self, needed: int | None = None) -> None:
-        release(self._A, needed=needed)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return notes_of(self._A)
-
-    @property
-    def inexact(self) -> bool:
-        return is_inexact(self._A)
 
     def product_error(self, v: Array, product: Array, /) -> float:
         A = self._A

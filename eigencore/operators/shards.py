@@ -10,17 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eigencore.errors import CapabilityError
-from eigencore.operators.caching import release
-from eigencore.operators.conversion import is_inexact, notes_of
-from eigencore.operators.matrix_like import MatrixLike
-from eigencore.processes import own_part, processes_of
+from eigencore.operators.wrapped import WrappedOperator
+from eigencore.processes import own_part
 from eigencore.space import Array, InexactOperator, LinearOperator, MinibatchOperator
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
 
 
-class CutOperator(MatrixLike):
+class CutOperator(WrappedOperator):
     """An operator on shards (see `eigencore.space.ShardedSpace`), from one on whole vectors.
 
     Args:
@@ -36,8 +34,7 @@ class CutOperator(MatrixLike):
     """
 
     def __init__(self, A: LinearOperator):
-        self._A, self.processes = A, processes_of(A)
-        self.shape, self.xp, self.dtype, self.device = A.shape, A.xp, A.dtype, A.device
+        super().__init__(A)
         self._own = own_part(self.shape[0], self.processes)
 
     def sum(self, x: Array, /) -> Array:
@@ -62,20 +59,6 @@ class CutOperator(MatrixLike):
 
     def _joined(self, V: Array) -> Array:
         return self.processes.gather(lambda: V, "the shards of a vector")
-
-    def release(self, needed: int | None = None) -> None:
-        """Frees what A keeps between products."""
-        release(self._A, needed=needed)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Those of A."""
-        return notes_of(self._A)
-
-    @property
-    def inexact(self) -> bool:
-        """Whether the products of A are."""
-        return is_inexact(self._A)
 
     def product_error(self, v: Array, product: Array, /) -> float:
         """The measurement of A, from the rows of this process; 0 if its products are exact."""
