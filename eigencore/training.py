@@ -37,12 +37,14 @@ class UpdateLine:
     Attributes:
         loss: the loss at s = 0.
         slope: its derivative by s at s = 0, which is -g'u for the gradient g.
+        length: the norm |u|.
         rounding: the error of a difference of two such losses.
         at: the loss at a step s, from one forward pass.
     """
 
     loss: float
     slope: float
+    length: float
     rounding: float
     at: Callable[[float], float]
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from eigencore.errors import ProblemError
-from eigencore.pipeline.monitoring.critical_step import MOST_PASSES, RESOLUTION, critical_step
+from eigencore.pipeline.monitoring.critical_step import (
+    MOST_PASSES,
+    RESOLUTION,
+    critical_step,
+    curvature_along,
+    parabola_step,
+)
 from eigencore.training import UpdateLine
 
 
 def line(loss, slope, rounding=1e-13):
-    return UpdateLine(loss(0.0), slope, rounding, loss)
+    return UpdateLine(loss(0.0), slope, 1.0, rounding, loss)
 
 
 LINES = {
@@ -47,9 +54,27 @@ def test_on_a_quadratic_two_losses_give_the_step_exactly():
         assert found.step == pytest.approx(root, rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0])
+def test_the_curvature_along_one_update_gives_the_step_along_another(scale):
+    # The loss w'w of a plane has the same curvature along every unit vector.
+    w = np.array([1.0, 2.0])
+
+    def toward(u):
+        loss = lambda s: float((w - s * u) @ (w - s * u))  # noqa: E731
+        return UpdateLine(loss(0.0), -2 * float(w @ u), float(np.linalg.norm(u)), 0.0, loss)
+
+    before, after = toward(2 * w), toward(scale * np.array([0.3, 0.1]))
+    curvature = curvature_along(before, critical_step(before, 0.1).step)
+    assert curvature == pytest.approx(2.0)
+    guess = parabola_step(after, curvature)
+    assert after.at(guess) == pytest.approx(after.loss)
+    assert critical_step(after, guess).passes == 2
+
+
 def test_it_counts_its_losses():
     calls = []
-    found = critical_step(UpdateLine(1.0, -2.0, 0.0, lambda s: calls.append(s) or 1 - 2 * s + 5 * s**2), 0.01)
+    found = critical_step(line(lambda s: calls.append(s) or 1 - 2 * s + 5 * s**2, -2.0), 0.01)
+    calls.pop(0)  # that at zero
     assert found.passes == len(calls)
 
 

@@ -64,4 +64,5 @@ class NumpyMoment:
         loss, gradient = self.bound.loss(), self.bound.gradient()
         rounding = float(np.finfo(gradient.dtype).eps) * abs(loss)
         slope = -float(gradient @ gradient)
-        yield UpdateLine(loss, slope, rounding, lambda step: self.bound.loss(-step * gradient))
+        length = float(np.linalg.norm(gradient))
+        yield UpdateLine(loss, slope, length, rounding, lambda step: self.bound.loss(-step * gradient))

@@ -19,7 +19,7 @@ from eigencore.errors import ProblemError
 from eigencore.training import UpdateLine
 
 RESOLUTION = 0.1  # the critical step is enclosed within so much of it, unless interpolation settles before
-SETTLED = 0.05  # interpolation has, if another loss moves its root by no more than this
+SETTLED = 0.1  # interpolation has, if another loss moves its root by no more than this
 MOST_PASSES = 24
 GROWTH = 8.0  # of the step, at most, while the loss still falls
 
@@ -49,11 +49,11 @@ class CriticalStep:
 def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION) -> CriticalStep:
     """Finds the critical step by interpolation between two losses that enclose it.
 
-    It ends when another loss moves the root by at most 5 %, or when high <= (1 + resolution) low. Where the
+    It ends when another loss moves the root by at most 10 %, or when high <= (1 + resolution) low. Where the
     loss exceeds the present one, falls below it and exceeds it again, it is one of these steps.
 
     Args:
-        guess: the first step that is tried, such as the critical step found before.
+        guess: the first step that is tried, such as `parabola_step(line, curvature)`.
 
     Raises:
         ProblemError: the loss never exceeds the present one, changes by no more than rounding errors, or is
@@ -63,7 +63,7 @@ def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION
         from eigencore.pipeline.monitoring.critical_step import critical_step
         from eigencore.training import UpdateLine
 
-        line = UpdateLine(loss=1.0, slope=-2.0, rounding=1e-12, at=lambda s: 1.0 - 2.0 * s + 5.0 * s**2)
+        line = UpdateLine(1.0, slope=-2.0, length=1.0, rounding=0.0, at=lambda s: 1 - 2 * s + 5 * s**2)
         print(critical_step(line, 0.1).step)  # 0.4
     """
     if not (math.isfinite(line.loss) and math.isfinite(line.slope)):
@@ -80,6 +80,19 @@ def critical_step(line: UpdateLine, guess: float, resolution: float = RESOLUTION
         raise ProblemError("the loss changes along the update by no more than its rounding errors")
     root = search.low if search.root is None else search.root
     return CriticalStep(root, search.low, search.high, search.passes)
+
+
+def parabola_step(line: UpdateLine, curvature: float) -> float:
+    """The critical step of a parabola with this curvature c along u / |u|: -2 slope / (c |u|^2).
+
+    From one batch to the next, c changes less than the critical step, which also depends on the gradient.
+    """
+    return -2 * line.slope / (curvature * line.length**2)
+
+
+def curvature_along(line: UpdateLine, step: float) -> float:
+    """The curvature along u / |u| of the parabola with this critical step."""
+    return -2 * line.slope / (step * line.length**2)
 
 
 class _Enclosure:

@@ -28,7 +28,7 @@ from eigencore.attacks.attack import attack
 from eigencore.entries import AnalysisEntry
 from eigencore.errors import ProblemError, UnknownNameError
 from eigencore.interfaces import AnalysisContext
-from eigencore.pipeline.monitoring.critical_step import CriticalStep, critical_step
+from eigencore.pipeline.monitoring.critical_step import critical_step, curvature_along, parabola_step
 from eigencore.pipeline.monitoring.tracked_pairs import TrackedPairs
 from eigencore.problems import bind_with
 from eigencore.registry import load, registry, require, resolve_options
@@ -52,12 +52,12 @@ class Memory:
 
     Attributes:
         pairs, preconditioned: the eigenpairs of the Hessian, and of the preconditioned Hessian.
-        critical_step: the critical step that was found last, or None.
+        curvature: that along the update by the critical step that was found last, or None.
     """
 
     pairs: TrackedPairs
     preconditioned: TrackedPairs
-    critical_step: float | None = None
+    curvature: float | None = None
 
 
 @dataclass
@@ -133,10 +133,10 @@ def preconditioned_sharpness(look: Look) -> Numbers:
 def critical_sharpness(look: Look) -> Numbers:
     """`critical_sharpness`, the ends of its interval, its threshold 2 / learning rate, and the `loss`."""
     rate = look.moment.rule.learning_rate
-    guess = look.memory.critical_step or rate or FIRST_STEP
+    curvature, look.memory.curvature = look.memory.curvature, None
     with look.moment.update_line(look.batch) as line:
-        found: CriticalStep = critical_step(line, guess)
-    look.memory.critical_step = found.step or None
+        found = critical_step(line, parabola_step(line, curvature) if curvature else rate or FIRST_STEP)
+    look.memory.curvature = curvature_along(line, found.step) if found.step else curvature
     value, low, high = found.sharpness
     ends = {"critical_low": low, "critical_high": high, "critical_passes": float(found.passes)}
     threshold = _known("critical_threshold", 2 / rate if rate else None)

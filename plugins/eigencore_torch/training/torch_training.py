@@ -99,6 +99,7 @@ class TorchMoment:
             yield UpdateLine(
                 loss=float(loss),
                 slope=-float(gradient.double() @ update),
+                length=float(torch.linalg.vector_norm(update)),
                 rounding=ROUNDING * torch.finfo(layout.dtype).eps * abs(float(loss)),
                 at=at,
             )
