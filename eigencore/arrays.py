@@ -12,6 +12,7 @@ processes: `total` adds up, and the norms do it themselves if they are given the
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 from zlib import crc32
 
@@ -296,8 +297,28 @@ def on_processor(x: Array) -> bool:
 
 
 def write(x: Array, index: Any, value: Array) -> Array:
-    """x with `value` at `index`. Written in place if the library allows it; use the returned array."""
+    """x with `value` at `index`, in the memory of x if the library allows it: do not use x any more.
+
+    JAX copies x, unless the index consists of integers and full slices: then it takes the memory of x.
+    """
+    if compat.is_jax_array(x) and isinstance(index, tuple):
+        at = tuple(part == slice(None) for part in index)
+        if all(full or isinstance(part, int) for full, part in zip(at, index, strict=True)):
+            places = [part for full, part in zip(at, index, strict=True) if not full]
+            return _jax_writer()(x, value, places, full=at)
     return xpx.at(x)[index].set(value)
+
+
+@cache
+def _jax_writer() -> Any:
+    """Writes at integers in place of the axes that are not `full`; compiled once for all integers."""
+    import jax
+
+    def written(x: Array, value: Array, places: list[int], full: tuple[bool, ...]) -> Array:
+        left = iter(places)
+        return x.at[tuple(slice(None) if whole else next(left) for whole in full)].set(value)
+
+    return jax.jit(written, static_argnames="full", donate_argnums=0)
 
 
 def rows(x: Array, index: npt.NDArray[np.intp]) -> Array:

@@ -299,7 +299,7 @@ class Bound(Protocol):
         params: Params = None,
         dtype: str | None = None,
     ) -> Array:
-        """v'H_s v (b,): the curvature of each sample's objective along v in weight space (WEIGHT_LOSS).
+        """v'H_s v (b,) as the classifier's arrays: the curvature of samples along weights (WEIGHT_LOSS).
 
         Args:
             direction: v (n,), in the data type of the operator.

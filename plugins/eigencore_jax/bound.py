@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from eigencore.entries import Capability
@@ -16,13 +15,7 @@ from eigencore.news import report
 from eigencore.problems.sharing import CALLS, DTYPES, check_dtype, draw_minibatch, operator_of_kind
 from eigencore_jax import program as compiled
 from eigencore_jax.checks import probe
-from eigencore_jax.classifier import (
-    ImageNetwork,
-    JaxClassifier,
-    classification,
-    sample_curvatures,
-    split_objective,
-)
+from eigencore_jax.classifier import JaxClassifier, classification
 from eigencore_jax.data import JaxSamples, gather
 from eigencore_jax.layout import JaxLayout, select
 from eigencore_jax.models import JaxModel, Weights, hashable
@@ -30,6 +23,7 @@ from eigencore_jax.options import JaxOptions
 from eigencore_jax.program import Program
 from eigencore_jax.reduction import is_mean
 from eigencore_jax.risk import JaxRisk, Placement, float64_is_on
+from eigencore_jax.row_network import RowNetwork
 
 _OVER_SAMPLES = frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT, Capability.INPUT_PRODUCTS})
 
@@ -65,7 +59,7 @@ class JaxBound:
     def capabilities(self) -> frozenset[Capability]:
         """What this problem offers."""
         always = frozenset({Capability.PRODUCTS, Capability.MINIBATCHES, Capability.WEIGHT_LOSS})
-        return always | _OVER_SAMPLES if isinstance(self._network, ImageNetwork) else always
+        return always | _OVER_SAMPLES if isinstance(self._network, RowNetwork) else always
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -119,12 +113,12 @@ class JaxBound:
                 is not a vector over them.
             ProblemError: the bounds do not fit the inputs.
         """
-        network, place = self._require_network(), self._placement(dtype)
+        place = self._placement(dtype)
         weights, constants = self._placed(place)
         if direction is not None:
             layout = self.select(params)
             weights = compiled.moved(layout, weights, layout.checked(direction, place.dtype))
-        return JaxClassifier(network, weights, constants, self._held_out, self.problem.bounds, place)
+        return self._classifier(place, weights, constants)
 
     def loss(self, direction: Array | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -166,15 +160,9 @@ class JaxBound:
             UnknownNameError, UsageError: no weight matches, a shape is wrong, or the data type is not
                 available.
         """
-        network, place, layout = self._require_network(), self._placement(dtype), self.select(params)
-        d = int(np.prod(network.shape))
-        if x.ndim != 2 or x.shape[1] != d or y.shape != x.shape[:1]:
-            raise UsageError(f"inputs of shape {x.shape} with labels {y.shape}; expected (b, {d}) and (b,)")
-        weights, constants = self._placed(place)
+        place, layout = self._placement(dtype), self.select(params)
         v = layout.unflatten(layout.checked(direction, place.dtype))
-        fixed, moving = split_objective(objective)
-        rows = jnp.asarray(x, dtype=place.dtype)
-        return sample_curvatures(network, fixed, moving, weights, v, constants, rows, y)
+        return self._classifier(place, *self._placed(place)).curvature_along(objective, v, x, y)
 
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected weight with its slice of a direction (n,) and its norm."""
@@ -207,7 +195,7 @@ class JaxBound:
         return gather(self.problem.validation, self.problem.call, "validation")[0]
 
     @cached_property
-    def _network(self) -> ImageNetwork | CapabilityError:
+    def _network(self) -> RowNetwork | CapabilityError:
         if self._program.call != CALLS[0]:
             return CapabilityError("this problem offers no classifier: its batches are not pairs (x, y)")
         try:
@@ -217,10 +205,14 @@ class JaxBound:
         except CapabilityError as error:
             return error
 
-    def _require_network(self) -> ImageNetwork:
+    def _require_network(self) -> RowNetwork:
         if isinstance(self._network, CapabilityError):
             raise self._network
         return self._network
+
+    def _classifier(self, place: Placement, weights: Weights, constants: Any) -> JaxClassifier:
+        network, bounds = self._require_network(), self.problem.bounds
+        return JaxClassifier(network, weights, constants, self._held_out, bounds, place)
 
     def _placement(self, dtype: str | None) -> Placement:
         return self._place if dtype is None else Placement(available_dtype(dtype), self._place.device)

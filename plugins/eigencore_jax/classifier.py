@@ -1,12 +1,11 @@
-"""A model as a classifier: its logits and their derivatives over the inputs, compiled for each batch size."""
+"""A model as a classifier: its logits and their derivatives over the inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
 from typing import Any
 
+import array_api_compat.numpy as host
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,33 +13,18 @@ import numpy as np
 from eigencore.errors import CapabilityError, UsageError
 from eigencore.interfaces import Array, Objective
 from eigencore.problems.sharing import bounds_of_rows
+from eigencore_jax import row_network as compiled
 from eigencore_jax.data import JaxSamples
-from eigencore_jax.models import ByIdentity, Weights
+from eigencore_jax.models import Weights
 from eigencore_jax.risk import Placement
+from eigencore_jax.row_network import RowNetwork
 
-
-@dataclass(frozen=True)
-class ImageNetwork:
-    """A model of inputs in rows; hashable.
-
-    Attributes:
-        model: (weights, constants, x) -> logits (b, c), for inputs x (b, *shape).
-        shape: the shape of one input.
-        classes: the number of classes c.
-    """
-
-    model: Callable[..., Any]
-    shape: tuple[int, ...]
-    classes: int
-
-    def __call__(self, weights: Weights, constants: Any, x: Array) -> Array:
-        """The logits (b, c) of rows (b, d)."""
-        return self.model(weights, constants, jnp.reshape(x, (-1, *self.shape)))
+_FEWEST_ROWS = 16
 
 
 def classification(
     model: Callable[..., Any], weights: Weights, constants: Any, samples: JaxSamples, place: Placement
-) -> ImageNetwork:
+) -> RowNetwork:
     """The model as a classifier of samples (x, y).
 
     Raises:
@@ -60,7 +44,7 @@ def classification(
         raise _no_classifier(f"the outputs for two samples are {outputs}; expected logits (2, classes)")
     if y.min() < 0 or y.max() >= shape[1]:
         raise _no_classifier(f"labels from {y.min()} to {y.max()} for {shape[1]} outputs")
-    return ImageNetwork(model, x.shape[1:], shape[1])
+    return RowNetwork(model, x.shape[1:], shape[1])
 
 
 def _no_classifier(why: str) -> CapabilityError:
@@ -69,6 +53,10 @@ def _no_classifier(why: str) -> CapabilityError:
 
 class JaxClassifier:
     """The logits of a model for inputs in rows, and their derivatives; see `eigencore.interfaces.Classifier`.
+
+    On a processor its arrays are those of NumPy: JAX would compile every operation on them for every number
+    of rows, of which attacks have many. The network is compiled for a few
+    numbers of rows, up to which others are padded. On an accelerator, arrays stay there, as those of JAX.
 
     Args:
         network: the model.
@@ -89,218 +77,120 @@ class JaxClassifier:
         value, gradient = classifier.value_and_grad(CrossEntropy(), x, y)
     """
 
-    xp = jnp
-
     def __init__(
         self,
-        network: ImageNetwork,
+        network: RowNetwork,
         weights: Weights,
         constants: Any,
         samples: JaxSamples,
         bounds: Any,
         place: Placement,
     ):
-        self._network, self._weights, self._constants = network, weights, constants
+        self._network, self._model = network, (network, weights, constants)
         self._samples, self._place = samples, place
         self.shape, self.classes = network.shape, network.classes
-        self.dtype, self.device = jnp.dtype(place.dtype), place.device
+        on_host = rows_are_on_host(place.device)
+        self.xp: Any = host if on_host else jnp
+        self.device: Any = "cpu" if on_host else place.device
+        self.dtype = np.dtype(place.dtype)
         self.bounds = bounds_of_rows(bounds, self.shape, self)
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
         """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""
-        x, y = self._samples.batch
-        x, y = self._place((x[:most].reshape(len(x[:most]), -1), y[:most]))
+        x, y = (part[:most] for part in self._samples.batch)
+        x = x.reshape(len(x), -1)
+        if self.xp is host:
+            return np.array(x, dtype=self.dtype), np.array(y)
+        x, y = self._place((x, y))
         return x, y
 
     def logits(self, x: Array, /) -> Array:
         """The logits (b, c) for inputs (b, d)."""
-        return _logits(self._network, self._weights, self._constants, self._rows(x))
+        return self._own(compiled.logits(*self._model, self._rows(x)), len(x))
 
     def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
         """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
-        x, y = self._labelled(x, y)
-        fixed, moving = split_objective(objective)
-        value, gradient = _value_and_grad(self._network, fixed, moving, self._weights, self._constants, x, y)
-        return value, gradient
+        self._check_labels(x, y)
+        found, pullback = compiled.with_pullback(*self._model, self._rows(x))
+        z = self._own(found, len(x))
+        g = self._padded(objective.grad(z, y))
+        return objective.value(z, y), self._own(compiled.pulled(pullback, g), len(x))
 
     def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
-        """A function from rows v (b, d) to each sample's Hessian over its input, times its row of v."""
-        x, y = self._labelled(x, y)
-        fixed, moving = split_objective(objective)
-        linear = _input_hessians(self._network, fixed, moving, self._weights, self._constants, x, y)
-        shape = x.shape
+        """A function from rows v (b, d) to each sample's Hessian over its input, times its row of v.
+
+        With the Jacobian J of the logits z and the objective's gradient g over them, it is J'(H_z J v) plus
+        the derivative of J'g along v, with g constant.
+        """
+        self._check_labels(x, y)
+        rows, count, shape = self._rows(x), len(x), tuple(x.shape)
+        found, pullback = compiled.with_pullback(*self._model, rows)
+        z = self._own(found, count)
+        linear = compiled.linearized(*self._model, rows, self._padded(objective.grad(z, y)))
 
         def product(v: Array) -> Array:
-            if v.shape != shape:
+            if tuple(v.shape) != shape:
                 raise UsageError(f"vectors of shape {v.shape}; expected {shape}, one row per sample")
-            return _apply(linear, self._rows(v))
+            of_logits, curved = compiled.along(linear, self._rows(v))
+            h = objective.hvp(z, y, self._own(of_logits, count))
+            return self._own(curved + compiled.pulled(pullback, self._padded(h)), count)
 
         return product
 
-    def _labelled(self, x: Array, y: Array) -> tuple[Array, Array]:
-        if y.shape != x.shape[:1]:
+    def curvature_along(self, objective: Objective, direction: Weights, x: Array, y: Array) -> Array:
+        """v'H_s v (b,) of each sample's objective along a direction v, an array for each of some weights.
+
+        With the logits z(t) at the weights w + t v, it is z'' . g + z' . H_z z', with the gradient g of the
+        objective over the logits and its Hessian H_z.
+        """
+        self._check_labels(x, y)
+        network, weights, constants = self._model
+        parts = compiled.along_weights(network, weights, direction, constants, self._rows(x))
+        z, first, second = (self._own(part, len(x)) for part in parts)
+        curved = second * objective.grad(z, y) + first * objective.hvp(z, y, first)
+        return self.xp.sum(curved, axis=1)
+
+    def _check_labels(self, x: Array, y: Array) -> None:
+        if tuple(y.shape) != tuple(x.shape[:1]):
             raise UsageError(f"labels of shape {y.shape}; expected {x.shape[:1]}, one label per input")
-        return self._rows(x), y
 
     def _rows(self, x: Array) -> Array:
+        """Inputs as the compiled functions get them."""
         d = int(np.prod(self.shape))
         if x.ndim != 2 or x.shape[1] != d:
-            raise UsageError(f"inputs of shape {x.shape}; expected (b, {d})")
-        return x if x.dtype == self.dtype else jnp.asarray(x, dtype=self.dtype)
+            raise UsageError(f"inputs of shape {tuple(x.shape)}; expected (b, {d})")
+        return self._padded(x)
+
+    def _padded(self, x: Array) -> Array:
+        """Rows (b, ...) with rows of zeros to the next number that the network is compiled for.
+
+        They are always a copy, because JAX may use the memory of an array of NumPy after a call.
+        """
+        if self.xp is not host:
+            return jnp.asarray(x, dtype=self.dtype)
+        padded = np.zeros((compiled_rows(len(x)), *x.shape[1:]), dtype=self.dtype)
+        padded[: len(x)] = x
+        return jax.device_put(padded, self._place.device)
+
+    def _own(self, x: Array, count: int) -> Array:
+        """The first rows of what a compiled function returned, in an array of the classifier's library."""
+        return np.array(x)[:count] if self.xp is host else x[:count]
 
 
-@dataclass(frozen=True)
-class Hole:
-    """The place of an array in an objective.
-
-    Attributes:
-        index: the number of the array.
-    """
-
-    index: int
+def rows_are_on_host(device: Any) -> bool:
+    """Whether the rows of a classifier on this device of JAX are arrays of NumPy."""
+    return bool(device.platform == "cpu")
 
 
-def split_objective(objective: Objective) -> tuple[Any, list[Array]]:
-    """An objective with holes in place of its arrays, which can be hashed, and the arrays.
-
-    So it is compiled once for all targets that it may have. Arrays are found in dataclasses, also in those
-    that a dataclass consists of; any other objective is compiled for each object.
+def compiled_rows(count: int) -> int:
+    """The smallest number of rows, of 16, 24, 32, 48, 64, 96, ..., that is at least `count`.
 
     Example:
-        import jax.numpy as jnp
-        from eigencore.objectives import Margin
-        from eigencore_jax.classifier import split_objective
+        from eigencore_jax.classifier import compiled_rows
 
-        print(split_objective(Margin(against=jnp.zeros(2, dtype=int))))
+        print([compiled_rows(b) for b in (1, 20, 300)])  # [16, 24, 384]
     """
-    found: list[Array] = []
-
-    def without_arrays(value: Any) -> Any:
-        if isinstance(value, jax.Array | np.ndarray):
-            found.append(value)
-            return Hole(len(found) - 1)
-        return _mapped(value, without_arrays)
-
-    fixed = without_arrays(objective)
-    try:
-        hash(fixed)
-    except TypeError:
-        return ByIdentity(objective), []
-    return fixed, found
-
-
-def _whole(fixed: Any, found: list[Array]) -> Objective:
-    """The objective, with the arrays in their places."""
-
-    def with_arrays(value: Any) -> Any:
-        return found[value.index] if isinstance(value, Hole) else _mapped(value, with_arrays)
-
-    whole: Objective = fixed.wrapped if isinstance(fixed, ByIdentity) else with_arrays(fixed)
-    return whole
-
-
-def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A dataclass with its fields changed; anything else as it is."""
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    parts = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
-    changed = {name: change(part) for name, part in parts.items()}
-    same = all(changed[name] is part for name, part in parts.items())
-    return value if same else replace(value, **changed)
-
-
-def gradient_over_logits(objective: Objective, y: Array) -> Callable[[Array], Array]:
-    """The objective's gradient as a function of the logits, whose derivative is the objective's `hvp`.
-
-    The derivatives are those that the objective states, and not those that JAX finds for its code.
-    """
-
-    @jax.custom_jvp
-    def gradient(logits: Array) -> Array:
-        return objective.grad(logits, y)
-
-    @gradient.defjvp
-    def along(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-        (logits,), (v,) = primals, tangents
-        return objective.grad(logits, y), objective.hvp(logits, y, v)
-
-    function: Callable[[Array], Array] = gradient
-    return function
-
-
-@partial(jax.jit, static_argnames="network")
-def _logits(network: ImageNetwork, weights: Weights, constants: Any, x: Array) -> Array:
-    return network(weights, constants, x)
-
-
-@partial(jax.jit, static_argnames=("network", "fixed"))
-def _value_and_grad(
-    network: ImageNetwork,
-    fixed: Any,
-    moving: list[Array],
-    weights: Weights,
-    constants: Any,
-    x: Array,
-    y: Array,
-) -> tuple[Array, Array]:
-    objective = _whole(fixed, moving)
-    logits, pull = jax.vjp(partial(network, weights, constants), x)
-    (gradient,) = pull(objective.grad(logits, y))
-    return objective.value(logits, y), gradient
-
-
-@partial(jax.jit, static_argnames=("network", "fixed"))
-def _input_hessians(
-    network: ImageNetwork,
-    fixed: Any,
-    moving: list[Array],
-    weights: Weights,
-    constants: Any,
-    x: Array,
-    y: Array,
-) -> Callable[[Array], Array]:
-    over_logits = gradient_over_logits(_whole(fixed, moving), y)
-
-    def gradient(rows: Array) -> Array:
-        logits, pull = jax.vjp(partial(network, weights, constants), rows)
-        (pulled,) = pull(over_logits(logits))
-        return pulled
-
-    _, linear = jax.linearize(gradient, x)
-    return linear
-
-
-@jax.jit
-def _apply(linear: Callable[[Array], Array], v: Array) -> Array:
-    return linear(v)
-
-
-@partial(jax.jit, static_argnames=("network", "fixed"))
-def sample_curvatures(
-    network: ImageNetwork,
-    fixed: Any,
-    moving: list[Array],
-    weights: Weights,
-    direction: Weights,
-    constants: Any,
-    x: Array,
-    y: Array,
-) -> Array:
-    """v'H_s v (b,) of each sample's objective along a direction over some of the weights.
-
-    With the logits z(t) at the weights w + t v, it is z'' . g + z' . H z', with the gradient g of the
-    objective over the logits, and its Hessian H: by forward over forward mode.
-    """
-    objective = _whole(fixed, moving)
-
-    def logits(t: Array) -> Array:
-        there = {name: weights[name] + t * step for name, step in direction.items()}
-        return network(weights | there, constants, x)
-
-    def slope(t: Array) -> tuple[Array, Array]:
-        return jax.jvp(logits, (t,), (jnp.ones_like(t),))
-
-    zero = jnp.zeros((), x.dtype)
-    (z, first), (_, second) = jax.jvp(slope, (zero,), (jnp.ones_like(zero),))
-    curved = first * objective.hvp(z, y, first)
-    return jnp.sum(second * objective.grad(z, y) + curved, axis=1)
+    size = _FEWEST_ROWS
+    while size < count:
+        size *= 2
+    return 3 * size // 4 if size > _FEWEST_ROWS and count <= 3 * size // 4 else size

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
+import jax
 import jax.numpy as jnp
 
 from eigencore.errors import UsageError
@@ -44,8 +46,7 @@ class JaxLayout:
 
     def unflatten(self, v: Array) -> Weights:
         """A flat vector (n,) as one array for each selected weight."""
-        pieces = zip(self.names, self.shapes, self.slices, strict=True)
-        return {name: jnp.reshape(v[where], shape) for name, shape, where in pieces}
+        return _unflattened(self, v)
 
     def flatten(self, pieces: Weights) -> Array:
         """The selected ones of some arrays as a flat vector (n,)."""
@@ -60,6 +61,12 @@ class JaxLayout:
         if tuple(v.shape) != (self.n,):
             raise UsageError(f"a direction of shape {tuple(v.shape)}; expected ({self.n},)")
         return jnp.asarray(v, dtype=dtype)
+
+
+@partial(jax.jit, static_argnames="layout")
+def _unflattened(layout: JaxLayout, v: Array) -> Weights:
+    pieces = zip(layout.names, layout.shapes, layout.slices, strict=True)
+    return {name: jnp.reshape(v[where], shape) for name, shape, where in pieces}
 
 
 def select(weights: Weights, params: Params = None) -> JaxLayout:

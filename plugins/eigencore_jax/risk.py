@@ -38,11 +38,10 @@ class Placement:
 
         def place(leaf: Any) -> Array:
             floating = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
-            if isinstance(leaf, np.ndarray | np.generic):
-                # Copied: JAX may share the memory of an array of NumPy, which its owner may change.
+            if isinstance(leaf, np.ndarray | np.generic) or (floating and leaf.dtype != self.dtype):
+                # Copied: JAX may share the memory of an array of NumPy, which its owner may change. And
+                # converted on the host: JAX would compile that for every shape.
                 leaf = np.array(leaf, dtype=self.dtype if floating else None)
-            elif floating and leaf.dtype != self.dtype:
-                leaf = leaf.astype(self.dtype)
             return jax.device_put(leaf, self.device)
 
         return jax.tree.map(place, tree)

@@ -184,7 +184,8 @@ def sample_curvature_is_well_formed(subject: BackendSubject) -> None:
     x, y = subject.samples()
     for objective in subject.objectives():
         curvature = subject.bound.sample_curvature(objective, direction(subject.operator, 26), x, y)
-        demand_well_formed(curvature, (x.shape[0],), subject.operator, f"sample_curvature of {objective}")
+        space = subject.bound.classifier()
+        demand_well_formed(curvature, (x.shape[0],), space, f"sample_curvature of {objective}")
 
 
 def sample_curvature_has_the_requested_precision(subject: BackendSubject) -> None:

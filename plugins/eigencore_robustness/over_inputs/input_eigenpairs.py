@@ -26,6 +26,7 @@ TILT = 0.05  # the largest sine of the angle between a span and that of the eige
 MAX_PRODUCTS = 200
 MAX_PRODUCTS_FOR_SPANS = 100  # equal eigenvalues, which leave a span undetermined, would take all products
 CHECK_INTERVAL = 4  # products
+ROOM = 16  # vectors that a basis has room for at first; then twice as many, and so on
 
 
 @dataclass(frozen=True)
@@ -107,21 +108,21 @@ def largest_eigenpairs(
     (samples, d), xp = shape, space.xp
     rng = arrays.generator(seed, "input curvature")
     rest = xp.stack([arrays.random_normal(rng, shape, space) for _ in range(k)], axis=1)
-    basis, rounding = arrays.zeros((samples, 0, d), space), 10 * arrays.eps(space) * d**0.5
+    basis, rounding = _Basis(space, samples, d), 10 * arrays.eps(space) * d**0.5
     size = np.zeros(samples)
     floor = rounding * arrays.to_host(xp.linalg.vector_norm(rest[:, 0, :], axis=1))
     T, present = np.zeros((samples, 0, 0)), np.zeros((samples, 0), dtype=bool)
     limit = min(d, MAX_PRODUCTS)
     while True:
-        basis, norms = _extended(basis, rest, arrays.from_host(floor, space))
+        norms = basis.extend(rest, arrays.from_host(floor, space))
         present = np.concatenate([present, norms > 0], axis=1)
-        m = basis.shape[1]
-        images = xp.stack([product(basis[:, j, :]) for j in range(m - k, m)], axis=1)
+        m, rows = basis.size, basis.rows
+        images = xp.stack([product(rows[:, j, :]) for j in range(m - k, m)], axis=1)
         size = np.maximum(size, np.max(arrays.to_host(xp.linalg.vector_norm(images, axis=2)), axis=1))
         floor = rounding * size
-        couplings = xp.matmul(basis, xp.permute_dims(images, (0, 2, 1)))
-        rest = images - xp.matmul(xp.permute_dims(couplings, (0, 2, 1)), basis)
-        T = _bordered(T, arrays.to_host(couplings))
+        couplings = xp.matmul(rows, xp.permute_dims(images, (0, 2, 1)))
+        rest = images - xp.matmul(xp.permute_dims(couplings, (0, 2, 1)), rows)
+        T = _bordered(T, arrays.to_host(couplings)[:, :m, :])
         last = m >= limit or not norms.any()
         if not last and m // CHECK_INTERVAL == (m - k) // CHECK_INTERVAL:
             continue
@@ -130,28 +131,57 @@ def largest_eigenpairs(
         residuals = arrays.to_host(xp.linalg.vector_norm(xp.matmul(of_rest, rest), axis=2))
         sought = spans if m < MAX_PRODUCTS_FOR_SPANS else ()
         if last or _converged(values, residuals, floor, sought):
-            rotation = arrays.from_host(np.ascontiguousarray(S.transpose(0, 2, 1)), space)
-            return LargestEigenpairs(values, residuals, xp.matmul(rotation, basis), floor, m)
+            return LargestEigenpairs(values, residuals, basis.combine(S), floor, m)
 
 
-def _extended(basis: Array, rest: Array, floor: Array) -> tuple[Array, Floats]:
-    """Returns the basis (b, m, d) with the rest (b, k, d), orthonormalised, and the norms (b, k) it had.
+class _Basis:
+    """The orthonormal vectors of each row, in an array with room for more.
 
-    A vector whose norm is at most the floor (b,) becomes zero, and so does its norm.
+    Attributes:
+        size: the number m of vectors of a row.
     """
-    xp = arrays.namespace(basis)
-    norms = []
-    for j in range(rest.shape[1]):
-        w = rest[:, j : j + 1, :]
-        for _ in range(2):  # a single pass leaves rounding errors
-            w = w - xp.matmul(xp.matmul(w, xp.permute_dims(basis, (0, 2, 1))), basis)
-        norm = xp.linalg.vector_norm(w, axis=2)
-        zero = norm <= floor[:, None]
-        divisor = xp.where(zero, xp.ones_like(norm), norm)
-        w = xp.where(zero[:, :, None], xp.zeros_like(w), w / divisor[:, :, None])
-        basis = xp.concat([basis, w], axis=1)
-        norms.append(arrays.to_host(xp.where(zero, xp.zeros_like(norm), norm)))
-    return basis, np.concatenate(norms, axis=1)
+
+    def __init__(self, space: Space, samples: int, d: int):
+        self._space, self.size = space, 0
+        self._memory = arrays.zeros((samples, min(ROOM, d), d), space)
+        self._in_place = arrays.writeable(space)
+
+    @property
+    def rows(self) -> Array:
+        """The vectors (b, m, d); with further ones, which are zero, where every shape would be compiled."""
+        return self._memory[:, : self.size, :] if self._in_place else self._memory
+
+    def extend(self, rest: Array, floor: Array) -> Floats:
+        """Adds the rest (b, k, d), orthonormalised, and returns the norms (b, k) that it had before.
+
+        A vector whose norm is at most the floor (b,) becomes zero, and so does its norm.
+        """
+        xp, norms = self._space.xp, []
+        for j in range(rest.shape[1]):
+            w, rows = rest[:, j : j + 1, :], self.rows
+            for _ in range(2):  # a single pass leaves rounding errors
+                w = w - xp.matmul(xp.matmul(w, xp.permute_dims(rows, (0, 2, 1))), rows)
+            norm = xp.linalg.vector_norm(w, axis=2)
+            zero = norm <= floor[:, None]
+            divisor = xp.where(zero, xp.ones_like(norm), norm)
+            w = xp.where(zero[:, :, None], xp.zeros_like(w), w / divisor[:, :, None])
+            self._append(w[:, 0, :])
+            norms.append(arrays.to_host(xp.where(zero, xp.zeros_like(norm), norm)))
+        return np.concatenate(norms, axis=1)
+
+    def combine(self, S: Floats) -> Array:
+        """The combinations (b, k, d) of the vectors with coefficients S (b, m, k)."""
+        rows = self.rows
+        coefficients = np.zeros((S.shape[0], S.shape[2], rows.shape[1]))
+        coefficients[:, :, : self.size] = S.transpose(0, 2, 1)
+        return self._space.xp.matmul(arrays.from_host(coefficients, self._space), rows)
+
+    def _append(self, w: Array) -> None:
+        if self.size == self._memory.shape[1]:
+            more = arrays.zeros(self._memory.shape, self._space)
+            self._memory = self._space.xp.concat([self._memory, more], axis=1)
+        self._memory = arrays.write(self._memory, (slice(None), self.size, slice(None)), w)
+        self.size += 1
 
 
 def _bordered(T: Floats, couplings: Floats) -> Floats:

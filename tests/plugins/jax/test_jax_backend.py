@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, Us
 from eigencore.objectives import CrossEntropy, Margin
 from eigencore.problems import bind
 from eigencore.testing import backend_checks
-from eigencore_jax.classifier import split_objective
+from eigencore_jax.classifier import compiled_rows
 from kit.jax_networks import SIZES, C, D, cross_entropy, jax, jnp, ravel_pytree, small_jax, two_layers
 
 N = sum(SIZES)
@@ -209,28 +210,62 @@ def test_an_objective_is_compiled_once_for_all_targets(bound):
         parts = [classifier.value_and_grad(part, x, y) for part in (Margin(target), CrossEntropy())]
         np.testing.assert_allclose(value, parts[0][0] + parts[1][0], rtol=1e-5)
         np.testing.assert_allclose(gradient, parts[0][1] + parts[1][1], rtol=1e-4, atol=1e-6)
-    (one, _), (two, _) = (split_objective(Around(Margin(target), CrossEntropy())) for target in targets)
-    assert one == two
-    assert hash(one) == hash(two)
-    opaque = Unhashable()
-    assert split_objective(opaque)[0] == split_objective(opaque)[0] != split_objective(Unhashable())[0]
-    np.testing.assert_array_equal(classifier.value_and_grad(opaque, x, y)[0], parts[1][0])
+    np.testing.assert_array_equal(classifier.value_and_grad(Unhashable(), x, y)[0], parts[1][0])
 
 
-def test_a_second_solve_of_the_same_shape_compiles_nothing(bound):
+@contextmanager
+def compilations():
+    """A list of the durations of what JAX compiles."""
     durations = []
 
     def listen(event, duration, **_):
         if event.endswith("backend_compile_duration"):
             durations.append(duration)
 
-    solve(bound.operator(), 2, start=None, seed=0)
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        solve(bound.operator(), 2, seed=0)
-        solve(bind(small_jax()).operator(), 2, seed=0)
-        assert not durations
+        yield durations
+        found = len(durations)
         jax.jit(lambda x: 3 * x - 1)(jnp.ones(7))
-        assert durations  # what is compiled would have been seen
+        assert len(durations) > found  # what is compiled would have been seen
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_second_solve_of_the_same_shape_compiles_nothing(bound):
+    solve(bound.operator(), 2, start=None, seed=0)
+    with compilations() as found:
+        solve(bound.operator(), 2, seed=0)
+        solve(bind(small_jax()).operator(), 2, seed=0)
+        assert not found
+
+
+def test_an_attack_compiles_the_network_for_a_few_numbers_of_rows(bound):
+    classifier = bound.classifier()
+    x, y = (np.concatenate([part] * 8)[:48] for part in classifier.samples())
+    counts = range(1, len(x) + 1)
+    with compilations() as found:
+        for count in counts:
+            for objective in (CrossEntropy(), Margin(), Margin(y[:count])):
+                classifier.value_and_grad(objective, x[:count], y[:count])
+        assert len(found) <= 2 * len({compiled_rows(count) for count in counts}) == 8
+
+
+def test_rows_on_an_accelerator_are_arrays_of_jax_with_the_same_numbers(bound, monkeypatch):
+    host, objective = bound.classifier(), CrossEntropy()
+    monkeypatch.setattr("eigencore_jax.classifier.rows_are_on_host", lambda device: False)
+    there = bound.classifier()
+    v = host.samples()[0][::-1].copy()
+
+    def numbers(classifier):
+        x, y = classifier.samples()
+        products = classifier.input_products(objective, x, y)(classifier.xp.asarray(v))
+        return [x, classifier.logits(x), *classifier.value_and_grad(objective, x, y), products]
+
+    for one, other in zip(numbers(host), numbers(there), strict=True):
+        assert isinstance(one, np.ndarray)
+        assert isinstance(other, jax.Array)
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-7)
+    x, y = there.samples()
+    curvature = bound.sample_curvature(objective, jnp.ones(bound.operator().shape[0]), x, y)
+    assert isinstance(curvature, jax.Array)
