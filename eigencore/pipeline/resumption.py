@@ -12,6 +12,7 @@ from eigencore import arrays
 from eigencore.errors import UsageError
 from eigencore.operators.counting import CountingOperator
 from eigencore.operators.journaled import journaled
+from eigencore.pipeline.changed_settings import changed_settings
 from eigencore.pipeline.shared_journal import SharedJournal, sent
 from eigencore.processes import processes_of
 from eigencore.runs.folder import JOURNAL, RESULT, load, make_folder
@@ -143,36 +144,15 @@ def refuse_changed(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pa
         before, now: `arguments`, `versions` and `digests`, as plain data. Versions and digests that only one
             of them has are not compared.
     """
-    then, today = _flat(before["arguments"]), _flat(now["arguments"])
-    changed = [_difference(name, then, today) for name in sorted({*then, *today}) if name not in LIMITS]
+    changed = changed_settings(before["arguments"], now["arguments"], lambda name: name not in LIMITS)
     then, today = before["versions"], now["versions"]
-    changed += [_difference(name, then, today) for name in then if name in today and name != "python"]
+    changed += changed_settings(then, today, lambda name: name in {*then} & {*today} - {"python"})
     then, today = before["digests"], now["digests"]
     changed += [
         _PARTS.get(one, f"the {one} differs") for one in then if today.get(one, then[one]) != then[one]
     ]
-    changed = [one for one in changed if one]
     if changed:
         raise UsageError(
             f"the run in {folder} can't be continued: {'; '.join(changed)}",
             hint="Continue it with what it was started with, or start a new run in another folder.",
         )
-
-
-def _difference(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How a value differs, as a clause; empty if it does not."""
-    before, today = then.get(name), now.get(name)
-    return "" if before == today else f"{name} was {_shown(before)}, and is now {_shown(today)}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings, by names such as "options.lanczos.basis"."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return flat
-
-
-def _shown(value: object) -> str:
-    return "none" if value is None else f"{value:.60}" if isinstance(value, str) else f"{value}"

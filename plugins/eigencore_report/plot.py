@@ -72,7 +72,7 @@ def plot(report: Report, file: Path | None, options: PlotOptions) -> list[Canvas
             f"no figure has {options.only!r} in its title" if titles else f"{report.title} has no figures",
             hint=f"The figures are {titles}."
             if titles
-            else "Run an analysis that has figures, or k=1 or more.",
+            else "Eigenvalues (k=1 or more), most analyses, and the looks of a monitor have figures.",
         )
     drawn = Figures(
         draw(figure, options.width, height=options.height, font_size=options.font_size) for figure in chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -71,11 +72,15 @@ class Axis:
         return float(np.mean(means)) if means else 0.0
 
     def grid(self, values: Floats, width: float, points: int) -> Floats:
-        """Points (g,) from three widths below the least value to three above the largest, evenly along it."""
+        """Points (g,) from three widths below the least value to three above the largest, evenly along it.
+
+        On a "symlog" axis, they go no further than a decade beyond these values: three widths would be many.
+        """
         if not len(values):
             return np.linspace(-1.0, 1.0, points)
         t = self.to(np.array([np.min(values), np.max(values)]))
-        margin = max(3 * width, 0.02 * float(t[1] - t[0]), 1e-6 * float(np.max(np.abs(t))), 1e-12)
+        beyond = 3 * width if self.scale == "linear" else min(3 * width, math.log(10))
+        margin = max(beyond, 0.02 * float(t[1] - t[0]), 1e-6 * float(np.max(np.abs(t))), 1e-12)
         return self.back(np.linspace(t[0] - margin, t[1] + margin, points))
 
     def smoothed(self, grid: Floats, nodes: Floats, weights: Floats, width: float) -> Floats:

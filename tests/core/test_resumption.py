@@ -271,14 +271,14 @@ def test_products_of_other_inputs_are_not_used(killed: Path, killer: Killer, mon
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"k": 4}, "k was 3, and is now 4"),
-        ({"seed": 1}, "seed was 0, and is now 1"),
-        ({"which": "LA"}, "which was LM, and is now LA"),
-        ({"solver": "arpack"}, "solver was lanczos, and is now arpack"),
-        ({"options": {"lanczos": {"basis": 30}}}, "options.lanczos.basis was none, and is now 30"),
+        ({"k": 4}, "k was 3 and is now 4"),
+        ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"which": "LA"}, "which was LM and is now LA"),
+        ({"solver": "arpack"}, "solver was lanczos and is now arpack"),
+        ({"options": {"lanczos": {"basis": 30}}}, "options.lanczos.basis was none and is now 30"),
         (
             {"tol": 1e-5, "complete": None},
-            "complete was 0.99, and is now none; tol was 1e-06, and is now 1e-05",
+            "complete was 0.99 and is now none; tol was 1e-06 and is now 1e-05",
         ),
     ],
 )
@@ -332,7 +332,7 @@ def test_a_matrix_and_a_version_are_named(tmp_path: Path, killer: Killer, monkey
     with pytest.raises(UsageError, match="can't be continued: the matrix differs"):
         analyze(np.diag(SPECTRUM[::-1]), **out, resume=True)
     monkeypatch.setattr("eigencore.runs.manifest._version", lambda name: "99")
-    with pytest.raises(UsageError, match=r"numpy was .*, and is now 99"):
+    with pytest.raises(UsageError, match=r"numpy was .* and is now 99"):
         analyze(np.diag(SPECTRUM), **out, resume=True)
 
 

@@ -217,7 +217,7 @@ def test_other_settings_are_refused_by_their_names(tmp_path: Path) -> None:
         ({"threads": 2}, "threads was 1 and is now 2"),
         ({"tol": 0.01}, "tol was 0.001 and is now 0.01"),
         ({"options": {"trace": {"products": 50}}}, "options.trace.products was 100 and is now 50"),
-        ({"analyses": "none"}, r"analyses was \[\"trace\"\] and is now \[\]"),
+        ({"analyses": "none"}, "analyses was trace and is now none"),
     ):
         with pytest.raises(UsageError, match=words):
             run(networks(30, 40), file, **more)
@@ -237,7 +237,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     run(networks(30), file)
     file.write_bytes(file.read_bytes().replace(b'"numpy": "', b'"numpy": "0.'))
-    with pytest.raises(UsageError, match=r"versions.numpy was \"0\.\d"):
+    with pytest.raises(UsageError, match=r"versions.numpy was 0\.\d"):
         run(networks(30, 40), file)
 
 

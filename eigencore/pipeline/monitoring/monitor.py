@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eigencore.display import Reported, Tabular
 from eigencore.entries import MonitorEntry
-from eigencore.errors import EigencoreError, UnknownNameError, UsageError, described
+from eigencore.errors import EigencoreError, ProblemError, UnknownNameError, UsageError, described
 from eigencore.figures import Table
 from eigencore.findings import Report
 from eigencore.interfaces import Problem
@@ -251,6 +251,8 @@ def _problem(model: Any, loss: Any, data: Any) -> Problem:
                 hint="The order is Monitor(model, loss, data).",
             )
         problem = Problem(model, data, loss)
+    if hasattr(problem.data, "__len__") and not len(problem.data):
+        raise ProblemError("data is empty", hint="Give at least one batch of the training data.")
     if problem.checkpoint is not None:
         raise UsageError(
             "the problem has a checkpoint, whose weights are not trained", hint="Load it into the model."

@@ -17,6 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from eigencore.errors import ResultError, UsageError
+from eigencore.pipeline.changed_settings import changed_settings
 from eigencore.pipeline.studies.members import Member
 from eigencore.pipeline.studies.rows import StudyRow
 
@@ -167,22 +168,13 @@ def _not_a_study(path: Path) -> ResultError:
 
 
 def _refuse_other_settings(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
-    differences = list(_differences("", before, now))
+    then, today = ({**settings.get("arguments", {}), **settings} for settings in (before, now))
+    differences = changed_settings(then, today, lambda name: not name.startswith("arguments."))
     if differences:
         raise UsageError(
             f"{path} was begun with other settings: {'; '.join(differences)}",
             hint="Rows would not be comparable: start with the settings of the file, or give another file.",
         )
-
-
-def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
-    """Each setting that differs, as "k was 1 and is now 2"."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys([*before, *now]):
-            inner = key if name in ("", "arguments") else f"{name}.{key}"
-            yield from _differences(inner, before.get(key), now.get(key))
-    elif before != now:
-        yield f"{name} was {json.dumps(before)} and is now {json.dumps(now)}"
 
 
 def _line(data: Mapping[str, Any]) -> bytes:

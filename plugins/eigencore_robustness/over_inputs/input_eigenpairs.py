@@ -108,7 +108,7 @@ def largest_eigenpairs(
     (samples, d), xp = shape, space.xp
     rng = arrays.generator(seed, "input curvature")
     rest = xp.stack([arrays.random_normal(rng, shape, space) for _ in range(k)], axis=1)
-    basis, rounding = _Basis(space, samples, d), 10 * arrays.eps(space) * d**0.5
+    basis, rounding = _RowBases(space, samples, d), 10 * arrays.eps(space) * d**0.5
     size = np.zeros(samples)
     floor = rounding * arrays.to_host(xp.linalg.vector_norm(rest[:, 0, :], axis=1))
     T, present = np.zeros((samples, 0, 0)), np.zeros((samples, 0), dtype=bool)
@@ -134,7 +134,7 @@ def largest_eigenpairs(
             return LargestEigenpairs(values, residuals, basis.combine(S), floor, m)
 
 
-class _Basis:
+class _RowBases:
     """The orthonormal vectors of each row, in an array with room for more.
 
     Attributes:

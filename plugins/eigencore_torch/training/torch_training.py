@@ -28,6 +28,11 @@ class TorchTraining:
     def __init__(self, bind: Callable[[], TorchBound]):
         self._bind, self._bound = bind, bind()
         self._model = unwrapped(self._bound.problem.model)
+        if not any(p.requires_grad for p in self._model.parameters()):
+            raise UsageError(
+                f"the model, a {type(self._model).__name__}, has no weights that are trained",
+                hint="The order is Monitor(model, loss, data).",
+            )
         self._device = device_of(self._model)
 
     @property
