@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from eigencore.classifier import Classifier as Classifier
+from eigencore.classifier import Objective as Objective
 from eigencore.entries import AnalysisEntry as AnalysisEntry
 from eigencore.entries import AttackEntry as AttackEntry
 from eigencore.entries import BackendEntry as BackendEntry
@@ -166,7 +168,9 @@ class Problem:
         call: "loss(model(x), y)" or "loss(model, batch)", how the loss is called; None: as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value of an input: two numbers, or two arrays that broadcast to
-            one input or have one number for each of its channels, its first axis.
+            one input or have one number for each of its channels.
+        channels: "first" or "last", the axis of an input that counts its channels; None: from its shape, as
+            `problems.sharing.infer_channel_axis` says.
         reduction: "mean" or "sum" over the samples of a batch, or "infer", from losses and gradients.
         weight: batch -> float, the weight of a batch whose loss is a mean over other things than samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
@@ -191,6 +195,7 @@ class Problem:
     call: str | None = None
     validation: Any = None
     bounds: tuple[Any, Any] | None = None
+    channels: str | None = None
     name: str | None = None
     reduction: str = "infer"
     weight: Callable[[Any], float] | None = None
@@ -200,53 +205,6 @@ class Problem:
     spectrum: Floats | None = None
     backend: str | None = None
     description: str = ""
-
-
-class Objective(Protocol):
-    """A number per sample, as a function of its logits (b, c) and labels (b,).
-
-    `eigencore.objectives` has the usual ones. An objective is written in array-API functions, so that a
-    backend can either differentiate through `value` or use the derivatives with respect to the logits that
-    the objective provides.
-    """
-
-    def value(self, logits: Array, y: Array, /) -> Array:
-        """The objective of each sample (b,)."""
-
-    def grad(self, logits: Array, y: Array, /) -> Array:
-        """Its gradient with respect to the logits (b, c)."""
-
-    def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
-        """Each sample's Hessian with respect to the logits times its row of v (b, c)."""
-
-
-class Classifier(Space, Protocol):
-    """A network from inputs to logits, in evaluation mode. Inputs are rows, whatever their original shape."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one input; d is the number of its elements."""
-
-    @property
-    def classes(self) -> int: ...
-    @property
-    def bounds(self) -> tuple[Array, Array] | None:
-        """The lowest and the highest value of each entry of a row, arrays (d,), if the problem has bounds."""
-
-    def samples(self, most: int | None = None) -> tuple[Array, Array]:
-        """The first `most` (None: all) samples of the validation data, or else the data: (N, d) and (N,)."""
-
-    def logits(self, x: Array, /) -> Array:
-        """The logits (b, c) of inputs (b, d)."""
-
-    def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
-        """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
-
-    def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
-        """A function that multiplies rows (b, d), one per sample, by the Hessian of that sample's objective.
-
-        What the products share is kept for as long as the function exists.
-        """
 
 
 class Bound(Protocol):

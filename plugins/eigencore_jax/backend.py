@@ -10,7 +10,7 @@ import numpy as np
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Problem
-from eigencore.problems.sharing import DTYPES, check_bounds, check_call, check_reduction
+from eigencore.problems.sharing import DTYPES, check_bounds, check_call, check_channels, check_reduction
 from eigencore_jax.bound import JaxBound, available_dtype
 from eigencore_jax.checkpoint import load
 from eigencore_jax.models import Weights, as_model
@@ -51,6 +51,7 @@ def bind(
     check_reduction(problem.reduction)
     check_call(problem.call)
     check_bounds(problem.bounds)
+    check_channels(problem.channels)
     if problem.weight is not None:
         raise UsageError(
             "weight is not supported by the backend jax, whose loss is the mean or the sum over samples",

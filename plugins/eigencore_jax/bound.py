@@ -56,6 +56,7 @@ class JaxBound:
 
     def __init__(self, problem: Problem, model: JaxModel, place: Placement, options: JaxOptions, note: str):
         self.problem, self._options, self._place, self._note = problem, options, place, note
+        self._channels = model.channels
         self._weights, self._constants = place(model.weights), place(model.constants)
         self._samples, call = gather(problem.data, problem.call)
         loss = problem.loss if not _is_objective(problem.loss) else problem.loss.value
@@ -124,7 +125,7 @@ class JaxBound:
         if direction is not None:
             layout = self.select(params)
             weights = compiled.moved(layout, weights, layout.checked(direction, place.dtype))
-        return JaxClassifier(network, weights, constants, self._held_out, self.problem.bounds, place)
+        return JaxClassifier(network, weights, constants, self._held_out, self.problem, place)
 
     def loss(self, direction: Array | None = None, params: Params = None) -> float:
         """The loss over all data at weights + direction (n,).
@@ -212,7 +213,12 @@ class JaxBound:
             return CapabilityError("this problem offers no classifier: its batches are not pairs (x, y)")
         try:
             return classification(
-                self._program.model, self._weights, self._constants, self._held_out, self._place
+                self._program.model,
+                self._weights,
+                self._constants,
+                self._held_out,
+                self._place,
+                self._channels,
             )
         except CapabilityError as error:
             return error

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from eigencore.errors import CapabilityError, UsageError
-from eigencore.interfaces import Array, Objective
-from eigencore.problems.sharing import bounds_of_rows
+from eigencore.interfaces import Array, Objective, Problem
+from eigencore.problems.sharing import bounds_of_rows, infer_channel_axis
 from eigencore_jax.data import JaxSamples
 from eigencore_jax.models import ByIdentity, Weights
 from eigencore_jax.risk import Placement
@@ -27,11 +27,13 @@ class ImageNetwork:
         model: (weights, constants, x) -> logits (b, c), for inputs x (b, *shape).
         shape: the shape of one input.
         classes: the number of classes c.
+        usual: "first" or "last", where the channels of images usually are in such models.
     """
 
     model: Callable[..., Any]
     shape: tuple[int, ...]
     classes: int
+    usual: str
 
     def __call__(self, weights: Weights, constants: Any, x: Array) -> Array:
         """The logits (b, c) of rows (b, d)."""
@@ -39,9 +41,17 @@ class ImageNetwork:
 
 
 def classification(
-    model: Callable[..., Any], weights: Weights, constants: Any, samples: JaxSamples, place: Placement
+    model: Callable[..., Any],
+    weights: Weights,
+    constants: Any,
+    samples: JaxSamples,
+    place: Placement,
+    usual: str,
 ) -> ImageNetwork:
     """The model as a classifier of samples (x, y).
+
+    Args:
+        usual: `JaxModel.channels`.
 
     Raises:
         CapabilityError: the problem is not a classification with floating-point inputs; the message says why.
@@ -60,7 +70,7 @@ def classification(
         raise _no_classifier(f"the outputs for two samples are {outputs}; expected logits (2, classes)")
     if y.min() < 0 or y.max() >= shape[1]:
         raise _no_classifier(f"labels from {y.min()} to {y.max()} for {shape[1]} outputs")
-    return ImageNetwork(model, x.shape[1:], shape[1])
+    return ImageNetwork(model, x.shape[1:], shape[1], usual)
 
 
 def _no_classifier(why: str) -> CapabilityError:
@@ -74,11 +84,11 @@ class JaxClassifier:
         network: the model.
         weights, constants: those of the model, as placed.
         samples: the samples that `samples` returns.
-        bounds: `Problem.bounds`.
+        problem: its bounds and its axis of channels are those of the inputs.
         place: the data type and the device.
 
     Raises:
-        ProblemError: the bounds do not fit the inputs.
+        ProblemError: the bounds or the stated channels do not fit the inputs.
 
     Example:
         import eigencore
@@ -97,14 +107,15 @@ class JaxClassifier:
         weights: Weights,
         constants: Any,
         samples: JaxSamples,
-        bounds: Any,
+        problem: Problem,
         place: Placement,
     ):
         self._network, self._weights, self._constants = network, weights, constants
         self._samples, self._place = samples, place
         self.shape, self.classes = network.shape, network.classes
         self.dtype, self.device = jnp.dtype(place.dtype), place.device
-        self.bounds = bounds_of_rows(bounds, self.shape, self)
+        self.channel_axis = infer_channel_axis(self.shape, problem.channels, network.usual)
+        self.bounds = bounds_of_rows(problem.bounds, self.shape, self, self.channel_axis)
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
         """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""

@@ -15,6 +15,7 @@ from eigencore.problems.sharing import (
     DTYPES,
     check_bounds,
     check_call,
+    check_channels,
     check_cpu,
     check_dtype,
     check_objective,
@@ -85,7 +86,7 @@ class NumpyBound:
         """
         chosen = self._network.dtype if dtype is None else _dtype(dtype)
         network, samples = self._network.astype(chosen), self._held_out.astype(chosen)
-        return TwoLayerClassifier(_moved(network, direction, params), samples, self._problem.bounds)
+        return TwoLayerClassifier(_moved(network, direction, params), samples, self._problem)
 
     def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given.
@@ -192,6 +193,7 @@ def bind(
     check_reduction(problem.reduction)
     check_call(problem.call)
     check_bounds(problem.bounds)
+    check_channels(problem.channels)
     if problem.call == "loss(model, batch)":
         raise UsageError(
             "call='loss(model, batch)' does not apply to an objective, which takes logits and labels",

@@ -9,6 +9,7 @@ on names, sizes and arrays, and import no framework.
 - `derivatives`: comparing derivatives with central differences.
 - `arguments`: checks of the arguments that every backend takes.
 - `bounds`: the bounds of inputs, clipping to them, and the range of inputs.
+- `image_axes`: the axis of an input that counts its channels, and rows as images.
 - `demo`: data for demo problems, and the packages that they need.
 """
 

@@ -21,6 +21,11 @@ from .derivatives import DIFFERENCES as DIFFERENCES
 from .derivatives import DerivativeGaps as DerivativeGaps
 from .derivatives import Differences as Differences
 from .derivatives import derivative_gaps as derivative_gaps
+from .image_axes import CHANNELS as CHANNELS
+from .image_axes import ImageAxes as ImageAxes
+from .image_axes import channel_axis as channel_axis
+from .image_axes import check_channels as check_channels
+from .image_axes import infer_channel_axis as infer_channel_axis
 from .kinds import CurvatureOptions as CurvatureOptions
 from .kinds import operator_of_kind as operator_of_kind
 from .minibatches import Minibatch as Minibatch
