@@ -9,8 +9,6 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eigencore.classifier import Classifier as Classifier
-from eigencore.classifier import Objective as Objective
 from eigencore.entries import AnalysisEntry as AnalysisEntry
 from eigencore.entries import AttackEntry as AttackEntry
 from eigencore.entries import BackendEntry as BackendEntry
@@ -169,8 +167,7 @@ class Problem:
         validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value of an input: two numbers, or two arrays that broadcast to
             one input or have one number for each of its channels.
-        channels: "first" or "last", the axis of an input that counts its channels; None: from its shape, as
-            `problems.sharing.infer_channel_axis` says.
+        channels: "first" or "last", the axis of an input that counts its channels; None: as its shape shows.
         reduction: "mean" or "sum" over the samples of a batch, or "infer", from losses and gradients.
         weight: batch -> float, the weight of a batch whose loss is a mean over other things than samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
@@ -205,6 +202,55 @@ class Problem:
     spectrum: Floats | None = None
     backend: str | None = None
     description: str = ""
+
+
+class Objective(Protocol):
+    """A number per sample, as a function of its logits (b, c) and labels (b,).
+
+    `eigencore.objectives` has the usual ones. It is written in array-API functions, so that a backend can
+    either differentiate through `value` or use `grad` and `hvp`.
+    """
+
+    def value(self, logits: Array, y: Array, /) -> Array:
+        """The objective of each sample (b,)."""
+
+    def grad(self, logits: Array, y: Array, /) -> Array:
+        """Its gradient with respect to the logits (b, c)."""
+
+    def hvp(self, logits: Array, y: Array, v: Array, /) -> Array:
+        """Each sample's Hessian with respect to the logits times its row of v (b, c)."""
+
+
+class Classifier(Space, Protocol):
+    """A network from inputs to logits, in evaluation mode. Inputs are rows, whatever their original shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input; d is the number of its elements."""
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of `shape` that counts the channels, or None; read by `problems.sharing.channel_axis`."""
+
+    @property
+    def classes(self) -> int: ...
+    @property
+    def bounds(self) -> tuple[Array, Array] | None:
+        """The lowest and the highest value of each entry of a row, arrays (d,), if the problem has bounds."""
+
+    def samples(self, most: int | None = None) -> tuple[Array, Array]:
+        """The first `most` (None: all) samples of the validation data, or else the data: (N, d) and (N,)."""
+
+    def logits(self, x: Array, /) -> Array:
+        """The logits (b, c) of inputs (b, d)."""
+
+    def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
+        """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
+
+    def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
+        """A function that multiplies rows (b, d), one per sample, by the Hessian of that sample's objective.
+
+        What the products share is kept for as long as the function exists."""
 
 
 class Bound(Protocol):
@@ -244,8 +290,7 @@ class Bound(Protocol):
     def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Array:
         """The gradient (n,) of the loss over all data (WEIGHT_LOSS), or over a minibatch (MINIBATCHES).
 
-        Args:
-            minibatch: step, seed and number of batches, for which `operator.minibatch` draws the same ones.
+        `minibatch` has step, seed and number of batches, for which `operator.minibatch` draws the same ones.
         """
 
     def sample_curvature(
@@ -285,7 +330,7 @@ class Backend(Protocol):
     ) -> Bound: ...
 
 
-# -- attacks -----------------------------------------------------------------------------------------------
+# -- attacks and analyses ----------------------------------------------------------------------------------
 
 
 class Attack(Protocol):
@@ -303,9 +348,6 @@ class Attack(Protocol):
             x, y: correctly classified inputs and their labels (b,).
             eps: the radius of the ball around each row of x; None for an attack whose goal is "min_norm".
         """
-
-
-# -- analyses ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ PLUGINS = {point.value: folder(point.value) for point in BUNDLED}
 # From the bottom up: a module may import its own layer and those below it.
 TOP = {
     "hookspecs",
-    "classifier",
     "entries",
     "interfaces",
     "options",
