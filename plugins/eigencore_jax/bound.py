@@ -7,13 +7,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, UsageError
 from eigencore.interfaces import Array, LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.news import report
-from eigencore.problems.sharing import CALLS, DTYPES, check_dtype, draw_minibatch, operator_of_kind
+from eigencore.problems.sharing import (
+    CALLS,
+    DTYPES,
+    check_direction,
+    check_dtype,
+    check_labels,
+    check_rows,
+    draw_minibatch,
+    is_objective,
+    operator_of_kind,
+)
 from eigencore_jax import program as compiled
 from eigencore_jax.checks import probe
 from eigencore_jax.classifier import (
@@ -59,7 +68,7 @@ class JaxBound:
         self._channels = model.channels
         self._weights, self._constants = place(model.weights), place(model.constants)
         self._samples, call = gather(problem.data, problem.call)
-        loss = problem.loss if not _is_objective(problem.loss) else problem.loss.value
+        loss = problem.loss.value if is_objective(problem.loss) else problem.loss
         self._program = Program(model.call, hashable(loss), call)
 
     @property
@@ -124,7 +133,7 @@ class JaxBound:
         weights, constants = self._placed(place)
         if direction is not None:
             layout = self.select(params)
-            weights = compiled.moved(layout, weights, layout.checked(direction, place.dtype))
+            weights = compiled.moved(layout, weights, _direction(direction, layout, place))
         return JaxClassifier(network, weights, constants, self._held_out, self.problem, place)
 
     def loss(self, direction: Array | None = None, params: Params = None) -> float:
@@ -136,7 +145,7 @@ class JaxBound:
         """
         layout = self.select(params)
         if direction is not None:
-            direction = layout.checked(direction, self._place.dtype)
+            direction = _direction(direction, layout, self._place)
         return self.risk.value(layout, direction)
 
     def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Array:
@@ -168,20 +177,17 @@ class JaxBound:
                 available.
         """
         network, place, layout = self._require_network(), self._placement(dtype), self.select(params)
-        d = int(np.prod(network.shape))
-        if x.ndim != 2 or x.shape[1] != d or y.shape != x.shape[:1]:
-            raise UsageError(f"inputs of shape {x.shape} with labels {y.shape}; expected (b, {d}) and (b,)")
+        check_rows(x, network.d)
+        check_labels(y, x)
         weights, constants = self._placed(place)
-        v = layout.unflatten(layout.checked(direction, place.dtype))
+        v = layout.unflatten(_direction(direction, layout, place))
         fixed, moving = split_objective(objective)
         rows = jnp.asarray(x, dtype=place.dtype)
         return sample_curvatures(network, fixed, moving, weights, v, constants, rows, y)
 
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected weight with its slice of a direction (n,) and its norm."""
-        layout = self.select(params)
-        norms = [float(np.linalg.norm(np.asarray(self._weights[name], np.float64))) for name in layout.names]
-        return tuple(map(Parameter, layout.names, layout.slices, norms))
+        return self.select(params).parameters(self._weights)
 
     @cached_property
     def risk(self) -> JaxRisk:
@@ -254,5 +260,11 @@ def available_dtype(dtype: str) -> str:
     return str(dtype)
 
 
-def _is_objective(loss: object) -> bool:
-    return all(callable(getattr(loss, name, None)) for name in ("value", "grad", "hvp"))
+def _direction(v: Array, layout: JaxLayout, place: Placement) -> Array:
+    """A direction (n,) of any floating-point type, in the data type of a placement.
+
+    Raises:
+        UsageError: it has another shape.
+    """
+    check_direction(v, layout.n)
+    return jnp.asarray(v, dtype=place.dtype)

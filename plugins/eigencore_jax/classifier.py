@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eigencore.errors import CapabilityError, UsageError
+from eigencore.errors import CapabilityError
 from eigencore.interfaces import Array, Objective, Problem
-from eigencore.problems.sharing import bounds_of_rows, infer_channel_axis
+from eigencore.problems.sharing import (
+    bounds_of_rows,
+    check_labels,
+    check_row_vectors,
+    check_rows,
+    infer_channel_axis,
+)
 from eigencore_jax.data import JaxSamples
 from eigencore_jax.models import ByIdentity, Weights
 from eigencore_jax.risk import Placement
@@ -34,6 +41,11 @@ class ImageNetwork:
     shape: tuple[int, ...]
     classes: int
     usual: str
+
+    @property
+    def d(self) -> int:
+        """The number of values in one input."""
+        return prod(self.shape)
 
     def __call__(self, weights: Weights, constants: Any, x: Array) -> Array:
         """The logits (b, c) of rows (b, d)."""
@@ -139,24 +151,19 @@ class JaxClassifier:
         x, y = self._labelled(x, y)
         fixed, moving = split_objective(objective)
         linear = _input_hessians(self._network, fixed, moving, self._weights, self._constants, x, y)
-        shape = x.shape
 
         def product(v: Array) -> Array:
-            if v.shape != shape:
-                raise UsageError(f"vectors of shape {v.shape}; expected {shape}, one row per sample")
+            check_row_vectors(v, x)
             return _apply(linear, self._rows(v))
 
         return product
 
     def _labelled(self, x: Array, y: Array) -> tuple[Array, Array]:
-        if y.shape != x.shape[:1]:
-            raise UsageError(f"labels of shape {y.shape}; expected {x.shape[:1]}, one label per input")
+        check_labels(y, x)
         return self._rows(x), y
 
     def _rows(self, x: Array) -> Array:
-        d = int(np.prod(self.shape))
-        if x.ndim != 2 or x.shape[1] != d:
-            raise UsageError(f"inputs of shape {x.shape}; expected (b, {d})")
+        check_rows(x, self._network.d)
         return x if x.dtype == self.dtype else jnp.asarray(x, dtype=self.dtype)
 
 

@@ -18,6 +18,7 @@ from eigencore.problems.sharing import (
     check_channels,
     check_cpu,
     check_dtype,
+    check_finite_weights,
     check_objective,
     check_reduction,
     draw_minibatch,
@@ -234,11 +235,7 @@ def _validated(model: Any, dtype: str | None) -> TwoLayer:
             hint="Convert them with dtype='float32' or dtype='float64'.",
         )
     for name, weights in given.items():
-        if count := int(np.sum(~np.isfinite(weights))):
-            raise ProblemError(
-                f"{name} has {count} weights that are NaN or infinite",
-                hint="Load weights from before the training diverged.",
-            )
+        check_finite_weights(name, int(np.sum(~np.isfinite(weights))), weights.size)
     return TwoLayer(**given, activation=model.activation).astype(own if dtype is None else _dtype(dtype))
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import array_api_compat.numpy as xp
 
-from eigencore.errors import UsageError
 from eigencore.interfaces import Objective, Problem
-from eigencore.problems.sharing import bounds_of_rows, infer_channel_axis
+from eigencore.problems.sharing import bounds_of_rows, check_row_vectors, infer_channel_axis
 from eigencore_numpy.data import Samples, as_labelled_rows, as_rows
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
@@ -41,11 +40,10 @@ class TwoLayerClassifier:
 
     def input_products(self, objective: Objective, x: Numbers, y: Numbers, /) -> Callable[[Numbers], Numbers]:
         """A function from rows v (b, d) to each sample's Hessian over its input, times its row of v."""
-        passed, shape = self._pass(objective, x, y), x.shape
+        passed = self._pass(objective, x, y)
 
         def product(v: Numbers) -> Numbers:
-            if v.shape != shape:
-                raise UsageError(f"vectors of shape {v.shape}; expected {shape}, one row per sample")
+            check_row_vectors(v, x)
             return passed.input_product(as_rows(self._network, v))
 
         return product

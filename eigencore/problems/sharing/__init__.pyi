@@ -4,9 +4,11 @@ from .arguments import REDUCTIONS as REDUCTIONS
 from .arguments import check_call as check_call
 from .arguments import check_cpu as check_cpu
 from .arguments import check_dtype as check_dtype
+from .arguments import check_finite_weights as check_finite_weights
 from .arguments import check_objective as check_objective
 from .arguments import check_reduction as check_reduction
 from .arguments import check_reiterable as check_reiterable
+from .arguments import is_objective as is_objective
 from .bounds import BOUNDS_SLACK as BOUNDS_SLACK
 from .bounds import bounds_excess as bounds_excess
 from .bounds import bounds_of_rows as bounds_of_rows
@@ -20,7 +22,11 @@ from .demo import split_batches as split_batches
 from .derivatives import DIFFERENCES as DIFFERENCES
 from .derivatives import DerivativeGaps as DerivativeGaps
 from .derivatives import Differences as Differences
+from .derivatives import check_derivatives as check_derivatives
 from .derivatives import derivative_gaps as derivative_gaps
+from .derivatives import random_direction as random_direction
+from .flat_layout import FlatLayout as FlatLayout
+from .flat_layout import flat_layout as flat_layout
 from .image_axes import CHANNELS as CHANNELS
 from .image_axes import ImageAxes as ImageAxes
 from .image_axes import channel_axis as channel_axis
@@ -36,3 +42,11 @@ from .parameters import matching_names as matching_names
 from .parameters import params_text as params_text
 from .parameters import patterns_of as patterns_of
 from .parameters import select_names as select_names
+from .reductions import LossGaps as LossGaps
+from .reductions import decide_reduction as decide_reduction
+from .reductions import loss_scale as loss_scale
+from .reductions import rounding_tolerance as rounding_tolerance
+from .shapes import check_direction as check_direction
+from .shapes import check_labels as check_labels
+from .shapes import check_row_vectors as check_row_vectors
+from .shapes import check_rows as check_rows
