@@ -160,6 +160,19 @@ def check_derivatives(
 
     Raises:
         ProblemError: a derivative is wrong.
+
+    Example:
+        import numpy as np
+        from eigencore.problems import sharing
+
+        weights, v, exact = np.ones(2), sharing.random_direction(2, seed=0), sharing.DIFFERENCES["float64"]
+
+        def gaps(shift):
+            w = weights if shift is None else weights + shift
+            loss = lambda t: (float(np.sum((w + t * v) ** 3)), 3 * (w + t * v) ** 2)
+            return sharing.derivative_gaps(loss, v, 6 * w * v, exact, np.linalg.norm(w))
+
+        sharing.check_derivatives(gaps, 2, np.linalg.norm(weights), exact.tolerance, hint="")  # 6 w is right
     """
     found = gaps(None)
     if found.exceed(tolerance):

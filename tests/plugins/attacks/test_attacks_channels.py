@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import eigencore
 from eigencore import attack
+from eigencore.errors import ProblemError, UsageError
 from eigencore.problems.sharing import channel_axis
 
 torch = pytest.importorskip("torch")
@@ -86,6 +88,17 @@ def test_attacks_of_other_libraries_get_the_channels_first(name: str, options: d
     assert first.success.any()
     np.testing.assert_array_equal(first.success, last.success)
     np.testing.assert_allclose(moved, inputs, atol=1e-6)
+
+
+def test_what_a_problem_states_wrongly_is_refused() -> None:
+    for one in (problem(False), eigencore.problems.find_problem("demo:digits-numpy")):
+        with pytest.raises(UsageError, match="channels is 'middle'; expected 'first', 'last' or None"):
+            eigencore.bind(replace(one, channels="middle"))
+    x, y = problem(False).data[0]
+    flat = torch.nn.Linear(168, 4).double()
+    rows = eigencore.Problem(flat, [(x.flatten(1), y)], torch.nn.CrossEntropyLoss(), channels="last")
+    with pytest.raises(ProblemError, match="no axis of channels"):
+        attack(rows, "square", eps=0.1)
 
 
 def test_bounds_of_each_channel() -> None:

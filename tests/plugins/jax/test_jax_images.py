@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eigencore import attack
+from eigencore.errors import UsageError
 from eigencore.interfaces import Problem
 from eigencore.problems import bind
 from kit.jax_networks import cross_entropy, jax, jnp
@@ -69,6 +70,8 @@ def test_the_usual_axis_is_that_of_the_convolutions_of_the_library(make: Any, ax
     assert bind(problem(make(), last)).classifier().channel_axis == axis
     stated = bind(problem(make(), last, channels="first")).classifier()
     assert stated.channel_axis == 0
+    with pytest.raises(UsageError, match="channels is 'middle'"):
+        bind(problem(make(), last, channels="middle"))
 
 
 def test_square_is_the_same_with_the_channels_last() -> None:
