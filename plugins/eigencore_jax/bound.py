@@ -33,7 +33,7 @@ from eigencore_jax.classifier import (
     split_objective,
 )
 from eigencore_jax.data import JaxSamples, gather
-from eigencore_jax.layout import JaxLayout, select
+from eigencore_jax.layout import JaxLayout, select, unflattened
 from eigencore_jax.models import JaxModel, Weights, hashable
 from eigencore_jax.options import JaxOptions
 from eigencore_jax.program import Program
@@ -180,7 +180,7 @@ class JaxBound:
         check_rows(x, network.d)
         check_labels(y, x)
         weights, constants = self._placed(place)
-        v = layout.unflatten(_direction(direction, layout, place))
+        v = unflattened(layout, _direction(direction, layout, place))
         fixed, moving = split_objective(objective)
         rows = jnp.asarray(x, dtype=place.dtype)
         return sample_curvatures(network, fixed, moving, weights, v, constants, rows, y)
