@@ -166,7 +166,8 @@ class Problem:
         call: "loss(model(x), y)" or "loss(model, batch)", how the loss is called; None: as above.
         validation: further data in the same form as `data`, on which the operator does not depend.
         bounds: the lowest and the highest value of an input: two numbers, or two arrays that broadcast to
-            one input or have one number for each of its channels, its first axis.
+            one input or have one number for each of its channels.
+        channels: "first" or "last", the axis of an input that counts its channels; None: as its shape shows.
         reduction: "mean" or "sum" over the samples of a batch, or "infer", from losses and gradients.
         weight: batch -> float, the weight of a batch whose loss is a mean over other things than samples.
         checkpoint: a file of weights that replace the model's own; the model itself is not changed.
@@ -191,6 +192,7 @@ class Problem:
     call: str | None = None
     validation: Any = None
     bounds: tuple[Any, Any] | None = None
+    channels: str | None = None
     name: str | None = None
     reduction: str = "infer"
     weight: Callable[[Any], float] | None = None
@@ -205,9 +207,8 @@ class Problem:
 class Objective(Protocol):
     """A number per sample, as a function of its logits (b, c) and labels (b,).
 
-    `eigencore.objectives` has the usual ones. An objective is written in array-API functions, so that a
-    backend can either differentiate through `value` or use the derivatives with respect to the logits that
-    the objective provides.
+    `eigencore.objectives` has the usual ones. It is written in array-API functions, so that a backend can
+    either differentiate through `value` or use `grad` and `hvp`.
     """
 
     def value(self, logits: Array, y: Array, /) -> Array:
@@ -228,6 +229,10 @@ class Classifier(Space, Protocol):
         """The shape of one input; d is the number of its elements."""
 
     @property
+    def channel_axis(self) -> int | None:
+        """The axis of `shape` that counts the channels, or None; read by `problems.sharing.channel_axis`."""
+
+    @property
     def classes(self) -> int: ...
     @property
     def bounds(self) -> tuple[Array, Array] | None:
@@ -245,8 +250,7 @@ class Classifier(Space, Protocol):
     def input_products(self, objective: Objective, x: Array, y: Array, /) -> Callable[[Array], Array]:
         """A function that multiplies rows (b, d), one per sample, by the Hessian of that sample's objective.
 
-        What the products share is kept for as long as the function exists.
-        """
+        What the products share is kept for as long as the function exists."""
 
 
 class Bound(Protocol):
@@ -286,8 +290,7 @@ class Bound(Protocol):
     def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Array:
         """The gradient (n,) of the loss over all data (WEIGHT_LOSS), or over a minibatch (MINIBATCHES).
 
-        Args:
-            minibatch: step, seed and number of batches, for which `operator.minibatch` draws the same ones.
+        `minibatch` has step, seed and number of batches, for which `operator.minibatch` draws the same ones.
         """
 
     def sample_curvature(
@@ -327,7 +330,7 @@ class Backend(Protocol):
     ) -> Bound: ...
 
 
-# -- attacks -----------------------------------------------------------------------------------------------
+# -- attacks and analyses ----------------------------------------------------------------------------------
 
 
 class Attack(Protocol):
@@ -345,9 +348,6 @@ class Attack(Protocol):
             x, y: correctly classified inputs and their labels (b,).
             eps: the radius of the ball around each row of x; None for an attack whose goal is "min_norm".
         """
-
-
-# -- analyses ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from eigencore.problems.sharing import channel_axis
+
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier, Objective
     from eigencore.space import Array
@@ -17,6 +19,7 @@ class CountingClassifier:
         self._classifier = classifier
         self.xp, self.dtype, self.device = classifier.xp, classifier.dtype, classifier.device
         self.shape, self.classes, self.bounds = classifier.shape, classifier.classes, classifier.bounds
+        self.channel_axis = channel_axis(classifier)
         self.samples = classifier.samples
         self.forward = self.backward = 0
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.options import option
-from eigencore.problems.sharing import clip_to_bounds
+from eigencore.problems.sharing import ImageAxes, clip_to_bounds
 from eigencore_attacks.active_samples import ActiveSamples
 from eigencore_attacks.losses import LOSSES, LossName
 from eigencore_attacks.norm_ball import Norm, lengths
@@ -69,8 +69,7 @@ def square(
     """The attack `square`: random search on the surface of the ball.
 
     Args:
-        classifier: the network under attack; only its logits are used. The first of three axes of its inputs
-            is taken for the channels.
+        classifier: the network under attack; only its logits are used.
         x, y: correctly classified inputs (b, d) and their labels (b,).
         options: see `SquareOptions`.
         eps: radius of the ball, in the units of the inputs.
@@ -89,10 +88,10 @@ def square(
         result = eigencore.attack(bound, "square", eps=0.2, images=50, queries=100)
         print(result.accuracy)
     """
-    loss, rng, image = LOSSES[options.loss], arrays.generator(seed, "square"), as_image(classifier.shape)
+    loss, rng, axes = LOSSES[options.loss], arrays.generator(seed, "square"), ImageAxes.of(classifier)
     active = ActiveSamples(classifier, x, y)
-    start = stripes(rng, x.shape[0], image) if options.norm == "Linf" else tiles(rng, x.shape[0], image)
-    change = arrays.from_host(start, classifier)
+    first = stripes if options.norm == "Linf" else tiles
+    change = axes.rows(arrays.from_host(first(rng, x.shape[0], axes.sizes), classifier))
     if options.norm == "Linf":
         candidate = clip_to_bounds(x + eps * change, classifier.bounds)
     else:
@@ -102,8 +101,8 @@ def square(
         if not active or query == options.queries:
             break
         share = options.share / 2 ** sum(query > q * options.queries for q in HALVINGS)
-        size = window_size(share, image, options.norm)
-        window = Windows(rng, x.shape[0], size, image, active, classifier)
+        size = window_size(share, axes.sizes, options.norm)
+        window = Windows(rng, x.shape[0], size, axes, active, classifier)
         candidate = window.signs_changed(eps) if options.norm == "Linf" else window.norm_moved(eps)
     return active.results()
 
@@ -116,18 +115,18 @@ class Windows:
         rng: np.random.Generator,
         batch: int,
         size: tuple[int, int],
-        image: tuple[int, int, int],
+        axes: ImageAxes,
         active: ActiveSamples,
         classifier: Classifier,
     ):
         # Drawn for all samples of the batch, so that none depends on which others have been fooled.
-        channels, *lengths = image
+        channels, *lengths = axes.sizes
         room = [length - side + 1 for length, side in zip(lengths, size, strict=True)] * 2
         corners = rng.integers(0, room, (batch, 4))
         signs = rng.choice([-1.0, 1.0], (batch, channels))
         drawn = arrays.from_host(np.concatenate([corners, signs], axis=1)[active.index], classifier)
         self._transposed = bool(rng.integers(2)) and size[0] == size[1]
-        self._active, self._size, self._image, self._space = active, size, image, classifier
+        self._active, self._size, self._axes, self._space = active, size, axes, classifier
         self._first, self._second = drawn[:, :2], drawn[:, 2:4]
         self._signs = drawn[:, 4:, None, None]
 
@@ -141,14 +140,14 @@ class Windows:
         return xp.where(xp.all(drawn == best, axis=1, keepdims=True), opposite, drawn)
 
     def _with_sign(self, eps: float) -> Array:
-        x, best = self._images(self._active.x), self._images(self._active.best)
+        x, best = self._axes.images(self._active.x), self._axes.images(self._active.best)
         changed = self._space.xp.where(self._mask(self._first), x + eps * self._signs, best)
-        return clip_to_bounds(self._rows(changed), self._space.bounds)
+        return clip_to_bounds(self._axes.rows(changed), self._space.bounds)
 
     def norm_moved(self, eps: float) -> Array:
         """Candidates (b, d) for L2: the first window takes the norm that is in the second one, or unused."""
-        xp, x = self._space.xp, self._images(self._active.x)
-        change = self._images(self._active.best) - x
+        xp, x = self._space.xp, self._axes.images(self._active.x)
+        change = self._axes.images(self._active.best) - x
         first, second = self._mask(self._first), self._mask(self._second)
         zero = xp.zeros_like(change)
         inside = xp.where(first, change, zero)
@@ -156,10 +155,10 @@ class Windows:
         unused = xp.clip(eps**2 - xp.sum(change**2, axis=(1, 2, 3), keepdims=True), 0, None)
         pattern = self._signs * self._pattern() + inside / _nonzero(_norms(inside, (2, 3)))
         pattern = xp.where(first, pattern, zero)
-        available = xp.sqrt(both + unused / self._image[0])
+        available = xp.sqrt(both + unused / self._axes.sizes[0])
         moved = pattern * (available / _nonzero(_norms(pattern, (2, 3))))
         change = xp.where(first, moved, xp.where(second, zero, change))
-        return on_sphere(self._active.x, self._rows(change), eps, self._space.bounds)
+        return on_sphere(self._active.x, self._axes.rows(change), eps, self._space.bounds)
 
     def _mask(self, corner: Array) -> Array:
         """Whether a pixel is in the window with this corner (b, 2): (b, 1, height, width)."""
@@ -169,7 +168,7 @@ class Windows:
 
     def _offsets(self, corner: Array) -> tuple[Array, Array]:
         """The rows (b, 1, height, 1) and columns (b, 1, 1, width) of the image, counted from the corner."""
-        xp, (_, height, width) = self._space.xp, self._image
+        xp, (_, height, width) = self._space.xp, self._axes.sizes
         rows, columns = (
             xp.arange(length, dtype=self._space.dtype, device=self._space.device)
             for length in (height, width)
@@ -187,12 +186,6 @@ class Windows:
         index = xp.astype(xp.reshape(place, (-1,)), xp.int32)
         return xp.reshape(xp.take(flat, index, axis=0), place.shape)
 
-    def _images(self, rows: Array) -> Array:
-        return self._space.xp.reshape(rows, (rows.shape[0], *self._image))
-
-    def _rows(self, images: Array) -> Array:
-        return self._space.xp.reshape(images, (images.shape[0], math.prod(self._image)))
-
 
 def on_sphere(x: Array, change: Array, eps: float, bounds: tuple[Array, Array] | None) -> Array:
     """Returns x + t change (b, d), clipped to the bounds, at the L2 distance eps from x.
@@ -204,13 +197,6 @@ def on_sphere(x: Array, change: Array, eps: float, bounds: tuple[Array, Array] |
         moved = clip_to_bounds(x + change * (eps / _nonzero(lengths(change, "L2"))), bounds)
         change = moved - x
     return moved
-
-
-def as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Returns the number of channels, rows and columns of an input: three axes, or else one channel."""
-    if len(shape) == 3:
-        return shape[0], shape[1], shape[2]
-    return (1, shape[0], shape[1]) if len(shape) == 2 else (1, 1, math.prod(shape))
 
 
 def window_size(share: float, image: tuple[int, int, int], norm: Norm) -> tuple[int, int]:
@@ -228,14 +214,14 @@ def window_size(share: float, image: tuple[int, int, int], norm: Norm) -> tuple[
 
 
 def stripes(rng: np.random.Generator, batch: int, image: tuple[int, int, int]) -> Floats:
-    """Returns images of vertical stripes with random signs, as rows (batch, d): the start in Linf."""
+    """Returns images (batch, *image) of vertical stripes with random signs: the start in Linf."""
     channels, _, columns = image
     signs = rng.choice([-1.0, 1.0], (batch, channels, 1, columns))
-    return np.asarray(np.broadcast_to(signs, (batch, *image)).reshape(batch, -1))
+    return np.array(np.broadcast_to(signs, (batch, *image)))
 
 
 def tiles(rng: np.random.Generator, batch: int, image: tuple[int, int, int]) -> Floats:
-    """Returns images of bumps with random signs, as rows (batch, d) of norm 1: the start in L2.
+    """Returns images (batch, *image) of bumps with random signs, of norm 1: the start in L2.
 
     The tiles are in the middle of the image, and each is transposed at random if it is square.
     """
@@ -249,8 +235,7 @@ def tiles(rng: np.random.Generator, batch: int, image: tuple[int, int, int]) -> 
     whole = np.swapaxes(signs * tile, 3, 4).reshape(batch, channels, count[0] * height, count[1] * width)
     free = rows - whole.shape[2], columns - whole.shape[3]
     whole = np.pad(whole, [(0, 0), (0, 0), *((one // 2, one - one // 2) for one in free)])
-    flat = whole.reshape(batch, -1)
-    return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True))
+    return np.asarray(whole / np.linalg.norm(whole.reshape(batch, -1), axis=1)[:, None, None, None])
 
 
 @cache

@@ -10,7 +10,14 @@ import numpy as np
 
 from eigencore.errors import ProblemError, UsageError
 from eigencore.interfaces import Problem
-from eigencore.problems.sharing import DTYPES, check_bounds, check_call, check_reduction
+from eigencore.problems.sharing import (
+    DTYPES,
+    check_bounds,
+    check_call,
+    check_channels,
+    check_finite_weights,
+    check_reduction,
+)
 from eigencore_jax.bound import JaxBound, available_dtype
 from eigencore_jax.checkpoint import load
 from eigencore_jax.models import Weights, as_model
@@ -51,6 +58,7 @@ def bind(
     check_reduction(problem.reduction)
     check_call(problem.call)
     check_bounds(problem.bounds)
+    check_channels(problem.channels)
     if problem.weight is not None:
         raise UsageError(
             "weight is not supported by the backend jax, whose loss is the mean or the sum over samples",
@@ -84,11 +92,8 @@ def _own_dtype(weights: Weights) -> str:
 
 def _check_finite(weights: Weights) -> None:
     for name, w in weights.items():
-        if count := int(np.sum(~np.isfinite(np.asarray(w)))):  # on the host, where nothing is compiled
-            raise ProblemError(
-                f"{name} has {count} weights that are NaN or infinite",
-                hint="Load weights from before the training diverged.",
-            )
+        not_finite = np.sum(~np.isfinite(np.asarray(w)))  # on the host, where nothing is compiled
+        check_finite_weights(name, int(not_finite), w.size)
 
 
 def _device(name: str | None) -> Any:

@@ -6,18 +6,26 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from eigencore.entries import Capability
 from eigencore.errors import CapabilityError, UsageError
 from eigencore.interfaces import Array, LinearOperator, Objective, Parameter, Params, Problem
 from eigencore.news import report
-from eigencore.problems.sharing import CALLS, DTYPES, check_dtype, draw_minibatch, operator_of_kind
+from eigencore.problems.sharing import (
+    CALLS,
+    DTYPES,
+    check_direction,
+    check_dtype,
+    draw_minibatch,
+    is_objective,
+    operator_of_kind,
+)
 from eigencore_jax import program as compiled
 from eigencore_jax.checks import probe
 from eigencore_jax.classifier import JaxClassifier, classification
 from eigencore_jax.data import JaxSamples, gather
-from eigencore_jax.layout import JaxLayout, select
+from eigencore_jax.layout import JaxLayout, select, unflattened
 from eigencore_jax.models import JaxModel, Weights, hashable
 from eigencore_jax.options import JaxOptions
 from eigencore_jax.program import Program
@@ -50,9 +58,10 @@ class JaxBound:
 
     def __init__(self, problem: Problem, model: JaxModel, place: Placement, options: JaxOptions, note: str):
         self.problem, self._options, self._place, self._note = problem, options, place, note
+        self._channels = model.channels
         self._weights, self._constants = place(model.weights), place(model.constants)
         self._samples, call = gather(problem.data, problem.call)
-        loss = problem.loss if not _is_objective(problem.loss) else problem.loss.value
+        loss = problem.loss.value if is_objective(problem.loss) else problem.loss
         self._program = Program(model.call, hashable(loss), call)
 
     @property
@@ -117,7 +126,7 @@ class JaxBound:
         weights, constants = self._placed(place)
         if direction is not None:
             layout = self.select(params)
-            weights = compiled.moved(layout, weights, layout.checked(direction, place.dtype))
+            weights = compiled.moved(layout, weights, _direction(direction, layout, place))
         return self._classifier(place, weights, constants)
 
     def loss(self, direction: Array | None = None, params: Params = None) -> float:
@@ -129,7 +138,7 @@ class JaxBound:
         """
         layout = self.select(params)
         if direction is not None:
-            direction = layout.checked(direction, self._place.dtype)
+            direction = _direction(direction, layout, self._place)
         return self.risk.value(layout, direction)
 
     def gradient(self, params: Params = None, minibatch: tuple[int, int, int] | None = None) -> Array:
@@ -161,14 +170,12 @@ class JaxBound:
                 available.
         """
         place, layout = self._placement(dtype), self.select(params)
-        v = layout.unflatten(layout.checked(direction, place.dtype))
+        v = unflattened(layout, _direction(direction, layout, place))
         return self._classifier(place, *self._placed(place)).curvature_along(objective, v, x, y)
 
     def layout(self, params: Params = None) -> tuple[Parameter, ...]:
         """Each selected weight with its slice of a direction (n,) and its norm."""
-        layout = self.select(params)
-        norms = [float(np.linalg.norm(np.asarray(self._weights[name], np.float64))) for name in layout.names]
-        return tuple(map(Parameter, layout.names, layout.slices, norms))
+        return self.select(params).parameters(self._weights)
 
     @cached_property
     def risk(self) -> JaxRisk:
@@ -200,7 +207,12 @@ class JaxBound:
             return CapabilityError("this problem offers no classifier: its batches are not pairs (x, y)")
         try:
             return classification(
-                self._program.model, self._weights, self._constants, self._held_out, self._place
+                self._program.model,
+                self._weights,
+                self._constants,
+                self._held_out,
+                self._place,
+                self._channels,
             )
         except CapabilityError as error:
             return error
@@ -211,8 +223,8 @@ class JaxBound:
         return self._network
 
     def _classifier(self, place: Placement, weights: Weights, constants: Any) -> JaxClassifier:
-        network, bounds = self._require_network(), self.problem.bounds
-        return JaxClassifier(network, weights, constants, self._held_out, bounds, place)
+        network = self._require_network()
+        return JaxClassifier(network, weights, constants, self._held_out, self.problem, place)
 
     def _placement(self, dtype: str | None) -> Placement:
         return self._place if dtype is None else Placement(available_dtype(dtype), self._place.device)
@@ -240,5 +252,11 @@ def available_dtype(dtype: str) -> str:
     return str(dtype)
 
 
-def _is_objective(loss: object) -> bool:
-    return all(callable(getattr(loss, name, None)) for name in ("value", "grad", "hvp"))
+def _direction(v: Array, layout: JaxLayout, place: Placement) -> Array:
+    """A direction (n,) of any floating-point type, in the data type of a placement.
+
+    Raises:
+        UsageError: it has another shape.
+    """
+    check_direction(v, layout.n)
+    return jnp.asarray(v, dtype=place.dtype)

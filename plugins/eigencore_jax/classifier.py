@@ -10,9 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eigencore.errors import CapabilityError, UsageError
-from eigencore.interfaces import Array, Objective
-from eigencore.problems.sharing import bounds_of_rows
+from eigencore.errors import CapabilityError
+from eigencore.interfaces import Array, Objective, Problem
+from eigencore.problems.sharing import (
+    bounds_of_rows,
+    check_labels,
+    check_row_vectors,
+    check_rows,
+    infer_channel_axis,
+)
 from eigencore_jax import row_network as compiled
 from eigencore_jax.data import JaxSamples
 from eigencore_jax.models import Weights
@@ -23,9 +29,17 @@ _FEWEST_ROWS = 16
 
 
 def classification(
-    model: Callable[..., Any], weights: Weights, constants: Any, samples: JaxSamples, place: Placement
+    model: Callable[..., Any],
+    weights: Weights,
+    constants: Any,
+    samples: JaxSamples,
+    place: Placement,
+    usual: str,
 ) -> RowNetwork:
     """The model as a classifier of samples (x, y).
+
+    Args:
+        usual: `JaxModel.channels`.
 
     Raises:
         CapabilityError: the problem is not a classification with floating-point inputs; the message says why.
@@ -44,7 +58,7 @@ def classification(
         raise _no_classifier(f"the outputs for two samples are {outputs}; expected logits (2, classes)")
     if y.min() < 0 or y.max() >= shape[1]:
         raise _no_classifier(f"labels from {y.min()} to {y.max()} for {shape[1]} outputs")
-    return RowNetwork(model, x.shape[1:], shape[1])
+    return RowNetwork(model, x.shape[1:], shape[1], usual)
 
 
 def _no_classifier(why: str) -> CapabilityError:
@@ -62,7 +76,7 @@ class JaxClassifier:
         network: the model.
         weights, constants: those of the model, as placed.
         samples: the samples that `samples` returns.
-        bounds: `Problem.bounds`.
+        problem: the problem, whose `bounds` and `channels` the classifier has.
         place: the data type and the device.
 
     Raises:
@@ -83,7 +97,7 @@ class JaxClassifier:
         weights: Weights,
         constants: Any,
         samples: JaxSamples,
-        bounds: Any,
+        problem: Problem,
         place: Placement,
     ):
         self._network, self._model = network, (network, weights, constants)
@@ -93,7 +107,8 @@ class JaxClassifier:
         self.xp: Any = host if on_host else jnp
         self.device: Any = "cpu" if on_host else place.device
         self.dtype = np.dtype(place.dtype)
-        self.bounds = bounds_of_rows(bounds, self.shape, self)
+        self.channel_axis = infer_channel_axis(self.shape, problem.channels, network.usual)
+        self.bounds = bounds_of_rows(problem.bounds, self.shape, self, self.channel_axis)
 
     def samples(self, most: int | None = None) -> tuple[Array, Array]:
         """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""
@@ -110,7 +125,7 @@ class JaxClassifier:
 
     def value_and_grad(self, objective: Objective, x: Array, y: Array, /) -> tuple[Array, Array]:
         """Each sample's objective (b,), and its gradient with respect to that sample's input (b, d)."""
-        self._check_labels(x, y)
+        check_labels(y, x)
         found, pullback = compiled.with_pullback(*self._model, self._rows(x))
         z = self._own(found, len(x))
         g = self._padded(objective.grad(z, y))
@@ -122,15 +137,14 @@ class JaxClassifier:
         With the Jacobian J of the logits z and the objective's gradient g over them, it is J'(H_z J v) plus
         the derivative of J'g along v, with g constant.
         """
-        self._check_labels(x, y)
-        rows, count, shape = self._rows(x), len(x), tuple(x.shape)
+        check_labels(y, x)
+        rows, count = self._rows(x), len(x)
         found, pullback = compiled.with_pullback(*self._model, rows)
         z = self._own(found, count)
         linear = compiled.linearized(*self._model, rows, self._padded(objective.grad(z, y)))
 
         def product(v: Array) -> Array:
-            if tuple(v.shape) != shape:
-                raise UsageError(f"vectors of shape {v.shape}; expected {shape}, one row per sample")
+            check_row_vectors(v, x)
             of_logits, curved = compiled.along(linear, self._rows(v))
             h = objective.hvp(z, y, self._own(of_logits, count))
             return self._own(curved + compiled.pulled(pullback, self._padded(h)), count)
@@ -143,22 +157,16 @@ class JaxClassifier:
         With the logits z(t) at the weights w + t v, it is z'' . g + z' . H_z z', with the gradient g of the
         objective over the logits and its Hessian H_z.
         """
-        self._check_labels(x, y)
+        check_labels(y, x)
         network, weights, constants = self._model
         parts = compiled.along_weights(network, weights, direction, constants, self._rows(x))
         z, first, second = (self._own(part, len(x)) for part in parts)
         curved = second * objective.grad(z, y) + first * objective.hvp(z, y, first)
         return self.xp.sum(curved, axis=1)
 
-    def _check_labels(self, x: Array, y: Array) -> None:
-        if tuple(y.shape) != tuple(x.shape[:1]):
-            raise UsageError(f"labels of shape {y.shape}; expected {x.shape[:1]}, one label per input")
-
     def _rows(self, x: Array) -> Array:
         """Inputs as the compiled functions get them."""
-        d = int(np.prod(self.shape))
-        if x.ndim != 2 or x.shape[1] != d:
-            raise UsageError(f"inputs of shape {tuple(x.shape)}; expected (b, {d})")
+        check_rows(x, self._network.d)
         return self._padded(x)
 
     def _padded(self, x: Array) -> Array:

@@ -45,11 +45,7 @@ class JaxSamples:
 
     def drawn(self, minibatch: Minibatch) -> tuple[Indices, Floats]:
         """The indices of the samples in a minibatch, and the factor of each."""
-        starts = np.cumsum([0, *self.sizes])
-        batches = sorted(minibatch.factors)
-        rows = [np.arange(starts[b], starts[b + 1]) for b in batches]
-        factors = [np.full(self.sizes[b], minibatch.factors[b]) for b in batches]
-        return np.concatenate(rows), np.concatenate(factors)
+        return minibatch.samples(self.sizes)
 
     def chunk_size(self, most: int | None) -> int:
         """The number of samples that are computed at once: at most `most`, and at most N."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import jax
@@ -34,11 +34,14 @@ class JaxModel:
         call: (weights, constants, *arguments) -> outputs; hashable, because JAX compiles once for each.
         weights: the weights by name, in the order of a flat vector.
         constants: arrays that are not weights, such as running statistics.
+        channels: "first" or "last", where the convolutions of its library expect the channels of images:
+            Flax last; Equinox, and by default JAX itself, first.
     """
 
     call: Callable[..., Any]
     weights: Weights
     constants: Any
+    channels: str = "first"
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,9 @@ def _of_linen(module: Any, variables: Any) -> JaxModel:
             hint="Give the pair (module, variables) with variables = module.init(key, x).",
         )
     others = {name: part for name, part in variables.items() if name != "params"}
-    return _of_pytree(LinenApply(module), (variables["params"], others), weights_in=0)
+    return replace(
+        _of_pytree(LinenApply(module), (variables["params"], others), weights_in=0), channels="last"
+    )
 
 
 def _of_nnx(model: Any) -> JaxModel:
@@ -198,7 +203,7 @@ def _of_nnx(model: Any) -> JaxModel:
     evaluated.eval()
     graph, *states = nnx.split(evaluated, nnx.Param, ...)  # the weights, and everything else
     parts = tuple(map(nnx.to_pure_dict, states))
-    return _of_pytree(NnxApply(graph), parts, weights_in=0)
+    return replace(_of_pytree(NnxApply(graph), parts, weights_in=0), channels="last")
 
 
 def _of_pytree(apply: Callable[..., Any], params: Any, weights_in: int | None = None) -> JaxModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eigencore.errors import ProblemError
+from eigencore.problems.sharing import LossGaps, decide_reduction
 from eigencore_jax.checks import explain_errors
 from eigencore_jax.data import JaxSamples
 from eigencore_jax.layout import select
@@ -21,41 +21,7 @@ from eigencore_jax.risk import Placement
 if TYPE_CHECKING:
     from eigencore.interfaces import Array
 
-_SMALLEST_TOLERANCE = 1e-6  # parts of a float64 model may compute in float32
-_ABSOLUTE = (
-    64  # rounding units: the loss of a confident classification is a difference of logits of order ten
-)
 _PLAIN = "Give a loss that is a plain mean or sum over samples, or that returns the loss of each sample."
-
-
-@dataclass(frozen=True)
-class LossGaps:
-    """How far the loss of some samples and its gradient are from the mean and the sum of those of each.
-
-    Attributes:
-        value: the loss; the mean over the samples of a loss that has a number for each.
-        size: the mean of the absolute losses of the samples.
-        mean, total: the mean and the sum of the losses of the samples.
-        norm: the norm of the gradient of the mean.
-        mean_gap, sum_gap: the norm of the difference between the gradient and that of the mean or the sum.
-    """
-
-    value: float
-    size: float
-    mean: float
-    total: float
-    norm: float
-    mean_gap: float
-    sum_gap: float
-
-    def fitting(self, count: int, eps: float) -> set[str]:
-        """Which of "mean" and "sum" the loss of `count` samples is, up to rounding."""
-        tolerance = max(eps**0.5, _SMALLEST_TOLERANCE)
-        allowed = tolerance * self.size + _ABSOLUTE * eps
-        is_mean = abs(self.value - self.mean) <= allowed and self.mean_gap <= tolerance * self.norm
-        is_sum = abs(self.value - self.total) <= allowed * count
-        is_sum = is_sum and self.sum_gap <= tolerance * self.norm * count
-        return {rule for rule, holds in (("mean", is_mean), ("sum", is_sum)) if holds}
 
 
 def is_mean(
@@ -109,24 +75,7 @@ def is_mean(
                 f"the sum {gaps.total:.6g}: it is neither, or not the same as on other samples",
                 hint=_PLAIN,
             )
-    return _decide(rules, reduction, size)
-
-
-def _decide(rules: set[str], reduction: str, size: int) -> bool:
-    if reduction == "infer" and len(rules) > 1 and size > 1:
-        raise ProblemError(
-            "whether the loss is a mean or a sum over samples can't be determined: it is zero, and so is its "
-            "gradient",
-            hint="Set reduction='mean' or reduction='sum'.",
-        )
-    if reduction == "infer":
-        return "mean" in rules
-    if reduction not in rules:
-        raise ProblemError(
-            f"reduction is {reduction!r}, but the loss is the {rules.pop()} of the losses of its samples",
-            hint="Leave reduction out.",
-        )
-    return reduction == "mean"
+    return decide_reduction(rules, reduction, size) == "mean"
 
 
 @partial(jax.jit, static_argnames="program")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -26,11 +27,18 @@ class RowNetwork:
         model: (weights, constants, x) -> logits (b, c), for inputs x (b, *shape).
         shape: the shape of one input.
         classes: the number of classes c.
+        usual: "first" or "last", where the channels of images usually are in such models.
     """
 
     model: Callable[..., Any]
     shape: tuple[int, ...]
     classes: int
+    usual: str
+
+    @property
+    def d(self) -> int:
+        """The number of values in one input."""
+        return prod(self.shape)
 
     def __call__(self, weights: Weights, constants: Any, x: Array) -> Array:
         """The logits (b, c) of rows (b, d)."""

@@ -15,8 +15,10 @@ from eigencore.problems.sharing import (
     DTYPES,
     check_bounds,
     check_call,
+    check_channels,
     check_cpu,
     check_dtype,
+    check_finite_weights,
     check_objective,
     check_reduction,
     draw_minibatch,
@@ -85,7 +87,7 @@ class NumpyBound:
         """
         chosen = self._network.dtype if dtype is None else _dtype(dtype)
         network, samples = self._network.astype(chosen), self._held_out.astype(chosen)
-        return TwoLayerClassifier(_moved(network, direction, params), samples, self._problem.bounds)
+        return TwoLayerClassifier(_moved(network, direction, params), samples, self._problem)
 
     def loss(self, direction: Numbers | None = None, params: Params = None) -> float:
         """The loss over all data, at the weights plus `direction` (n,) if that is given.
@@ -192,6 +194,7 @@ def bind(
     check_reduction(problem.reduction)
     check_call(problem.call)
     check_bounds(problem.bounds)
+    check_channels(problem.channels)
     if problem.call == "loss(model, batch)":
         raise UsageError(
             "call='loss(model, batch)' does not apply to an objective, which takes logits and labels",
@@ -232,11 +235,7 @@ def _validated(model: Any, dtype: str | None) -> TwoLayer:
             hint="Convert them with dtype='float32' or dtype='float64'.",
         )
     for name, weights in given.items():
-        if count := int(np.sum(~np.isfinite(weights))):
-            raise ProblemError(
-                f"{name} has {count} weights that are NaN or infinite",
-                hint="Load weights from before the training diverged.",
-            )
+        check_finite_weights(name, int(np.sum(~np.isfinite(weights))), weights.size)
     return TwoLayer(**given, activation=model.activation).astype(own if dtype is None else _dtype(dtype))
 
 

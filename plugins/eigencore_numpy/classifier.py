@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import array_api_compat.numpy as xp
 
-from eigencore.errors import UsageError
-from eigencore.interfaces import Objective
-from eigencore.problems.sharing import bounds_of_rows
+from eigencore.interfaces import Objective, Problem
+from eigencore.problems.sharing import bounds_of_rows, check_row_vectors, infer_channel_axis
 from eigencore_numpy.data import Samples, as_labelled_rows, as_rows
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
@@ -20,10 +18,11 @@ class TwoLayerClassifier:
     xp = xp
     device = "cpu"
 
-    def __init__(self, network: TwoLayer, samples: Samples, bounds: Any):
+    def __init__(self, network: TwoLayer, samples: Samples, problem: Problem):
         self._network, self._samples = network, samples
         self.dtype, self.shape, self.classes = network.dtype, samples.shape, network.classes
-        self.bounds = bounds_of_rows(bounds, self.shape, self)
+        self.channel_axis = infer_channel_axis(self.shape, problem.channels)
+        self.bounds = bounds_of_rows(problem.bounds, self.shape, self, self.channel_axis)
 
     def samples(self, most: int | None = None) -> tuple[Numbers, Numbers]:
         """The first `most` samples, or all of them: inputs (N, d) and labels (N,)."""
@@ -41,11 +40,10 @@ class TwoLayerClassifier:
 
     def input_products(self, objective: Objective, x: Numbers, y: Numbers, /) -> Callable[[Numbers], Numbers]:
         """A function from rows v (b, d) to each sample's Hessian over its input, times its row of v."""
-        passed, shape = self._pass(objective, x, y), x.shape
+        passed = self._pass(objective, x, y)
 
         def product(v: Numbers) -> Numbers:
-            if v.shape != shape:
-                raise UsageError(f"vectors of shape {v.shape}; expected {shape}, one row per sample")
+            check_row_vectors(v, x)
             return passed.input_product(as_rows(self._network, v))
 
         return product

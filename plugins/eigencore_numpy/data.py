@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eigencore.errors import ProblemError, UsageError
-from eigencore.problems.sharing import Minibatch, check_reiterable
+from eigencore.errors import ProblemError
+from eigencore.problems.sharing import Minibatch, check_labels, check_reiterable, check_rows
 from eigencore_numpy.network import Numbers, TwoLayer
 
 
@@ -33,16 +33,9 @@ class Samples:
         """A copy with the inputs in another data type."""
         return replace(self, x=self.x.astype(dtype))
 
-    def drawn(self, minibatch: Minibatch) -> tuple[npt.NDArray[np.int64], Numbers]:
+    def drawn(self, minibatch: Minibatch) -> tuple[npt.NDArray[np.intp], Numbers]:
         """The row indices of the samples in a minibatch, and the factor of each."""
-        batches = np.array(sorted(minibatch.factors))
-        factors = np.array([minibatch.factors[int(b)] for b in batches])
-        return self.rows_of(batches), np.repeat(factors, self.sizes[batches])
-
-    def rows_of(self, batches: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The row indices of the samples in the given batches."""
-        ends = np.cumsum(self.sizes)
-        return np.concatenate([np.arange(ends[b] - self.sizes[b], ends[b]) for b in batches])
+        return minibatch.samples(self.sizes.tolist())
 
 
 def gather(data: Iterable[Any], network: TwoLayer, name: str = "data") -> Samples:
@@ -76,8 +69,7 @@ def as_rows(network: TwoLayer, x: Numbers) -> Numbers:
     Raises:
         UsageError: the inputs have another shape.
     """
-    if x.ndim != 2 or x.shape[1] != network.inputs:
-        raise UsageError(f"inputs of shape {x.shape}; expected (b, {network.inputs})")
+    check_rows(x, network.inputs)
     return np.asarray(x, dtype=network.dtype)
 
 
@@ -87,8 +79,7 @@ def as_labelled_rows(network: TwoLayer, x: Numbers, y: Numbers) -> tuple[Numbers
     Raises:
         UsageError: inputs or labels have another shape.
     """
-    if y.shape != x.shape[:1]:
-        raise UsageError(f"labels of shape {y.shape}; expected {x.shape[:1]}, one label per input")
+    check_labels(y, x)
     return as_rows(network, x), y
 
 

@@ -72,7 +72,7 @@ class TwoLayerOperator(WeightOperator):
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each selected parameter by its name, in the order of the flat vector."""
-        return {name: getattr(self._layout.network, name).shape for name in self._layout.slices}
+        return dict(zip(self._layout.flat.names, self._layout.flat.shapes, strict=True))
 
     def matvec(self, v: Numbers, /) -> Numbers:
         """H v, for a vector v (n,)."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eigencore.errors import UsageError
 from eigencore.interfaces import Parameter, Params
-from eigencore.problems.sharing import flat_slices, select_names
-from eigencore_numpy.network import PARAMETERS, Numbers, TwoLayer
+from eigencore.problems.sharing import FlatLayout, check_direction, flat_layout
+from eigencore_numpy.network import Numbers, TwoLayer
 
 
 @dataclass(frozen=True)
@@ -18,16 +17,16 @@ class TwoLayerLayout:
 
     Attributes:
         network: the network whose parameters these are.
-        slices: the position of each selected parameter in a flat vector, by name.
+        flat: their positions in a flat vector.
     """
 
     network: TwoLayer
-    slices: dict[str, slice]
+    flat: FlatLayout
 
     @property
     def n(self) -> int:
         """The length of a flat vector."""
-        return int(max(where.stop for where in self.slices.values()))
+        return self.flat.n
 
     def unflatten(self, v: Numbers) -> TwoLayer:
         """A flat vector (n,) as a direction over all weights, zero in the parameters that are not selected.
@@ -36,24 +35,18 @@ class TwoLayerLayout:
             UsageError: the vector has another shape.
         """
         v = np.asarray(v, dtype=self.network.dtype)
-        if v.shape != (self.n,):
-            raise UsageError(f"a direction of shape {v.shape}; expected ({self.n},)")
-        return self.network.map(
-            lambda name, weights: (
-                v[self.slices[name]].reshape(weights.shape) if name in self.slices else np.zeros_like(weights)
-            )
-        )
+        check_direction(v, self.n)
+        pieces = self.flat.unflatten(v)
+        return self.network.map(lambda name, weights: pieces.get(name, np.zeros_like(weights)))
 
     def flatten(self, direction: TwoLayer) -> Numbers:
         """The selected parameters of a direction or gradient as a flat vector (n,)."""
-        return np.concatenate([getattr(direction, name).reshape(-1) for name in self.slices])
+        flat: Numbers = self.flat.flatten(direction.named())
+        return flat
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The name, position and norm of each selected parameter."""
-        return tuple(
-            Parameter(name, where, float(np.linalg.norm(getattr(self.network, name))))
-            for name, where in self.slices.items()
-        )
+        return self.flat.parameters(self.network.named())
 
 
 def select(network: TwoLayer, params: Params = None) -> TwoLayerLayout:
@@ -62,6 +55,4 @@ def select(network: TwoLayer, params: Params = None) -> TwoLayerLayout:
     Raises:
         UnknownNameError, UsageError: as for `eigencore.problems.sharing.select_names`.
     """
-    names = select_names(PARAMETERS, params)
-    slices = flat_slices(getattr(network, name).size for name in names)
-    return TwoLayerLayout(network, dict(zip(names, slices, strict=True)))
+    return TwoLayerLayout(network, flat_layout(network.named(), params))

@@ -65,9 +65,13 @@ class TwoLayer:
         """The data type of the weights."""
         return self.W1.dtype
 
+    def named(self) -> dict[str, Numbers]:
+        """The parameters by name."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
     def map(self, change: Callable[[str, Numbers], Numbers]) -> TwoLayer:
         """A network whose parameters are change(name, parameter)."""
-        changed = {name: change(name, getattr(self, name)) for name in PARAMETERS}
+        changed = {name: change(name, weights) for name, weights in self.named().items()}
         return TwoLayer(**changed, activation=self.activation)
 
     def astype(self, dtype: npt.DTypeLike) -> TwoLayer:

@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from eigencore.errors import ProblemError
 from eigencore.interfaces import Objective
-from eigencore.problems.sharing import DIFFERENCES, DerivativeGaps, derivative_gaps
+from eigencore.problems.sharing import (
+    DIFFERENCES,
+    DerivativeGaps,
+    check_derivatives,
+    derivative_gaps,
+    random_direction,
+)
 from eigencore_numpy.data import Samples
 from eigencore_numpy.layout import select
 from eigencore_numpy.network import Numbers, Pass, TwoLayer
 
+if TYPE_CHECKING:
+    from eigencore.space import Floats
+
 _SAMPLES = 32
-_SHIFT = 1e-3  # relative to the norm of the weights
 
 
 def probe(network: TwoLayer, objective: Objective, samples: Samples) -> None:
     """Compares the gradient and the Hessian product with central differences, in float64 on few samples.
-
-    If they differ, they are compared once more near these weights: at the weights themselves, a hidden unit
-    may be exactly at the kink of a ReLU.
 
     Raises:
         ProblemError: a derivative is wrong.
     """
     network, samples = network.astype(np.float64), samples.astype(np.float64)
     x, y = samples.x[:_SAMPLES], samples.y[:_SAMPLES]
+
+    def gaps(shift: Floats | None) -> DerivativeGaps:
+        return _gaps(network if shift is None else _moved(network, shift), objective, x, y)
+
     tolerance = DIFFERENCES["float64"].tolerance
-    gaps = _gaps(network, objective, x, y)
-    if gaps.exceed(tolerance):
-        shift = _SHIFT * _norm(network) * _direction(network, 1)
-        gaps = _gaps(_moved(network, shift), objective, x, y)
-    if not gaps.exceed(tolerance):
-        return
-    name = type(objective).__name__
-    wrong, right = ("grad", "value") if gaps.gradient > tolerance else ("hvp", "grad")
-    raise ProblemError(
-        f"the Hessian of the loss would be wrong: {gaps.description(tolerance)}",
-        hint=f"Correct the method {wrong} of {name}: it is not the derivative of {right}.",
-    )
+
+    def hint(found: DerivativeGaps) -> str:
+        wrong, right = ("grad", "value") if found.gradient > tolerance else ("hvp", "grad")
+        name = type(objective).__name__
+        return f"Correct the method {wrong} of {name}: it is not the derivative of {right}."
+
+    check_derivatives(gaps, select(network).n, _norm(network), tolerance, hint)
 
 
 def _gaps(network: TwoLayer, objective: Objective, x: Numbers, y: Numbers) -> DerivativeGaps:
     layout = select(network)
-    v = _direction(network, 0)
+    v = random_direction(layout.n, seed=0)
 
     def at(t: float) -> tuple[float, Numbers]:
         there = Pass(_moved(network, t * v), objective, x, y)
@@ -60,9 +65,3 @@ def _moved(network: TwoLayer, direction: Numbers) -> TwoLayer:
 
 def _norm(network: TwoLayer) -> float:
     return float(np.linalg.norm(select(network).flatten(network)))
-
-
-def _direction(network: TwoLayer, seed: int) -> Numbers:
-    """A random direction (n,) of norm 1."""
-    v = np.random.default_rng(seed).standard_normal(select(network).n)
-    return np.asarray(v / np.linalg.norm(v))

@@ -15,7 +15,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.entries import Capability
 from eigencore.errors import ProblemError
-from eigencore.problems.sharing import input_range
+from eigencore.problems.sharing import ImageAxes, input_range
 from eigencore_robustness.associations import OF_CURVED_MARGINS, associations
 from eigencore_robustness.directions.perturbation_path import perturbation_path
 from eigencore_robustness.directions.weight_curvature import loss_increases, sample_curvature
@@ -131,7 +131,7 @@ def _curvature(
         moved = classifier.xp.astype(arrays.rows(distances.smallest.inputs, chosen), classifier.dtype)
         moves = perturbations(classifier, x, y, moved, options.batch, context.seed)
     distance = distances.values[correct]
-    shown = samples_to_show(distance, classifier.shape) if moves is not None else None
+    shown = samples_to_show(distance, ImageAxes.of(classifier)) if moves is not None else None
     measured = sample_columns(
         classifier, x, y, options.batch, context.seed, context.progress, moves, kept=shown
     )

@@ -9,7 +9,7 @@ from torch import nn
 
 from eigencore.errors import OptionError, ProblemError
 from eigencore.interfaces import Problem
-from eigencore.problems.sharing import check_bounds, check_call
+from eigencore.problems.sharing import check_bounds, check_call, check_channels
 from eigencore.processes import ALONE
 from eigencore_torch.batch_loss import BatchLoss, check_loss
 from eigencore_torch.bound import TorchBound
@@ -82,6 +82,7 @@ def _checked(problem: Problem, options: TorchOptions, device: str | None, dtype:
     function, call = loss_function(loss, problem.call)
     check_loss(function)
     check_bounds(problem.bounds)
+    check_channels(problem.channels)
     declared = declared_reduction(problem)
     memory_limit(options.memory, torch.device("cpu"))
     if options.checkpoint and options.derivative == "exact":

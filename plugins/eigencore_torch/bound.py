@@ -232,7 +232,7 @@ class TorchBound:
                 shift_weights(select(model, params), direction)
             weights = self._weights if model is self._loss.model else WeightFingerprint({"": model})
             classifier = TorchClassifier(
-                model, classification, self._samples(model), self.problem.bounds, weights, self._exact
+                model, classification, self._samples(model), self.problem, weights, self._exact
             )
             if self.processes.count == 1:
                 return classifier

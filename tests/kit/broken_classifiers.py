@@ -32,6 +32,12 @@ def returns_float_labels(classifier: Classifier) -> Any:
 
 
 @fault_in_classifier
+def has_the_channels_first(classifier: Classifier) -> Any:
+    """Whatever the problem states."""
+    return with_attributes(classifier, channel_axis=0 if len(classifier.shape) > 1 else None)
+
+
+@fault_in_classifier
 def takes_the_last_samples(classifier: Classifier) -> Any:
     def samples(most: int | None = None) -> tuple[Array, Array]:
         x, y = classifier.samples()
@@ -171,6 +177,7 @@ def shares_the_last_map(classifier: Classifier) -> Any:
 SPECIMENS = (
     BackendSpecimen(has_active_dropout, "results_are_reproducible"),
     BackendSpecimen(returns_float_labels, "samples_are_well_formed"),
+    BackendSpecimen(has_the_channels_first, "channel_axis_is_that_of_the_inputs"),
     BackendSpecimen(takes_the_last_samples, "few_samples_are_the_first"),
     BackendSpecimen(drops_a_class, "logits_are_well_formed"),
     BackendSpecimen(centres_logits_over_the_batch, "rows_are_independent"),

@@ -39,6 +39,7 @@ class Rescaled:
         self._classifier, self._logits, self._inputs = classifier, logits, inputs
         self.xp, self.dtype, self.device = classifier.xp, classifier.dtype, classifier.device
         self.shape, self.classes = classifier.shape, classifier.classes
+        self.channel_axis = classifier.channel_axis
         bounds = classifier.bounds if bounded else None
         self.bounds = None if bounds is None else (inputs * bounds[0], inputs * bounds[1])
 

@@ -40,13 +40,30 @@ def check_call(call: str | None) -> None:
         raise UsageError(f"call is {call!r}; expected {' or '.join(map(repr, CALLS))}, or None")
 
 
+def is_objective(loss: object) -> bool:
+    """Whether a loss is an `eigencore.interfaces.Objective`."""
+    return not _missing_of_objective(loss)
+
+
+def _missing_of_objective(loss: object) -> list[str]:
+    return [name for name in ("value", "grad", "hvp") if not callable(getattr(loss, name, None))]
+
+
 def check_objective(loss: object) -> None:
     """Raises ProblemError if the loss is not an `eigencore.interfaces.Objective`."""
-    missing = [name for name in ("value", "grad", "hvp") if not callable(getattr(loss, name, None))]
-    if missing:
+    if missing := _missing_of_objective(loss):
         raise ProblemError(
             f"the loss is a {type(loss).__name__} without {', '.join(missing)}; expected an Objective",
             hint="Give eigencore.objectives.CrossEntropy(), or implement eigencore.interfaces.Objective.",
+        )
+
+
+def check_finite_weights(name: str, not_finite: int, count: int) -> None:
+    """Raises ProblemError if some of the `count` numbers in the weights of this name are not finite."""
+    if not_finite:
+        raise ProblemError(
+            f"{name} contains NaN or infinite weights: {not_finite} of {count}",
+            hint="Load weights from before the training diverged.",
         )
 
 

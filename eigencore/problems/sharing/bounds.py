@@ -38,14 +38,17 @@ def check_bounds(given: Any) -> tuple[Floats, Floats] | None:
     return low, high
 
 
-def bounds_of_rows(given: Any, shape: tuple[int, ...], space: Space) -> tuple[Array, Array] | None:
+def bounds_of_rows(
+    given: Any, shape: tuple[int, ...], space: Space, channel_axis: int | None = None
+) -> tuple[Array, Array] | None:
     """The lowest and the highest value of each entry of a row, two arrays (d,); None if there are no bounds.
 
     Args:
         given: `Problem.bounds`: two numbers, or two arrays that broadcast to one input or have one number for
-            each of its channels, its first axis.
+            each of its channels.
         shape: the shape of one input.
         space: the array library, data type and device of the rows.
+        channel_axis: the axis of the shape that counts the channels; None: the first one.
 
     Raises:
         ProblemError: the bounds are invalid, do not fit the inputs, or fit them in two different ways.
@@ -61,7 +64,7 @@ def bounds_of_rows(given: Any, shape: tuple[int, ...], space: Space) -> tuple[Ar
     bounds = check_bounds(given)
     if bounds is None:
         return None
-    low, high = (_of_one_input(bound, shape) for bound in bounds)
+    low, high = (_of_one_input(bound, shape, channel_axis or 0) for bound in bounds)
     if not _ascending(low, high):
         raise _invalid_bounds(given)
     return arrays.from_host(low, space), arrays.from_host(high, space)
@@ -126,11 +129,12 @@ def _on_host(x: Any) -> Floats:
     return arrays.to_host(x) if arrays.is_array(x) else np.asarray(x, dtype=np.float64)
 
 
-def _of_one_input(bound: Floats, shape: tuple[int, ...]) -> Floats:
+def _of_one_input(bound: Floats, shape: tuple[int, ...], axis: int) -> Floats:
     """One bound for each value of an input, in a row (d,)."""
-    readings, ones = [bound], [1] * (len(shape) - 1)
-    if bound.shape == shape[:1]:
-        readings.append(bound.reshape(-1, *ones))
+    per_channel = tuple(side if i == axis else 1 for i, side in enumerate(shape))
+    readings = [bound]
+    if bound.shape == shape[axis : axis + 1]:
+        readings.append(bound.reshape(per_channel))
     found = []
     for reading in readings:
         with suppress(ValueError):
@@ -141,5 +145,5 @@ def _of_one_input(bound: Floats, shape: tuple[int, ...]) -> Floats:
     raise ProblemError(
         f"bounds of shape {bound.shape} {fit} inputs of shape {shape}; expected numbers, or arrays that "
         "broadcast to one input",
-        hint=f"For one number per channel, give arrays of shape {(*shape[:1], *ones)}.",
+        hint=f"For one number per channel, give arrays of shape {per_channel}.",
     )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from eigencore import arrays
+from eigencore.errors import ProblemError
 
 if TYPE_CHECKING:
-    from eigencore.space import Array, Space
+    from eigencore.space import Array, Floats, Space
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ DIFFERENCES = {
     "float64": Differences((1e-5, 1e-6, 1e-7, 1e-8), 1e-4, 2.0**-52),
     "float32": Differences((1e-2, 3e-3, 1e-3), 0.05, 2.0**-23),
 }
+# The distance, relative to the norm of the weights, at which derivatives that seem wrong are compared again.
+_SHIFT = 1e-3
 # The relative rounding error of a loss and of a gradient, in rounding units; measured: below 10.
 _ROUNDING = 100
 
@@ -130,6 +133,55 @@ def derivative_gaps(
         if not least.exceed(tolerance):
             break
     return least
+
+
+def random_direction(n: int, seed: int) -> Floats:
+    """A random direction (n,) of norm 1, on the host."""
+    v = np.random.default_rng(seed).standard_normal(n)
+    return np.asarray(v / np.linalg.norm(v))
+
+
+def check_derivatives(
+    gaps: Callable[[Floats | None], DerivativeGaps],
+    n: int,
+    weights_norm: float,
+    tolerance: float,
+    hint: str | Callable[[DerivativeGaps], str],
+) -> None:
+    """Refuses a loss whose derivatives are wrong at the weights and also near them.
+
+    At the weights themselves, a unit may be exactly at the kink of a ReLU.
+
+    Args:
+        gaps: the gaps at the weights, or at the weights plus a direction (n,) on the host.
+        weights_norm: the norm of the weights (n,).
+        tolerance: the largest gap of right derivatives, such as `DIFFERENCES["float64"].tolerance`.
+        hint: what to do about wrong derivatives, or a function of the gaps that returns it.
+
+    Raises:
+        ProblemError: a derivative is wrong.
+
+    Example:
+        import numpy as np
+        from eigencore.problems import sharing
+
+        weights, v, exact = np.ones(2), sharing.random_direction(2, seed=0), sharing.DIFFERENCES["float64"]
+
+        def gaps(shift):
+            w = weights if shift is None else weights + shift
+            loss = lambda t: (float(np.sum((w + t * v) ** 3)), 3 * (w + t * v) ** 2)
+            return sharing.derivative_gaps(loss, v, 6 * w * v, exact, np.linalg.norm(w))
+
+        sharing.check_derivatives(gaps, 2, np.linalg.norm(weights), exact.tolerance, hint="")  # 6 w is right
+    """
+    found = gaps(None)
+    if found.exceed(tolerance):
+        found = gaps(_SHIFT * weights_norm * random_direction(n, seed=1))
+    if found.exceed(tolerance):
+        raise ProblemError(
+            f"the Hessian of the loss would be wrong: {found.description(tolerance)}",
+            hint=hint(found) if callable(hint) else hint,
+        )
 
 
 def _percent(fraction: float) -> str:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.errors import ProblemError, UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from eigencore.space import Floats
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,21 @@ class Minibatch:
 
     factors: Mapping[int, float]
     share: float
+
+    def samples(self, sizes: Sequence[int]) -> tuple[npt.NDArray[np.intp], Floats]:
+        """The indices of the samples in the drawn batches, and the factor of each.
+
+        Args:
+            sizes: the number of samples in each batch; they are counted one batch after the other.
+
+        Example:
+            from eigencore.problems.sharing import Minibatch
+
+            print(Minibatch({0: 1.5, 2: 0.5}, share=0.6).samples([2, 3, 1]))
+        """
+        starts, drawn = np.cumsum([0, *sizes]), sorted(self.factors)
+        rows = np.concatenate([np.arange(starts[b], starts[b + 1]) for b in drawn])
+        return rows, np.repeat([self.factors[b] for b in drawn], [sizes[b] for b in drawn])
 
 
 def draw_minibatch(weights: Sequence[float], step: int, seed: int, batches: int) -> Minibatch:

@@ -60,6 +60,10 @@ class Dense:
         return (self.inputs.shape[1],)
 
     @property
+    def channel_axis(self) -> None:
+        return None
+
+    @property
     def classes(self) -> int:
         return len(self.b)
 
@@ -145,6 +149,7 @@ class FailingClassifier:
         self._classifier, self._left, self._error = classifier, last, error
         self.xp, self.dtype, self.device = classifier.xp, classifier.dtype, classifier.device
         self.shape, self.classes, self.bounds = classifier.shape, classifier.classes, classifier.bounds
+        self.channel_axis = classifier.channel_axis
         self.samples, self.input_products = classifier.samples, classifier.input_products
 
     def logits(self, x: Array, /) -> Array:

@@ -58,6 +58,7 @@ IF_OFFERED: tuple[tuple[frozenset[Capability], tuple[Law[BackendSubject], ...]],
         frozenset({Capability.LOGITS}),
         (
             classifier_laws.samples_are_well_formed,
+            classifier_laws.channel_axis_is_that_of_the_inputs,
             classifier_laws.few_samples_are_the_first,
             classifier_laws.logits_are_well_formed,
             classifier_laws.rows_are_independent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from eigencore.entries import Capability
 from eigencore.errors import UsageError
 from eigencore.interfaces import Classifier, Objective
 from eigencore.objectives import CrossEntropy
-from eigencore.problems.sharing import DTYPES, bounds_excess, bounds_of_rows
+from eigencore.problems.sharing import CHANNELS, DTYPES, bounds_excess, bounds_of_rows, channel_axis
 from eigencore.space import Array
 from eigencore.testing.backends.comparisons import ROUNDING, demand_close, demand_error, demand_well_formed
 from eigencore.testing.backends.differences import check_first_derivative, skip_unless_any
@@ -42,7 +43,7 @@ def samples_are_well_formed(subject: BackendSubject) -> None:
         low >= 0 and high < classifier.classes,
         f"labels from {low} to {high} for {classifier.classes} classes",
     )
-    expected = bounds_of_rows(subject.problem.bounds, classifier.shape, classifier)
+    expected = bounds_of_rows(subject.problem.bounds, classifier.shape, classifier, channel_axis(classifier))
     if expected is None or classifier.bounds is None:
         demand(expected is classifier.bounds, f"the bounds are {classifier.bounds}; expected {expected}")
         return
@@ -51,6 +52,25 @@ def samples_are_well_formed(subject: BackendSubject) -> None:
         demand(bool(classifier.xp.all(found == one)), f"the {which} bounds are {found}; expected {one}")
     excess = bounds_excess(x, classifier.bounds)
     demand(excess == 0, f"inputs exceed their bounds by {excess}")
+
+
+def channel_axis_is_that_of_the_inputs(subject: BackendSubject) -> None:
+    """The axis of the channels is one of an input, the same in every precision, and as the problem says."""
+    classifier = subject.classifier
+    if not hasattr(classifier, "channel_axis"):
+        raise unittest.SkipTest("the classifier has no channel_axis, so attacks infer it from the shape")
+    axes, found = len(classifier.shape), classifier.channel_axis
+    valid = found is None or (isinstance(found, int) and not isinstance(found, bool) and 0 <= found < axes)
+    demand(valid, f"channel_axis is {found!r}; expected None or an axis of the shape {classifier.shape}")
+    for dtype in subject.bound.precisions:
+        again = subject.bound.classifier(dtype).channel_axis
+        demand(again == found, f"channel_axis is {found!r}, and {again!r} in {dtype}")
+    if axes < 2:
+        demand(found is None, f"channel_axis is {found!r} for inputs that are vectors; expected None")
+        return
+    for channels, axis in zip(CHANNELS, (0, axes - 1), strict=True):
+        stated = subject.bind(channels=channels, bounds=None).classifier().channel_axis
+        demand(stated == axis, f"channel_axis is {stated!r} for a problem with channels={channels!r}")
 
 
 def few_samples_are_the_first(subject: BackendSubject) -> None:

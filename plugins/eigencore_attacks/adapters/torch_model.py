@@ -1,4 +1,7 @@
-"""A classifier as a PyTorch module of images between 0 and 1, for attacks on such modules."""
+"""A classifier as a PyTorch module of images between 0 and 1, for attacks on such modules.
+
+Images have the channels first, as these libraries expect them, wherever the classifier has them.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from eigencore import arrays
 from eigencore.errors import UsageError
+from eigencore.problems.sharing import ImageAxes
 from eigencore_attacks.norm_ball import Norm, projected
 
 if TYPE_CHECKING:
@@ -64,17 +68,18 @@ class UnitImages:
                 hint="Put the normalisation into the model, and give it the inputs before it.",
             )
         self.low, self.width = float(low[0]), float(high[0] - low[0])
-        self._classifier = classifier
+        self._classifier, self._axes = classifier, ImageAxes.of(classifier)
         self._is_torch = arrays.library(classifier.xp) == "torch"
 
     def images(self, rows: Array) -> Tensor:
-        """Rows (b, d) as images (b, *shape) between 0 and 1."""
-        unit = (self.as_tensor(rows) - self.low) / self.width
-        return unit.clamp(0, 1).reshape(-1, *self._classifier.shape)
+        """Rows (b, d) as images (b, channels, height, width) between 0 and 1."""
+        unit = ((self.as_tensor(rows) - self.low) / self.width).clamp(0, 1)
+        images: Tensor = self._axes.images(unit)
+        return images
 
     def rows(self, images: Tensor) -> Array:
-        """Images (b, *shape) between 0 and 1 as rows (b, d) of the classifier."""
-        return self._from_tensor(self.low + self.width * images.detach().reshape(len(images), -1))
+        """Images (b, channels, height, width) between 0 and 1 as rows (b, d) of the classifier."""
+        return self._from_tensor(self.low + self.width * self._axes.rows(images.detach()))
 
     def as_tensor(self, x: Array) -> Tensor:
         """An array of the classifier as a tensor."""
@@ -102,7 +107,8 @@ class UnitImages:
         )
         objective = Weighted(self._from_tensor(weights))
         _, gradient = self._classifier.value_and_grad(objective, rows, labels)
-        return self.as_tensor(gradient).reshape(images.shape) * self.width
+        over_images: Tensor = self._axes.images(self.as_tensor(gradient)) * self.width
+        return over_images
 
 
 class _Logits(torch.autograd.Function):

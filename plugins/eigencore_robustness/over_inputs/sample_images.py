@@ -9,6 +9,7 @@ import numpy as np
 
 from eigencore import arrays
 from eigencore.figures import Figure
+from eigencore.problems.sharing import ImageAxes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +29,7 @@ class SampleImages:
     """A few samples and what fools them, in increasing order of the distance.
 
     Attributes:
-        shape: the shape of an input.
+        axes: how an input is an image.
         rows: the samples (p,), by index.
         inputs, moved: the inputs and the perturbed ones (p, d).
         eigenvectors: the first eigenvectors (p, d) of the Hessian of the loss over the input, of norm 1, at
@@ -40,7 +41,7 @@ class SampleImages:
         limits: the lowest and the highest value of an input.
     """
 
-    shape: tuple[int, ...]
+    axes: ImageAxes
     rows: npt.NDArray[np.intp]
     inputs: Floats
     moved: Floats
@@ -80,7 +81,7 @@ class SampleImages:
             "Samples and their smallest perturbations",
             "",
             "",
-            {name: _images(rows, self.shape) for name, (rows, _) in shown.items()},
+            {name: _images(rows, self.axes) for name, (rows, _) in shown.items()},
             labels=tuple(
                 f"sample {row}\n{label} → {reached}\n{self.norm} {distance:.3g}"
                 for row, label, reached, distance in zip(
@@ -94,17 +95,17 @@ class SampleImages:
         )
 
 
-def samples_to_show(distance: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
+def samples_to_show(distance: Floats, axes: ImageAxes) -> npt.NDArray[np.intp]:
     """Which of the samples (n,) are shown, in increasing order of the distance; none if they are no images.
 
     Args:
         distance: their distances, infinite where no perturbation is known. Of equal ones, the first counts as
             the smallest.
-        shape: the shape of an input.
+        axes: how an input would be an image.
     """
     order = np.argsort(distance, kind="stable")
     order = order[_moved(distance)[order]]
-    if _channels(shape) is None:
+    if not _is_image(axes):
         return order[:0]
     return order if len(order) <= 2 * EACH else np.concatenate([order[:EACH], order[-EACH:]])
 
@@ -140,7 +141,7 @@ def sample_images(
     low, high = (inputs, inputs) if bounds is None else (arrays.to_host(end) for end in bounds)
     labels, reached = (arrays.to_host(arrays.rows(part, shown)) for part in (y, perturbations.reached))
     return SampleImages(
-        tuple(classifier.shape),
+        ImageAxes.of(classifier),
         rows[shown],
         inputs,
         moved,
@@ -159,24 +160,16 @@ def _moved(distance: Floats) -> npt.NDArray[np.bool_]:
     return np.isfinite(distance) & (distance > 0)
 
 
-def _channels(shape: tuple[int, ...]) -> int | None:
-    """The axis of the channels: 0 or 2, or -1 for an image without; None for what is no image."""
-    axis = None
-    if len(shape) == 2:
-        axis = -1
-    elif len(shape) == 3:
-        axis = 0 if shape[0] in CHANNELS else 2 if shape[2] in CHANNELS else None
-    sides = [side for i, side in enumerate(shape) if i != axis]
-    return axis if min(sides, default=0) >= SMALLEST_SIDE else None
+def _is_image(axes: ImageAxes) -> bool:
+    """Whether an input is an image that can be drawn, grey or in colours."""
+    channels, *sides = axes.sizes
+    return channels in CHANNELS and min(sides) >= SMALLEST_SIDE
 
 
-def _images(rows: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def _images(rows: Floats, axes: ImageAxes) -> npt.NDArray[np.float32]:
     """Rows (p, d) as images (p, height, width), or (p, height, width, 3) in colour."""
-    stack, axis = rows.reshape(-1, *shape).astype(np.float32), _channels(shape)
-    if axis == -1 or axis is None:
-        return stack
-    last = np.moveaxis(stack, axis + 1, -1)
-    return last[..., 0] if last.shape[-1] == 1 else np.ascontiguousarray(last)
+    last = np.moveaxis(axes.images(rows.astype(np.float32)), 1, -1)
+    return np.ascontiguousarray(last[..., 0] if last.shape[-1] == 1 else last)
 
 
 def _symmetrical(rows: Floats) -> tuple[float, float]:

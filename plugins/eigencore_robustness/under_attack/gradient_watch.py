@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eigencore import arrays
+from eigencore.problems.sharing import channel_axis
 
 if TYPE_CHECKING:
     from eigencore.interfaces import Classifier, Objective
@@ -22,6 +23,7 @@ class GradientWatch:
         self._classifier = classifier
         self.xp, self.dtype, self.device = classifier.xp, classifier.dtype, classifier.device
         self.shape, self.classes, self.bounds = classifier.shape, classifier.classes, classifier.bounds
+        self.channel_axis = channel_axis(classifier)
         self.samples, self.logits = classifier.samples, classifier.logits
         self._taken, self._zero = 0, self.xp.zeros((), dtype=self.dtype, device=self.device)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from eigencore.errors import ProblemError
 from eigencore.news import counter, report
+from eigencore.problems.sharing import check_finite_weights
 from eigencore_torch.batch_loss import BatchLoss
 from eigencore_torch.checks.failure_hints import NESTED_HINT
 from eigencore_torch.checks.target_checks import ElementwiseShapes, check_targets
@@ -56,11 +57,7 @@ def check_weights(model: nn.Module) -> None:
     devices = {}
     for name, parameter in model.named_parameters():
         devices[parameter.device] = name
-        if not_finite := count_not_finite(parameter):
-            raise ProblemError(
-                f"{name} contains NaN or infinite weights: {not_finite} of {parameter.numel()}",
-                hint="Load weights from before the training diverged.",
-            )
+        check_finite_weights(name, count_not_finite(parameter), parameter.numel())
     if len(devices) > 1:
         places = " and ".join(f"{name} on {device}" for device, name in devices.items())
         raise ProblemError(

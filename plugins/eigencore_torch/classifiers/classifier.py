@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import array_api_compat.torch as xp
 import torch
 from torch import Tensor, nn
 
 from eigencore.errors import CapabilityError, UsageError
-from eigencore.interfaces import Objective
-from eigencore.problems.sharing import bounds_of_rows
+from eigencore.interfaces import Objective, Problem
+from eigencore.problems.sharing import bounds_of_rows, infer_channel_axis
 from eigencore_torch.classifiers.classification import Classification, collect_samples
 from eigencore_torch.data.batches import Batches, describe
 from eigencore_torch.data.fingerprints import WeightFingerprint
@@ -35,17 +34,18 @@ class TorchClassifier:
     Args:
         classification: the inputs and outputs of the model.
         batches: the data that the samples come from.
-        bounds: `Problem.bounds`.
+        problem: its bounds and its axis of channels are those of the inputs.
         weights: the fingerprint of the model's weights.
         setting: how the model is evaluated.
 
     Attributes:
         shape: the shape of one input; d is the number of its values.
+        channel_axis: the axis of `shape` that counts the channels, or None.
         classes: the number of classes c.
         bounds: the lowest and the highest value of each entry of a row, two tensors (d,), or None.
 
     Raises:
-        ProblemError: the bounds do not fit the inputs.
+        ProblemError: the bounds or the stated channels do not fit the inputs.
 
     Example:
         import eigencore
@@ -67,7 +67,7 @@ class TorchClassifier:
         model: nn.Module,
         classification: Classification,
         batches: Batches,
-        bounds: Any,
+        problem: Problem,
         weights: WeightFingerprint,
         setting: Setting,
     ):
@@ -76,7 +76,8 @@ class TorchClassifier:
         self._batches, self._weights, self._setting = batches, weights, setting
         self.shape, self.classes = classification.shape, classification.classes
         self.dtype, self.device = batches.dtype, batches.device
-        self.bounds = bounds_of_rows(bounds, self.shape, self)
+        self.channel_axis = infer_channel_axis(self.shape, problem.channels)
+        self.bounds = bounds_of_rows(problem.bounds, self.shape, self, self.channel_axis)
 
     def samples(self, most: int | None = None) -> tuple[Tensor, Tensor]:
         """The first `most` samples, as inputs (N, d) and labels (N,); None takes all samples.

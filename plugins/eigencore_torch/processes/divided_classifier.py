@@ -31,6 +31,7 @@ class DividedClassifier:
     def __init__(self, own: TorchClassifier, processes: Processes, holders: Processes):
         self._own, self._processes, self._holders = own, processes, holders
         self.shape, self.classes, self.bounds = own.shape, own.classes, own.bounds
+        self.channel_axis = own.channel_axis
         self.dtype, self.device = own.dtype, own.device
 
     def samples(self, most: int | None = None) -> tuple[Tensor, Tensor]:

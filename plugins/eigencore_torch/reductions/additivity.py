@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from eigencore.problems.sharing import loss_scale, rounding_tolerance
 from eigencore_torch.models.shards import whole
 
-# Parts of a float64 model may compute in float32.
-_SMALLEST_TOLERANCE = 1e-6
 # The largest errors seen were eight times what the residual and one rounding of each number explain.
 _MARGIN = 16
 # Numbers in a gradient that leave many equations for one unknown share.
@@ -96,7 +95,7 @@ def relate(whole: Slope, a: Slope, b: Slope) -> Relation:
         return Relation(True, True, 0.5, math.inf, math.inf, 0.0)  # nothing contradicts either of them
     if not (a.finite or b.finite):
         return Relation(False, False, 0.5, math.inf, math.inf, whole.size)
-    tolerance = max(math.sqrt(eps), _SMALLEST_TOLERANCE)
+    tolerance = rounding_tolerance(eps)
     if not (a.finite and b.finite):
         finite = a if a.finite else b
         gap = _norm((c - x, scale) for c, x, _, scale in _triples(whole, finite, finite)())
@@ -116,13 +115,12 @@ def relate(whole: Slope, a: Slope, b: Slope) -> Relation:
 def _triples(whole: Slope, a: Slope, b: Slope) -> Callable[[], Iterator[_Triple]]:
     """The losses and the gradients, each with a scale at which the largest is about one."""
     largest = max(abs(x.loss) for x in (whole, a, b))
-    # A loss near zero is a difference of logits of order ten, so a part of its rounding error is absolute.
-    loss_scale = largest + 64 * math.sqrt(max(whole.eps, a.eps, b.eps))
+    scale_of_losses = loss_scale(largest, max(whole.eps, a.eps, b.eps))
     gradient_scale = max(x.size for x in (whole, a, b))
 
     def triples() -> Iterator[_Triple]:
         c, x, y = (torch.tensor(one.loss, dtype=torch.float64) for one in (whole, a, b))
-        yield c, x, y, loss_scale
+        yield c, x, y, scale_of_losses
         if gradient_scale:
             for c, x, y in zip(whole.gradient, a.gradient, b.gradient, strict=True):
                 yield c, x, y, gradient_scale

@@ -11,11 +11,11 @@ import pytest
 import eigencore
 from eigencore import attack
 from eigencore.entries import Capability
-from eigencore.problems.sharing import clip_to_bounds
+from eigencore.problems.sharing import ImageAxes, clip_to_bounds, infer_channel_axis
 from eigencore.testing.attacks.classifiers import Dense, curved
 from eigencore.testing.libraries import library
 from eigencore_attacks.active_samples import ActiveSamples
-from eigencore_attacks.square import Windows, as_image, on_sphere, stripes, tiles, two_bumps, window_size
+from eigencore_attacks.square import Windows, on_sphere, stripes, tiles, two_bumps, window_size
 
 NUMPY = library("numpy-float64")
 IMAGE = (3, 8, 9)
@@ -34,8 +34,8 @@ def windows(
     x = rng.uniform(size=(batch, d)) * (1 if limits is None else rng.random((batch, d)) < 0.3)
     space = Dense(NUMPY, np.zeros((2, d)), np.zeros(2), x, limits=limits)
     active = ActiveSamples(space, x, np.zeros(batch, int))
-    active.best = clip_to_bounds(x + 0.5 * tiles(rng, batch, image), space.bounds)
-    return Windows(rng, batch, size, image, active, space), active
+    active.best = clip_to_bounds(x + 0.5 * tiles(rng, batch, image).reshape(batch, d), space.bounds)
+    return Windows(rng, batch, size, ImageAxes(image, 0), active, space), active
 
 
 @pytest.mark.parametrize("share", [0.8, 0.1])
@@ -70,7 +70,7 @@ def test_every_candidate_in_linf_differs_from_the_best_iterate(
     """With one channel, half of the windows within a stripe have the drawn signs already."""
     for seed in range(3):
         window, active = windows(size, seed, batch=40, image=(1, 8, 9), limits=limits)
-        signs = stripes(np.random.default_rng(seed), 40, (1, 8, 9))
+        signs = stripes(np.random.default_rng(seed), 40, (1, 8, 9)).reshape(40, 72)
         active.best = clip_to_bounds(active.x + 0.1 * signs, window._space.bounds)
         assert np.all(np.any(window.signs_changed(0.1) != active.best, axis=1))
         drawn = window._with_sign(0.1)
@@ -106,9 +106,9 @@ def test_what_the_bounds_cut_off_is_given_back_in_l2() -> None:
 def test_the_starts_are_on_the_surface_of_the_ball() -> None:
     rng = np.random.default_rng(0)
     assert np.all(np.abs(stripes(rng, 5, IMAGE)) == 1)
-    assert np.ptp(stripes(rng, 5, IMAGE).reshape(5, *IMAGE), axis=2).max() == 0
+    assert np.ptp(stripes(rng, 5, IMAGE), axis=2).max() == 0
     for image in (IMAGE, (1, 1, 7), (1, 28, 28)):
-        np.testing.assert_allclose(np.linalg.norm(tiles(rng, 5, image), axis=1), 1)
+        np.testing.assert_allclose(np.linalg.norm(tiles(rng, 5, image).reshape(5, -1), axis=1), 1)
 
 
 def test_a_window_has_two_bumps_of_opposite_signs_and_norm_1() -> None:
@@ -123,10 +123,16 @@ def test_a_window_has_two_bumps_of_opposite_signs_and_norm_1() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "image"),
-    [((3, 8, 9), IMAGE), ((8, 9), (1, 8, 9)), ((7,), (1, 1, 7)), ((2, 3, 4, 5), (1, 1, 120))],
+    [
+        ((3, 8, 9), IMAGE),
+        ((8, 9, 3), IMAGE),
+        ((8, 9), (1, 8, 9)),
+        ((7,), (1, 1, 7)),
+        ((2, 3, 4, 5), (2, 1, 60)),
+    ],
 )
-def test_inputs_as_images(shape: tuple[int, ...], image: tuple[int, int, int]) -> None:
-    assert as_image(shape) == image
+def test_windows_of_inputs_as_images(shape: tuple[int, ...], image: tuple[int, int, int]) -> None:
+    assert ImageAxes(shape, infer_channel_axis(shape)).sizes == image
     for share in (1.0, 0.3, 1e-4):
         height, width = window_size(share, image, "Linf")
         assert 1 <= height <= image[1]

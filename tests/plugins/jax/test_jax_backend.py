@@ -125,7 +125,11 @@ def test_the_reduction_is_found(loss, reduction, scale, bound):
         ({"model": two_layers}, ProblemError, "the model is a function"),
         ({"model": (two_layers, {"w": 3})}, ProblemError, "no weights"),
         ({"model": (two_layers, {"w": jnp.ones(3, "float16")})}, ProblemError, "the weights are float16"),
-        ({"model": (two_layers, {"w": np.full(3, np.nan, "float32")})}, ProblemError, "w has 3 weights"),
+        (
+            {"model": (two_layers, {"w": np.full(3, np.nan, "float32")})},
+            ProblemError,
+            "w contains NaN or infinite weights: 3 of 3",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

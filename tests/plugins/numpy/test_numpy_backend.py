@@ -297,7 +297,7 @@ def test_inconsistent_shapes_are_reported(weights, small):
 def test_a_parameter_with_weights_that_are_not_finite_is_named(small):
     W2 = small().model.W2.copy()
     W2[0, :2] = np.nan, np.inf
-    with pytest.raises(ProblemError, match="W2 has 2 weights that are NaN or infinite"):
+    with pytest.raises(ProblemError, match="W2 contains NaN or infinite weights: 2 of 20"):
         bind(with_weights(small, W2=W2))
 
 

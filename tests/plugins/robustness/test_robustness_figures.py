@@ -11,6 +11,7 @@ import pytest
 import eigencore
 from eigencore.figures import check_figure
 from eigencore.objectives import CrossEntropy
+from eigencore.problems.sharing import ImageAxes, infer_channel_axis
 from eigencore.results import AttackResult
 from eigencore_robustness import infer_study
 from eigencore_robustness.figures import (
@@ -240,14 +241,15 @@ def test_images_are_the_same_after_they_were_saved_and_loaded(digits_run, tmp_pa
 )
 def test_shapes_of_images(shape, drawn):
     d = int(np.prod(shape))
-    shown = samples_to_show(np.array([2.0, 1.0, np.inf, 0.0]), shape)
+    axes = ImageAxes(shape, infer_channel_axis(shape))
+    shown = samples_to_show(np.array([2.0, 1.0, np.inf, 0.0]), axes)
     assert shown.tolist() == ([] if drawn is None else [1, 0])
     if drawn is None:
         return
     rows = np.arange(2.0 * d).reshape(2, d) / (2 * d)
     ids = np.array([7, 4])
     images = SampleImages(
-        shape,
+        axes,
         ids,
         rows,
         rows + 1,
@@ -274,9 +276,10 @@ def test_shapes_of_images(shape, drawn):
 
 
 def test_of_equal_distances_the_first_sample_is_shown_first():
+    axes = ImageAxes((8, 8), None)
     distance = np.array([3.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0])
-    assert samples_to_show(distance, (8, 8)).tolist() == [1, 2, 3, 7, 8, 0]
-    assert samples_to_show(distance[:5], (8, 8)).tolist() == [1, 2, 3, 4, 0]
+    assert samples_to_show(distance, axes).tolist() == [1, 2, 3, 7, 8, 0]
+    assert samples_to_show(distance[:5], axes).tolist() == [1, 2, 3, 4, 0]
 
 
 # -- one network, and studies ------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ class SoftmaxClassifier:
     def __init__(self, model: SoftmaxRegression, samples: Samples, bounds: Any):
         self._model, self._samples = model, samples
         self.dtype, (self.classes, d) = model.W.dtype, model.W.shape
-        self.shape = (d,)
+        self.shape, self.channel_axis = (d,), None
         self.bounds = bounds_of_rows(bounds, self.shape, self)
 
     def samples(self, most: int | None = None) -> Samples:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from eigencore.interfaces import Parameter, Params
-from eigencore.problems.sharing import flat_slices, select_names
+from eigencore.problems.sharing import FlatLayout, flat_layout
 
 Numbers: TypeAlias = npt.NDArray[Any]
 
@@ -42,23 +42,26 @@ class SoftmaxLayout:
     """The selected parameters of a model, one after the other in a flat vector of n numbers."""
 
     model: SoftmaxRegression
-    parameters: tuple[Parameter, ...]
+    flat: FlatLayout
 
     @property
     def n(self) -> int:
         """The length of a flat vector."""
-        return int(self.parameters[-1].where.stop)
+        return self.flat.n
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The name, position and norm of each selected parameter."""
+        return self.flat.parameters(vars(self.model))
 
     def unflatten(self, v: Numbers) -> SoftmaxRegression:
         """A flat vector (n,) as a step, which is zero in the parameters that are not selected."""
-        parts = {"W": np.zeros_like(self.model.W), "b": np.zeros_like(self.model.b)}
-        for name, where, _ in self.parameters:
-            parts[name] = v[where].reshape(parts[name].shape)
-        return SoftmaxRegression(**parts)
+        zeros = {name: np.zeros_like(array) for name, array in vars(self.model).items()}
+        return SoftmaxRegression(**zeros | self.flat.unflatten(v))
 
     def flatten(self, gradient: SoftmaxRegression) -> Numbers:
         """The selected parameters of a gradient as a flat vector (n,)."""
-        return np.concatenate([getattr(gradient, name).reshape(-1) for name, _, _ in self.parameters])
+        return np.asarray(self.flat.flatten(vars(gradient)))
 
 
 def layout(model: SoftmaxRegression, params: Params = None) -> SoftmaxLayout:
@@ -67,7 +70,4 @@ def layout(model: SoftmaxRegression, params: Params = None) -> SoftmaxLayout:
     Raises:
         UnknownNameError: no parameter matches a pattern.
     """
-    weights = {name: getattr(model, name) for name in select_names(("W", "b"), params)}
-    slices = flat_slices(array.size for array in weights.values())
-    norms = (float(np.linalg.norm(array)) for array in weights.values())
-    return SoftmaxLayout(model, tuple(map(Parameter, weights, slices, norms)))
+    return SoftmaxLayout(model, flat_layout(vars(model), params))
