@@ -45,6 +45,7 @@ JOBS = {
     "robustness of many networks": "how-to/robustness-study.html",
     "compare with pyhessian": "coming-from.html",
     "write a solver plugin": "write-a-plugin.html",
+    "backend for another framework": "write-a-backend.html",
     "what does the certificate prove": "certificates.html",
     "jupyter notebook": "tutorial.html",
 }
