@@ -6,12 +6,14 @@ reads well; characters that Markdown would interpret are escaped here, and examp
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from griffe import Attribute, Class, ExprName, Extension, Function, GriffeLoader, Module, Object
+from griffe import Attribute, Class, Docstring, ExprName, Extension, Function, GriffeLoader, Module, Object
 
 HEADING = re.compile(r"^ *(Args|Attributes|Returns|Raises|Example):\n", re.MULTILINE)
 REFERENCE = Path(__file__).parent / "reference"
@@ -36,7 +38,9 @@ class PlainDocstrings(Extension):
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **_: Any) -> None:
         """After the extension for dataclasses, which makes parameters of fields."""
         for one in objects(pkg):
-            if isinstance(one, Function):
+            if isinstance(one, Attribute) and str(one.value).startswith("runner_of("):
+                one.parent.set_member(one.name, runner(one))
+            elif isinstance(one, Function):
                 show_defaults(one, loader)
             elif isinstance(one, Class) and not any(str(base).endswith("Enum") for base in one.bases):
                 for name in [name for name, member in one.members.items() if is_field(member)]:
@@ -47,6 +51,15 @@ def objects(parent: Object) -> list[Object]:
     """All classes and functions of a package or class, at any depth."""
     own = [member for member in parent.members.values() if not member.is_alias]
     return [found for one in own for found in (one, *objects(one))]
+
+
+def runner(made: Attribute) -> Function:
+    """The function that `check_X = runner_of(X_checks, ...)` makes: it takes the arguments of X_checks."""
+    checks = made.parent[made.name.removeprefix("check_") + "_checks"]
+    function = Function(made.name, parameters=checks.parameters, returns="None", lineno=made.lineno)
+    text = inspect.cleandoc(pkgutil.resolve_name(made.path).__doc__)
+    function.docstring = Docstring(linked(as_markdown(text)), parent=function)
+    return function
 
 
 def is_field(member: Any) -> bool:

@@ -21,7 +21,18 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from pages import NUMBER, PAGES, PLUGIN_PAGE, ROOT, Block, Reader, assert_shows, blocks, isolated
+from pages import (
+    BACKEND_PAGE,
+    NUMBER,
+    PAGES,
+    PLUGIN_PAGE,
+    ROOT,
+    Block,
+    Reader,
+    assert_shows,
+    blocks,
+    isolated,
+)
 from pages import outputs as outputs_of
 
 OMITTED = "..."
@@ -47,7 +58,7 @@ def printed_by(name: str) -> list[tuple[Block, str]]:
     """Runs a page in a folder of its own; every block of output with what is printed for it."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()
-        if name == PLUGIN_PAGE:
+        if name in (PLUGIN_PAGE, BACKEND_PAGE):
             reader = Reader(folder)
             followed = [(block, reader.follow(block)) for block in blocks(PAGES[name])]
             return [(block, printed) for block, printed in followed if block.language == "text"]

@@ -34,12 +34,14 @@ PAGES = {
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 PLUGIN_PAGE = "docs/write-a-plugin.md"
+BACKEND_PAGE = "docs/write-a-backend.md"
 NOTEBOOK_PAGE = "docs/tutorial.md"
 SLURM_PAGE = "docs/how-to/slurm.md"
 # Pages whose blocks are run by a test of their own.
 ELSEWHERE = {
     "README.md": "tests/docs/test_readme.py",
     PLUGIN_PAGE: "tests/docs/test_write_a_plugin.py",
+    BACKEND_PAGE: "tests/docs/test_write_a_backend.py",
     NOTEBOOK_PAGE: "tests/docs/test_notebook.py",
     SLURM_PAGE: "tests/docs/test_slurm.py",
     "docs/how-to/jax.md": "tests/plugins/jax/test_jax_page.py",
@@ -221,15 +223,15 @@ def run_shell(block: Block, where: str) -> None:
         assert ended == code, f"{where}: {command} ended with exit code {ended}; expected {code}"
 
 
-# -- following the page that builds a plugin ---------------------------------------------------------------
+# -- following the pages that build plugins ----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who follows `PLUGIN_PAGE` in a folder: writes its files, runs its commands.
+    """Somebody who follows `PLUGIN_PAGE` or `BACKEND_PAGE` in a folder: writes its files, runs its commands.
 
     pip is not run: the metadata that pip would write for the page's own pyproject.toml is written by hand.
-    tests/packaging builds and installs the same package with pip.
+    tests/packaging builds and installs the same packages with pip, and runs their tests.
     """
 
     folder: Path

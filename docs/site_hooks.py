@@ -34,7 +34,7 @@ ELSEWHERE = {
 }
 NOTEBOOK = "tutorial.ipynb"
 # Who searches wants to do something: pages that say how come first.
-ANSWERS = re.compile(r"how-to/|tutorial|coming-from|write-a-plugin|attacks|certificates")
+ANSWERS = re.compile(r"how-to/|tutorial|coming-from|write-a-|attacks|certificates")
 MODULE = re.compile(r"^::: (eigencore[\w.]*)$", re.MULTILINE)
 # A block of code, code within a line, or a link with its target.
 LINK = re.compile(

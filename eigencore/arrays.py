@@ -12,7 +12,7 @@ processes: `total` adds up, and the norms do it themselves if they are given the
 from __future__ import annotations
 
 import math
-from functools import cache
+import functools
 from typing import TYPE_CHECKING, Any, TypeGuard
 from zlib import crc32
 
@@ -309,7 +309,7 @@ def write(x: Array, index: Any, value: Array) -> Array:
     return xpx.at(x)[index].set(value)
 
 
-@cache
+@functools.cache
 def _jax_writer() -> Any:
     """Writes at integers in place of the axes that are not `full`; compiled once for all integers."""
     import jax

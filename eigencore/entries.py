@@ -39,7 +39,15 @@ class Entry:
         load: import string "module:attribute" of the implementation.
         options: import string of its options, a frozen dataclass (see `eigencore.options`).
         needs: the capabilities that the bound problem must offer.
-        extra: the bare name of the pip extra that installs what the implementation imports, such as "torch".
+        extra: the pip extra of the entry's own distribution that installs what the implementation imports, by
+            its bare name: "torch" for `pip install "my-package[torch]"`. An error that a package is missing
+            then says this line. None: the distribution itself requires everything that is imported.
+
+    Example:
+        from eigencore import BackendEntry
+
+        # In pyproject.toml of the same distribution: [project.optional-dependencies] torch = ["torch>=2.4"]
+        BackendEntry(name="mine", summary="my models", load="my_package.backend:bind", extra="torch")
     """
 
     name: str

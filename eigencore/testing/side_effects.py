@@ -1,4 +1,4 @@
-"""Side effects that no plugin may have: printed text, changed global random state, swallowed errors."""
+"""Side effects that no plugin may have: printing, changed global states and switches, swallowed errors."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ def refuse_global_randomness(call: Callable[[], object]) -> None:
         demand(state == before.get(name, state), f"the global random state of {name} has changed")
 
 
+def refuse_global_switches(call: Callable[[], object]) -> None:
+    """Raises AssertionError if the call changes a setting that other code in the process computes by."""
+    with np.errstate():  # restores those of NumPy
+        before = _global_switches()
+        call()
+        for name, value in _global_switches().items():
+            kept = before.get(name, value)
+            demand(value == kept, f"it changed {name} from {kept} to {value}, for the whole process")
+
+
 def refuse_swallowed_errors(call: Callable[[type[BaseException]], object], source: str) -> None:
     """Raises AssertionError if an error that is raised inside the call does not propagate out of it.
 
@@ -60,3 +70,17 @@ def _global_generators() -> dict[str, bytes]:
     if "torch" in sys.modules:
         states["torch"] = sys.modules["torch"].get_rng_state().tolist()
     return {name: pickle.dumps(state) for name, state in states.items()}
+
+
+def _global_switches() -> dict[str, Any]:
+    """The settings of the array libraries that are imported, by name."""
+    switches: dict[str, Any] = {"numpy.seterr": np.geterr()}
+    if torch := sys.modules.get("torch"):
+        switches["torch.set_default_dtype"] = torch.get_default_dtype()
+        switches["torch.set_grad_enabled"] = torch.is_grad_enabled()
+        switches["torch.use_deterministic_algorithms"] = torch.are_deterministic_algorithms_enabled()
+        switches["torch.set_float32_matmul_precision"] = torch.get_float32_matmul_precision()
+    if jax := sys.modules.get("jax"):
+        switches["jax_enable_x64"] = jax.config.jax_enable_x64
+        switches["jax_default_matmul_precision"] = jax.config.jax_default_matmul_precision
+    return switches

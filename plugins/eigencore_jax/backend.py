@@ -22,7 +22,7 @@ from eigencore_jax.bound import JaxBound, available_dtype
 from eigencore_jax.checkpoint import load
 from eigencore_jax.models import Weights, as_model
 from eigencore_jax.options import JaxOptions
-from eigencore_jax.risk import Placement
+from eigencore_jax.risk import Placement, float64_is_on
 
 
 def bind(
@@ -37,7 +37,8 @@ def bind(
             which the mean is taken unless reduction="sum"; or an `eigencore.interfaces.Objective`.
         device: a platform of JAX, such as "cpu", "gpu", "cuda" or "tpu", with a number as in "gpu:1"; None:
             JAX's default.
-        dtype: "float32", or "float64" if it is turned on in JAX; None: that of the weights.
+        dtype: "float32", or "float64" if it is turned on in JAX; None: that of the weights, which are refused
+            if they have another one.
 
     Raises:
         ProblemError: the model, its weights, the data or the loss is not valid.
@@ -76,16 +77,22 @@ def bind(
 
 
 def _own_dtype(weights: Weights) -> str:
-    """The data type of the weights as JAX computes with them.
+    """The data type of the weights, in which JAX computes at this moment.
 
     Raises:
-        ProblemError: they have several types, or another one than float32 and float64.
+        ProblemError: they have several types, or another one than float32 and float64, or float64 is not
+            turned on, where JAX would round them to float32.
     """
-    found = {str(jax.dtypes.canonicalize_dtype(w.dtype)) for w in weights.values()}
+    found = {str(w.dtype) for w in weights.values()}
     if len(found) > 1 or not found <= set(DTYPES):
         raise ProblemError(
             f"the weights are {' and '.join(sorted(found))}; expected all in {' or in '.join(DTYPES)}",
             hint="Convert them with dtype='float32'.",
+        )
+    if found == {"float64"} and not float64_is_on():
+        raise ProblemError(
+            "the weights are float64, but JAX computes in float32 unless float64 is turned on",
+            hint="Set the environment variable JAX_ENABLE_X64=1, or convert them with dtype='float32'.",
         )
     return found.pop()
 

@@ -15,7 +15,7 @@ from eigencore.entries import DEFAULT_KIND, Capability, KindEntry
 from eigencore.errors import CapabilityError, UnknownNameError
 from eigencore.interfaces import Bound, Problem
 from eigencore.objectives import CrossEntropy
-from eigencore.problems import find_problem
+from eigencore.problems import bind, find_problem
 from eigencore.registry import registry
 from eigencore.testing import backend_checks, check_backend
 from eigencore.testing.backends.checks import IF_OFFERED
@@ -142,7 +142,8 @@ def caught(specimen: BackendSpecimen) -> dict[str, str]:
     wrong = wrong_loss(problem)
     for check in backend_checks(problem, backend=specimen.backend, dtype=specimen.dtype, wrong_loss=wrong):
         try:
-            check()
+            with np.errstate():  # which a specimen changes
+                check()
         except unittest.SkipTest:
             continue
         except AssertionError as failure:
@@ -290,6 +291,39 @@ def test_a_precision_that_is_not_listed_must_be_refused() -> None:
         one for one in without_float64(on_numpy, fault) if one.name == "listed_precisions_are_available"
     )
     with pytest.raises(AssertionError, match="nothing was raised; expected UsageError"):
+        check()
+
+
+# -- the precision of the weights --------------------------------------------------------------------------
+
+PRECISION = "operators_have_the_precision_of_the_weights"
+
+
+def test_weights_that_are_converted_silently_are_caught() -> None:
+    """Without a data type, as in JAX by default, float64 weights are converted; nothing else is wrong."""
+
+    def shortens(problem: Problem, options: Any, *, device: Any = None, dtype: Any = None) -> Bound:
+        return bind(problem, device=device, dtype=dtype or "float32")
+
+    caught = []
+    for check in backend_checks(on_numpy, backend=shortens):
+        try:
+            check()
+        except AssertionError as failure:
+            caught.append((check.name, str(failure)))
+    ((law, message),) = caught
+    assert law == PRECISION
+    assert message == "the operator bound without a data type, for float64 weights, has the data type float32"
+
+
+def test_weights_of_an_unavailable_precision_must_be_refused() -> None:
+    def float32_of_all(problem: Problem, options: Any, *, device: Any = None, dtype: Any = None) -> Bound:
+        return float32_only(bind(problem, device=device, dtype=dtype or "float32"))
+
+    with pytest.warns(UserWarning, match="has no float64"):
+        checks = backend_checks(on_numpy, backend=float32_of_all)
+    (check,) = (one for one in checks if one.name == PRECISION)
+    with pytest.raises(AssertionError, match="nothing was raised; expected EigencoreError"):
         check()
 
 

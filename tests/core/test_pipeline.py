@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,45 @@ def test_the_digest_is_equal_for_equal_problems_only():
     others = [np.diag([3.0, 1.5]), np.diag([3.0, 1.0, 1.0]), np.diag([3.0, 1.0]).astype(np.float32)]
     assert len({digest(A) for A in (np.diag([3.0, 1.0]), *others)}) == 4
     assert digest(counted()[0]) is None  # a function has no numbers to digest
+
+
+@dataclass
+class Layer:
+    """A model as a backend without a framework may have it; `inside` may be a layer, or this one itself."""
+
+    w: Any
+    inside: Any = None
+    activation: Any = np.tanh
+
+
+class WithStateDict:
+    """A model of another class, which says what its arrays are."""
+
+    def __init__(self, w: Any):
+        self.w = w
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"w": self.w}
+
+
+def test_the_digest_reads_models_that_are_dataclasses_or_have_a_state_dict():
+    def digest(model: Any) -> str | None:
+        return runs.digest(Problem(model=model))
+
+    one, other = np.zeros(3), np.array([0.0, 0.0, 1.0])
+    for make in (
+        Layer,
+        WithStateDict,
+        lambda w: Layer(one, [Layer(w)]),
+        lambda w: (len, {"layer": Layer(w)}),
+    ):
+        assert digest(make(one)) == digest(make(one.copy())) is not None
+        assert digest(make(one)) != digest(make(other))
+    assert digest(Layer) is digest(object()) is None
+    assert runs.digest(Problem(operator=Layer(one))) is None  # what it computes of its arrays is not known
+    around = Layer(one)
+    around.inside = around
+    assert digest(around) == digest(Layer(one))
 
 
 def test_the_digest_is_read_only_where_a_run_is_saved(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from eigencore import arrays, entries, interfaces, operators, space, testing
 from eigencore.cli import OWN
 from eigencore.entries import CommandEntry, Entry, KindEntry, MonitorEntry, ProblemEntry
 from eigencore.options import describe
+from eigencore.problems import sharing
 from eigencore.registry import load_options, registry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -64,8 +65,9 @@ def test_every_name_of_the_public_modules_is_described() -> None:
     classes = {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
     assert len(classes) > 15
     functions = {name for name, one in inspect.getmembers(arrays, inspect.isfunction) if name[0] != "_"}
+    shared = {name for name in sharing.__all__ if callable(getattr(sharing, name))}
     described = {name.rpartition(".")[2] for name in NAMES}
-    assert classes | functions | set(operators.__all__) | set(testing.__all__) <= described
+    assert classes | functions | shared | set(operators.__all__) | set(testing.__all__) <= described
 
 
 def test_no_name_is_described_twice() -> None:

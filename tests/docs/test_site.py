@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import eigencore
+from eigencore import testing
 from kit.site_search import SiteSearch
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,7 @@ JOBS = {
     "robustness of many networks": "how-to/robustness-study.html",
     "compare with pyhessian": "coming-from.html",
     "write a solver plugin": "write-a-plugin.html",
+    "backend for another framework": "write-a-backend.html",
     "what does the certificate prove": "certificates.html",
     "jupyter notebook": "tutorial.html",
 }
@@ -251,6 +255,16 @@ def test_the_reference_shows_defaults_and_examples(site: Path) -> None:
     assert re.search(r"analyze\(\s+problem: Any,.*?k: int = 5,", page, re.DOTALL)
     assert not re.search(r"= [A-Z][A-Z_]+,", page)
     assert page.count("Example:") > 25
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_the_reference_shows_the_signature_of_every_kit(name: str, site: Path) -> None:
+    html = (site / "reference/interfaces.html").read_text()
+    after = html.partition(f'id="eigencore.testing.{name}"')[2]
+    signature = re.search(rf"{name}\((.*?)\)->", unescape(re.sub(r"<[^>]*>|\s", "", after)))
+    assert signature
+    parameters = re.findall(r"(?:^|,)\**(\w+):", signature[1])
+    assert parameters == list(inspect.signature(getattr(testing, name)).parameters)
 
 
 def test_it_states_the_version_and_has_the_notebook(site: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from eigencore import arrays
 from eigencore.errors import ProblemError
 from eigencore.interfaces import Bound, LinearOperator, Params
-from eigencore.operators import as_operator
+from eigencore.operators import FunctionOperator, as_operator
 from eigencore.space import Array
 from kit import broken_classifiers
 from kit.faults import (
@@ -64,6 +64,29 @@ def draws_from_the_global_generator(A: LinearOperator, product: Array) -> Array:
 def prints(A: LinearOperator, product: Array) -> Array:
     print("a product")
     return product
+
+
+@fault_in_products
+def changes_the_error_state(A: LinearOperator, product: Array) -> Array:
+    """NumPy goes on without reporting a division by zero, in code of the user, too."""
+    np.seterr(divide="ignore")
+    return product
+
+
+def computes_in_float32(bound: Bound) -> Bound:
+    """The operator has float32 in every precision."""
+
+    def operator(kind: str = "hessian", params: Params = None) -> Any:
+        A: Any = bound.operator(kind, params)
+        return FunctionOperator(
+            lambda v: A.xp.astype(A.matvec(A.xp.astype(v, A.dtype)), A.xp.float32),
+            A.shape[0],
+            xp=A.xp,
+            dtype=A.xp.float32,
+            device=A.device,
+        )
+
+    return with_attributes(bound, operator=operator)
 
 
 def shrinks_with_every_product(bound: Bound) -> Bound:
@@ -274,9 +297,11 @@ SPECIMENS = (
     BackendSpecimen(shrinks_with_every_product, "results_are_reproducible"),
     BackendSpecimen(rescales_at_every_bind, "two_binds_agree"),
     BackendSpecimen(is_inaccurate_below_float64, "agrees_with_float64", "float32"),
+    BackendSpecimen(computes_in_float32, "operators_have_the_precision_of_the_weights"),
     BackendSpecimen(accepts_any_name, "invalid_requests_are_refused"),
     BackendSpecimen(accepts_wrong_derivatives, "wrong_derivatives_are_refused"),
     BackendSpecimen(draws_from_the_global_generator, "global_random_state_is_unchanged"),
+    BackendSpecimen(changes_the_error_state, "global_switches_are_unchanged"),
     BackendSpecimen(prints, "prints_nothing"),
     BackendSpecimen(places_all_parameters_at_the_start, "layout_covers_the_vector"),
     BackendSpecimen(ignores_the_direction_of_the_loss, "loss_is_evaluated_at_the_weights"),

@@ -52,11 +52,13 @@ def _reading(original: object, name: str) -> Callable[[object], Any]:
 
 
 def float32_only(bound: Bound) -> Bound:
-    """A correct bound problem in float32 without float64."""
+    """A correct bound problem in float32 without float64, which is refused."""
 
     def refuse(dtype: str | None) -> None:
         if dtype == "float64":
             raise UsageError("this backend has no float64")
+
+    refuse(str(bound.classifier().dtype).rpartition(".")[2])
 
     def classifier(dtype: str | None = None, **moved: Any) -> Classifier:
         refuse(dtype)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import unittest
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eigencore import arrays
 from eigencore.entries import Capability
-from eigencore.errors import CapabilityError, ProblemError, UnknownNameError, UsageError
-from eigencore.interfaces import MinibatchOperator
+from eigencore.errors import CapabilityError, EigencoreError, ProblemError, UnknownNameError, UsageError
+from eigencore.interfaces import Bound, MinibatchOperator
+from eigencore.problems.sharing import DTYPES
 from eigencore.testing.backends.comparisons import (
     DRAWS,
     ROUNDING,
@@ -21,7 +24,11 @@ from eigencore.testing.backends.comparisons import (
 )
 from eigencore.testing.backends.subject import BackendSubject, direction
 from eigencore.testing.checks import demand
-from eigencore.testing.side_effects import refuse_global_randomness, refuse_printing
+from eigencore.testing.side_effects import (
+    refuse_global_randomness,
+    refuse_global_switches,
+    refuse_printing,
+)
 
 if TYPE_CHECKING:
     from eigencore.space import Floats
@@ -157,6 +164,30 @@ def agrees_with_float64(subject: BackendSubject) -> None:
         )
 
 
+def operators_have_the_precision_of_the_weights(subject: BackendSubject) -> None:
+    """Products have the requested data type, or else that of the weights; if it is not listed, it is refused.
+
+    A library that computes in a shorter type by default, as JAX does, converts longer weights silently.
+    """
+    as_given = replace(subject, dtype=None)
+    for dtype in DTYPES:
+        if dtype in subject.bound.precisions:
+            _demand_precision(subject, subject.bind(dtype=dtype), dtype, f"bound in {dtype}")
+        else:
+            demand_error(partial(subject.bind, dtype=dtype), UsageError)
+    own = subject.weights_dtype
+    if own is not None and own in subject.bound.precisions:
+        _demand_precision(subject, as_given.bind(), own, f"bound without a data type, for {own} weights,")
+    elif own is not None:
+        demand_error(as_given.bind, EigencoreError)
+
+
+def _demand_precision(subject: BackendSubject, bound: Bound, dtype: str, what: str) -> None:
+    A = bound.operator(subject.kind)
+    demand(A.dtype == getattr(A.xp, dtype), f"the operator {what} has the data type {A.dtype}")
+    demand_well_formed(A.matvec(direction(A, 14)), A.shape[:1], A, f"the product of the operator {what}")
+
+
 def invalid_requests_are_refused(subject: BackendSubject) -> None:
     """An unknown kind or parameter raises, and so does everything outside the offered capabilities."""
     demand_error(lambda: subject.bound.operator("no-such-kind"), UsageError)
@@ -189,6 +220,14 @@ def global_random_state_is_unchanged(subject: BackendSubject) -> None:
     """Binding and computing leave the shared random generators as they were."""
     subject.numbers(subject.bound)  # the first time, reading the data may import modules that draw numbers
     refuse_global_randomness(lambda: subject.numbers(subject.bind()))
+
+
+def global_switches_are_unchanged(subject: BackendSubject) -> None:
+    """Binding and computing leave the settings of array libraries as they were, such as the default type.
+
+    They hold for the whole process: other code would compute something else.
+    """
+    refuse_global_switches(lambda: subject.numbers(subject.bind()))
 
 
 def prints_nothing(subject: BackendSubject) -> None:

@@ -17,6 +17,8 @@ from eigencore.entries import DEFAULT_KIND, Capability, KindEntry
 from eigencore.interfaces import Backend, Bound, Classifier, LinearOperator, Objective, Problem
 from eigencore.objectives import DLR, CrossEntropy, Margin
 from eigencore.problems import backend_of, bind
+from eigencore.problems.contained_arrays import arrays_in
+from eigencore.problems.sharing import DTYPES
 from eigencore.registry import registry
 from eigencore.space import Array
 
@@ -75,6 +77,14 @@ class BackendSubject:
     def exact_dtype(self) -> str | None:
         """The precision of `exact`: float64 if it is available, else None, the problem's own precision."""
         return "float64" if "float64" in self.bound.precisions else None
+
+    @property
+    def weights_dtype(self) -> str | None:
+        """The one of DTYPES that all weights have; None if they have other types, or can't be read."""
+        if self.problem.checkpoint is not None:
+            return None
+        found = {_name(x.dtype) for _, x in arrays_in(self.problem.model, "model") if _is_real(x)}
+        return found.pop() if len(found) == 1 and found <= set(DTYPES) else None
 
     @cached_property
     def operator(self) -> LinearOperator:
@@ -153,6 +163,14 @@ def _numbers(bound: Bound, operator: LinearOperator, over_weights: bool) -> dict
         if Capability.WEIGHT_LOSS in offered:
             calls["sample curvature"] = lambda: bound.sample_curvature(CrossEntropy(), v, x, y)
     return {name: _on_host(call()) for name, call in calls.items()}
+
+
+def _is_real(x: Array) -> bool:
+    return bool(arrays.namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def _on_host(x: Array | float) -> Floats:

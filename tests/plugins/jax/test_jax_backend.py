@@ -150,6 +150,20 @@ def test_float64_is_refused_unless_it_is_turned_on(bound):
     assert not jax.config.jax_enable_x64
 
 
+@pytest.mark.filterwarnings("ignore:.*has no float64")
+def test_weights_of_float64_are_not_rounded_silently():
+    apply, params = small_jax().model
+    wide = small_jax(model=(apply, jax.tree.map(lambda w: np.asarray(w, np.float64), params)))
+    with pytest.raises(ProblemError, match="the weights are float64, but JAX computes in float32") as caught:
+        bind(wide)
+    assert "JAX_ENABLE_X64=1" in caught.value.hint
+    law = "operators_have_the_precision_of_the_weights"
+    (check,) = (one for one in backend_checks(wide, dtype="float32") if one.name == law)
+    check()
+    with jax.enable_x64(True):
+        assert bind(wide).operator().dtype == "float64"
+
+
 def test_an_unknown_device_is_refused():
     assert bind(small_jax(), device="cpu:0").operator().device.platform == "cpu"
     with pytest.raises(UsageError, match="available: cpu"):
