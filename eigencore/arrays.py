@@ -11,8 +11,8 @@ processes: `total` adds up, and the norms do it themselves if they are given the
 
 from __future__ import annotations
 
-import math
 import functools
+import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 from zlib import crc32
 
