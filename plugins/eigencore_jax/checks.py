@@ -91,9 +91,8 @@ def _gaps(
     program: Program, weights: Weights, constants: Any, samples: JaxSamples, place: Placement, seed: int
 ) -> DerivativeGaps:
     layout = select(weights)
-    count = min(_PROBED, len(samples))
-    batch = place(samples.rows(np.arange(count)))
-    chunk = Chunk(batch, place(np.full(count, 1 / count)))
+    rows = np.flatnonzero(samples.weights)[:_PROBED]
+    chunk = Chunk(place(samples.rows(rows)), place(np.full(len(rows), 1 / len(rows))))
     v = _direction(layout.n, seed)
     on_device = place(v)
 
