@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from eigencore.interfaces import Array, CachingOperator, LinearOperator
+from eigencore.interfaces import Array, CachingOperator
 from eigencore.operators import MatrixLike
 from eigencore.problems.sharing import CALLS
 from eigencore_jax.checks import explain_errors
@@ -50,7 +50,7 @@ class JaxSampleMean(MatrixLike):
         groups: Sequence[Sequence[int]],
         weights: Floats,
         shift: float,
-        over: Callable[[list[Chunk], float], LinearOperator],
+        over: Callable[[list[Chunk], float], CachingOperator],
     ):
         self._risk, self._layout, self._kind, self._over = risk, layout, kind, over
         self._rows = np.concatenate([np.asarray(group, dtype=np.intp) for group in groups])
@@ -92,8 +92,7 @@ class JaxSampleMean(MatrixLike):
 
     def release(self, needed: int | None = None) -> None:
         """Frees the linearisations; see `JaxOperator.release`."""
-        if isinstance(self._mean, CachingOperator):
-            self._mean.release(needed)
+        self._mean.release(needed)
 
 
 def sample_scores(risk: JaxRisk) -> Floats:
@@ -110,10 +109,10 @@ def sample_scores(risk: JaxRisk) -> Floats:
     with explain_errors("computing the scores of the samples"):
         for chunk in chunks:
             outputs = jax.device_get(_outputs(program, risk.weights, risk.constants, chunk.batch))
-            batch = jax.device_get(chunk.batch)
+            targets = jax.device_get(chunk.batch[1])
             with jax.enable_x64(True):
                 wide = Placement("float64", risk.place.device)
-                found.append(np.asarray(_traces(program, *wide((outputs, batch)))))
+                found.append(np.asarray(_traces(program, *wide((outputs, targets)))))
     scores = np.zeros(len(weights))
     counted = np.flatnonzero(weights)  # the samples in the chunks
     scores[counted] = np.concatenate(found)[: len(counted)]
@@ -133,13 +132,15 @@ def _outputs(program: Program, weights: Weights, constants: Any, batch: Any) -> 
 
 
 @partial(jax.jit, static_argnames="program")
-def _traces(program: Program, outputs: Any, batch: Any) -> Array:
+def _traces(program: Program, outputs: Any, targets: Any) -> Array:
     """The trace of the Hessian of each sample's loss over its outputs (c,)."""
     flat = jax.vmap(lambda z: ravel_pytree(z)[0])(outputs)
     _, unflatten = ravel_pytree(jax.tree.map(lambda z: z[0], outputs))
 
     def gradient(rows: Array) -> Array:
-        of_rows = jax.grad(lambda own: jnp.sum(program.output_losses(jax.vmap(unflatten)(own), batch)))
+        of_rows = jax.grad(
+            lambda own: jnp.sum(program.output_losses(jax.vmap(unflatten)(own), (None, targets)))
+        )
         found: Array = of_rows(rows)
         return found
 
