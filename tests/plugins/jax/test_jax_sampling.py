@@ -14,7 +14,7 @@ from eigencore.interfaces import MeanOperator
 from eigencore.problems import bind
 from kit.jax_networks import SIZES, C, cross_entropy, jax, jnp, ravel_pytree, small_jax
 
-GROUPS = [[3, 0, 14], [7, 7, 8, 12], [1]]
+GROUPS = [[3, 1, 14], [7, 7, 8, 12], [2]]  # samples 1 and 2 are of the last class
 DRAWN = [s for group in GROUPS for s in group]
 DRAWS = np.array([0.5, 2.0, 1.0, 0.3, 0.3, 4.0, 1.5, 0.7])
 N = sum(SIZES)

@@ -111,6 +111,14 @@ def test_an_unsound_weight_is_refused(changes, error, words):
         bind(small_jax(**({"loss": by_class, "weight": class_weight} | changes))).loss()
 
 
+def test_a_wrong_derivative_is_found_although_some_labels_do_not_count():
+    def detached(logits, y):
+        return by_token(logits + jax.lax.stop_gradient(logits), y)
+
+    with pytest.raises(ProblemError, match="Hessian of the loss would be wrong"):
+        bind(small_jax(loss=detached, weight=tokens_that_count, data=sequences())).loss()
+
+
 def test_the_hint_for_class_weights_names_weight():
     with pytest.raises(ProblemError) as caught:
         bind(small_jax(loss=by_class)).loss()
