@@ -30,10 +30,10 @@ def class_weight(batch):
 
 
 def by_token(logits, y):
-    """The mean over the labels that count: 0 / 0 for a sequence without any."""
+    """The mean over the labels that count: 0 / 0 for a sequence without any, and so is its gradient."""
     counted = y != IGNORED
     found = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.where(counted, y, 0)[..., None], axis=-1)
-    return -jnp.sum(jnp.where(counted, found[..., 0], 0.0)) / jnp.sum(counted)
+    return -jnp.sum(counted * found[..., 0]) / jnp.sum(counted)
 
 
 def tokens_that_count(batch):
