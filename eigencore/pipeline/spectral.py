@@ -7,6 +7,7 @@ return is defined here: views of an AnalysisResult, whose columns, numbers and t
 from __future__ import annotations
 
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eigencore.analyses import NO_RESULT
@@ -103,7 +104,8 @@ class NormsResult(AnalysisResult):
     def _row(self, name: str) -> tuple[float, float, float]:
         for row in self.tables["norms"].rows:
             if row[0] == name:
-                return row[1], row[2], row[3]
+                estimate, low, high = (math.nan if cell is None else cell for cell in row[1:])
+                return estimate, low, high
         raise KeyError(name)
 
     @property

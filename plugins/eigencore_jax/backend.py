@@ -56,15 +56,10 @@ def bind(
         problem = eigencore.Problem(model=model, data=[(np.eye(4), np.arange(4.0))], loss=loss)
         print(eigencore.bind(problem, backend="jax").loss())
     """
-    check_reduction(problem.reduction)
+    check_reduction(problem.reduction, problem.weight)
     check_call(problem.call)
     check_bounds(problem.bounds)
     check_channels(problem.channels)
-    if problem.weight is not None:
-        raise UsageError(
-            "weight is not supported by the backend jax, whose loss is the mean or the sum over samples",
-            hint="Give a loss that returns one number for each sample.",
-        )
     if not callable(problem.loss) and not hasattr(problem.loss, "value"):
         raise ProblemError(f"the loss is a {type(problem.loss).__name__}; expected a function")
     model, note = as_model(problem.model), ""

@@ -32,6 +32,7 @@ from eigencore_jax.program import Program
 from eigencore_jax.reduction import is_mean
 from eigencore_jax.risk import JaxRisk, Placement, float64_is_on
 from eigencore_jax.row_network import RowNetwork
+from eigencore_jax.sample_weights import weighted
 
 _OVER_SAMPLES = frozenset({Capability.LOGITS, Capability.INPUT_GRADIENT, Capability.INPUT_PRODUCTS})
 
@@ -146,7 +147,8 @@ class JaxBound:
         risk, layout = self.risk, self.select(params)
         if minibatch is None:
             return risk.gradient(layout, risk.chunks)
-        return risk.gradient(layout, risk.minibatch(draw_minibatch(risk.samples.sizes, *minibatch)))
+        drawn = draw_minibatch(risk.samples.batch_weights, *minibatch)
+        return risk.gradient(layout, risk.minibatch(drawn))
 
     def sample_curvature(
         self,
@@ -184,11 +186,14 @@ class JaxBound:
         Raises:
             ProblemError: a check failed.
         """
-        place, samples = self._place, self._samples
+        place, samples, weight = self._place, self._samples, self.problem.weight
+        if weight is not None:
+            samples = weighted(samples, weight)
         parts = (self._program, self._weights, self._constants, samples)
         size = samples.chunk_size(self._options.microbatch)
         report("comparing the loss of batches with the losses of their samples")
-        mean = is_mean(*parts, place, size, self.problem.reduction, every=self._options.check)
+        reduction = "weighted mean" if weight is not None else self.problem.reduction
+        mean = is_mean(*parts, place, size, reduction, every=self._options.check)
         if self._options.check:
             report("comparing the derivatives with differences of the loss")
             probe(*parts, place)

@@ -94,9 +94,8 @@ def _gaps(
     program: Program, weights: Weights, constants: Any, samples: JaxSamples, place: Placement
 ) -> DerivativeGaps:
     layout = select(weights)
-    count = min(_PROBED, len(samples))
-    batch = place(samples.rows(np.arange(count)))
-    chunk = Chunk(batch, place(np.full(count, 1 / count)))
+    rows = np.flatnonzero(samples.weights)[:_PROBED]
+    chunk = Chunk(place(samples.rows(rows)), place(np.full(len(rows), 1 / len(rows))))
     v = random_direction(layout.n, seed=0)
     on_device = place(v)
 

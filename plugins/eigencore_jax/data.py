@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -30,10 +31,12 @@ class JaxSamples:
     Attributes:
         batch: a pair (x, y) or another pytree of arrays (N, ...).
         sizes: the number of samples in each batch.
+        weights: the weight of each sample in a loss that is a mean (N,); see `sample_weights`.
     """
 
     batch: Any
     sizes: tuple[int, ...]
+    weights: Floats
 
     def __len__(self) -> int:
         """The number of samples N."""
@@ -42,6 +45,17 @@ class JaxSamples:
     def rows(self, index: Indices) -> Any:
         """Some samples."""
         return jax.tree.map(lambda leaf: leaf[index], self.batch)
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The indices of the first sample of each batch, and of that after its last."""
+        ends = [0, *np.cumsum(self.sizes).tolist()]
+        return list(pairwise(ends))
+
+    @property
+    def batch_weights(self) -> list[float]:
+        """The weight of each batch, the sum of those of its samples."""
+        return [float(self.weights[start:end].sum()) for start, end in self.ranges]
 
     def drawn(self, minibatch: Minibatch) -> tuple[Indices, Floats]:
         """The indices of the samples in a minibatch, and the factor of each."""
@@ -54,13 +68,14 @@ class JaxSamples:
 
 
 def chunks_of(samples: JaxSamples, rows: Indices, factors: Floats, size: int, place: Any) -> list[Chunk]:
-    """Some samples with the weight of each, in chunks of `size`.
+    """Some samples with the weight of each, in chunks of `size`, without those of weight zero.
 
     If there are fewer samples, the size is the next power of two: few sizes are compiled.
 
     Args:
         place: puts a pytree of host arrays on the device, in the data type to compute in.
     """
+    rows, factors = rows[factors != 0], factors[factors != 0]
     size = min(size, 1 << (len(rows) - 1).bit_length())
     chunks = []
     for start in range(0, len(rows), size):
@@ -97,7 +112,7 @@ def gather(data: Iterable[Any], call: str | None, name: str = "data") -> tuple[J
         call = CALLS[0] if pairs[0] else CALLS[1]
     if call == CALLS[0] and not pairs[0]:
         raise ProblemError(f"call is {call!r}, but the batches of {name} are not pairs (x, y)")
-    return JaxSamples(_joined(batches, name), sizes), call
+    return JaxSamples(_joined(batches, name), sizes, np.ones(sum(sizes))), call
 
 
 def _on_host(batch: Any, name: str) -> Any:

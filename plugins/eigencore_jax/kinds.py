@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,8 +20,10 @@ from eigencore_jax.memory import free_bytes
 from eigencore_jax.models import Weights
 from eigencore_jax.program import Chunk, Curvature
 from eigencore_jax.risk import JaxRisk
+from eigencore_jax.sample_mean import JaxSampleMean, sample_scores
 
 if TYPE_CHECKING:
+    from eigencore.space import Floats
     from eigencore_jax.bound import JaxBound
 
 
@@ -69,6 +72,7 @@ class JaxOperator(WeightOperator):
         linearize: bool,
     ):
         self._risk, self._layout, self._kind = risk, layout, kind
+        self._chunks = risk.chunks
         self._shift = options.weight_decay + options.damping
         self._linearize, self._kept = linearize, dict[int, Callable[[Weights], Weights]]()
         self.shape = (layout.n, layout.n)
@@ -82,10 +86,10 @@ class JaxOperator(WeightOperator):
     def matvec(self, v: Array, /) -> Array:
         """H v, for a vector v (n,)."""
         v = self._checked(v)
-        if self._linearize and not self._kept:
+        if self._linearize and self._chunks and not self._kept:
             self._keep()
         total = self._start(v)
-        for number, chunk in enumerate(self._risk.chunks):
+        for number, chunk in enumerate(self._chunks):
             if number in self._kept:
                 total = compiled.apply(self._layout, self._kept[number], v, total)
             else:
@@ -104,7 +108,7 @@ class JaxOperator(WeightOperator):
         Batches are drawn with replacement, each with a probability proportional to its number of samples
         (see `eigencore.problems.sharing.weight_minibatch`).
         """
-        drawn = draw_minibatch(self._risk.samples.sizes, step, seed, batches)
+        drawn = draw_minibatch(self._risk.samples.batch_weights, step, seed, batches)
         chunks = self._risk.minibatch(drawn)
 
         def multiply(v: Array) -> Array:
@@ -116,6 +120,22 @@ class JaxOperator(WeightOperator):
 
         operator = FunctionOperator(multiply, self.shape[0], xp=jnp, dtype=self.dtype, device=self.device)
         return operator, drawn.share
+
+    def sample_scores(self) -> Floats:
+        """How much each sample may contribute (N,); see `eigencore.space.MeanOperator`."""
+        return sample_scores(self._risk)
+
+    def sampled(self, groups: Sequence[Sequence[int]], weights: Floats) -> JaxSampleMean:
+        """The weighted mean over drawn samples; see `eigencore.space.MeanOperator`."""
+        return JaxSampleMean(
+            self._risk, self._layout, self._kind, groups, weights, self._shift, self._of_chunks
+        )
+
+    def _of_chunks(self, chunks: list[Chunk], shift: float) -> JaxOperator:
+        """The operator of other samples, plus a multiple of the identity."""
+        other = copy(self)
+        other._chunks, other._shift, other._kept = chunks, shift, {}
+        return other
 
     def release(self, needed: int | None = None) -> None:
         """Frees the linearisations, which are then not kept any more if memory is short."""
@@ -135,7 +155,7 @@ class JaxOperator(WeightOperator):
         """Keeps the linearisations of all chunks if they take at most half of the free memory."""
         risk = self._risk
         arguments = (risk.program, self._layout, self._kind, risk.weights, risk.constants)
-        free, chunks = free_bytes(self.device), risk.chunks
+        free, chunks = free_bytes(self.device), self._chunks
         if free is not None:
             needed = _bytes(jax.eval_shape(lambda: compiled.linearized(*arguments, chunks[0])))
             if needed * len(chunks) > free / 2:

@@ -59,7 +59,7 @@ class JaxRisk:
         program: the functions of the problem.
         weights, constants: those of the model, in the data type and on the device of the placement.
         samples: all samples.
-        mean: whether the loss is the mean over the samples; otherwise it is their sum.
+        mean: whether the loss is the mean over the samples, with their weights; otherwise it is their sum.
         place: the data type and device.
         size: the number of samples in a chunk.
     """
@@ -76,12 +76,12 @@ class JaxRisk:
     ):
         self.program, self.weights, self.constants = program, weights, constants
         self.samples, self.mean, self.place, self.size = samples, mean, place, size
+        self.sample_weights = samples.weights / samples.weights.sum() if mean else samples.weights
         self.chunks = self.chunks_of(np.arange(len(samples)), np.ones(len(samples)))
 
     def chunks_of(self, rows: Indices, factors: Floats) -> list[Chunk]:
         """Some samples, whose weights in the loss are multiplied by the factors."""
-        divisor = len(self.samples) if self.mean else 1
-        return chunks_of(self.samples, rows, factors / divisor, self.size, self.place)
+        return chunks_of(self.samples, rows, factors * self.sample_weights[rows], self.size, self.place)
 
     def minibatch(self, drawn: Minibatch) -> list[Chunk]:
         """The samples of a minibatch."""

@@ -243,6 +243,8 @@ def _result(spectrum: Spectrum, known: Complement, options: NormsOptions) -> Ana
             else f"Intervals are at {100 * confidence:g} %."
         )
     )
+    # A cell without a number is empty, as it is in a saved run.
+    cells = tuple((name, *(None if math.isnan(x) else x for x in numbers)) for name, *numbers in rows)
     title = f"{len(spectrum.quadratures)} random vectors" if spectrum.quadratures else "exact"
     if len(known.values) and spectrum.quadratures:
         title += f", {len(known.values)} known eigenpairs"
@@ -255,7 +257,7 @@ def _result(spectrum: Spectrum, known: Complement, options: NormsOptions) -> Ana
             "smallest eigenvalue seen": spectrum.smallest,
             "confidence": confidence,
         },
-        tables={"norms": Table(("", "estimate", "low", "high"), tuple(rows))},
+        tables={"norms": Table(("", "estimate", "low", "high"), cells)},
         figures=(_figure(spectrum, damping, zero, confidence),) if norm else (),
         warnings=tuple(warnings),
     )

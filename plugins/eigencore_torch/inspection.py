@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eigencore.errors import UsageError
 from eigencore.interfaces import Problem
 from eigencore.news import report
 from eigencore.problems.sharing import check_reduction
@@ -100,12 +99,8 @@ def declared_reduction(problem: Problem) -> Reduction | None:
     Raises:
         UsageError: both a sum and a weight are declared.
     """
-    check_reduction(problem.reduction)
+    check_reduction(problem.reduction, problem.weight)
     if problem.weight is not None:
-        if problem.reduction == "sum":
-            raise UsageError(
-                "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs no weights."
-            )
         return Reduction("mean", problem.weight)
     if problem.reduction == "infer":
         return None

@@ -28,10 +28,14 @@ def check_cpu(device: str | None, backend: str) -> None:
         )
 
 
-def check_reduction(reduction: str) -> None:
-    """Raises UsageError if `reduction` is not "infer", "mean" or "sum"."""
+def check_reduction(reduction: str, weight: object = None) -> None:
+    """Raises UsageError if `reduction` is not "infer", "mean" or "sum", or is "sum" and weights are given."""
     if reduction not in REDUCTIONS:
         raise UsageError(f"reduction is {reduction!r}; expected 'infer', 'mean' or 'sum'")
+    if reduction == "sum" and weight is not None:
+        raise UsageError(
+            "reduction='sum' and weight were both given", hint="Leave weight out: a sum needs no weights."
+        )
 
 
 def check_call(call: str | None) -> None:

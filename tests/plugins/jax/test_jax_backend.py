@@ -118,7 +118,6 @@ def test_the_reduction_is_found(loss, reduction, scale, bound):
         ({"loss": lambda z, y: z}, ProblemError, "has the shape"),
         ({"loss": lambda z, y: float(z[0, 0])}, ProblemError, "computing the loss failed"),
         ({"loss": detached}, ProblemError, "Hessian of the loss would be wrong"),
-        ({"weight": len}, UsageError, "weight is not supported"),
         ({"data": []}, ProblemError, "data is empty"),
         ({"data": [(np.full((2, D), np.nan), np.zeros(2, int))]}, ProblemError, "NaN or infinite"),
         ({"data": [(np.ones((2, D)), np.zeros(3, int))]}, ProblemError, "one row for each"),

@@ -290,6 +290,9 @@ def test_there_is_no_log_determinant_if_the_matrix_is_not_positive_definite() ->
     assert np.isnan(found.log_determinant).all()
     assert "is not positive definite, because A has an eigenvalue of -30 or less" in found.warnings[0]
     assert np.isfinite(found.effective_dimension).all()
+    indefinite = eigencore.Problem(operator=A, name="indefinite")
+    (saved,) = (one for one in analysis_checks("norms", indefinite, probes=3) if one.name == "can_be_saved")
+    saved()
 
 
 def test_without_damping_the_rank_is_counted() -> None:
