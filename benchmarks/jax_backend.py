@@ -20,8 +20,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import nn
@@ -45,6 +43,8 @@ def main() -> None:
 
 def compare(name: str, on_jax: Any, on_torch: Any) -> None:
     """Prints what products and gradients take on both backends."""
+    import jax.numpy as jnp
+
     ours, theirs = eigencore.bind(on_jax, backend="jax"), eigencore.bind(on_torch, backend="torch")
     A, B = ours.operator(), theirs.operator()
     v = np.random.default_rng(0).normal(size=A.shape[0]).astype(np.float32)
@@ -63,6 +63,9 @@ def compare(name: str, on_jax: Any, on_torch: Any) -> None:
 
 def mlp_problems() -> tuple[eigencore.Problem, eigencore.Problem]:
     """The MLP with the same weights and data, for JAX and for PyTorch."""
+    import jax
+    import jax.numpy as jnp
+
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=(n, m)).astype(np.float32) / n**0.5 for n, m in pairwise(SIZES)]
     biases = [0.1 * rng.normal(size=m).astype(np.float32) for m in SIZES[1:]]
@@ -92,6 +95,8 @@ def mlp_problems() -> tuple[eigencore.Problem, eigencore.Problem]:
 
 def best(compute: Callable[[], Any]) -> float:
     """The least CPU time of ten calls, after one that compiles."""
+    import jax
+
     times = []
     for _ in range(11):
         began = time.process_time()
@@ -102,6 +107,8 @@ def best(compute: Callable[[], Any]) -> float:
 
 def outside(operator: Any) -> float:
     """The share of a solve that is not spent in products."""
+    import jax
+
     multiply, inside = operator.matvec, [0.0]
 
     def timed(v: Any) -> Any:

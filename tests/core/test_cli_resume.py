@@ -113,7 +113,7 @@ def test_arguments_that_were_edited_are_named(capsys: Any, monkeypatch: pytest.M
     Path("run/run.toml").write_text(text.replace("k = 3", "k = 5").replace('basis = "9"', 'basis = "8"'))
     code, _, err = printed(capsys, "analyze", "--resume", "run")
     assert code == 2
-    assert "k was 3, and is now 5; options.lanczos.basis was 9, and is now 8" in err
+    assert "k was 3 and is now 5; options.lanczos.basis was 9 and is now 8" in err
 
 
 def test_an_invalid_request_leaves_no_folder(capsys: Any):

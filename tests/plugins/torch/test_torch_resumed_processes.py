@@ -56,7 +56,7 @@ def killed(rank: int, folder: str, kill: int) -> None:
 
 def resumed(rank: int, folder: str) -> dict[str, Any]:
     """The killed run with another seed, which is refused; resumed; once more; and one that was not killed."""
-    with pytest.raises(UsageError, match="seed was 0, and is now 1"):
+    with pytest.raises(UsageError, match="seed was 0 and is now 1"):
         analyzed(rank, f"{folder}/killed", resume=True, seed=1)
     return {
         "resumed": analyzed(rank, f"{folder}/killed", resume=True),
