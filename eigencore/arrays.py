@@ -99,10 +99,12 @@ def from_host(x: Floats, space: Space) -> Array:
         v = arrays.from_host(np.ones(3), operator)
         print(v.dtype, arrays.norm(operator.matvec(v)))
     """
-    # Copied first: libraries share memory with NumPy if they can, and solvers write into the result. For JAX,
-    # it is also converted first: JAX would compile that for every shape.
-    own = space.dtype if library(space.xp) == "jax" else None
-    return space.xp.asarray(np.array(x, order="C", dtype=own), dtype=space.dtype, device=space.device)
+    # Copied first: libraries share memory with NumPy if they can, and solvers write into the result.
+    if library(space.xp) == "jax":  # `asarray` would be compiled for every shape
+        import jax
+
+        return jax.device_put(np.array(x, order="C", dtype=space.dtype), space.device)
+    return space.xp.asarray(np.array(x, order="C"), dtype=space.dtype, device=space.device)
 
 
 def native_bytes(x: Array) -> memoryview:
