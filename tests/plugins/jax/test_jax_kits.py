@@ -31,8 +31,6 @@ KNOWN_FAILURES = {"arpack": {"warm_start_saves_products": FULL_BASIS}}
 
 # Two runs give the same; if not, an array or a random number depends on more than the seed.
 ALWAYS = ("same_seed_same_bits", "same_seed_same_result")
-# They compile for half a minute or more; one of them is enough for the usual run.
-LONG = ("network", "ranks") if PRECISION == "float32" else ("network", "ranks", "robustness")
 
 # Fewer steps than usual: without compilation of the whole attack, JAX spends a millisecond on each.
 ATTACKS: dict[str, dict[str, Any]] = {
@@ -97,15 +95,12 @@ def checks() -> Iterator[tuple[str, Check[Any]]]:
 
 
 def cases() -> Iterator[Any]:
-    """One law of nearly each plugin, and a random part of the other checks."""
+    """One law of each plugin, and a random part of the other checks."""
     always, others = list[tuple[str, Check[Any]]](), list[tuple[str, Check[Any]]]()
     for plugin, check in checks():
-        usual = check.name in ALWAYS and plugin not in LONG
-        (always if usual else others).append((plugin, check))
+        (always if check.name in ALWAYS else others).append((plugin, check))
     for plugin, check in [*always, *some_of(others, usual=0.05)]:
-        same_worker = pytest.mark.xdist_group(
-            plugin
-        )  # with --dist loadgroup, compiles once for all its checks
+        same_worker = pytest.mark.xdist_group(plugin)  # compiles once for all its checks
         yield pytest.param(check, id=f"{plugin}-{check.name}", marks=same_worker)
 
 
