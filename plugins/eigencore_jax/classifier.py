@@ -80,7 +80,7 @@ class JaxClassifier:
         place: the data type and the device.
 
     Raises:
-        ProblemError: the bounds do not fit the inputs.
+        ProblemError: the bounds or the stated channels do not fit the inputs.
 
     Example:
         import eigencore
@@ -170,9 +170,9 @@ class JaxClassifier:
         return self._padded(x)
 
     def _padded(self, x: Array) -> Array:
-        """Rows (b, ...) with rows of zeros to the next number that the network is compiled for.
+        """Rows (b, ...) as an array of JAX; on a processor, with rows of zeros up to `compiled_rows`.
 
-        They are always a copy, because JAX may use the memory of an array of NumPy after a call.
+        There they are always a copy, because JAX may use the memory of an array of NumPy after a call.
         """
         if self.xp is not host:
             return jnp.asarray(x, dtype=self.dtype)

@@ -40,12 +40,6 @@ def test_the_page_is_followed_from_top_to_bottom(tmp_path: Path) -> None:
     assert digest == "True False\n"
 
 
-def test_each_block_is_a_file_a_command_or_its_output() -> None:
-    assert {block.language for block in BLOCKS} == {"python", "toml", "sh", "text"}
-    assert all(block.code.startswith("$ eigen ") for block in BLOCKS if block.language == "text")
-    assert any((block.language, block.code) == ("sh", PAGES.INSTALL) for block in BLOCKS)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong", "reported"),

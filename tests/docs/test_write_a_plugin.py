@@ -36,10 +36,12 @@ def test_the_page_is_followed_from_top_to_bottom(tmp_path: Path) -> None:
     assert leave_out.count("  lanczos ") == 2
 
 
-def test_each_block_is_a_file_a_command_or_its_output() -> None:
-    assert {block.language for block in BLOCKS} == {"python", "toml", "sh", "text"}
-    assert all(block.code.startswith("$ eigen ") for block in BLOCKS if block.language == "text")
-    assert any((block.language, block.code) == ("sh", PAGES.INSTALL) for block in BLOCKS)
+@pytest.mark.parametrize("page", [PAGES.PLUGIN_PAGE, PAGES.BACKEND_PAGE])
+def test_each_block_of_the_pages_for_authors_is_a_file_a_command_or_its_output(page: str) -> None:
+    blocks = PAGES.blocks(PAGES.PAGES[page])
+    assert {block.language for block in blocks} == {"python", "toml", "sh", "text"}
+    assert all(block.code.startswith("$ eigen ") for block in blocks if block.language == "text")
+    assert any((block.language, block.code) == ("sh", PAGES.INSTALL) for block in blocks)
 
 
 @pytest.mark.slow
